@@ -1,0 +1,1 @@
+"""Video super-resolution that learns from the clip itself, without flicker."""

@@ -1,0 +1,31 @@
+"""What can go wrong for a user. A message says what was found, what was expected and what to do."""
+
+
+class VsrError(Exception):
+    """A failure that is not a bug. `exit_code` is what the command line leaves with."""
+
+    exit_code = 1
+
+
+class UsageError(VsrError):
+    """The request itself cannot be met: an unknown name, a value out of range, options that clash."""
+
+    exit_code = 2
+
+
+class InputError(VsrError):
+    """The clip, picture or truth cannot be read."""
+
+    exit_code = 3
+
+
+class OutputError(VsrError):
+    """The result cannot be written: it exists, the folder is missing or read-only, the disk is full."""
+
+    exit_code = 4
+
+
+class ModelError(VsrError):
+    """A model, a weight file or a device does not serve."""
+
+    exit_code = 5
