@@ -1,0 +1,271 @@
+"""Which encoder, with which options, at which size and in which pixel format: settled and tried before any work."""
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fractions import Fraction
+
+import av
+import torch
+from av.codec.codec import UnknownCodecError
+from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
+
+from vsr.color import LAYOUTS, PixelLayout, nearest_format, resolve_matrix
+from vsr.errors import OutputError, UsageError
+from vsr.frames import ClipInfo, ColorDescription
+
+AUTO = "auto"
+
+RATE_WHERE_UNKNOWN = Fraction(25)
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How the result is encoded. None leaves the choice to the encoder's entry in ENCODERS."""
+
+    codec: str = AUTO
+    """A name in ENCODERS, `png`, `ffmpeg:NAME`, or `auto`."""
+    crf: float | None = None
+    """Constant quality on the encoder's own scale; lower is better."""
+    preset: str | None = None
+    """Speed against size, by the encoder's own names."""
+    pixel_format: str | None = None
+    """libav name; None keeps the input's depth, chroma and RGB or YUV as far as the encoder can."""
+
+
+@dataclass(frozen=True)
+class EncoderProfile:
+    """What one encoder of libav is given."""
+
+    quality_option: str | None = None
+    quality: float | None = None
+    preset: str | None = None
+    fixed: dict[str, str] = field(default_factory=dict)
+    pixel_formats: tuple[str, ...] | None = None
+    """Those offered; None offers all of the encoder's."""
+
+
+ENCODERS = {
+    "libx264": EncoderProfile("crf", 16, "medium"),
+    "libx265": EncoderProfile("crf", 18, "medium", {"x265-params": "log-level=none"}),
+    "libsvtav1": EncoderProfile("crf", 20, "6"),
+    "ffv1": EncoderProfile(fixed={"level": "3", "slicecrc": "1"}),
+    # 4:2:0 in the two layouts that PyAV takes over from CUDA without a copy.
+    "h264_nvenc": EncoderProfile("cq", 18, "p5", {"rc": "vbr"}, ("nv12", "p010le", "yuv444p")),
+}
+"""The in-process encoders. To add one, add a line."""
+
+AUTOMATIC = ("libx264", "libsvtav1")
+"""What `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """All that an encoder has to know of the frames it will be given."""
+
+    codec: str
+    height: int
+    """Encoded height: even where the pixel format needs it."""
+    width: int
+    pixel_format: str
+    matrix: int
+    """Used for the conversion; 0 for RGB."""
+    color: ColorDescription
+    time_base: Fraction
+    rate: Fraction
+    sample_aspect_ratio: Fraction | None
+    options: tuple[tuple[str, str], ...]
+    on_gpu: bool = False
+
+    @property
+    def layout(self) -> PixelLayout:
+        return LAYOUTS[self.pixel_format]
+
+
+def plan_video(source: ClipInfo, height: int, width: int, codec: str, options: EncodeOptions) -> VideoPlan:
+    """Settle everything about the video. Raises UsageError for an option that the encoder does not have."""
+    profile = ENCODERS[codec]
+    formats = profile.pixel_formats or [f.name for f in av.Codec(codec, "w").video_formats or []]
+    pixel_format = choose_pixel_format(source.pixel_format, formats, options.pixel_format, codec)
+    return plan_chosen(source, height, width, codec, pixel_format, _codec_options(codec, profile, options))
+
+
+def plan_chosen(
+    source: ClipInfo, height: int, width: int, codec: str, pixel_format: str, codec_options: dict[str, str]
+) -> VideoPlan:
+    """The format of the video for an encoder and a pixel format that are already chosen."""
+    layout = LAYOUTS[pixel_format]
+    # RGB that becomes YUV is written in limited range, which every player assumes.
+    was_rgb = LAYOUTS[nearest_format(source.pixel_format)].is_rgb
+    full_range = layout.is_rgb or (source.color.full_range and not was_rgb)
+    matrix = 0 if layout.is_rgb else resolve_matrix(source.color, source.height)
+    return VideoPlan(
+        codec=codec,
+        height=_rounded_up(height, layout.chroma_rows),
+        width=_rounded_up(width, layout.chroma_columns),
+        pixel_format=pixel_format,
+        matrix=matrix,
+        color=ColorDescription(matrix, source.color.primaries, source.color.transfer, full_range),
+        time_base=source.time_base,
+        rate=source.average_rate or RATE_WHERE_UNKNOWN,
+        sample_aspect_ratio=source.sample_aspect_ratio,
+        options=tuple(codec_options.items()),
+    )
+
+
+def choose_pixel_format(source_format: str, offered: Iterable[str], wanted: str | None, codec: str) -> str:
+    """What the user wants, or what keeps most of the input: channels, RGB or YUV, depth, chroma, in this order."""
+    usable = [name for name in offered if name in LAYOUTS and not name.startswith("yuvj") and not _has_alpha(name)]
+    if wanted is not None:
+        if wanted.replace("yuvj", "yuv") not in usable:
+            raise UsageError(f"{codec} has no pixel format {wanted}; it has {', '.join(usable)}")
+        return wanted.replace("yuvj", "yuv")
+    source = LAYOUTS[nearest_format(source_format)]
+
+    def loss(name: str) -> tuple[int, ...]:
+        layout = LAYOUTS[name]
+        rows = layout.chroma_rows - source.chroma_rows
+        columns = layout.chroma_columns - source.chroma_columns
+        return (
+            max(0, source.num_channels - layout.num_channels),
+            int(layout.is_rgb != source.is_rgb),
+            max(0, source.bits - layout.bits),
+            max(0, rows) + max(0, columns),
+            layout.num_channels - source.num_channels,
+            layout.bits - source.bits,
+            -rows - columns,
+        )
+
+    return min(usable, key=loss)
+
+
+def choose_encoder(
+    source: ClipInfo, height: int, width: int, options: EncodeOptions, container: OutputContainer, device: torch.device
+) -> tuple[VideoPlan, list[str]]:
+    """An encoder that really opens for these frames, and sentences on what was chosen.
+
+    Raises UsageError for an unknown name or option, OutputError where the encoder or the container refuses.
+    """
+    if options.codec != AUTO:
+        _check_known(options.codec)
+        plan = plan_video(source, height, width, options.codec, options)
+        return _opened(plan, container), []
+    notes: list[str] = []
+    if device.type == "cuda":
+        plan = plan_video(source, height, width, "h264_nvenc", options)
+        try:
+            plan = _opened(plan, container)
+            return replace(plan, on_gpu=plan.pixel_format in _TAKEN_FROM_GPU), notes
+        except OutputError as error:
+            notes.append(f"encoded on the CPU, not by NVENC: {error}")
+    codec = next((name for name in AUTOMATIC if _takes(container, name)), None)
+    if codec is None:
+        raise OutputError(f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: name an encoder with -c")
+    if codec != AUTOMATIC[0]:
+        notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTOMATIC[0]}")
+    return _opened(plan_video(source, height, width, codec, options), container), notes
+
+
+def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> list[str]:
+    """Sentences on what the output's format changes."""
+    notes = []
+    if (plan.height, plan.width) != (height, width):
+        notes.append(
+            f"{width}x{height} is padded to {plan.width}x{plan.height} by repeating the edge: "
+            f"{plan.pixel_format} needs even sides"
+        )
+    before, after = LAYOUTS[nearest_format(source.pixel_format)], plan.layout
+    if before.is_rgb and not after.is_rgb:
+        notes.append(f"RGB is written as {plan.pixel_format}: {plan.codec} has no RGB")
+    elif (after.bits, -after.chroma_rows, -after.chroma_columns) < (
+        before.bits,
+        -before.chroma_rows,
+        -before.chroma_columns,
+    ):
+        notes.append(f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has nothing nearer")
+    if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
+        standard = "BT.709" if plan.matrix == 1 else "BT.601"
+        notes.append(f"the clip does not say its colour matrix: {standard} is taken by its height, and written so")
+    return notes
+
+
+def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
+    """Set up an encoder that is not open yet."""
+    context.width, context.height = plan.width, plan.height
+    context.time_base, context.framerate = plan.time_base, plan.rate
+    # Quality decides; libav's default rate would cap it for some encoders.
+    context.bit_rate = 0
+    if plan.on_gpu:
+        context.pix_fmt, context.sw_format = "cuda", plan.pixel_format
+    else:
+        context.pix_fmt = plan.pixel_format
+    if plan.sample_aspect_ratio is not None:
+        context.sample_aspect_ratio = plan.sample_aspect_ratio
+    context.colorspace, context.color_primaries = plan.color.matrix, plan.color.primaries
+    context.color_trc = plan.color.transfer
+    context.color_range = 2 if plan.color.full_range else 1
+    context.options = dict(plan.options)
+
+
+_TAKEN_FROM_GPU = ("nv12", "p010le")
+
+
+def _check_known(codec: str) -> None:
+    if codec not in ENCODERS:
+        near = get_close_matches(codec, [*ENCODERS, "png"], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join([AUTO, *ENCODERS, 'png', 'ffmpeg:NAME'])}"
+        raise UsageError(f"unknown encoder {codec}; {hint}")
+
+
+def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) -> dict[str, str]:
+    """What the user set over what the profile sets. PyAV ignores names that a codec lacks: so they are refused here."""
+    chosen = dict(profile.fixed)
+    quality = profile.quality if options.crf is None else options.crf
+    preset = options.preset or profile.preset
+    if options.crf is not None and profile.quality_option is None:
+        raise UsageError(f"{codec} is lossless and has no quality to set: leave out --crf")
+    if options.preset is not None and profile.preset is None:
+        raise UsageError(f"{codec} has no presets: leave out --preset")
+    if quality is not None and profile.quality_option is not None:
+        chosen[profile.quality_option] = f"{quality:g}"
+    if preset is not None:
+        chosen["preset"] = preset
+    return chosen
+
+
+def _opened(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+    """The plan, once a trial has shown that the container takes it and that the encoder opens."""
+    if not _takes(container, plan.codec):
+        raise OutputError(f"{container.format.name} does not take video by {plan.codec}: use .mkv or another encoder")
+    # The messages of these libraries are not about our caller's choices, and stderr is for progress.
+    os.environ.setdefault("SVT_LOG", "1")
+    try:
+        context = av.Codec(plan.codec, "w").create("video")
+        configure(context, plan)
+        context.open()
+    except (av.FFmpegError, UnknownCodecError) as error:
+        chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
+        raise OutputError(
+            f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {error}"
+        ) from error
+    return plan
+
+
+def _takes(container: OutputContainer, codec: str) -> bool:
+    try:
+        with av.open(io.BytesIO(), "w", format=container.format.name) as trial:
+            trial.add_stream(codec)
+    except (ValueError, UnknownCodecError):
+        return False
+    return True
+
+
+def _has_alpha(pixel_format: str) -> bool:
+    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+
+
+def _rounded_up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple

@@ -1,0 +1,139 @@
+"""Opening a source with PyAV: what is wrong with a file that does not open, and which of its streams is the clip."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+from vsr.errors import InputError
+
+STANDARD_INPUT = "-"
+
+PIPE_NAME = "standard input"
+PIPE_HINT = "an MP4 with its index at the end cannot be piped: give the file itself"
+
+READ_FAILURES_IN_A_ROW = 8
+"""After so many the rest of a file is given up."""
+
+_MEBIBYTE = 1 << 20
+
+
+def open_container(source: Path | BinaryIO) -> InputContainer:
+    """Open a media file, or a binary stream such as standard input, for reading.
+
+    Raises InputError with the reason where libavformat only says "invalid data".
+    """
+    try:
+        # The prefix keeps a name with a colon from being taken for a protocol; tags need not be UTF-8.
+        name = f"file:{source}" if isinstance(source, Path) else source
+        container = av.open(name, "r", metadata_errors="surrogateescape")
+    except av.FFmpegError as error:
+        raise InputError(_why_unreadable(source, error)) from error
+    if container.format.name == "tty":
+        # libavformat would show any .txt file as a scrolling terminal.
+        container.close()
+        raise InputError(f"{source}: this is a text file, not a video")
+    return container
+
+
+def main_video(container: InputContainer, name: str) -> VideoStream:
+    """The stream that is upscaled: of those that are not cover art the first marked as default, else the first.
+
+    Raises InputError where there is none or no decoder for it.
+    """
+    candidates = [stream for stream in container.streams.video if not is_cover_art(stream)]
+    if not candidates:
+        found = sorted({"cover art" if stream.type == "video" else stream.type for stream in container.streams})
+        raise InputError(
+            f"{name}: no video in it, only {' and '.join(found) or 'empty headers'}; expected a video file"
+        )
+    chosen = next((stream for stream in candidates if stream.disposition & Disposition.default), candidates[0])
+    if chosen.codec_context is None:
+        raise InputError(f"{name}: this build of libav has no decoder for its video stream; convert the clip first")
+    return chosen
+
+
+def is_cover_art(stream: VideoStream) -> bool:
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def read_packets(
+    container: InputContainer, streams: Sequence[Stream], on_failure: Callable[[str], None]
+) -> Iterator["Packet[Stream]"]:
+    """The packets of some streams in file order; spots that cannot be read are told to `on_failure` and passed over."""
+    for stream in container.streams:
+        stream.discard = Discard.default if stream in streams else Discard.all
+    failures = 0
+    packets = container.demux(*streams)
+    while failures < READ_FAILURES_IN_A_ROW:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            # A generator that raised is spent; a new one goes on behind the spot that could not be read.
+            on_failure(error.strerror or str(error))
+            packets = container.demux(*streams)
+            failures += 1
+            continue
+        if packet is None:
+            return
+        if packet.size:
+            failures = 0
+            yield packet
+
+
+def clip_identity(path: Path) -> str:
+    """SHA-256 over the size and the first and last MiB of a file, in hexadecimal.
+
+    Raises InputError where it cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest = hashlib.sha256(size.to_bytes(8, "little") + file.read(_MEBIBYTE))
+            file.seek(max(size - _MEBIBYTE, 0))
+            digest.update(file.read(_MEBIBYTE))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _why_unreadable(source: Path | BinaryIO, error: av.FFmpegError) -> str:
+    if not isinstance(source, Path):
+        return f"{PIPE_NAME}: no video that can be read from a pipe; {PIPE_HINT}"
+    if not source.exists():
+        return f"{source}: no such file"
+    try:
+        with source.open("rb") as file:
+            head = file.read(4096)
+            has_index = _has_box(source, b"moov") if head[4:8] == b"ftyp" else True
+    except OSError as failure:
+        return f"{source}: cannot be read: {failure.strerror}"
+    if not head:
+        return f"{source}: the file is empty"
+    if not has_index:
+        return f"{source}: the MP4 has no index (moov): it was cut off while being written; nothing in it can be played"
+    return f"{source}: not a media file that can be read ({error.strerror})"
+
+
+def _has_box(path: Path, wanted: bytes) -> bool:
+    """Whether an ISO base media file has a top-level box of this type; boxes that run past the end do not count."""
+    size = path.stat().st_size
+    position = 0
+    with path.open("rb") as file:
+        while position + 8 <= size:
+            file.seek(position)
+            header = file.read(16)
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            length = length or size - position
+            if header[4:8] == wanted:
+                return position + length <= size
+            position += max(length, 8)
+    return False
