@@ -1,0 +1,1 @@
+"""Network definitions and nothing else, one file per family."""

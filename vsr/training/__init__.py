@@ -1,0 +1,33 @@
+"""Ways to train a model on one keyframe. A new one is a file with an options dataclass and a function, and an entry."""
+
+import torch
+
+from vsr.errors import InputError
+from vsr.training.faithful import Faithful, Pyramid, train_faithful, train_pyramid
+from vsr.training.method import Method
+from vsr.training.quick import Quick, train_quick
+
+SMALLEST_SIDE_PX = 32
+LEAST_CONTRAST = 2 / 255
+"""Standard deviation of luma below which a keyframe holds nothing to learn from."""
+
+
+METHODS: dict[str, Method] = {
+    "quick": Method("singan-single-scale", Quick(), train_quick),
+    "faithful": Method("singan-single-scale", Faithful(), train_faithful),
+    "pyramid": Method("singan-pyramid", Pyramid(), train_pyramid),
+}
+
+
+def check_keyframe(keyframe: torch.Tensor) -> None:
+    """Refuse, with `InputError`, a (3, H, W) keyframe that no method can learn from."""
+    height, width = keyframe.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE_PX:
+        raise InputError(
+            f"the keyframe is {width}x{height}; training needs at least {SMALLEST_SIDE_PX} pixels a side. "
+            "Use --policy bicubic for a clip this small."
+        )
+    if keyframe.mean(dim=0).std().item() < LEAST_CONTRAST:
+        raise InputError(
+            "the keyframe is one flat colour; training needs a frame with texture. Choose another with --keyframe N."
+        )

@@ -1,0 +1,153 @@
+"""Trains many models, on as many cores as asked, and saves each as soon as it is whole."""
+
+import multiprocessing
+import queue
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from vsr.checkpoints import ModelCard, save_model
+from vsr.errors import ModelError, OutputError
+from vsr.training.method import Method
+
+POLL_SECONDS = 0.2
+REPORT_EVERY = 10
+"""Iterations between two news of a worker."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far the training of a bank is."""
+
+    models_done: int
+    models: int
+    share_done: float
+    """Of all iterations of all models to train, 0 to 1."""
+    loss: float
+    """Reconstruction loss of the model last heard of."""
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One model to train."""
+
+    path: Path
+    method: Method
+    card: ModelCard
+    """Complete but for what training tells."""
+    pixels: torch.Tensor
+
+
+def train_all(jobs: Sequence[TrainingJob], workers: int, progress: Callable[[TrainingState], None]) -> None:
+    """Train and save every job's model; what was finished before an error or Ctrl-C stays.
+
+    Raises `ModelError` for weights that are not finite or a worker that died, `OutputError` for a full disk.
+    """
+    gather = _Gather(len(jobs), progress)
+    if min(workers, len(jobs)) <= 1:
+        for number, job in enumerate(jobs):
+            _train_one(job, partial(gather.hear, number))
+        return
+    context = multiprocessing.get_context("spawn")
+    news = context.Queue()
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(news,))
+    try:
+        futures = [pool.submit(_train_in_worker, number, job) for number, job in enumerate(jobs)]
+        while not all(future.done() for future in futures):
+            _raise_first_error(futures)
+            try:
+                gather.hear(*news.get(timeout=POLL_SECONDS))
+            except queue.Empty:
+                continue
+        _raise_first_error(futures)
+    except BaseException:
+        for worker in set(multiprocessing.active_children()).difference(others):
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _raise_first_error(futures: Sequence["Future[None]"]) -> None:
+    try:
+        for future in futures:
+            if future.done():
+                future.result()
+    except BrokenProcessPool:
+        raise ModelError(
+            "a training process was ended from outside, perhaps for lack of memory. Finished models are kept: "
+            "the same command continues."
+        ) from None
+
+
+class _Gather:
+    """Turns news of single models into the state of the whole."""
+
+    def __init__(self, models: int, progress: Callable[[TrainingState], None]) -> None:
+        self._shares = [0.0] * models
+        self._start = perf_counter()
+        self._progress = progress
+
+    def hear(self, number: int, done: int, total: int, loss: float) -> None:
+        self._shares[number] = done / total
+        share = sum(self._shares) / len(self._shares)
+        seconds = perf_counter() - self._start
+        finished = sum(part == 1 for part in self._shares)
+        left = seconds / share - seconds
+        self._progress(TrainingState(finished, len(self._shares), share, loss, left))
+
+
+def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
+    # One thread: a model must not depend on how many cores there are, and crops are too small to share.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pair = job.method.train(job.pixels, job.method.options, job.card.seed, report)
+    finally:
+        torch.set_num_threads(threads)
+    with torch.inference_mode():
+        scores = pair.critic((2 * job.pixels - 1)[None])
+    card = replace(
+        job.card,
+        network=pair.generator.spec,
+        noise_amplitude=pair.noise_amplitude,
+        critic_mean=float(scores.mean()),
+        critic_std=float(scores.std()),
+        loss_curve=pair.loss_curve,
+    )
+    if not all(torch.isfinite(tensor).all() for tensor in pair.generator.state_dict().values()):
+        raise ModelError(f"training {job.path.stem} went astray: its weights are not finite. Try another --seed.")
+    try:
+        save_model(job.path, card, pair.generator, pair.critic)
+    except OSError as error:
+        raise OutputError(f"cannot write {job.path}: {error.strerror}. Models made so far are kept.") from None
+
+
+_news: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None
+
+
+def _start_worker(news: "multiprocessing.Queue[tuple[int, int, int, float]]") -> None:
+    """The parent alone answers Ctrl-C, and ends its workers then."""
+    global _news  # noqa: PLW0603 (a worker's initializer has no other way to hand the queue to its tasks)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _news = news
+
+
+def _train_in_worker(number: int, job: TrainingJob) -> None:
+    assert _news is not None
+    send = _news.put
+
+    def report(done: int, total: int, loss: float) -> None:
+        if done % REPORT_EVERY == 0 or done == total:
+            send((number, done, total, loss))
+
+    _train_one(job, report)

@@ -1,0 +1,43 @@
+"""What a training method is, what it takes and what it hands back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from vsr.networks.singan import Critic, Generator
+
+Progress = Callable[[int, int, float], None]
+"""Called after each iteration with its number from 1, the number of all, and the reconstruction loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPair:
+    """A trained generator with its critic, both in eval mode."""
+
+    generator: Generator
+    critic: Critic
+    noise_amplitude: float
+    """Standard deviation, in [-1, 1] units, of the noise that the generator was trained with."""
+    loss_curve: tuple[float, ...]
+    """Reconstruction loss, averaged over equal parts of the training, first to last."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method with its default options."""
+
+    arch: str
+    options: Any
+    """A frozen dataclass with at least `network` and `step_ratio`."""
+    train: Callable[[torch.Tensor, Any, int, Progress], TrainedPair]
+    """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
+
+
+def loss_curve_summary(losses: list[float], parts: int = 10) -> tuple[float, ...]:
+    """Means over `parts` equal stretches of the curve (fewer where there are fewer iterations)."""
+    parts = min(parts, len(losses))
+    edges = [len(losses) * part // parts for part in range(parts + 1)]
+    return tuple(sum(losses[a:b]) / (b - a) for a, b in pairwise(edges))
