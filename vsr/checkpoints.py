@@ -1,0 +1,244 @@
+"""Models and banks on disk: one `.safetensors` file a model, checked in full before use. Loading never runs code."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from vsr.errors import ModelError
+from vsr.networks.singan import Critic, Generator, NetworkSpec
+
+LARGEST_FILE_BYTES = 256 * 2**20
+"""A model of the widest recipe takes 4 MB; anything near this limit is not one of ours."""
+LARGEST_WIDTH = 256
+LARGEST_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Where a model comes from. Every field stands in the file's metadata under its own name, as JSON."""
+
+    arch: str
+    network: NetworkSpec
+    scale_factors: tuple[float, ...]
+    """Enlargement of one step, height and width; the model is applied over and over to reach a scale."""
+    noise_amplitude: float
+    """Of the noise in training, in units of [-1, 1] pictures; inference uses none."""
+    recipe: str
+    seed: int
+    clip: str
+    """File name of the clip, without its folder."""
+    clip_identity: str
+    keyframe: int
+    """Frame number, from 0."""
+    keyframe_hash: str
+    """SHA-256 of the keyframe's pixels; models of equal hash were trained on the same picture."""
+    frame_time: float
+    """Presentation time of the keyframe in seconds."""
+    shot_start_seconds: float
+    shot_end_seconds: float
+    """Time of the first frame after the shot."""
+    critic_mean: float
+    """Mean of the critic's map on the keyframe, for DSRF."""
+    critic_std: float
+    """Standard deviation of that map."""
+    loss_curve: tuple[float, ...]
+    """Reconstruction loss over equal parts of the training."""
+    version: str
+    """Of vsr."""
+
+    @property
+    def step_ratio(self) -> float:
+        return self.scale_factors[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One trained generator with its critic, in eval mode."""
+
+    name: str
+    """File name without `.safetensors`."""
+    card: ModelCard
+    generator: Generator
+    critic: Critic
+
+
+def encode_model(card: ModelCard, generator: Generator, critic: Critic) -> bytes:
+    """The content of a model file."""
+    tensors = {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
+    tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
+    metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
+    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    return content
+
+
+def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic) -> None:
+    """Write a model under its name only when it is whole."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(encode_model(card, generator, critic))
+    temporary.replace(path)
+
+
+def load_bank(folder: Path) -> list[Model]:
+    """All models of a folder, by name. Raises `ModelError` for a missing folder, a broken file or an old pickle."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"there is no folder of models at {folder}. Train one with: vsr train-keyframe CLIP --models {folder}"
+        )
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
+    if pickles:
+        raise ModelError(
+            f"{folder} holds {pickles[0]}, a pickle that could run code on loading; a bank holds .safetensors files "
+            "only. Move it away or train the model anew."
+        )
+    return [load_model(path) for path in bank_files(folder)]
+
+
+def bank_files(folder: Path) -> list[Path]:
+    """The model files of a folder, by name; hidden ones are unfinished and left out."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def load_model(path: Path) -> Model:
+    """Read one model and check everything: size, metadata, tensor names, shapes, types, finite values.
+
+    Raises `ModelError` that names the file and what is wrong with it.
+    """
+    card, tensors = _read(path)
+    generator, critic = Generator(card.network), Critic(card.network)
+    if strangers := sorted(name for name in tensors if not name.startswith(("generator.", "critic."))):
+        raise ModelError(f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic.")
+    for prefix, network in (("generator.", generator), ("critic.", critic)):
+        state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        _check_tensors(path, prefix, network.state_dict(), state)
+        network.load_state_dict(state)
+        network.eval().requires_grad_(False)
+    return Model(path.stem, card, generator, critic)
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read and check only the metadata of a model file."""
+    with _open(path) as file:
+        return _card_from_metadata(path, file.metadata() or {})
+
+
+def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    with _open(path) as file:
+        card = _card_from_metadata(path, file.metadata() or {})
+        return card, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _open(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE_BYTES:
+            raise ModelError(
+                f"{path} has {size} bytes; a model has at most {LARGEST_FILE_BYTES}. It is not one of ours."
+            )
+        return safe_open(path, framework="pt", device="cpu")
+    except FileNotFoundError:
+        raise ModelError(f"there is no model file at {path}.") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a whole .safetensors file ({error}). It may have been cut off: delete it and train again."
+        ) from None
+
+
+def _check_tensors(path: Path, prefix: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ModelError(f"{path} lacks the tensor {prefix}{missing[0]}. Delete the file and train again.")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise ModelError(f"{path} holds an unknown tensor {prefix}{extra[0]}. It does not fit its own description.")
+    for name, tensor in found.items():
+        want = expected[name]
+        if tensor.shape != want.shape or tensor.dtype != want.dtype:
+            raise ModelError(
+                f"{path}: tensor {prefix}{name} is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"its description asks for {want.dtype} {tuple(want.shape)}."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: tensor {prefix}{name} holds values that are not finite. Train the model again.")
+
+
+Value = TypeVar("Value")
+
+
+def _card_from_metadata(path: Path, metadata: dict[str, str]) -> ModelCard:
+    def take(name: str, check: Callable[[Any], Value]) -> Value:
+        if name not in metadata:
+            raise ModelError(f"{path} has no {name} in its metadata; it is not a model of vsr.")
+        try:
+            return check(json.loads(metadata[name]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{path}: its metadata has a wrong {name}: {metadata[name][:80]} ({error}).") from None
+
+    values: dict[str, Any] = {field.name: take(field.name, _CARD_CHECKS[field.name]) for field in fields(ModelCard)}
+    return ModelCard(**values)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
+        raise ValueError("expected a finite number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list):
+        raise ValueError("expected a list of numbers")
+    return tuple(_number(item) for item in value)
+
+
+def _scale_factors(value: Any) -> tuple[float, ...]:
+    factors = _numbers(value)
+    if len(factors) != 2 or not all(1 < factor <= 8 for factor in factors):
+        raise ValueError("expected two factors above 1 and at most 8")
+    return factors
+
+
+def _network(value: Any) -> NetworkSpec:
+    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(NetworkSpec)}:
+        raise ValueError("expected the fields of a network")
+    spec = NetworkSpec(**value)
+    if not (1 <= _whole(spec.width) <= LARGEST_WIDTH and 2 <= _whole(spec.layers) <= LARGEST_DEPTH):
+        raise ValueError(f"expected 1 to {LARGEST_WIDTH} channels and 2 to {LARGEST_DEPTH} layers")
+    if spec.padding not in ("zeros", "replicate") or not {type(spec.batch_norm), type(spec.tanh)} == {bool}:
+        raise ValueError("expected a known padding and true or false")
+    return spec
+
+
+_CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "arch": _text,
+    "network": _network,
+    "scale_factors": _scale_factors,
+    "noise_amplitude": _number,
+    "recipe": _text,
+    "seed": _whole,
+    "clip": _text,
+    "clip_identity": _text,
+    "keyframe": _whole,
+    "keyframe_hash": _text,
+    "frame_time": _number,
+    "shot_start_seconds": _number,
+    "shot_end_seconds": _number,
+    "critic_mean": _number,
+    "critic_std": _number,
+    "loss_curve": _numbers,
+    "version": _text,
+}
