@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.models import BRIEF, picture
+from vsr.engine.device import choose_device
+from vsr.engine.generator import FastGenerator
+from vsr.engine.steps import enlarge, step_sizes
+from vsr.errors import ModelError, UsageError
+from vsr.networks.singan import Generator, NetworkSpec
+from vsr.resample import resize
+from vsr.training.quick import train_quick
+
+CPU = torch.device("cpu")
+
+
+def published_generator():
+    """With normalisation statistics that are not the identity."""
+    torch.manual_seed(0)
+    generator = Generator(NetworkSpec(width=8, batch_norm=True, tanh=True, padding="zeros"))
+    for _ in range(5):
+        generator(torch.randn(1, 3, 20, 20), torch.zeros(1, 3, 20, 20))
+    return generator.eval()
+
+
+def trained_generator():
+    return train_quick(picture(), BRIEF, 0, lambda *_: None).generator
+
+
+@pytest.mark.parametrize("make", [published_generator, trained_generator])
+def test_the_fast_generator_is_the_network(make):
+    generator = make()
+    base = picture(37, 29)
+    with torch.inference_mode():
+        plain = (generator((2 * base - 1)[None], (2 * base - 1)[None])[0] + 1) / 2
+        fast = FastGenerator("m", generator, 1.5, CPU).add_detail(base)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("strip_px", [1, 29, 100, 500])
+def test_strips_give_the_whole_frame(strip_px):
+    generator = trained_generator()
+    whole = FastGenerator("m", generator, 1.5, CPU)
+    strips = FastGenerator("m", generator, 1.5, CPU)
+    strips.strip_px = strip_px
+    base = picture(37, 29)
+    with torch.inference_mode():
+        torch.testing.assert_close(strips.add_detail(base), whole.add_detail(base), atol=1e-5, rtol=0)
+
+
+def test_steps_reach_exactly_the_size_that_was_asked_for():
+    assert step_sizes(30, 50, 4, 2**0.5) == [(42, 71), (60, 100), (85, 141), (120, 200)]
+    assert step_sizes(31, 33, 2, 2 ** (1 / 3))[-1] == (62, 66)
+    assert len(step_sizes(31, 33, 4, 2 ** (1 / 3))) == 6
+    assert step_sizes(31, 33, 1, 2**0.5) == []
+    assert step_sizes(31, 33, 2.7, 2**0.5)[-1] == (84, 89)
+
+
+def test_a_scale_that_the_models_were_not_trained_for_is_refused():
+    with pytest.raises(ModelError, match=r"scale of 1\.05"):
+        step_sizes(30, 50, 1.05, 2**0.5)
+
+
+def test_enlarging_agrees_with_the_input_and_stays_in_range():
+    low = picture(40, 48)
+    fast = FastGenerator("m", trained_generator(), 2**0.5, CPU)
+    large = enlarge(low, [fast], 4, agreement=1.0)
+    assert large.shape == (3, 160, 192)
+    assert large.min() >= 0
+    assert large.max() <= 1
+    free = enlarge(low, [fast], 4, agreement=0.0)
+
+    def disagreement(image):
+        return (resize(image, 40, 48) - low).abs().mean()
+
+    assert disagreement(large) < 0.5 * disagreement(free)
+
+
+def test_a_step_is_resize_then_detail_then_back_projection():
+    low = picture(40, 48)
+    generator = trained_generator()
+    fast = FastGenerator("m", generator, 2.0, CPU)
+    base = 2 * resize(low, 80, 96)[None] - 1
+    with torch.inference_mode():
+        expected = ((generator(base, base)[0] + 1) / 2).clamp(0, 1)
+        expected = (expected + resize(low - resize(expected, 40, 48), 80, 96)).clamp(0, 1)
+    torch.testing.assert_close(enlarge(low, [fast], 2, 1.0), expected, atol=1e-5, rtol=0)
+
+
+def test_generators_take_turns_over_the_steps():
+    low = picture(40, 48)
+    one = FastGenerator("one", trained_generator(), 2.0, CPU)
+    other_network = train_quick(picture(seed=5), replace(BRIEF, iterations=10), 1, lambda *_: None).generator
+    other = FastGenerator("other", other_network, 2.0, CPU)
+    halfway = enlarge(low, [one], 2, 0.0)
+    torch.testing.assert_close(enlarge(low, [one, other], 4, 0.0), enlarge(halfway, [other], 2, 0.0))
+
+
+def test_devices_are_chosen_by_name():
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UsageError, match="unknown device gpu"):
+        choose_device("gpu")
+    with pytest.raises(ModelError, match="cuda:99"):
+        choose_device("cuda:99")

@@ -1,0 +1,204 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+
+from tests.models import make_model, picture
+from vsr.engine.generator import FastGenerator
+from vsr.engine.steps import enlarge
+from vsr.errors import ModelError
+from vsr.frames import Frame
+from vsr.policies import MODEL_FREE, POLICIES, PolicyContext, PolicyOptions
+from vsr.policies.agreement import LEAST_AGREEMENT, agreement_for_noise, noise_level
+from vsr.policies.fitness import dsrf, restoration_error
+from vsr.resample import resize
+
+CPU = torch.device("cpu")
+HERE, ELSEWHERE = picture(seed=0), picture(seed=9) ** 2
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    """Three models of one keyframe and one of another, each trained for a moment."""
+    folder = tmp_path_factory.mktemp("bank")
+    here = {"clip_identity": "clip", "shot_start_seconds": 0.0, "shot_end_seconds": 1.0}
+    there = {"clip_identity": "clip", "shot_start_seconds": 1.0, "shot_end_seconds": 2.0}
+    models = [make_model(folder, f"here-{seed}", HERE, seed, **here) for seed in range(3)]
+    return [*models, make_model(folder, "there-0", ELSEWHERE, **there)]
+
+
+def shot(*pictures, start=0):
+    return [Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)]
+
+
+def context_of(models, decisions=None, scale=2.0, clip_identity="clip", **options):
+    record = [] if decisions is None else decisions
+    return PolicyContext(models, scale, CPU, clip_identity, PolicyOptions(**options), record.append)
+
+
+def upscale(policy, models, frames, decisions=None, **options):
+    return list(POLICIES[policy](context_of(models, decisions, **options))(iter(frames)))
+
+
+def by_one(model, pixels, scale=2.0, agreement=1.0):
+    generator = FastGenerator(model.name, model.generator, model.card.step_ratio, CPU)
+    return enlarge(pixels, [generator], scale, agreement)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("scale", [2.0, 2.7])
+def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(policy, scale, bank):
+    frames = shot(HERE, ELSEWHERE, HERE)
+    large = upscale(policy, bank[:3], frames, scale=scale)
+    assert [(frame.index, frame.pts, frame.time_base) for frame in large] == [
+        (frame.index, frame.pts, frame.time_base) for frame in frames
+    ]
+    for frame in large:
+        assert frame.pixels.shape == (3, int(40 * scale + 0.5), int(48 * scale + 0.5))
+        assert frame.pixels.min() >= 0
+        assert frame.pixels.max() <= 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_is_deterministic_and_looks_no_further_back(policy, bank):
+    alone = upscale(policy, bank[:3], shot(HERE))[0].pixels
+    assert torch.equal(upscale(policy, bank[:3], shot(HERE, HERE))[1].pixels, alone)
+
+
+@pytest.mark.parametrize("policy", sorted(MODEL_FREE))
+def test_a_scale_of_one_leaves_interpolated_frames_as_they_are(policy):
+    assert torch.equal(upscale(policy, [], shot(HERE), scale=1.0)[0].pixels, HERE)
+
+
+def test_bicubic_is_our_resize(bank):
+    expected = resize(HERE, 80, 96).clamp(0, 1)
+    assert torch.equal(upscale("bicubic", [], shot(HERE))[0].pixels, expected)
+
+
+def test_smi_uses_the_first_model_of_the_shots_own_keyframe(bank):
+    decisions = []
+    large = upscale("smi", bank, shot(HERE), decisions)
+    assert decisions[0].models == ("here-0",)
+    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE))
+    upscale("smi", bank, shot(ELSEWHERE, start=15), decisions)
+    assert decisions[1].models == ("there-0",)
+    assert decisions[1].reason == "trained on this shot"
+
+
+def test_smi_uses_the_model_that_is_named(bank):
+    decisions = []
+    upscale("smi", bank, shot(HERE), decisions, model="here-2")
+    assert decisions[0].models == ("here-2",)
+    with pytest.raises(ModelError, match="no model here-9; it has here-0"):
+        upscale("smi", bank, shot(HERE), model="here-9")
+
+
+def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_best(bank):
+    decisions = []
+    upscale("smi", bank, shot(ELSEWHERE), decisions, clip_identity="another clip")
+    errors = {
+        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), ELSEWHERE)
+        for model in (bank[0], bank[3])
+    }
+    assert decisions[0].models == (min(errors, key=errors.get),)
+    assert "best restore" in decisions[0].reason
+
+
+def test_ami_changes_the_generator_at_every_step(bank):
+    large = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-2", "here-0"))
+    generators = [FastGenerator("", model.generator, model.card.step_ratio, CPU) for model in (bank[2], bank[0])]
+    torch.testing.assert_close(large[0].pixels, enlarge(HERE, generators, 4.0, 1.0))
+    other_order = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-0", "here-2"))
+    assert not torch.equal(other_order[0].pixels, large[0].pixels)
+
+
+def test_ami_takes_the_first_two_models_of_the_keyframe(bank):
+    decisions = []
+    upscale("ami", bank[:3], shot(HERE), decisions)
+    assert decisions[0].models == ("here-0", "here-1")
+    upscale("ami", bank[:3], shot(HERE), decisions, alternating=3)
+    assert decisions[1].models == ("here-0", "here-1", "here-2")
+
+
+def test_avgi_is_the_mean_of_the_models_pictures(bank):
+    expected = torch.stack([by_one(model, HERE) for model in bank[:3]]).mean(0)
+    torch.testing.assert_close(upscale("avgi", bank[:3], shot(HERE))[0].pixels, expected)
+    pair = torch.stack([by_one(model, HERE) for model in bank[:2]]).mean(0)
+    torch.testing.assert_close(upscale("avgi", bank[:3], shot(HERE), members=2)[0].pixels, pair)
+
+
+@pytest.mark.parametrize(("policy", "count"), [("smi", 0), ("dsrfi", 0), ("selfrec", 0), ("ami", 1), ("avgi", 1)])
+def test_too_few_models_are_refused_before_a_frame_is_read(policy, count, bank):
+    with pytest.raises(ModelError, match=f"policy {policy} needs"):
+        POLICIES[policy](context_of(bank[:count]))
+
+
+def test_models_of_different_steps_cannot_alternate(bank):
+    odd = replace(bank[1], card=replace(bank[1].card, scale_factors=(1.26, 1.26)))
+    with pytest.raises(ModelError, match="one step ratio"):
+        POLICIES["ami"](context_of([bank[0], odd], order=("here-0", "here-1")))
+
+
+def test_dsrf_is_the_difference_of_the_critics_means(bank):
+    model = bank[0]
+    with torch.inference_mode():
+        on_frame, on_keyframe = (model.critic((2 * image - 1)[None]).mean() for image in (ELSEWHERE, HERE))
+    assert dsrf(model, ELSEWHERE) == pytest.approx(float(on_frame - on_keyframe), abs=1e-5)
+    assert dsrf(model, HERE) == pytest.approx(0, abs=1e-6)
+
+
+def test_dsrfi_ranks_by_least_absolute_dsrf_and_tells_how_clear_the_choice_was(bank):
+    decisions = []
+    upscale("dsrfi", bank, shot(ELSEWHERE), decisions)
+    ranking = dict(decisions[0].ranking)
+    assert ranking == pytest.approx({model.name: abs(dsrf(model, ELSEWHERE)) for model in bank})
+    assert decisions[0].models == (min(ranking, key=ranking.get),) == ("there-0",)
+    best, second = sorted(ranking.values())[:2]
+    assert decisions[0].clearness == pytest.approx((second - best) / max(best, 1e-12))
+
+
+def test_selfrec_takes_the_model_that_restores_the_frame_best(bank):
+    decisions = []
+    upscale("selfrec", bank, shot(HERE), decisions)
+    errors = {
+        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), HERE)
+        for model in bank
+    }
+    assert decisions[0].models == (min(errors, key=errors.get),)
+
+
+def test_a_choice_is_made_once_a_shot_unless_asked_for_every_frame(bank):
+    frames = shot(HERE, ELSEWHERE, ELSEWHERE)
+    decisions = []
+    upscale("dsrfi", bank, frames, decisions)
+    assert [decision.frame for decision in decisions] == [0]
+    decisions.clear()
+    upscale("dsrfi", bank, frames, decisions, per_frame=True)
+    assert [decision.frame for decision in decisions] == [0, 1]
+    decisions.clear()
+    upscale("selfrec", bank, frames, decisions, per_frame=True, hysteresis=1e15)
+    assert [decision.frame for decision in decisions] == [0]
+
+
+def test_noise_is_measured_where_the_picture_is_flat():
+    flat_and_textured = torch.cat([torch.full((3, 64, 48), 0.5), picture(64, 48)], dim=2)
+    assert noise_level(flat_and_textured) < 0.5
+    noise = torch.randn(flat_and_textured.shape, generator=torch.Generator().manual_seed(0))
+    for sigma in (4, 8):
+        measured = noise_level((flat_and_textured + noise * sigma / 255).clamp(0, 1))
+        assert measured == pytest.approx(sigma, rel=0.3)
+
+
+def test_agreement_is_full_on_clean_input_and_falls_with_noise():
+    assert agreement_for_noise(0) == agreement_for_noise(1) == 1
+    assert agreement_for_noise(50) == pytest.approx(LEAST_AGREEMENT)
+    levels = [agreement_for_noise(noise) for noise in range(10)]
+    assert levels == sorted(levels, reverse=True)
+
+
+def test_the_agreement_that_a_user_chose_is_used(bank):
+    decisions = []
+    large = upscale("smi", bank, shot(HERE), decisions, agreement=0.0)
+    assert decisions[0].agreement == 0
+    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, agreement=0.0))

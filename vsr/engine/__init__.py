@@ -1,0 +1,1 @@
+"""Runs generators fast: folded normalisation, strips that stay in cache, the device."""

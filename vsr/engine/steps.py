@@ -1,0 +1,56 @@
+"""SinGAN's super-resolution: enlarge by one step, add detail, agree with the input again, until the size is reached."""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+
+from vsr.engine.generator import FastGenerator
+from vsr.errors import ModelError
+from vsr.resample import back_project, resize, scaled_size
+
+RATIO_TOLERANCE = 0.2
+"""How far, as a share, a step may be from the ratio that a generator was trained for."""
+
+
+def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:
+    """Height and width after each step; the last is exactly `scaled_size`. None are needed for a scale of 1.
+
+    The number of steps k makes scale^(1/k) nearest to `step_ratio`. Raises `ModelError` where even the nearest is more
+    than a fifth away, since detail of another scale would be added.
+    """
+    if scale == 1:
+        return []
+    steps = max(1, round(log(scale) / log(step_ratio)))
+    ratio = scale ** (1 / steps)
+    if abs(ratio / step_ratio - 1) > RATIO_TOLERANCE:
+        raise ModelError(
+            f"the bank's models enlarge by {step_ratio:.2f} a step, which does not reach a scale of {scale:g}. "
+            f"Use a scale of {step_ratio * (1 - RATIO_TOLERANCE):.2f} or more, or --policy bicubic."
+        )
+    between = [scaled_size(height, width, scale ** (step / steps)) for step in range(1, steps)]
+    return [*between, scaled_size(height, width, scale)]
+
+
+def enlarge(low: torch.Tensor, generators: Sequence[FastGenerator], scale: float, agreement: float) -> torch.Tensor:
+    """(3, h, w) in [0, 1] -> (3, H, W) in [0, 1]; the generators take turns over the steps.
+
+    `agreement`, 0 to 1, weighs the back-projection onto `low` after every step. No noise is used, so equal inputs give
+    equal outputs. All generators must have one step ratio. Raises `ModelError` for values that are not finite.
+    """
+    image = low
+    height, width = low.shape[-2:]
+    with torch.inference_mode():
+        for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
+            generator = generators[step % len(generators)]
+            image = generator.add_detail(resize(image, *size))
+            # Clamping would turn an overflow into white.
+            if not torch.isfinite(image).all():
+                raise ModelError(
+                    f"model {generator.name} gave values that are not finite: it is broken. Train it again or choose "
+                    "another."
+                )
+            image.clamp_(0, 1)
+            if agreement > 0:
+                image = back_project(image, low, agreement).clamp_(0, 1)
+    return image

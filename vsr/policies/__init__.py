@@ -1,0 +1,25 @@
+"""How the models of a bank are used on the frames of a shot. Adding a policy takes one file and one entry."""
+
+from collections.abc import Callable
+
+from vsr.policies.ami import ami
+from vsr.policies.avgi import avgi
+from vsr.policies.baselines import bicubic, lanczos
+from vsr.policies.dsrfi import dsrfi
+from vsr.policies.protocol import Decision, Policy, PolicyContext, PolicyOptions
+from vsr.policies.selfrec import selfrec
+from vsr.policies.smi import smi
+
+POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
+    "smi": smi,
+    "dsrfi": dsrfi,
+    "selfrec": selfrec,
+    "ami": ami,
+    "avgi": avgi,
+    "bicubic": bicubic,
+    "lanczos": lanczos,
+}
+MODEL_FREE = frozenset({"bicubic", "lanczos"})
+"""Policies that need no bank."""
+
+__all__ = ["MODEL_FREE", "POLICIES", "Decision", "Policy", "PolicyContext", "PolicyOptions"]

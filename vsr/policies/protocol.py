@@ -1,0 +1,155 @@
+"""What a policy is, what it is given, and what it says of its choices."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from vsr.checkpoints import Model
+from vsr.engine.generator import FastGenerator
+from vsr.engine.steps import enlarge
+from vsr.errors import ModelError
+from vsr.frames import Frame
+from vsr.policies.agreement import agreement_for_noise, noise_level
+from vsr.policies.fitness import restoration_error
+
+Policy = Callable[[Iterable[Frame]], Iterator[Frame]]
+"""The frames of one shot -> the same frames, enlarged: same number, same times."""
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """What a user may choose about policies; each policy reads its own."""
+
+    model: str | None = None
+    """`smi`: name of the model to use."""
+    order: tuple[str, ...] = ()
+    """`ami`: names of the models in the order in which they take turns."""
+    alternating: int = 2
+    """`ami`: how many models take turns where `order` names none."""
+    members: int | None = None
+    """`avgi`: how many models are averaged; all of the keyframe's where not given."""
+    per_frame: bool = False
+    """`dsrfi`, `selfrec`: choose for every frame, not once a shot."""
+    hysteresis: float = 0.2
+    """Share by which another model must be better before a choice per frame switches to it."""
+    agreement: float | None = None
+    """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy chose at a frame, and why."""
+
+    frame: int
+    models: tuple[str, ...]
+    reason: str
+    agreement: float
+    noise: float
+    """Estimated standard deviation of the input's noise, in grey levels."""
+    ranking: tuple[tuple[str, float], ...] = ()
+    """Model and score, best first, where models were ranked; lower is better."""
+
+    @property
+    def clearness(self) -> float | None:
+        """How much worse the second model's score is than the first's, as a share of it; None without a ranking."""
+        if len(self.ranking) < 2:
+            return None
+        best, second = self.ranking[0][1], self.ranking[1][1]
+        return (second - best) / max(best, 1e-12)
+
+
+@dataclass(frozen=True)
+class PolicyContext:
+    """What a policy works with."""
+
+    models: Sequence[Model]
+    scale: float
+    device: torch.device
+    clip_identity: str
+    options: PolicyOptions
+    decide: Callable[[Decision], None]
+    """Told of every choice; the run prints and records it."""
+    _ready: dict[str, FastGenerator] = field(default_factory=dict)
+
+    def keyframe_groups(self) -> list[list[Model]]:
+        """The bank's models, one list for each picture that models were trained on, each by name."""
+        by_keyframe = sorted(self.models, key=lambda model: (model.card.keyframe_hash, model.name))
+        groups = itertools.groupby(by_keyframe, key=lambda model: model.card.keyframe_hash)
+        return sorted((list(group) for _, group in groups), key=lambda group: group[0].name)
+
+    def require_models(self, count: int, policy: str) -> None:
+        """Raise `ModelError` unless every keyframe of the bank has `count` models."""
+        if not self.models:
+            raise ModelError(
+                f"policy {policy} needs a bank with models, and this one is empty. Run vsr train-keyframe."
+            )
+        fewest = min(self.keyframe_groups(), key=len)
+        if len(fewest) < count:
+            raise ModelError(
+                f"policy {policy} needs {count} models of a keyframe; the bank has {len(fewest)} of the keyframe of "
+                f"{fewest[0].name}. Train more with vsr train-keyframe --count {count}."
+            )
+
+    def named(self, name: str) -> Model:
+        """The model of that name, or `ModelError` with the names that exist."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        known = ", ".join(model.name for model in self.models)
+        raise ModelError(f"the bank has no model {name}; it has {known}.")
+
+    def own_models(self, first: Frame) -> tuple[list[Model], str]:
+        """The models of the shot that begins with `first`, and why these.
+
+        Those trained on a keyframe of this very shot, else those whose keyframe's first model best restores `first`.
+        """
+        groups = self.keyframe_groups()
+        for group in groups:
+            card = group[0].card
+            same_clip = card.clip_identity == self.clip_identity != ""
+            if same_clip and card.shot_start_seconds <= first.seconds < card.shot_end_seconds:
+                return group, "trained on this shot"
+        if len(groups) == 1:
+            return groups[0], "the bank's only keyframe"
+        errors = [restoration_error(self.ready(group[0]), first.pixels) for group in groups]
+        return groups[errors.index(min(errors))], "its keyframe's models best restore this shot's first frame"
+
+    def ready(self, model: Model) -> FastGenerator:
+        """The model's generator, made fast, once."""
+        if model.name not in self._ready:
+            ratio = model.card.step_ratio
+            self._ready[model.name] = FastGenerator(model.name, model.generator, ratio, self.device)
+        return self._ready[model.name]
+
+    def agreement(self, first: Frame) -> tuple[float, float]:
+        """Weight of the back-projection for a shot that begins with `first`, and the noise that it follows."""
+        noise = noise_level(first.pixels)
+        chosen = self.options.agreement
+        return (agreement_for_noise(noise) if chosen is None else chosen), noise
+
+    def take_turns(self, frames: Iterable[Frame], models: Sequence[Model], reason: str) -> Iterator[Frame]:
+        """Enlarge a shot with models that take turns over the steps (one model: SMI, several: AMI)."""
+        first, frames = peek(frames)
+        agreement, noise = self.agreement(first)
+        self.decide(Decision(first.index, tuple(model.name for model in models), reason, agreement, noise))
+        generators = [self.ready(model) for model in models]
+        return per_frame(lambda pixels: enlarge(pixels, generators, self.scale, agreement))(frames)
+
+
+def per_frame(upscale: Callable[[torch.Tensor], torch.Tensor]) -> Policy:
+    """A policy that looks at one frame at a time: (3, h, w) -> (3, H, W)."""
+
+    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            yield replace(frame, pixels=upscale(frame.pixels))
+
+    return policy
+
+
+def peek(frames: Iterable[Frame]) -> tuple[Frame, Iterator[Frame]]:
+    """The first frame of a shot, and an iterator over all of it. A shot has at least one frame."""
+    iterator = iter(frames)
+    first = next(iterator)
+    return first, itertools.chain([first], iterator)
