@@ -1,0 +1,387 @@
+import gc
+import json
+import weakref
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates, sobel
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from tests.clips import moving_pictures
+from vsr.errors import InputError, UsageError
+from vsr.frames import Frame
+from vsr.metrics import METRICS, beside_sharpness, possible_metrics
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.motion import dis_flow, visible_mask
+from vsr.resample import resize
+
+PAIR_METRICS = [name for name, metric in METRICS.items() if metric.of_pairs]
+
+
+@pytest.fixture
+def lpips_weights(shared_data, monkeypatch):
+    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
+
+
+@pytest.fixture(params=METRICS)
+def name(request):
+    """Each metric in turn; those on LPIPS where its weights are."""
+    if "lpips" in request.param:
+        request.getfixturevalue("lpips_weights")
+    return request.param
+
+
+def tensor(picture):
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+
+
+def array(pixels):
+    """(H, W, 3) float64."""
+    return pixels.permute(1, 2, 0).numpy().astype(np.float64)
+
+
+def luma(pixels):
+    red, green, blue = pixels.double().numpy()
+    return 16 + 65.481 * red + 128.553 * green + 24.966 * blue
+
+
+def noisy(pixels, sigma=0.03, seed=0):
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed)) * sigma
+    return (pixels + noise).clamp(0, 1)
+
+
+def moving(count=3, height=64, width=96, step=(0.5, 1.0), seed=0):
+    return [tensor(picture) for picture in moving_pictures(count, height, width, step, seed)]
+
+
+def measure(names, results, truths=None, low_resolutions=None, border=0):
+    """MetricResult by name."""
+    board = Scoreboard(
+        names, has_truth=truths is not None, has_low_resolution=low_resolutions is not None, border=border
+    )
+    for index, result in enumerate(results):
+        board.observe(
+            Frame(result, index, index, Fraction(1, 25)),
+            None if truths is None else truths[index],
+            None if low_resolutions is None else low_resolutions[index],
+        )
+    return board.results()
+
+
+def value(name, result, truth=None, low_resolution=None, border=0):
+    """The metric of a single frame."""
+    truths = None if truth is None else [truth]
+    lows = None if low_resolution is None else [low_resolution]
+    return measure([name], [result], truths, lows, border)[name].per_frame[0]
+
+
+@pytest.mark.parametrize("border", [0, 7])
+def test_psnr_matches_skimage(border):
+    truth = moving(1)[0]
+    result = noisy(truth)
+    inner = np.s_[border : 64 - border, border : 96 - border]
+    rgb = peak_signal_noise_ratio(array(truth)[inner], array(result)[inner], data_range=1)
+    grey = peak_signal_noise_ratio(luma(truth)[inner], luma(result)[inner], data_range=255)
+    assert value("psnr", result, truth, border=border) == pytest.approx(rgb, abs=1e-4)
+    assert value("psnr_y", result, truth, border=border) == pytest.approx(grey, abs=1e-4)
+
+
+def test_a_perfect_psnr_is_100_and_nothing_exceeds_it():
+    truth = moving(1)[0] * 0.5
+    almost = truth.clone()
+    almost[0, 0, 0] += 1e-6
+    for name in ("psnr", "psnr_y"):
+        assert value(name, truth.clone(), truth) == 100
+        assert value(name, almost, truth) == 100
+
+
+@pytest.mark.parametrize("border", [0, 5])
+@pytest.mark.parametrize("sigma", [0.003, 0.1])
+def test_ssim_matches_skimage(border, sigma):
+    truth = moving(1)[0]
+    result = noisy(truth, sigma)
+    inner = np.s_[border : 64 - border, border : 96 - border]
+    as_in_paper = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    rgb = structural_similarity(array(truth)[inner], array(result)[inner], data_range=1, channel_axis=2, **as_in_paper)
+    grey = structural_similarity(luma(truth)[inner], luma(result)[inner], data_range=255, **as_in_paper)
+    assert value("ssim", result, truth, border=border) == pytest.approx(rgb, abs=2e-5)
+    assert value("ssim_y", result, truth, border=border) == pytest.approx(grey, abs=2e-5)
+
+
+def test_ssim_of_flat_bright_pictures_matches_skimage():
+    truth = torch.full((3, 32, 32), 0.9)
+    result = noisy(truth, 0.001)
+    expected = structural_similarity(
+        array(truth), array(result), data_range=1, channel_axis=2, gaussian_weights=True, use_sample_covariance=False
+    )
+    assert value("ssim", result, truth) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_does_not_exist_below_its_window():
+    truth = moving(1, 10, 40)[0]
+    assert value("ssim", truth, truth) is None
+    assert value("ssim_y", truth, truth) is None
+
+
+@pytest.mark.parametrize("border", [0, 9])
+def test_lr_psnr_compares_the_reduced_result_with_the_input(border):
+    result = moving(1)[0]
+    low = noisy(resize(result, 16, 24), 0.02)
+    reduced = resize(result, 16, 24)
+    off = -(-border // 4)
+    inner = np.s_[off : 16 - off, off : 24 - off]
+    expected = peak_signal_noise_ratio(array(low)[inner], array(reduced)[inner], data_range=1)
+    assert value("lr_psnr", result, low_resolution=low, border=border) == pytest.approx(expected, abs=1e-3)
+    assert value("lr_psnr", result, low_resolution=reduced, border=border) == 100
+
+
+@pytest.mark.parametrize("border", [0, 6])
+def test_sharpness_is_the_ratio_of_mean_sobel_magnitudes(border):
+    truth = moving(1)[0]
+    result = resize(resize(truth, 16, 24), 64, 96).clamp(0, 1)
+    inner = np.s_[border : 64 - border, border : 96 - border]
+
+    def mean_gradient(pixels):
+        grey = luma(pixels)
+        return np.hypot(sobel(grey, 0, mode="nearest"), sobel(grey, 1, mode="nearest"))[inner].mean()
+
+    expected = mean_gradient(result) / mean_gradient(truth)
+    assert expected < 0.95
+    assert value("sharpness", result, truth, border=border) == pytest.approx(expected, rel=1e-4)
+    low = resize(truth, 16, 24)
+    over_enlarged = mean_gradient(truth) / mean_gradient(resize(low, 64, 96).clamp(0, 1))
+    assert value("sharpness_live", truth, low_resolution=low, border=border) == pytest.approx(over_enlarged, rel=1e-4)
+
+
+def test_sharpness_over_a_flat_truth_does_not_exist():
+    assert value("sharpness", moving(1)[0], torch.full((3, 64, 96), 0.5)) is None
+
+
+def test_noise_on_a_still_scene_flickers_by_the_mean_difference_of_the_noises():
+    truth = moving(1)[0] * 0.5 + 0.25
+    results = [noisy(truth, 0.02, seed) for seed in range(3)]
+    figures = measure(["warping_error", "flicker"], results, [truth] * 3)
+    expected = [np.abs(luma(results[i]) - luma(results[i - 1])).mean() for i in (1, 2)]
+    for name in ("warping_error", "flicker"):
+        assert figures[name].per_frame[0] is None
+        assert figures[name].per_frame[1:] == pytest.approx(expected, abs=1e-3)
+    # Grey noise of sigma s changes luma by 2 s / sqrt(pi) on average; the channels' noises are independent here.
+    sigma_luma = 0.02 * np.linalg.norm([65.481, 128.553, 24.966])
+    assert figures["flicker"].mean == pytest.approx(2 * sigma_luma / np.sqrt(np.pi), rel=0.03)
+
+
+def test_alternating_brightness_flickers_by_its_step_whatever_moves():
+    truths = [pixels * 0.6 + 0.2 for pixels in moving(4, step=(1.3, -2.1))]
+    results = [pixels + (0.05 if index % 2 else -0.05) for index, pixels in enumerate(truths)]
+    figures = measure(["flicker"], results, truths)
+    assert figures["flicker"].per_frame[1:] == pytest.approx([0.1 * 219] * 3, abs=1e-3)
+
+
+def test_the_truth_itself_does_not_flicker_but_has_a_warping_error():
+    truths = moving(3, step=(1.3, -2.1))
+    figures = measure(["warping_error", "flicker"], truths, truths)
+    assert figures["flicker"].mean == 0
+    assert 0 < figures["warping_error"].mean < 3
+
+
+def expected_pair_figures(result, result_before, reference, reference_before, border):
+    """Warping error and flicker by the formulas, warped with SciPy."""
+    now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in (reference, reference_before))
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = estimator.calc(now, before, None)
+    visible = visible_mask(flow, estimator.calc(before, now, None))
+    rows, columns = np.indices(now.shape)
+    places = [rows + flow[..., 1], columns + flow[..., 0]]
+
+    def change(pixels, pixels_before):
+        return luma(pixels) - map_coordinates(luma(pixels_before), places, order=1, mode="nearest")
+
+    inner = np.s_[border : now.shape[0] - border, border : now.shape[1] - border]
+    visible = visible[inner]
+    error = change(result, result_before)
+    excess = error - change(reference, reference_before)
+    return np.abs(error[inner])[visible].mean(), np.abs(excess[inner])[visible].mean()
+
+
+@pytest.mark.parametrize("border", [0, 8])
+def test_warping_error_and_flicker_match_a_plain_implementation(border):
+    truths = moving(2, step=(1.3, -2.1))
+    results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
+    figures = measure(["warping_error", "flicker"], results, truths, border=border)
+    error, flicker = expected_pair_figures(results[1], results[0], truths[1], truths[0], border)
+    assert figures["warping_error"].per_frame[1] == pytest.approx(error, abs=2e-3)
+    assert figures["flicker"].per_frame[1] == pytest.approx(flicker, abs=2e-3)
+
+
+def test_without_a_truth_the_enlarged_input_takes_its_place():
+    truths = moving(2, step=(1.3, -2.1))
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    enlarged = [resize(low, 64, 96).clamp(0, 1) for low in lows]
+    results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
+    figures = measure(["warping_error", "flicker_live"], results, low_resolutions=lows)
+    error, flicker = expected_pair_figures(results[1], results[0], enlarged[1], enlarged[0], border=0)
+    assert figures["warping_error"].per_frame[1] == pytest.approx(error, abs=2e-3)
+    assert figures["flicker_live"].per_frame[1] == pytest.approx(flicker, abs=2e-3)
+
+
+def test_flicker_live_follows_the_enlarged_input_even_beside_a_truth():
+    truths = moving(2)
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
+    alone = measure(["flicker_live"], results, low_resolutions=lows)["flicker_live"]
+    assert measure(["flicker", "flicker_live"], results, truths, lows)["flicker_live"] == alone
+
+
+def test_a_pair_with_nothing_unoccluded_has_no_value():
+    truths = [moving(1, 64, 96, seed=seed)[0] for seed in (1, 2)]
+    small = [truth[:, :13, :13].contiguous() for truth in truths]
+    assert visible_mask(np.full((13, 13, 2), 50, np.float32), np.zeros((13, 13, 2), np.float32)).sum() == 0
+    dark, bright = (np.rint(luma(pixels)).astype(np.uint8) for pixels in small)
+    hidden = not visible_mask(dis_flow(bright, dark), dis_flow(dark, bright))[5:8, 5:8].any()
+    assert hidden, "the two textures were meant to have no common motion in the middle"
+    figures = measure(["warping_error", "flicker"], small, small, border=5)
+    assert figures["warping_error"].per_frame == (None, None)
+    assert figures["warping_error"].mean is None
+    assert "no frame" in figures["warping_error"].reason
+    json.dumps(figures["flicker"].to_json(), allow_nan=False)
+
+
+def test_pictures_too_small_for_flow_have_no_pair_figures():
+    tiny = moving(2, 8, 8)
+    assert measure(["flicker"], tiny, tiny)["flicker"].per_frame == (None, None)
+
+
+def test_tof_is_the_speed_that_a_frozen_result_lacks():
+    truths = moving(3, 96, 128, step=(0.0, 2.0))
+    frozen = [truths[0]] * 3
+    assert measure(["tof"], frozen, truths)["tof"].per_frame[1:] == pytest.approx([2.0, 2.0], abs=0.1)
+    assert measure(["tof"], truths, truths)["tof"].per_frame == (None, 0, 0)
+
+
+def test_tof_counts_the_window_that_tecogan_counts():
+    truths, results = moving(2, 70, 100, seed=1), moving(2, 70, 100, step=(1, 2), seed=2)
+
+    def flow(pair):
+        grey = [np.clip(np.rint((luma(pixels) - 16) * 255 / 219), 0, 255).astype(np.uint8) for pixels in pair]
+        return cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+
+    window = np.s_[(70 - 32) // 2 : (70 + 32) // 2, (100 - 64) // 2 : (100 + 64) // 2]
+    expected = np.sqrt(((flow(truths) - flow(results))[window] ** 2).sum(axis=-1)).mean()
+    assert measure(["tof"], results, truths)["tof"].per_frame[1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_metric_gives_one_value_per_frame_and_none_where_a_pair_begins(name):
+    truths = moving(3)
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
+    figures = measure([name], results, truths, lows)[name]
+    assert len(figures.per_frame) == 3
+    assert (figures.per_frame[0] is None) == METRICS[name].of_pairs
+    existing = [figure for figure in figures.per_frame if figure is not None]
+    assert len(existing) == (2 if METRICS[name].of_pairs else 3)
+    assert figures.mean == pytest.approx(sum(existing) / len(existing))
+    assert json.loads(json.dumps(figures.to_json(), allow_nan=False))["unit"] == METRICS[name].unit
+
+
+def test_every_metric_finds_the_truth_better_than_a_blurred_and_noisy_copy(name):
+    truths = moving(2, step=(1.3, -2.1))
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    worse = [noisy(resize(low, 64, 96).clamp(0, 1), 0.1, seed) for seed, low in enumerate(lows)]
+    if name in ("sharpness", "sharpness_live"):
+        worse = [resize(resize(low, 8, 12), 64, 96).clamp(0, 1) for low in lows]
+    good, bad = (measure([name], results, truths, lows)[name] for results in (truths, worse))
+    assert (good.mean > bad.mean) if good.higher_is_better else (good.mean < bad.mean)
+
+
+def test_no_metric_alters_a_frame(lpips_weights):
+    truths = moving(2)
+    results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    copies = [[pixels.clone() for pixels in clip] for clip in (results, truths, lows)]
+    measure(list(METRICS), results, truths, lows)
+    for clip, copy in zip((results, truths, lows), copies, strict=True):
+        assert all(torch.equal(pixels, kept) for pixels, kept in zip(clip, copy, strict=True))
+
+
+def test_only_the_last_frame_is_held_on_to():
+    board = Scoreboard(["flicker", "flicker_live"], has_truth=True, has_low_resolution=True, with_baseline=True)
+    held = []
+    for index in range(4):
+        truth = moving(1, seed=index)[0]
+        board.observe(Frame(truth.clone(), index, index, Fraction(1, 25)), truth, resize(truth, 16, 24))
+        held.append(weakref.ref(truth))
+        del truth
+    gc.collect()
+    assert [reference() is not None for reference in held] == [False, False, False, True]
+
+
+def test_the_baseline_is_the_enlarged_input_scored_alike():
+    truths = moving(2)
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    enlarged = [resize(low, 64, 96).clamp(0, 1) for low in lows]
+    names = ["psnr", "sharpness", "flicker", "lr_psnr"]
+    board = Scoreboard(names, has_truth=True, has_low_resolution=True, with_baseline=True)
+    for index in range(2):
+        board.observe(Frame(noisy(truths[index]), index, index, Fraction(1, 25)), truths[index], lows[index])
+    assert board.baseline_results() == measure(names, enlarged, truths, lows)
+
+
+def test_an_unknown_metric_is_refused_naming_the_nearest():
+    with pytest.raises(UsageError, match=r"'fliker'.*did you mean 'flicker'"):
+        Scoreboard(["psnr", "fliker"], has_truth=True, has_low_resolution=True)
+
+
+def test_a_metric_that_lacks_what_it_needs_is_refused():
+    with pytest.raises(UsageError, match=r"'psnr' needs a truth \(--reference\)"):
+        Scoreboard(["psnr"], has_truth=False, has_low_resolution=True)
+    with pytest.raises(UsageError, match=r"'flicker_live' needs the low-resolution input"):
+        Scoreboard(["flicker_live"], has_truth=True, has_low_resolution=False)
+    with pytest.raises(UsageError, match=r"'warping_error' needs a truth .* or the low-resolution"):
+        Scoreboard(["warping_error"], has_truth=False, has_low_resolution=False)
+
+
+def test_all_that_can_be_computed_is_offered():
+    assert possible_metrics(True, True) == list(METRICS)
+    assert possible_metrics(False, True) == ["lr_psnr", "warping_error", "sharpness_live", "flicker_live"]
+    assert set(METRICS) - set(possible_metrics(True, False)) == {"lr_psnr", "sharpness_live", "flicker_live"}
+
+
+@pytest.mark.parametrize("name", PAIR_METRICS)
+def test_a_figure_across_frames_never_stands_without_a_sharpness_figure(name):
+    assert beside_sharpness(["psnr", name], has_truth=True) == ["psnr", name, "sharpness"]
+    assert beside_sharpness([name], has_truth=False) == [name, "sharpness_live"]
+    assert beside_sharpness([name, "sharpness_live"], has_truth=True) == [name, "sharpness_live"]
+    assert beside_sharpness(["psnr"], has_truth=True) == ["psnr"]
+
+
+def test_a_few_pixels_of_difference_in_size_are_cropped_from_the_far_sides():
+    truth = moving(1, 64, 96)[0]
+    result = noisy(truth[:, :60, :92])
+    expected = value("psnr", result, truth[:, :60, :92].contiguous())
+    assert value("psnr", result, truth) == expected
+    assert value("psnr", noisy(truth), truth[:, :60, :92]) == value(
+        "psnr", noisy(truth)[:, :60, :92], truth[:, :60, :92]
+    )
+
+
+def test_lr_psnr_sees_the_whole_result_where_the_truth_is_smaller():
+    result = moving(1, 64, 96)[0]
+    low = resize(result, 16, 24)
+    figures = measure(["psnr", "lr_psnr"], [result], [result[:, :60, :92]], [low])
+    assert figures["lr_psnr"].mean == 100
+
+
+def test_other_sizes_are_refused_naming_both():
+    with pytest.raises(InputError, match=r"96x64.*48x32"):
+        value("psnr", moving(1, 64, 96)[0], moving(1, 32, 48)[0])
+
+
+def test_a_border_that_leaves_nothing_is_refused():
+    truth = moving(1, 64, 96)[0]
+    with pytest.raises(UsageError, match="border of 32 px leaves nothing"):
+        value("psnr", truth, truth, border=32)
+    with pytest.raises(UsageError, match="border of -1 px"):
+        value("psnr", truth, truth, border=-1)

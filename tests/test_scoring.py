@@ -1,0 +1,237 @@
+import csv
+import json
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+
+import numpy as np
+import pytest
+from rich.console import Console
+from skimage.metrics import peak_signal_noise_ratio
+
+from tests.clips import moving_pictures, write_clip
+from vsr.errors import InputError, OutputError, UsageError
+from vsr.metrics.scoreboard import MetricResult, Scoreboard
+from vsr.reader import open_clip
+from vsr.scoring import ClipScores, Scores, score, score_table, write_csv
+
+LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
+TRUTH = moving_pictures(8, 48, 64)
+
+
+def spoilt(pictures, grey_levels=6):
+    """A copy with a known error: every frame off by its own amount, so that a wrong pairing shows."""
+    return [
+        np.clip(picture.astype(int) + grey_levels + i, 0, 255).astype(np.uint8) for i, picture in enumerate(pictures)
+    ]
+
+
+def psnrs(results, truths):
+    return [
+        peak_signal_noise_ratio(truth, result, data_range=255) for result, truth in zip(results, truths, strict=True)
+    ]
+
+
+@pytest.fixture
+def truth_clip(tmp_path):
+    return write_clip(tmp_path / "truth.mkv", TRUTH, **LOSSLESS)
+
+
+@pytest.fixture
+def low_clip(tmp_path):
+    return write_clip(tmp_path / "low.mkv", [picture[::4, ::4] for picture in TRUTH], **LOSSLESS)
+
+
+def score_one(result, truth, metrics=("psnr",)):
+    return score([result], reference=truth, metrics=metrics).results[0]
+
+
+def test_frames_of_equal_times_are_paired(tmp_path, truth_clip):
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH), TRUTH), abs=1e-3)
+    assert scores.frame_indices == tuple(range(8))
+    assert scores.unmatched == {"result": (), "reference": ()}
+    assert scores.notes == ()
+
+
+@pytest.mark.parametrize("lost", [[3], [0], [7], [0, 1, 4]])
+def test_frames_that_the_result_lost_are_left_out_and_named(tmp_path, truth_clip, lost):
+    kept = [index for index in range(8) if index not in lost]
+    pictures = [spoilt(TRUTH)[index] for index in kept]
+    result = write_clip(tmp_path / "result.mkv", pictures, pts=kept, **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(pictures, [TRUTH[i] for i in kept]), abs=1e-3)
+    assert scores.unmatched == {"result": (), "reference": tuple(lost)}
+
+
+def test_frames_that_the_truth_lacks_are_left_out_and_named(tmp_path):
+    kept = [0, 1, 3, 4, 6, 7]
+    truth = write_clip(tmp_path / "truth.mkv", [TRUTH[i] for i in kept], pts=kept, **LOSSLESS)
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), **LOSSLESS)
+    scores = score_one(result, truth)
+    assert scores.frame_indices == tuple(kept)
+    assert scores.unmatched == {"result": (2, 5), "reference": ()}
+    expected = psnrs([spoilt(TRUTH)[i] for i in kept], [TRUTH[i] for i in kept])
+    assert scores.metrics["psnr"].per_frame == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("delay", [1, 5, 100])
+def test_a_result_that_starts_at_another_time_is_aligned_by_its_first_frame(tmp_path, truth_clip, delay):
+    pts = [delay + index for index in range(8)]
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), pts=pts, **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH), TRUTH), abs=1e-3)
+    assert f"{-delay / 25:+.3f} s" in scores.notes[0]
+
+
+def test_small_jitter_and_other_time_bases_do_not_matter(tmp_path, truth_clip):
+    pts = [1000 * index // 25 + (7 if index % 2 else 0) for index in range(8)]
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), pts=pts, time_base=Fraction(1, 1000), **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH), TRUTH), abs=1e-3)
+
+
+def test_variable_frame_rates_are_paired_by_time(tmp_path):
+    pts = [0, 1, 4, 5, 9, 10, 12, 13]
+    truth = write_clip(tmp_path / "truth.mkv", TRUTH, pts=pts, **LOSSLESS)
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH)[1:], pts=pts[1:], **LOSSLESS)
+    scores = score_one(result, truth)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH)[1:], TRUTH[1:]), abs=1e-3)
+
+
+def test_a_result_of_twice_the_rate_uses_each_true_frame_once(tmp_path, truth_clip):
+    doubled = [picture for picture in spoilt(TRUTH) for _ in range(2)]
+    result = write_clip(tmp_path / "result.mkv", doubled, time_base=Fraction(1, 50), **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    assert scores.frame_indices == tuple(range(0, 16, 2))
+    assert scores.unmatched["result"] == tuple(range(1, 16, 2))
+
+
+def test_a_truth_a_few_pixels_larger_is_cropped_and_that_is_said(tmp_path, truth_clip):
+    pictures = [picture[:44, :60] for picture in spoilt(TRUTH)]
+    result = write_clip(tmp_path / "result.mkv", pictures, **LOSSLESS)
+    scores = score_one(result, truth_clip)
+    expected = psnrs(pictures, [picture[:44, :60] for picture in TRUTH])
+    assert scores.metrics["psnr"].per_frame == pytest.approx(expected, abs=1e-3)
+    assert "60x44" in scores.notes[0]
+    assert "64x48" in scores.notes[0]
+
+
+def test_another_size_is_refused_naming_both(truth_clip, low_clip):
+    with pytest.raises(InputError, match=r"16x12.*64x48"):
+        score_one(low_clip, truth_clip)
+
+
+def test_one_result_gives_the_contracts_object(tmp_path, truth_clip):
+    result = write_clip(tmp_path / "result.mkv", TRUTH, **LOSSLESS)
+    found = json.loads(json.dumps(score([result], truth_clip, metrics=["psnr", "flicker"]).to_json(), allow_nan=False))
+    assert found["file"] == str(result)
+    assert found["frames"] == 8
+    assert found["metrics"]["psnr"] == {
+        "mean": 100.0,
+        "higher_is_better": True,
+        "unit": "dB",
+        "per_frame": [100.0] * 8,
+    }
+    assert found["metrics"]["flicker"]["per_frame"] == [None] + [0.0] * 7
+    assert "sharpness" in found["metrics"], "a flicker figure stands beside a sharpness figure"
+    assert "baseline" not in found
+
+
+def test_several_results_are_ranked_by_every_metric(tmp_path, truth_clip):
+    good = write_clip(tmp_path / "good.mkv", spoilt(TRUTH, 2), **LOSSLESS)
+    bad = write_clip(tmp_path / "bad.mkv", spoilt(TRUTH, 20), **LOSSLESS)
+    jumpy = [np.clip(picture.astype(int) + 4 * (i % 2), 0, 255).astype(np.uint8) for i, picture in enumerate(TRUTH)]
+    unsteady = write_clip(tmp_path / "unsteady.mkv", jumpy, **LOSSLESS)
+    found = score([bad, good, unsteady], truth_clip, metrics=["psnr", "flicker"]).to_json()
+    assert [result["file"] for result in found["results"]] == [str(bad), str(good), str(unsteady)]
+    assert found["ranking"]["psnr"] == [str(unsteady), str(good), str(bad)]
+    assert found["ranking"]["flicker"][-1] == str(unsteady)
+
+
+def test_figures_of_different_networks_are_ranked_apart_and_missing_ones_not_at_all():
+    def clip(file, mean, network):
+        lpips = MetricResult(mean, False, "1", None, network=network)
+        return ClipScores(file, (0,), (0.0,), {"lpips": lpips}, None, {}, (), ())
+
+    clips = [clip("a", 0.3, "alex"), clip("b", 0.1, "squeeze"), clip("c", 0.2, "alex"), clip("d", None, None)]
+    assert Scores(tuple(clips)).ranking == {"lpips (alex)": ["c", "a"], "lpips (squeeze)": ["b"]}
+    same = [replace(clip, metrics={"lpips": replace(clip.metrics["lpips"], network="alex")}) for clip in clips]
+    assert Scores(tuple(same)).ranking == {"lpips": ["b", "c", "a"]}
+
+
+def test_a_low_resolution_input_brings_the_bicubic_baseline(tmp_path, truth_clip, low_clip):
+    result = write_clip(tmp_path / "result.mkv", TRUTH, **LOSSLESS)
+    scores = score([result], truth_clip, low_clip, metrics=["psnr", "flicker", "sharpness"])
+    figures, baseline = scores.results[0].metrics, scores.results[0].baseline
+    assert baseline.keys() == figures.keys()
+    assert baseline["psnr"].mean < figures["psnr"].mean
+    assert baseline["sharpness"].mean < 1 == figures["sharpness"].mean
+    assert "baseline" in scores.to_json()
+    console = Console(width=160, record=True)
+    console.print(score_table(scores))
+    printed = console.export_text()
+    assert "bicubic baseline" in printed
+    assert f"{baseline['flicker'].mean:.4f}" in printed
+    assert "flicker (grey levels, lower is better)" in printed
+
+
+def test_by_default_all_that_can_be_computed_is_computed(tmp_path, truth_clip, low_clip, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("VSR_WEIGHTS", raising=False)
+    without_truth = score([truth_clip], low_resolution=low_clip).results[0].metrics
+    assert set(without_truth) == {"lr_psnr", "warping_error", "sharpness_live", "flicker_live"}
+    with_truth = score([truth_clip], truth_clip).results[0].metrics
+    assert with_truth["lpips"].mean is None
+    assert "VSR_WEIGHTS" in with_truth["lpips"].reason
+    assert with_truth["tof"].mean == 0
+
+
+def test_the_table_of_frames_has_a_row_per_frame_and_an_empty_cell_for_no_value(tmp_path, truth_clip, low_clip):
+    result = write_clip(tmp_path / "result.mkv", TRUTH, **LOSSLESS)
+    scores = score([result], truth_clip, low_clip, metrics=["psnr", "flicker", "sharpness"])
+    write_csv(scores, tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["file", "frame", "seconds", "psnr", "flicker", "sharpness"]
+    assert [row[1] for row in rows] == [str(index) for index in range(8)] * 2
+    assert rows[0] == [str(result), "0", "0.0", "100.0", "", "1.0"]
+    assert float(rows[1][2]) == pytest.approx(0.04)
+    assert rows[8][0].endswith("(bicubic baseline)")
+
+
+def test_a_table_that_cannot_be_written_is_an_output_error(tmp_path, truth_clip):
+    scores = score([truth_clip], truth_clip, metrics=["psnr"])
+    with pytest.raises(OutputError, match="missing"):
+        write_csv(scores, tmp_path / "missing" / "scores.csv")
+
+
+def test_progress_tells_file_and_frames(tmp_path, truth_clip):
+    told = []
+    score([truth_clip], truth_clip, metrics=["psnr"], progress=lambda file, frames: told.append((file, frames)))
+    assert told == [(str(truth_clip), count) for count in range(1, 9)]
+
+
+def test_requests_that_cannot_be_met_are_refused(truth_clip):
+    with pytest.raises(UsageError, match="--reference"):
+        score([truth_clip])
+    with pytest.raises(UsageError, match="at least one result"):
+        score([], truth_clip)
+    with pytest.raises(UsageError, match="did you mean 'psnr'"):
+        score([truth_clip], truth_clip, metrics=["pnsr"])
+    with pytest.raises(UsageError, match="'lr_psnr' needs the low-resolution input"):
+        score([truth_clip], truth_clip, metrics=["lr_psnr"])
+    with pytest.raises(UsageError, match="'-'"):
+        score(["-"], truth_clip)
+
+
+@pytest.mark.parametrize(("clip", "decibels"), [("calendar", 20.4), ("city", 25.2), ("foliage", 23.5), ("walk", 26.1)])
+def test_bicubic_on_vid4_scores_what_the_literature_says(shared_data, clip, decibels):
+    folder = shared_data / "clips" / "vid4"
+    board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=True, border=8, with_baseline=True)
+    with open_clip(folder / f"{clip}_hr.mkv") as truths, open_clip(folder / f"{clip}_lrx4.mkv") as lows:
+        for truth, low in islice(zip(truths.frames(), lows.frames(), strict=True), 12):
+            board.observe(truth, truth.pixels, low.pixels)
+    assert board.results()["psnr_y"].mean == 100
+    assert board.baseline_results()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)

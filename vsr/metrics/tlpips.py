@@ -1,0 +1,23 @@
+"""tLPIPS: |LPIPS(T_t-1, T_t) - LPIPS(Y_t-1, Y_t)|, how far the perceived change differs from the truth's."""
+
+from vsr.metrics.metric import LoadedMetric
+from vsr.metrics.observation import Observation, Step
+from vsr.metrics.perceptual import load_distance
+
+
+def load() -> LoadedMetric:
+    """Raises MetricUnavailableError without weights."""
+    distance = load_distance()
+
+    def perceived_change(observation: Observation, step: Step) -> float | None:
+        if step.before is None:
+            return None
+        return distance.between(observation.inner(step.before.pixels), observation.inner(step.now.pixels))
+
+    def measure(observation: Observation) -> float | None:
+        assert observation.truth is not None
+        true_change = perceived_change(observation, observation.truth)
+        change = perceived_change(observation, observation.result)
+        return None if true_change is None or change is None else abs(true_change - change)
+
+    return LoadedMetric(measure, distance.network)
