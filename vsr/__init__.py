@@ -1,1 +1,25 @@
-"""Video super-resolution that learns from the clip itself, without flicker."""
+"""Video super-resolution that learns from the clip itself, without flicker.
+
+`vsr.run`, `vsr.compare`, `vsr.train_keyframe` and `vsr.score` do what the commands do.
+They are imported when first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "run": "vsr.api",
+    "compare": "vsr.api",
+    "train_keyframe": "vsr.learning",
+    "score": "vsr.scoring",
+    "VsrError": "vsr.errors",
+}
+
+__all__ = ["VsrError", "compare", "run", "score", "train_keyframe"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for from its home, so that `import vsr` is instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vsr' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,150 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.clips import moving_pictures, write_clip
+from tests.models import BRIEF
+from vsr.checkpoints import load_bank, load_card
+from vsr.errors import InputError, ModelError, OutputError, UsageError
+from vsr.learning import keyframe_hash, train_keyframe
+from vsr.reader import open_clip
+from vsr.training import METHODS
+
+
+@pytest.fixture(autouse=True)
+def brief_training(monkeypatch):
+    """The quick recipe with few iterations: what is tested here is the book-keeping around it."""
+    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], options=replace(BRIEF, iterations=12)))
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "my clip.mkv", moving_pictures(8, 40, 48), codec="ffv1", pixel_format="bgr0")
+
+
+@pytest.fixture
+def clip_of_two_shots(tmp_path):
+    pictures = moving_pictures(20, 40, 48, step=(0.1, 0.2), seed=1)[:12]
+    pictures += [255 - picture for picture in moving_pictures(20, 40, 48, step=(0.1, 0.2), seed=2)]
+    return write_clip(tmp_path / "two.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+
+
+def test_models_of_the_seeds_asked_for_are_saved_with_their_origin(clip, tmp_path):
+    report = train_keyframe(clip, tmp_path / "bank", count=2, seed=5)
+    models = load_bank(tmp_path / "bank")
+    assert tuple(model.name for model in models) == report.trained
+    assert [model.card.seed for model in models] == [5, 6]
+    card = models[0].card
+    assert (card.clip, card.recipe, card.arch) == ("my clip.mkv", "quick", "singan-single-scale")
+    assert card.frame_time == pytest.approx(card.keyframe / 25, abs=1e-3)
+    assert card.shot_start_seconds <= card.frame_time < card.shot_end_seconds
+    with open_clip(clip) as reader:
+        frames = list(reader.frames())
+        assert card.clip_identity == reader.info.identity
+    assert card.keyframe_hash == keyframe_hash(frames[card.keyframe].pixels)
+    with torch.inference_mode():
+        scores = models[0].critic((2 * frames[card.keyframe].pixels - 1)[None])
+    assert card.critic_mean == pytest.approx(float(scores.mean()), abs=1e-4)
+
+
+def test_a_model_does_not_depend_on_the_number_of_workers(clip, tmp_path, monkeypatch):
+    # The workers import the recipe anew, so it is the real one here, cut by its own iterations.
+    short = replace(METHODS["quick"], options=replace(BRIEF, iterations=3))
+    monkeypatch.setitem(METHODS, "quick", short)
+    train_keyframe(clip, tmp_path / "alone", count=2)
+    train_keyframe(clip, tmp_path / "together", count=2, workers=2)
+    for one, other in zip(load_bank(tmp_path / "alone"), load_bank(tmp_path / "together"), strict=True):
+        assert one.card == other.card
+        states = one.generator.state_dict(), other.generator.state_dict()
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_finished_models_are_kept_and_the_same_command_continues(clip, tmp_path):
+    bank = tmp_path / "bank"
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_in_the_second(state):
+        if state.models_done == 1 and state.share_done > 0.5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train_keyframe(clip, bank, count=3, progress=stop_in_the_second)
+    (first,) = bank.glob("*.safetensors")
+    before = first.stat().st_mtime_ns
+    said = []
+    report = train_keyframe(clip, bank, count=3, say=said.append)
+    assert report.kept == (first.stem,)
+    assert len(report.trained) == 2
+    assert first.stat().st_mtime_ns == before
+    assert said == ["1 of 3 models are there already and are kept"]
+    assert [path.name for path in bank.iterdir() if path.name.startswith(".")] == []
+
+
+def test_progress_reaches_the_end_and_tells_loss_and_time_left(clip, tmp_path):
+    states = []
+    train_keyframe(clip, tmp_path / "bank", count=2, progress=states.append)
+    assert (states[-1].models_done, states[-1].models, states[-1].share_done) == (2, 2, 1.0)
+    assert all(state.loss > 0 and state.seconds_left >= 0 for state in states)
+
+
+def test_the_longest_shot_is_trained_unless_another_is_asked_for(clip_of_two_shots, tmp_path):
+    said = []
+    report = train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, say=said.append)
+    assert report.shots == 2
+    assert report.keyframes[0] >= 12
+    assert "--shots all would train 2 models" in said[0]
+    assert train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, shots=0).keyframes[0] < 12
+    both = train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, shots="all")
+    assert len(both.keyframes) == 2
+    assert both.trained == ()
+
+
+def test_the_keyframe_that_is_named_is_the_one_trained_on(clip_of_two_shots, tmp_path):
+    report = train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, keyframe=3)
+    assert report.keyframes == (3,)
+    (path,) = (tmp_path / "bank").glob("*.safetensors")
+    assert load_card(path).keyframe == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"count": 0}, UsageError, "--count is 0"),
+        ({"keyframe": 8}, UsageError, "its frames are 0 to 7"),
+        ({"shots": 1}, UsageError, "its shots are 0 to 0"),
+        ({"method": "quik"}, UsageError, "did you mean quick"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused(clip, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        train_keyframe(clip, tmp_path / "bank", **options)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_clip_that_is_too_small_is_refused(tmp_path):
+    clip = write_clip(tmp_path / "small.mkv", moving_pictures(3, 24, 48))
+    with pytest.raises(InputError, match="48x24"):
+        train_keyframe(clip, tmp_path / "bank")
+
+
+def test_a_model_of_another_keyframe_is_not_overwritten(clip, tmp_path):
+    bank = tmp_path / "bank"
+    train_keyframe(clip, bank, count=1, keyframe=2)
+    write_clip(clip, moving_pictures(8, 40, 48, seed=7), codec="ffv1", pixel_format="bgr0")
+    with pytest.raises(ModelError, match="another keyframe"):
+        train_keyframe(clip, bank, count=1, keyframe=2)
+
+
+def test_a_bank_that_cannot_be_written_is_told_before_training(clip, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write models"):
+        train_keyframe(clip, tmp_path / "file" / "bank", count=1)
+
+
+def test_the_report_is_strict_json(clip, tmp_path):
+    report = train_keyframe(clip, tmp_path / "bank", count=1)
+    assert json.loads(report.to_json())["trained"] == list(report.trained)

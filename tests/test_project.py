@@ -1,0 +1,65 @@
+"""The whole repository, as its tools see it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MACHINE_PATH = re.compile(rb"(?<![\w.~/-])/(?:home|Users|root|work|opt|mnt|tmp|workspace)/\w")
+"""An absolute path of somebody's machine, outside an address or a longer relative path."""
+
+
+def run(*command):
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run_module(*arguments):
+    run(sys.executable, "-m", *arguments)
+
+
+def tracked_files():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is tracked is not known")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_ruff_finds_nothing():
+    run_module("ruff", "check", ".")
+
+
+def test_everything_is_formatted():
+    run_module("ruff", "format", "--check", ".")
+
+
+def test_the_types_hold():
+    run_module("mypy")
+
+
+def test_imports_point_inward():
+    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+
+
+def test_no_tracked_file_names_a_path_of_one_machine():
+    found = {
+        str(path.relative_to(ROOT)): match.group().decode()
+        for path in tracked_files()
+        if (match := MACHINE_PATH.search(path.read_bytes()))
+    }
+    assert found == {}
+
+
+def test_the_origin_of_every_sample_is_told():
+    sources = (ROOT / "samples" / "SOURCES.md").read_text()
+    samples = {path.name for path in (ROOT / "samples").iterdir()} - {"SOURCES.md", "make_samples.py", "__pycache__"}
+    assert {"clip.mp4", "clip_truth.mkv"} <= samples
+    assert [name for name in sorted(samples) if f"`{name}" not in sources] == []
+
+
+def test_the_samples_stay_small():
+    assert sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file()) < 8_000_000

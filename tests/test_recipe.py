@@ -1,0 +1,165 @@
+"""The strict loader: what a TOML file may say, and how it tells what it does not take."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from vsr.errors import UsageError
+from vsr.recipe import from_table, load_recipe, to_table
+
+
+@dataclass(frozen=True)
+class Training:
+    steps: int = 400
+    learning_rate: float = 5e-4
+    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+
+
+@dataclass(frozen=True)
+class Tiny:
+    policy: str = "smi"
+    exact: bool = True
+    sizes: tuple[int, ...] = (32, 64)
+    seed: int | None = None
+    steady: float | Literal["auto"] = "auto"
+    training: Training = field(default_factory=Training)
+    stages: tuple[Training, ...] = ()
+    second: Training | None = None
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, *settings):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_recipe(Tiny, path, settings)
+
+    return load
+
+
+def test_an_empty_file_and_no_file_give_the_defaults(load):
+    assert load("") == load_recipe(Tiny) == Tiny()
+
+
+def test_every_kind_of_field_is_read(load):
+    text = """
+        policy = "avgi"
+        exact = false
+        sizes = [1, 2, 3]
+        seed = 7
+        steady = 0.5
+        stages = [{steps = 1}, {loss = "l2"}]
+        [training]
+        steps = 5
+        [second]
+        learning_rate = 0.25
+    """
+    expected = Tiny(
+        "avgi",
+        False,
+        (1, 2, 3),
+        7,
+        0.5,
+        Training(steps=5),
+        (Training(1), Training(loss="l2")),
+        Training(learning_rate=0.25),
+    )
+    assert load(text) == expected
+
+
+def test_a_whole_number_is_taken_for_a_float_and_becomes_one(load):
+    rate = load("training.learning_rate = 1").training.learning_rate
+    assert rate == 1.0
+    assert type(rate) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "remedy"),
+    [
+        ("polcy = 'smi'", "'polcy'", "did you mean 'policy'"),
+        ("training.stepz = 1", "'training.stepz'", "did you mean 'steps'"),
+        ("zzz = 1", "'zzz'", "known here are policy, exact"),
+        ("stages = [{}, {stepz = 1}]", "'stages[1].stepz'", "did you mean 'steps'"),
+        ("training.loss = 'charbonier'", "'training.loss'", "did you mean 'charbonnier'"),
+        ("training.loss = 1", "'training.loss'", "'l1' or 'l2' or 'charbonnier'"),
+        ("training.steps = 1.5", "'training.steps'", "a whole number"),
+        ("training.steps = true", "'training.steps'", "a whole number"),
+        ("training = 3", "'training'", "a table"),
+        ("second.steps = 'x'", "'second.steps'", "a whole number"),
+        ("policy = 3", "'policy'", "a text"),
+        ("exact = 1", "'exact'", "true or false"),
+        ("sizes = 3", "'sizes'", "a list, each item a whole number"),
+        ("sizes = [1, 'a']", "'sizes[1]'", "a whole number"),
+        ("seed = 'x'", "'seed'", "a whole number"),
+        ("steady = 'atuo'", "'steady'", "a number or 'auto'"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_path_and_a_remedy(load, text, found, remedy):
+    with pytest.raises(UsageError) as caught:
+        load(text)
+    assert found in str(caught.value)
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_field_without_a_default_must_be_given():
+    @dataclass(frozen=True)
+    class Needy:
+        name: str
+
+    with pytest.raises(UsageError, match=r"lacks 'name'.*a text"):
+        from_table(Needy, {})
+    assert from_table(Needy, {"name": "x"}) == Needy("x")
+
+
+def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.toml: No such file"):
+        load_recipe(Tiny, tmp_path / "nowhere.toml")
+    (tmp_path / "bad.toml").write_text("steps = = 3")
+    with pytest.raises(UsageError, match=r"bad\.toml is not TOML.*line 1"):
+        load_recipe(Tiny, tmp_path / "bad.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"binary\.toml is not TOML"):
+        load_recipe(Tiny, tmp_path / "binary.toml")
+
+
+def test_settings_beat_the_file_and_the_last_one_wins(load):
+    tiny = load("training.steps = 1", "training.steps=2", "training.steps = 3", "policy=avgi")
+    assert tiny == Tiny(policy="avgi", training=Training(steps=3))
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("exact=false", Tiny(exact=False)),
+        ("sizes=[4, 5]", Tiny(sizes=(4, 5))),
+        ("policy=dsrfi", Tiny(policy="dsrfi")),
+        ('policy="a b"', Tiny(policy="a b")),
+        ("policy=a=b", Tiny(policy="a=b")),
+        ("second.loss=l2", Tiny(second=Training(loss="l2"))),
+        ("steady=0", Tiny(steady=0.0)),
+        ("steady=auto", Tiny(steady="auto")),
+    ],
+)
+def test_a_setting_is_a_toml_value_or_a_bare_word(setting, expected):
+    assert load_recipe(Tiny, None, [setting]) == expected
+
+
+@pytest.mark.parametrize("setting", ["policy", "=3", "a..b=1", "training.=1"])
+def test_a_setting_without_key_or_value_is_refused(setting):
+    with pytest.raises(UsageError, match="write it as key=value"):
+        load_recipe(Tiny, None, [setting])
+
+
+def test_a_setting_under_a_value_is_refused(load):
+    with pytest.raises(UsageError, match="'policy' is a value, not a table"):
+        load("policy = 'smi'", "policy.name=x")
+
+
+def test_a_table_survives_json_and_comes_back_equal():
+    tiny = Tiny(sizes=(8,), seed=None, second=Training(steps=9), stages=(Training(loss="l2"),))
+    table = json.loads(json.dumps(to_table(tiny)))
+    assert table["second"] == {"steps": 9, "learning_rate": 5e-4, "loss": "l1"}
+    assert from_table(Tiny, table) == tiny

@@ -1,0 +1,51 @@
+"""Progress on standard error: a bar on a terminal, else a line every few seconds."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+Update = Callable[[str, float | None], None]
+"""Told what is going on and the share done, 0 to 1, or None where the whole is unknown."""
+
+
+@contextmanager
+def progress_line() -> Iterator[Update]:
+    """Shows the updates that it yields a function for."""
+    show = _on_terminal if sys.stderr.isatty() else _in_lines
+    with show() as update:
+        yield update
+
+
+@contextmanager
+def _on_terminal() -> Iterator[Update]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(text: str, share: float | None) -> None:
+            bar.update(task, description=text, total=None if share is None else 1.0, completed=share or 0.0)
+
+        yield update
+
+
+@contextmanager
+def _in_lines() -> Iterator[Update]:
+    start = monotonic()
+    last = start
+
+    def update(text: str, share: float | None) -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = f", {(now - start) * (1 - share) / share:.0f} s left" if share else ""
+        print(text + left, file=sys.stderr, flush=True)
+
+    yield update

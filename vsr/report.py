@@ -1,0 +1,82 @@
+"""Tables for people: what a run made, how policies compare, what a bank holds."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vsr.checkpoints import bank_files, load_model
+from vsr.errors import ModelError
+from vsr.manifest import Manifest
+
+
+def print_run(manifest: Manifest) -> None:
+    """The figures of a run beside those of bicubic interpolation, on standard error."""
+    console = Console(stderr=True)
+    seconds = manifest.timings_seconds["total"]
+    console.print(
+        f"{manifest.output}: {manifest.frames_out} frames in {seconds:.1f} s, "
+        f"largest timestamp error {manifest.max_pts_error_seconds:g} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for stream in manifest.streams_dropped:
+        console.print(f"left out: {stream}", highlight=False, markup=False, soft_wrap=True)
+    if manifest.metrics:
+        table = Table(caption="before encoding; a flicker figure means nothing without the sharpness beside it")
+        table.add_column("metric")
+        table.add_column(manifest.policy, justify="right")
+        table.add_column("bicubic", justify="right")
+        for name, result in manifest.metrics.items():
+            table.add_row(metric_label(name, result), _mean(result), _mean(manifest.baseline.get(name, {})))
+        console.print(table)
+
+
+def print_comparison(manifests: Sequence[Manifest]) -> None:
+    """Policies down, metrics across, on standard error."""
+    table = Table(caption="before encoding; s/frame is the upscaling alone")
+    table.add_column("policy")
+    for name, result in manifests[0].metrics.items():
+        table.add_column(metric_label(name, result), justify="right")
+    table.add_column("s/frame", justify="right")
+    for manifest in manifests:
+        seconds = manifest.timings_seconds["upscale"] / max(manifest.frames_out, 1)
+        table.add_row(manifest.policy, *map(_mean, manifest.metrics.values()), f"{seconds:.2f}")
+    Console(stderr=True).print(table)
+
+
+def bank_table(folder: Path) -> Table:
+    """The models of a bank with where each comes from. Raises `ModelError` for an unreadable bank or an empty one."""
+    files = bank_files(folder)
+    if not files:
+        raise ModelError(f"there are no models in {folder}. Train some with vsr train-keyframe CLIP --models {folder}.")
+    table = Table("model", "recipe", "step", "seed", "clip", "keyframe", "at", "size", "loss")
+    for path in files:
+        card = load_model(path).card
+        table.add_row(
+            path.stem,
+            card.recipe,
+            f"x{card.step_ratio:.3f}",
+            str(card.seed),
+            card.clip,
+            str(card.keyframe),
+            str(timedelta(seconds=round(card.frame_time, 3))),
+            f"{path.stat().st_size / 1024:.0f} KiB",
+            f"{card.loss_curve[0]:.4f} to {card.loss_curve[-1]:.4f}" if card.loss_curve else "",
+        )
+    return table
+
+
+def metric_label(name: str, result: dict[str, Any]) -> str:
+    """A metric's name with its unit, network and the better direction."""
+    arrow = "higher" if result["higher_is_better"] else "lower"
+    details = [text for text in (result["unit"], result.get("network")) if text and text != "1"]
+    return f"{name} ({', '.join([*details, arrow])})"
+
+
+def _mean(result: dict[str, Any]) -> str:
+    mean = result.get("mean")
+    return "-" if mean is None else f"{mean:.3f}"
