@@ -1,0 +1,1 @@
+"""Commands that measure: see README.md."""
