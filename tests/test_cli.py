@@ -292,3 +292,20 @@ def test_help_imports_nothing_heavy():
         "import sys; from vsr.cli import app; print([m for m in ('torch', 'av', 'cv2', 'lpips') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"
+
+
+def test_the_metrics_that_nobody_named_look_at_a_sample_of_the_frames(vsr, tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(20, 32, 32))
+    figures = {}
+    for name, named in (("sample", ()), ("all", ("--metrics", "flicker_live,sharpness_live,lr_psnr"))):
+        record = tmp_path / f"{name}.json"
+        arguments = ("--policy", "lanczos", "--scale", 2, "-o", tmp_path / f"{name}.mkv", "--json", record)
+        assert vsr("run", clip, *arguments, *named)[0] == 0
+        figures[name] = json.loads(record.read_text())["metrics"]
+    for metric, result in figures["sample"].items():
+        every = figures["all"][metric]["per_frame"]
+        assert len(every) == len(result["per_frame"]) == 20
+        first = 1 if metric == "flicker_live" else 0
+        assert all(value is not None for value in every[first:])
+        measured = {*range(first, 8), 8, 16}
+        assert result["per_frame"] == [value if i in measured else None for i, value in enumerate(every)]

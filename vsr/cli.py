@@ -29,6 +29,9 @@ Models = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="Th
 
 def main() -> None:
     """Run the command line; the only place where failures become exit codes."""
+    # Read when torch is loaded: by default its threads spin while they wait, which on a busy machine takes the cores
+    # from the very threads that are waited for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Typer turns Ctrl-C and its own Exit into the code that it returns here.

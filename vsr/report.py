@@ -26,7 +26,9 @@ def print_run(manifest: Manifest) -> None:
     for stream in manifest.streams_dropped:
         console.print(f"left out: {stream}", highlight=False, markup=False, soft_wrap=True)
     if manifest.metrics:
-        table = Table(caption="before encoding; a flicker figure means nothing without the sharpness beside it")
+        measured, frames = measured_frames(manifest), manifest.frames_out
+        sample = "" if measured == frames else f" and on {measured} of {frames} frames"
+        table = Table(caption=f"before encoding{sample}; flicker means nothing without the sharpness beside it")
         table.add_column("metric")
         table.add_column(manifest.policy, justify="right")
         table.add_column("bicubic", justify="right")
@@ -68,6 +70,12 @@ def bank_table(folder: Path) -> Table:
             f"{card.loss_curve[0]:.4f} to {card.loss_curve[-1]:.4f}" if card.loss_curve else "",
         )
     return table
+
+
+def measured_frames(manifest: Manifest) -> int:
+    """How many frames were measured by the metric that measured most."""
+    per_frame = [result["per_frame"] or [] for result in manifest.metrics.values()]
+    return max(sum(value is not None for value in values) for values in per_frame)
 
 
 def metric_label(name: str, result: dict[str, Any]) -> str:

@@ -71,10 +71,16 @@ class Scoreboard:
         self._before: dict[str, Picture] = {}
 
     def observe(
-        self, result: Frame, truth: torch.Tensor | None = None, low_resolution: torch.Tensor | None = None
+        self,
+        result: Frame,
+        truth: torch.Tensor | None = None,
+        low_resolution: torch.Tensor | None = None,
+        *,
+        measured: bool = True,
     ) -> None:
         """Measure the next frame. Pictures are float32 RGB (3, H, W) in [0, 1]; frames must come in order.
 
+        A frame that is not `measured` has no value of its own; it is what the next one is compared with.
         A truth up to 7 px larger or smaller a side is compared over the common top-left part. Raises InputError
         where the sizes differ more, UsageError where the border leaves nothing.
         """
@@ -84,6 +90,11 @@ class Scoreboard:
         truth = None if truth is None else truth.to(device)
         low_resolution = None if low_resolution is None else low_resolution.to(device)
         observation = self._next_observation(result.pixels, truth, low_resolution)
+        if not measured:
+            self._scores.add_nothing()
+            if self._baseline is not None:
+                self._baseline.add_nothing()
+            return
         self._scores.add(observation)
         if self._baseline is not None:
             assert observation.enlarged is not None
@@ -143,6 +154,11 @@ class _ScoreSheet:
         for name, loaded in self._loaded.items():
             if isinstance(loaded, LoadedMetric):
                 self._values[name].append(loaded.measure(observation))
+
+    def add_nothing(self) -> None:
+        for name, loaded in self._loaded.items():
+            if isinstance(loaded, LoadedMetric):
+                self._values[name].append(None)
 
     def results(self) -> dict[str, MetricResult]:
         return {metric.name: self._result(metric) for metric in self._metrics}

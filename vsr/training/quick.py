@@ -17,7 +17,8 @@ from vsr.training.method import Progress, TrainedPair, loss_curve_summary
 class Quick:
     """Settings of the quick recipe: L1 on crops of scale-augmented pairs, then a small adversarial term."""
 
-    network: NetworkSpec = NetworkSpec()
+    network: NetworkSpec = NetworkSpec(width=16)
+    """Half the published width: as sharp and as close to the truth, at a quarter of the time."""
     step_ratio: float = 2**0.5
     """Enlargement of one step. 2 is softer, 1.26 sharper than it should be."""
     iterations: int = 500
