@@ -309,3 +309,20 @@ def test_the_metrics_that_nobody_named_look_at_a_sample_of_the_frames(vsr, tmp_p
         assert all(value is not None for value in every[first:])
         measured = {*range(first, 8), 8, 16}
         assert result["per_frame"] == [value if i in measured else None for i, value in enumerate(every)]
+
+
+def test_a_folder_of_pictures_becomes_a_folder_of_pictures(vsr, tmp_path, clip):
+    frames = tmp_path / "frames"
+    assert vsr("run", clip, "-o", frames, "-c", "png", "--policy", "bicubic", "--scale", 1)[0] == 0
+    assert len(list(frames.glob("*.png"))) == 6
+    assert vsr("run", frames, "--policy", "bicubic", "--scale", 2)[0] == 0
+    enlarged = sorted((tmp_path / "frames_x2").glob("*.png"))
+    assert len(enlarged) == 6
+    with av.open(str(enlarged[0])) as first:
+        assert (first.streams.video[0].width, first.streams.video[0].height) == (96, 80)
+
+
+def test_pictures_of_a_clip_go_into_a_folder_named_after_it(vsr, tmp_path):
+    clip = write_clip(tmp_path / "film.mkv", moving_pictures(3, 32, 32))
+    assert vsr("run", clip, "-c", "png", "--policy", "bicubic", "--scale", 2)[0] == 0
+    assert len(list((tmp_path / "film_x2").glob("*.png"))) == 3

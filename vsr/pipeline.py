@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ from vsr.policies import MODEL_FREE, POLICIES, Decision, PolicyContext
 from vsr.reader import ClipReader, open_clip
 from vsr.recipe import Recipe, to_table
 from vsr.resample import scaled_size
-from vsr.shots import split_shots
+from vsr.shots import ShotFrames, split_shots
 from vsr.writer import ClipWriter, WriteReport
 
 LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
@@ -77,7 +76,7 @@ def run(
     with ExitStack() as stack:
         reader = stack.enter_context(open_clip(clip))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
-        target = output_path(reader.info, recipe.scale) if output is None else output
+        target = output_path(reader.info, recipe) if output is None else output
         writer = stack.enter_context(
             ClipWriter(target, reader.info, height, width, recipe.encode, overwrite=overwrite, device=device)
         )
@@ -134,11 +133,17 @@ def compare(
     return manifests
 
 
-def output_path(info: ClipInfo, scale: float) -> Path:
-    """`<stem>_x<scale><suffix>` beside the clip. Raises `UsageError` where there is no such place."""
-    if info.container in ("images", "pipe") or str(info.path) == "-":
-        raise UsageError("the input is not one file, so the result has no name yet: give it with -o OUT.")
-    return info.path.with_name(f"{info.path.stem}_x{scale:g}{info.path.suffix}")
+def output_path(info: ClipInfo, recipe: Recipe) -> Path:
+    """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
+
+    Raises `UsageError` for standard input and for a numbered pattern, which have no name of their own.
+    """
+    if str(info.path) == "-" or (info.container == "images" and not info.path.is_dir()):
+        raise UsageError(f"the input {info.path} is not one file, so the result has no name yet: give it with -o OUT.")
+    path = info.path.absolute()
+    becomes_folder = path.is_dir() or recipe.encode.codec == "png"
+    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
+    return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
 
 
 class Upscaling:
@@ -175,7 +180,7 @@ class Upscaling:
             yield low, large
         assert not self._waiting, "a policy must keep every frame"
 
-    def _enlarged(self, shots: Iterable[Any]) -> Iterator[Frame]:
+    def _enlarged(self, shots: Iterable[ShotFrames]) -> Iterator[Frame]:
         for shot in shots:
             self.shot_starts.append(shot.first_frame)
             yield from self._policy(self._remembered(shot.frames))

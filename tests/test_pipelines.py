@@ -1,0 +1,46 @@
+"""Every recipe that the project ships, run on eight frames."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.clips import moving_pictures, read_times, write_clip
+from tests.models import make_model, picture
+from vsr import api
+from vsr.recipe import resolve_recipe
+from vsr.resample import scaled_size
+
+RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """(clip of eight frames, a stand-in for its x4 truth, a bank of two models)."""
+    folder = tmp_path_factory.mktemp("recipes")
+    clip = write_clip(folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0")
+    truth = write_clip(folder / "truth.mkv", moving_pictures(8, *scaled_size(32, 40, 4)))
+    for seed in range(2):
+        make_model(folder / "bank", f"m{seed}", picture(32, 40), seed)
+    return clip, truth, folder / "bank"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_keeps_every_frame_and_its_time(path, material, tmp_path):
+    clip, truth, bank = material
+    recipe = resolve_recipe(path, [], {})
+    if recipe.compare:
+        manifests = api.compare(clip, reference=truth, models=bank, recipe=path)
+        assert [manifest.policy for manifest in manifests] == list(recipe.compare)
+    else:
+        manifests = [api.run(clip, tmp_path / "out.mkv", models=bank, recipe=path)]
+        assert read_times(tmp_path / "out.mkv") == read_times(clip)
+    for manifest in manifests:
+        assert manifest.frames_in == manifest.frames_out == 8
+        assert manifest.max_pts_error_seconds == 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_the_first_line_of_a_recipe_says_when_to_use_it(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 30
