@@ -223,7 +223,7 @@ def test_models_are_listed_as_a_table(vsr, bank, tmp_path, monkeypatch):
     code, text, _ = vsr("models", bank)
     assert code == 0
     assert "quick" in text
-    assert "x1.414" in text
+    assert "x1.41" in text
     assert vsr("models", tmp_path)[0] == 5
 
 

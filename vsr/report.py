@@ -1,12 +1,13 @@
 """Tables for people: what a run made, how policies compare, what a bank holds."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from vsr.checkpoints import bank_files, load_model
 from vsr.errors import ModelError
@@ -55,19 +56,22 @@ def bank_table(folder: Path) -> Table:
     files = bank_files(folder)
     if not files:
         raise ModelError(f"there are no models in {folder}. Train some with vsr train-keyframe CLIP --models {folder}.")
-    table = Table("model", "recipe", "step", "seed", "clip", "keyframe", "at", "size", "loss")
+    columns = (Column("model", overflow="fold"), Column("clip", overflow="fold"))
+    table = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("frame", "time s", "step", "KiB", "recipe", "seed", "loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for path in files:
         card = load_model(path).card
         table.add_row(
-            path.stem,
-            card.recipe,
-            f"x{card.step_ratio:.3f}",
-            str(card.seed),
-            card.clip,
+            escape(path.stem),
+            escape(card.clip),
             str(card.keyframe),
-            str(timedelta(seconds=round(card.frame_time, 3))),
-            f"{path.stat().st_size / 1024:.0f} KiB",
-            f"{card.loss_curve[0]:.4f} to {card.loss_curve[-1]:.4f}" if card.loss_curve else "",
+            f"{card.frame_time:.2f}",
+            f"x{card.step_ratio:.2f}",
+            f"{path.stat().st_size / 1024:.0f}",
+            escape(card.recipe),
+            str(card.seed),
+            f"{card.loss_curve[-1]:.4f}" if card.loss_curve else "",
         )
     return table
 
