@@ -299,6 +299,51 @@ def test_a_truncated_mkv_is_noticed(tmp_path, audio):
     assert "truncated" in kinds(reader)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])
+def test_a_file_that_lost_its_last_bytes_is_damaged_even_if_every_frame_is_there(tmp_path, suffix):
+    options = {"movflags": "faststart"} if suffix == "mp4" else {}
+    clip = write_clip(tmp_path / f"a.{suffix}", moving_pictures(12), audio_codec="aac", container_options=options)
+    assert read_all(clip)[0].damage == ()
+    clip.write_bytes(clip.read_bytes()[:-6])
+    reader, frames = read_all(clip)
+    assert (len(frames), kinds(reader)) == (12, {"cut_off": 1})
+    assert "6 bytes" in reader.damage[0].detail
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"), [("libx264", {"bf": "2"}), ("libx264", {"bf": "0"}), ("mpeg4", {}), ("mjpeg", {})]
+)
+def test_frames_of_an_avi_come_in_order_at_its_own_times(tmp_path, codec, options):
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    clip = write_clip(
+        tmp_path / "a.avi", moving_pictures(12), codec=codec, codec_options=options, pixel_format=pixel_format
+    )
+    reader, frames = read_all(clip)
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(i, 25) for i in range(12)]
+    assert reader.damage == ()
+
+
+def test_a_recording_of_unknown_length_is_not_damaged(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(12), container_options={"live": "1"})
+    assert b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff" in clip.read_bytes()
+    assert read_all(clip)[0].damage == ()
+
+
+def test_what_may_not_even_be_looked_for_is_an_input_error():
+    with pytest.raises(InputError, match="File name too long"):
+        open_clip("x" * 300 + ".mp4")
+
+
+def test_a_pipe_with_a_name_is_refused_with_what_to_do(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
+    reading, writing = os.pipe()
+    os.write(writing, clip.read_bytes())
+    os.close(writing)
+    with pytest.raises(InputError, match="give it to standard input and name it -"):
+        open_clip(f"/dev/fd/{reading}")
+    os.close(reading)
+
+
 def test_sound_that_outlasts_the_video_is_no_truncation(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0)
     reader, _ = read_all(clip)

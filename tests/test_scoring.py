@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -235,3 +237,17 @@ def test_bicubic_on_vid4_scores_what_the_literature_says(shared_data, clip, deci
             board.observe(truth, truth.pixels, low.pixels)
     assert board.results()["psnr_y"].mean == 100
     assert board.baseline_results()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)
+
+
+def test_a_name_with_brackets_or_bytes_that_are_no_text_is_shown_and_written(tmp_path, truth_clip):
+    odd = tmp_path / "[" / os.fsdecode(b"b] caf\xe9.mkv")
+    odd.parent.mkdir()
+    truth_clip.rename(odd)
+    scores = score(odd, reference=odd, metrics=["psnr"])
+    # Strict as standard output is: a lone surrogate cannot be written.
+    with io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict") as shown:
+        Console(width=240, file=shown).print(score_table(scores))
+        shown.seek(0)
+        assert "[/b] caf\\udce9.mkv" in shown.read()
+    write_csv(scores, tmp_path / "scores.csv")
+    assert "[/b] caf\\udce9.mkv,0," in (tmp_path / "scores.csv").read_text(encoding="utf-8")

@@ -78,6 +78,28 @@ def test_times_that_matroska_cannot_hold_are_measured(tmp_path):
     assert 0 < report.max_pts_error_seconds <= 0.0005
 
 
+@pytest.mark.parametrize("suffix", ["flv", "ts", "mkv", "mp4"])
+def test_the_error_that_is_told_is_the_error_there_is(tmp_path, suffix):
+    # With B-frames decoding begins before the first picture's time, which not every container can hold.
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), audio_codec="aac")
+    report = rewrite(clip, tmp_path / f"out.{suffix}", EncodeOptions())
+    errors = [
+        abs(after - before)
+        for after, before in zip(read_times(tmp_path / f"out.{suffix}"), read_times(clip), strict=True)
+    ]
+    assert report.max_pts_error_seconds == pytest.approx(float(max(errors)), abs=0.0006)
+    assert any("holds no times below zero" in note for note in report.notes) == (max(errors) > 0)
+
+
+@pytest.mark.parametrize("codec", ["auto", "libx264"])
+def test_frames_in_an_avi_are_shown_in_order_and_on_time(tmp_path, codec):
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12))
+    rewrite(clip, tmp_path / "out.avi", EncodeOptions(codec))
+    with open_clip(tmp_path / "out.avi") as reader:
+        times = [frame.pts * frame.time_base for frame in reader.frames()]
+    assert (times, reader.damage) == (read_times(clip), ())
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_start_offsets_between_streams_are_kept(tmp_path, suffix):
     clip = write_clip(
@@ -142,6 +164,35 @@ def test_cover_art_stays_cover_art(tmp_path, suffix):
     rewrite(covered, tmp_path / f"out.{suffix}")
     with av.open(str(tmp_path / f"out.{suffix}")) as after:
         assert [bool(s.disposition & Disposition.attached_pic) for s in after.streams.video] == [False, True]
+
+
+@pytest.mark.parametrize("mime_type", ["image/gif", "image/png"])
+def test_a_cover_keeps_its_name(tmp_path, mime_type):
+    codec = mime_type.removeprefix("image/")
+    picture = write_clip(
+        tmp_path / f"a.{codec}",
+        moving_pictures(1),
+        codec=codec,
+        pixel_format="rgb8" if codec == "gif" else "rgb24",
+        container_format="gif" if codec == "gif" else "image2pipe",
+    )
+    cover = ("back of the box", mime_type, picture.read_bytes())
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(6), attachment=cover)
+    report = rewrite(clip, tmp_path / "out.mkv")
+    assert report.streams_kept == (f"stream 1: cover art ({codec})",)
+    with av.open(str(tmp_path / "out.mkv")) as after:
+        assert after.streams[1].metadata == {"filename": "back of the box", "mimetype": mime_type}
+        assert after.streams[1].disposition & Disposition.attached_pic
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_sound_of_an_unknown_codec_is_listed_and_the_rest_survives(tmp_path, suffix):
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(6), audio_codec="aac")
+    clip.write_bytes(clip.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
+    report = rewrite(clip, tmp_path / f"out.{suffix}")
+    assert [line.partition(" (")[0] for line in report.streams_dropped] == ["stream 1: audio"]
+    assert "unknown codec" in report.streams_dropped[0]
+    assert len(read_frames(tmp_path / f"out.{suffix}")) == 6
 
 
 def test_shape_and_colour_tags_are_carried(tmp_path):
@@ -359,6 +410,14 @@ def test_an_existing_output_is_only_replaced_on_request(tmp_path):
     assert len(read_frames(out)) == 3
 
 
+def test_a_film_may_be_named_like_a_pattern(tmp_path):
+    clip = write_clip(tmp_path / "take%02d.mp4", moving_pictures(3))
+    rewrite(clip, tmp_path / "out%02d.mp4")
+    assert len(read_frames(tmp_path / "out%02d.mp4")) == 3
+    with pytest.raises(OutputError, match="the input itself"):
+        rewrite(clip, clip, overwrite=True)
+
+
 @pytest.mark.parametrize("link", ["itself", "symlink", "hardlink"])
 def test_the_input_is_never_the_output(tmp_path, link):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
@@ -382,7 +441,8 @@ def test_the_input_is_never_the_output(tmp_path, link):
         ("out.mkv", EncodeOptions("ffv1", crf=3), UsageError, "leave out --crf"),
         ("out.mkv", EncodeOptions("ffv1", preset="slow"), UsageError, "leave out --preset"),
         ("out", EncodeOptions("png", crf=3), UsageError, "leave out --crf"),
-        ("out.mkv", EncodeOptions("libx264", preset="hasty"), OutputError, "does not open"),
+        ("out.mkv", EncodeOptions("libx264", preset="hasty"), UsageError, "does not take crf 16, preset hasty"),
+        ("out.mkv", EncodeOptions("libx265", crf=-5), UsageError, "does not take .*crf -5"),
         ("out.mkv", EncodeOptions("libx264", pixel_format="rgb24"), UsageError, "has no pixel format rgb24"),
         ("-", EncodeOptions("png"), UsageError, "name a folder"),
     ],

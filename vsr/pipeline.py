@@ -26,12 +26,10 @@ from vsr.shots import ShotFrames, split_shots
 from vsr.writer import ClipWriter, WriteReport
 
 LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
-"""What a run measures unless metrics are named. They look at a sample of the frames: the motion between two frames of
-720p costs a quarter of the time that one model takes to make them. Metrics that are named look at every frame."""
-ALL_MEASURED_FRAMES = 8
-"""So many frames at the start of the sample are measured one and all, and after that"""
+"""What a run measures unless metrics are named. They look at a sample of the frames, since the motion between two
+frames takes half the time in which one model makes them. Metrics that are named look at every frame."""
 MEASURED_EVERY = 8
-"""one frame in so many, with the frame before it."""
+"""The sample: the first frame, the second, and every so many after that, each with the frame before it."""
 COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
 """Of a comparison of policies, which has a truth."""
 
@@ -218,7 +216,7 @@ class _Measuring:
     is_sample: bool
 
     def observe(self, low: Frame, large: Frame) -> None:
-        measured = not self.is_sample or large.index < ALL_MEASURED_FRAMES or large.index % MEASURED_EVERY == 0
+        measured = not self.is_sample or large.index == 0 or large.index % MEASURED_EVERY == 1
         if self.truth is None:
             self.board.observe(large, None, low.pixels, measured=measured)
         elif (true := self.truth.take_nearest(large.seconds)) is not None:

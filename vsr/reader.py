@@ -20,7 +20,15 @@ from vsr.errors import InputError
 from vsr.frames import ClipInfo, ColorDescription, Frame
 from vsr.media.decoding import Damage, DamageLog, Decoder, PictureDecoder, StreamDecoder
 from vsr.media.pictures import PICTURES_PER_SECOND, find_pictures, pictures_identity
-from vsr.media.sources import PIPE_NAME, STANDARD_INPUT, clip_identity, is_cover_art, main_video, open_container
+from vsr.media.sources import (
+    PIPE_NAME,
+    STANDARD_INPUT,
+    clip_identity,
+    is_cover_art,
+    main_video,
+    missing_bytes,
+    open_container,
+)
 
 __all__ = ["ClipReader", "Damage", "clip_identity", "open_clip"]
 
@@ -39,6 +47,8 @@ def open_clip(source: str | Path) -> "ClipReader":
         else:
             is_pipe = str(source) == STANDARD_INPUT
             container = resources.enter_context(open_container(sys.stdin.buffer if is_pipe else path))
+            if not is_pipe and (missing := missing_bytes(path)):
+                log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
             info, notes, decoder = _describe_video(path, container, "" if is_pipe else clip_identity(path), log)
         return ClipReader(info, notes, decoder, log, resources.pop_all())
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from vsr.alignment import Timeline
 from vsr.errors import InputError, OutputError, UsageError
@@ -75,18 +76,19 @@ class Scores:
 
 
 def score(
-    results: Sequence[Source],
+    results: Source | Sequence[Source],
     reference: Source | None = None,
     low_resolution: Source | None = None,
     metrics: Sequence[str] | None = None,
     border: int = 0,
     progress: Callable[[str, int], None] | None = None,
 ) -> Scores:
-    """Score clips against a truth and/or their low-resolution input.
+    """Score one clip or several against a truth and/or their low-resolution input.
 
     `metrics` defaults to all that these allow. `progress` is told the file and how many of its frames are done.
     Raises UsageError for a request that cannot be met, InputError for clips that cannot be read or compared.
     """
+    results = [results] if isinstance(results, str | Path) else results
     if not results:
         raise UsageError("nothing to score; name at least one result")
     others = {"reference": reference, "low_resolution": low_resolution}
@@ -107,7 +109,8 @@ def write_csv(scores: Scores, path: Path) -> None:
     """
     names = list(scores.results[0].metrics)
     try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
+        # A file name need not be UTF-8.
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.writer(stream)
             writer.writerow(["file", "frame", "seconds", *names])
             for clip in scores.results:
@@ -124,10 +127,10 @@ def score_table(scores: Scores) -> Table:
     columns = [column for clip in scores.results for column in _labelled_figures(clip)]
     shown = scores.results[0].metrics
     reasons = [f"{name}: {result.reason}" for name, result in shown.items() if result.reason is not None]
-    table = Table(caption="\n".join(reasons) or None, caption_justify="left")
+    table = Table(caption=_as_written("\n".join(reasons)) if reasons else None, caption_justify="left")
     table.add_column("metric")
     for label, _ in columns:
-        table.add_column(label, justify="right", overflow="fold")
+        table.add_column(_as_written(label), justify="right", overflow="fold")
     for name in sorted(shown, key=list(METRICS).index):
         unit = "" if shown[name].unit == "1" else f"{shown[name].unit}, "
         better = "higher" if shown[name].higher_is_better else "lower"
@@ -244,6 +247,11 @@ def _crop_notes(result: torch.Tensor, truth: torch.Tensor) -> list[str]:
 def _labelled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult]]]:
     labelled = [(clip.file, clip.metrics)]
     return labelled if clip.baseline is None else [*labelled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
+
+
+def _as_written(text: str) -> Text:
+    """For a table: brackets are no markup, and bytes of a file name that are no text are shown escaped."""
+    return Text(text.encode(errors="backslashreplace").decode())
 
 
 def _cell(result: MetricResult) -> str:

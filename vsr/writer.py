@@ -15,7 +15,7 @@ from vsr.frames import ClipInfo, Frame
 from vsr.media.encoders import EncodeOptions
 from vsr.media.muxing import FilmOutput
 from vsr.media.picture_output import NAME_IN_FOLDER, PictureOutput
-from vsr.media.pictures import is_numbered_pattern
+from vsr.media.pictures import PICTURE_SUFFIXES, is_numbered_pattern
 from vsr.media.places import FilePlace, FolderPlace, PipePlace, Place, existing_pictures
 
 __all__ = ["ClipWriter", "EncodeOptions", "WriteReport"]
@@ -106,8 +106,11 @@ class ClipWriter:
         )
 
     def _is_pictures(self) -> bool:
-        if self._options.codec == "png" or is_numbered_pattern(self._target):
+        if self._options.codec == "png":
             return True
+        if is_numbered_pattern(self._target):
+            # A film, too, may be called `take%02d.mp4`.
+            return self._target.suffix.lower() in ("", *PICTURE_SUFFIXES)
         return self._source.container == "images" and not self._target.suffix
 
     def _to_pipe(self, resources: ExitStack) -> None:
@@ -152,7 +155,8 @@ class ClipWriter:
         self._output = PictureOutput(place.folder, pattern, self._source, *self._size, self._options)
 
     def _refuse_own_input(self, target: Path) -> None:
-        source = self._source.path.parent if is_numbered_pattern(self._source.path) else self._source.path
+        is_pattern = self._source.container == "images" and not self._source.path.exists()
+        source = self._source.path.parent if is_pattern else self._source.path
         if target.exists() and source.exists() and target.samefile(source):
             raise OutputError(f"{self._name}: this is the input itself; name another output")
 

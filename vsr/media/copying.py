@@ -18,7 +18,14 @@ _TAGS_OF_THE_OLD_FILE = ("encoder", "major_brand", "minor_version", "compatible_
 _TAGS_OF_THE_OLD_STREAM = ("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id")
 """Tags that describe the source file or its encoding, and would be false of the new one."""
 
-_COVER_NAMES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+_COVERS_OF_MATROSKA = {
+    "mjpeg": ("cover.jpg", "image/jpeg"),
+    "png": ("cover.png", "image/png"),
+    "gif": ("cover.gif", "image/gif"),
+    "tiff": ("cover.tiff", "image/tiff"),
+    "bmp": ("cover.bmp", "image/bmp"),
+}
+"""File name and type, by codec, of a cover that has none of its own."""
 
 
 class StreamCopier:
@@ -46,6 +53,11 @@ class StreamCopier:
     @property
     def kept(self) -> list[str]:
         return list(self._labels.values())
+
+    @property
+    def next_seconds(self) -> Fraction | None:
+        """Decoding time of the next packet to copy; None where there is none."""
+        return None if self._next is None else _decoding_seconds(self._next)
 
     def set_up(self, add_video: Callable[[], VideoStream]) -> VideoStream:
         """Add every stream that the output takes; `add_video` is called where the upscaled one belongs."""
@@ -89,9 +101,10 @@ class StreamCopier:
     def _add(self, stream: Stream) -> None:
         label = _label(stream)
         container = self._output.format.name
-        if container == "matroska" and isinstance(stream, VideoStream) and is_cover_art(stream):
+        cover = _cover_of_matroska(stream) if container == "matroska" else None
+        if cover is not None:
             # Matroska keeps cover art as an attachment; a stream of it would turn into a film of one picture.
-            self._output.add_attachment(*_COVER_NAMES[stream.name or "png"], _only_packet(self._source, stream.index))
+            self._output.add_attachment(*cover, _only_packet(self._source, stream.index))
         elif not _is_taken(stream, container):
             self.dropped.append(f"{label}: {container} does not take it")
             return
@@ -143,10 +156,28 @@ def _only_packet(source: ClipInfo, stream_index: int) -> bytes:
         return bytes(next(container.demux(container.streams[stream_index])))
 
 
+def _cover_of_matroska(stream: Stream) -> tuple[str, str] | None:
+    """Name and type of the attachment that a cover becomes; None for other streams and unusual pictures."""
+    if not _is_cover(stream):
+        return None
+    name, mime_type = _COVERS_OF_MATROSKA.get(_codec_name(stream), (None, None))
+    name, mime_type = stream.metadata.get("filename", name), stream.metadata.get("mimetype", mime_type)
+    return (name, mime_type) if name and mime_type else None
+
+
 def _label(stream: Stream) -> str:
-    details = [stream.name or "unknown codec", *([stream.language] if stream.language else [])]
-    kind = "cover art" if isinstance(stream, VideoStream) and is_cover_art(stream) else stream.type
+    details = [_codec_name(stream), *([stream.language] if stream.language else [])]
+    kind = "cover art" if _is_cover(stream) else stream.type
     return f"stream {stream.index}: {kind} ({', '.join(details)})"
+
+
+def _is_cover(stream: Stream) -> bool:
+    return isinstance(stream, VideoStream) and is_cover_art(stream)
+
+
+def _codec_name(stream: Stream) -> str:
+    # Where libav does not know the codec, PyAV's streams of sound and video lack the attribute altogether.
+    return getattr(stream, "name", None) or "unknown codec"
 
 
 def _without(tags: dict[str, str], unwanted: tuple[str, ...]) -> dict[str, str]:

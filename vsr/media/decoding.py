@@ -1,5 +1,6 @@
 """Packets and pictures -> decoded frames, with an account of what could not be read or decoded."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -88,13 +89,18 @@ class StreamDecoder:
     def _decode(self) -> Iterator[av.VideoFrame]:
         last_pts: int | None = None
         longest_step = 1 / (self.rate * self._time_base)
+        slots = _Slots() if self._container.format.name == "avi" else None
         for packet in chain(self._packets(), [None]):
+            if slots is not None and packet is not None:
+                slots.add(packet.dts)
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError as error:
                 self._log.add("undecodable_packets", f"packet {self._num_packets}: {error.strerror}")
                 continue
             for frame in frames:
+                if slots is not None:
+                    frame.pts = slots.take(frame)
                 if frame.pts is not None:
                     longest_step = max(longest_step, Fraction(frame.pts - (last_pts or frame.pts)))
                     last_pts = frame.pts
@@ -125,6 +131,30 @@ class StreamDecoder:
             missing = round((claimed_seconds - last_seconds) * self.rate) - 1
             told = f"the last frame is at {last_seconds:.3f} s of the {claimed_seconds:.3f} s that the stream claims"
             self._log.add("truncated", told, max(1, missing))
+
+
+class _Slots:
+    """Times of an AVI's frames: it stores one for each packet, and the n-th frame shown has the n-th of them.
+
+    What libavformat makes up instead jumbles the frames of H.264, whose packets are not in the order of showing.
+    """
+
+    def __init__(self) -> None:
+        self._times: deque[int] = deque()
+        self._delay: int | None = None
+
+    def add(self, dts: int | None) -> None:
+        if dts is not None:
+            self._times.append(dts)
+
+    def take(self, frame: av.VideoFrame) -> int | None:
+        """The time of the next frame shown; those of frames that the decoder left out are passed over."""
+        if self._times and frame.dts is not None:
+            if self._delay is None:
+                self._delay = frame.dts - self._times[0]
+            while len(self._times) > 1 and frame.dts - self._times[0] > self._delay:
+                self._times.popleft()
+        return self._times.popleft() if self._times else None
 
 
 class PictureDecoder:

@@ -152,21 +152,22 @@ def choose_encoder(
     if options.codec != AUTO:
         _check_known(options.codec)
         plan = plan_video(source, height, width, options.codec, options)
-        return _opened(plan, container), []
+        return _opened(_in_shown_order(plan, container), container), []
     notes: list[str] = []
     if device.type == "cuda":
-        plan = plan_video(source, height, width, "h264_nvenc", options)
         try:
-            plan = _opened(plan, container)
+            plan = plan_video(source, height, width, "h264_nvenc", options)
+            plan = _opened(_in_shown_order(plan, container), container)
             return replace(plan, on_gpu=plan.pixel_format in _TAKEN_FROM_GPU), notes
-        except OutputError as error:
+        except (OutputError, UsageError) as error:
             notes.append(f"encoded on the CPU, not by NVENC: {error}")
     codec = next((name for name in AUTOMATIC if _takes(container, name)), None)
     if codec is None:
         raise OutputError(f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: name an encoder with -c")
     if codec != AUTOMATIC[0]:
         notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTOMATIC[0]}")
-    return _opened(plan_video(source, height, width, codec, options), container), notes
+    plan = plan_video(source, height, width, codec, options)
+    return _opened(_in_shown_order(plan, container), container), notes
 
 
 def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> list[str]:
@@ -236,22 +237,45 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
     return chosen
 
 
+def _in_shown_order(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+    """AVI counts frames as they are stored, so without B-frames alone are they shown when they should be."""
+    if container.format.name != "avi":
+        return plan
+    return replace(plan, options=(*plan.options, ("bf", "0")))
+
+
 def _opened(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
-    """The plan, once a trial has shown that the container takes it and that the encoder opens."""
+    """The plan, once a trial has shown that the container takes it and that the encoder opens.
+
+    Raises UsageError where the encoder would open but for the user's options, else OutputError.
+    """
     if not _takes(container, plan.codec):
         raise OutputError(f"{container.format.name} does not take video by {plan.codec}: use .mkv or another encoder")
     # The messages of these libraries are not about our caller's choices, and stderr is for progress.
     os.environ.setdefault("SVT_LOG", "1")
+    reason = _why_closed(plan)
+    if reason is None:
+        return plan
+    chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
+    usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
+    if dict(plan.options) != usual and _why_closed(replace(plan, options=tuple(usual.items()))) is None:
+        raise UsageError(f"{plan.codec} does not take {chosen} ({reason}): change or leave out --crf and --preset")
+    raise OutputError(
+        f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {reason}"
+    )
+
+
+def _why_closed(plan: VideoPlan) -> str | None:
+    """Why the encoder does not open for this plan; None where it does."""
     try:
         context = av.Codec(plan.codec, "w").create("video")
         configure(context, plan)
         context.open()
-    except (av.FFmpegError, UnknownCodecError) as error:
-        chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
-        raise OutputError(
-            f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {error}"
-        ) from error
-    return plan
+    except av.FFmpegError as error:
+        return error.strerror or str(error)
+    except UnknownCodecError:
+        return "this build of libav lacks it"
+    return None
 
 
 def _takes(container: OutputContainer, codec: str) -> bool:

@@ -23,7 +23,12 @@ FRAMES_PER_SEGMENT = 240
 _HOLDS_NO_TIMES = 0x80
 """libavformat's AVFMT_NOTIMESTAMPS."""
 
+_HOLDS_NEGATIVE_TIMES = 0x40000
+"""libavformat's AVFMT_TS_NEGATIVE."""
+
 _MOV_FAMILY = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v")
+
+_MATROSKA = ("matroska", "webm")
 
 _TAGS_OF_ITUNES = (
     *("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "grouping"),
@@ -113,11 +118,30 @@ class FilmOutput:
             packet.time_base = self._time_base
             packet.duration = self._durations.pop(packet.pts)
             packet.dts = self._next_dts(packet)
+            if self._num_packets == 0:
+                self._account_for_shift(packet.dts * self._time_base)
             self._copier.copy_until(packet.dts * self._time_base)
             self._container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
             self.max_pts_error = max(self.max_pts_error, abs(packet.pts * packet.time_base - exact))
             self._num_packets += 1
+
+    def _account_for_shift(self, first_seconds: Fraction) -> None:
+        """Tell of the move by which libavformat keeps the first decoding time of some containers from being negative.
+
+        It moves all streams alike, behind our back: the packets still show the times that were asked for.
+        """
+        container_format = self._container.format
+        if container_format.flags & (_HOLDS_NEGATIVE_TIMES | _HOLDS_NO_TIMES) or container_format.name in _MATROSKA:
+            return
+        first_copied = self._copier.next_seconds
+        earliest = first_seconds if first_copied is None else min(first_seconds, first_copied)
+        if earliest < 0:
+            self.max_pts_error = -earliest
+            self.notes.append(
+                f"{container_format.name} holds no times below zero: all is {float(-earliest):.3f} s later; "
+                "use .mkv or .mp4 to keep the times"
+            )
 
     def _next_dts(self, packet: "Packet[VideoStream]") -> int:
         """A decoding time that rises across segments, whose encoders know nothing of each other.
@@ -147,7 +171,7 @@ def _open_encoder(
 
 
 def _container_options(container: OutputContainer, source: ClipInfo) -> dict[str, str]:
-    if container.format.name in ("matroska", "webm"):
+    if container.format.name in _MATROSKA:
         # Sound that begins before zero (encoder priming) must not push the pictures off their times.
         return {"avoid_negative_ts": "disabled"}
     if container.format.name not in _MOV_FAMILY:

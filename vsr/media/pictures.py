@@ -26,16 +26,16 @@ def is_numbered_pattern(path: Path) -> bool:
 def find_pictures(source: Path) -> list[Path] | None:
     """The pictures of a folder in natural order, or those of a numbered pattern by number; None for anything else.
 
-    Raises InputError for a folder or a pattern without pictures, and for a folder that cannot be listed.
+    Raises InputError for a folder or a pattern without pictures, and for what may not be looked at.
     """
-    is_pattern = is_numbered_pattern(source) and not source.exists()
-    if not source.is_dir() and not is_pattern:
-        return None
-    folder = source.parent if is_pattern else source
     try:
+        is_pattern = is_numbered_pattern(source) and not source.exists()
+        if not source.is_dir() and not is_pattern:
+            return None
+        folder = source.parent if is_pattern else source
         files = [path for path in folder.iterdir() if path.is_file()]
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+        raise InputError(f"{source}: cannot be read: {error.strerror}") from error
     if is_pattern:
         before, after = _NUMBER_FIELD.split(source.name, maxsplit=1)
         member = re.compile(re.escape(before) + r"\d+" + re.escape(after))

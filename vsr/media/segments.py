@@ -62,31 +62,35 @@ class LibavEncoder:
         self.plan = plan
         self._frames_per_segment = frames_per_segment
         self._num_frames = 0
-        self._context: VideoCodecContext
+        self._context: VideoCodecContext | None = None
 
     def add_stream(self, container: OutputContainer) -> VideoStream:
         stream = container.add_stream(self.plan.codec, rate=self.plan.rate)
         assert isinstance(stream, VideoStream)
         stream.time_base = self.plan.time_base
-        # The first segment's encoder is the stream's own, so that the file's header describes all of them.
-        self._context = stream.codec_context
-        self._flags = self._context.flags
-        configure(self._context, self.plan)
+        # The stream's own encoder writes the file's header, which describes all segments. It is fed with nothing: it
+        # lives as long as the file, and would keep a segment's pictures all that time.
+        self._flags = stream.codec_context.flags
+        configure(stream.codec_context, self.plan)
         return stream
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
         packets: list[Packet[VideoStream]] = []
         if self._num_frames == self._frames_per_segment:
-            packets += self._context.encode(None)
+            packets += self.finish()
+        if self._context is None:
             self._context = av.Codec(self.plan.codec, "w").create("video")
             self._context.flags = self._flags
             configure(self._context, self.plan)
-            self._num_frames = 0
         self._num_frames += 1
         return packets + self._context.encode(frame)
 
     def finish(self) -> list["Packet[VideoStream]"]:
-        return self._context.encode(None)
+        if self._context is None:
+            return []
+        packets = self._context.encode(None)
+        self._context, self._num_frames = None, 0
+        return packets
 
 
 def padded(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -99,19 +99,57 @@ def clip_identity(path: Path) -> str:
             file.seek(max(size - _MEBIBYTE, 0))
             digest.update(file.read(_MEBIBYTE))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        reason = error.strerror or "it is a pipe, not a file; give it to standard input and name it -"
+        raise InputError(f"{path}: cannot be read: {reason}") from error
     return digest.hexdigest()
+
+
+def missing_bytes(path: Path) -> int:
+    """How much shorter a file is than its boxes (ISO media), chunk (AVI) or segment (Matroska) say; 0 where none does.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[4:8] == b"ftyp":
+        return max((end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER), default=0)
+    end = 8 + int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else _matroska_end(head)
+    return max(0, end - path.stat().st_size)
+
+
+_BOXES_THAT_MATTER = (b"moov", b"mdat", b"moof")
+
+
+def _matroska_end(head: bytes) -> int:
+    """Where the segment of a Matroska file ends by its header; 0 for other files and segments of unknown size."""
+    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+        return 0
+    header_end = _end_of_element(head, 4)
+    if head[header_end : header_end + 4] != b"\x18\x53\x80\x67":
+        return 0
+    return _end_of_element(head, header_end + 4)
+
+
+def _end_of_element(data: bytes, position: int) -> int:
+    """Where an EBML element ends whose size stands at `position`; 0 where it is not told (RFC 8794, 4 and 6.2)."""
+    first = data[position] if position < len(data) else 0
+    width = 9 - first.bit_length()
+    if not 1 <= width <= 8 or position + width > len(data):
+        return 0
+    value_bits = 7 * width
+    size = int.from_bytes(data[position : position + width], "big") & ((1 << value_bits) - 1)
+    return 0 if size == (1 << value_bits) - 1 else position + width + size
 
 
 def _why_unreadable(source: Path | BinaryIO, error: av.FFmpegError) -> str:
     if not isinstance(source, Path):
         return f"{PIPE_NAME}: no video that can be read from a pipe; {PIPE_HINT}"
-    if not source.exists():
-        return f"{source}: no such file"
     try:
         with source.open("rb") as file:
             head = file.read(4096)
-            has_index = _has_box(source, b"moov") if head[4:8] == b"ftyp" else True
+        has_index = head[4:8] != b"ftyp" or any(kind == b"moov" and end <= size for kind, end, size in _boxes(source))
+    except FileNotFoundError:
+        return f"{source}: no such file"
     except OSError as failure:
         return f"{source}: cannot be read: {failure.strerror}"
     if not head:
@@ -121,8 +159,8 @@ def _why_unreadable(source: Path | BinaryIO, error: av.FFmpegError) -> str:
     return f"{source}: not a media file that can be read ({error.strerror})"
 
 
-def _has_box(path: Path, wanted: bytes) -> bool:
-    """Whether an ISO base media file has a top-level box of this type; boxes that run past the end do not count."""
+def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Type and end of each top-level box of an ISO base media file, beside the file's size in bytes."""
     size = path.stat().st_size
     position = 0
     with path.open("rb") as file:
@@ -132,8 +170,5 @@ def _has_box(path: Path, wanted: bytes) -> bool:
             length = int.from_bytes(header[:4], "big")
             if length == 1:
                 length = int.from_bytes(header[8:16], "big")
-            length = length or size - position
-            if header[4:8] == wanted:
-                return position + length <= size
-            position += max(length, 8)
-    return False
+            position += max(length or size - position, 8)
+            yield header[4:8], position, size
