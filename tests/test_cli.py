@@ -137,6 +137,15 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
             "model a gave values that are not finite",
         ),
         (["{clip}", "--policy", "bicubic", "--device", "cuda:77"], 5, "cuda:77"),
+        (["{clip}", "--policy", "bicubic", "--json", "{clip}"], 2, "would replace a clip"),
+        (["{clip}", "--policy", "bicubic", "-o", "{tmp}/o.mkv", "--json", "{tmp}/o.mkv"], 2, "would replace a clip"),
+        (["{clip}", "--policy", "bicubic", "--json", "{tmp}"], 4, "it is a folder"),
+        (["{clip}", "--policy", "bicubic", "--json", "{tmp}/none/run.json"], 4, "missing or read-only"),
+        (["{clip}", "--policy", "bicubic", "-o", "-", "--json", "-"], 2, "cannot carry both"),
+        (["{clip}", "--policy", "bicubic", "--set", "policies.agreement=nan"], 2, "expected a finite number"),
+        (["{clip}", "--policy", "avgi", "--models", "{bank}", "--set", "policies.members=0"], 2, "2 or more"),
+        (["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.agreement=7"], 2, "0 to 1"),
+        (["{clip}", "--policy", "smi", "--models", "{text}"], 5, "no folder of models"),
     ],
 )
 def test_a_mistake_gets_one_clear_line_its_exit_code_and_leaves_nothing(
@@ -189,6 +198,23 @@ def test_a_truncated_clip_finishes_with_what_could_be_decoded_and_exit_6(vsr, tm
     assert manifest["damage"]
     assert 0 < manifest["frames_out"] < 48
     assert len(read_frames(out)) == manifest["frames_out"] == manifest["frames_in"]
+
+
+def test_damage_of_a_scored_clip_is_told_and_exits_6(vsr, tmp_path):
+    whole = write_clip(tmp_path / "whole.mkv", moving_pictures(30, 64, 64))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    code, _, errors = vsr("score", cut, "--reference", whole, "--metrics", "psnr")
+    assert code == 6
+    assert "damaged input" in errors
+
+
+def test_frames_without_a_truth_are_told(vsr, tmp_path, clip):
+    truth = write_clip(tmp_path / "short.mkv", moving_pictures(4, 40, 48))
+    arguments = ("run", clip, "-o", tmp_path / "out.mkv", "--policy", "bicubic", "--scale", 1, "--metrics", "psnr")
+    code, _, errors = vsr(*arguments, "--reference", truth)
+    assert code == 0
+    assert "2 frames, the first of them 4, have no truth" in errors
 
 
 def test_a_comparison_prints_a_row_for_each_policy_and_writes_no_video(vsr, tmp_path, clip, bank):

@@ -148,6 +148,12 @@ def test_dsrf_is_the_difference_of_the_critics_means(bank):
     assert dsrf(model, HERE) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_frame_too_small_for_the_critic_is_told(bank):
+    with pytest.raises(ModelError, match="5x4"):
+        dsrf(bank[0], torch.rand(3, 4, 5))
+    assert noise_level(torch.rand(3, 1, 1)) == 0
+
+
 def test_dsrfi_ranks_by_least_absolute_dsrf_and_tells_how_clear_the_choice_was(bank):
     decisions = []
     upscale("dsrfi", bank, shot(ELSEWHERE), decisions)

@@ -18,6 +18,10 @@ _HOMES = {
 __all__ = ["VsrError", "compare", "run", "score", "train_keyframe"]
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for from its home, so that `import vsr` is instant."""
     if name not in _HOMES:

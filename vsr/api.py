@@ -74,6 +74,8 @@ def command_recipe(
         "policy": policy,
         "scale": scale,
         "metrics": None if metrics is None else tuple(metrics),
+        # A policy on the command line beats a recipe that compares several.
+        "compare": None if policy is None else (),
         "device": device,
         "encode.codec": codec,
         "encode.crf": crf,

@@ -86,11 +86,15 @@ def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic
 
 def load_bank(folder: Path) -> list[Model]:
     """All models of a folder, by name. Raises `ModelError` for a missing folder, a broken file or an old pickle."""
-    if not folder.is_dir():
+    try:
+        files = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
             f"there is no folder of models at {folder}. Train one with: vsr train-keyframe CLIP --models {folder}"
-        )
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
+        ) from None
+    except OSError as error:
+        raise ModelError(f"the folder of models {folder} cannot be read: {error.strerror}.") from None
+    pickles = sorted(path.name for path in files if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
     if pickles:
         raise ModelError(
             f"{folder} holds {pickles[0]}, a pickle that could run code on loading; a bank holds .safetensors files "
@@ -140,9 +144,13 @@ def _open(path: Path) -> Any:
             raise ModelError(
                 f"{path} has {size} bytes; a model has at most {LARGEST_FILE_BYTES}. It is not one of ours."
             )
+        with path.open("rb"):
+            # safetensors reports any file that it may not read as one that is not there.
+            pass
+    except OSError as error:
+        raise ModelError(f"the model file {path} cannot be read: {error.strerror}.") from None
+    try:
         return safe_open(path, framework="pt", device="cpu")
-    except FileNotFoundError:
-        raise ModelError(f"there is no model file at {path}.") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is not a whole .safetensors file ({error}). It may have been cut off: delete it and train again."

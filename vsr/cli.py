@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout.")]
-Models = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="The bank: a folder of models.")]
+Models = Annotated[
+    Path | None, typer.Option("--models", metavar="DIR", readable=False, help="The bank: a folder of models.")
+]
 
 
 def main() -> None:
@@ -83,9 +85,12 @@ def run(
     """Upscale CLIP, with every timestamp and stream kept, and print how much it flickers."""
     from vsr import pipeline
     from vsr.api import command_recipe
-    from vsr.manifest import write_json
+    from vsr.manifest import check_record, write_json
     from vsr.report import print_comparison, print_run
 
+    if output == json == "-":
+        raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
+    check_record(json, [clip, output, reference])
     chosen = command_recipe(
         recipe,
         settings or [],
@@ -132,14 +137,15 @@ def train_keyframe(
     count: Annotated[int, typer.Option(help="Models for each keyframe.")] = 15,
     shots: Annotated[str, typer.Option(metavar="longest|all|N", help="Shots to train for.")] = "longest",
     keyframe: Annotated[str, typer.Option(metavar="auto|N", help="Frame to train on, from 0.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of the first model; the next has the next.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first model; the next has the next.")] = 0,
     method: Annotated[str, typer.Option(help="quick, faithful or pyramid.")] = "quick",
     json: Json = None,
 ) -> None:
     """Train small models on a keyframe of CLIP. Finished models are kept; the same command continues."""
     from vsr import learning
-    from vsr.manifest import write_json
+    from vsr.manifest import check_record, write_json
 
+    check_record(json, [clip])
     with _training_progress() as progress:
         report = learning.train_keyframe(
             clip,
@@ -173,8 +179,10 @@ def score(
     from rich.console import Console
 
     from vsr import scoring
-    from vsr.manifest import strict_json, write_json
+    from vsr.manifest import check_record, strict_json, write_json
 
+    for record in (json, csv):
+        check_record(record, [*results, reference, low_resolution])
     with _frame_progress("scoring") as advance:
         scores = scoring.score(
             results,
@@ -193,6 +201,7 @@ def score(
         write_json(strict_json(scores.to_json()), json)
     if json != "-":
         Console().print(scoring.score_table(scores))
+    _leave_damaged([str(line) for clip in scores.results for line in clip.damage])
 
 
 @app.command("models")
@@ -210,7 +219,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _number(text: str, option: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise UsageError(f"{option} is {text}; expected a word it knows or a number from 0.")
     return int(text)
 

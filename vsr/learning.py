@@ -25,6 +25,8 @@ from vsr.training.method import Method
 
 ShotChoice = Literal["longest", "all"] | int
 
+LARGEST_SEED = 2**31 - 1
+
 
 def _ignore(_: object) -> None:
     """What is said to nobody."""
@@ -73,6 +75,8 @@ def train_keyframe(
     """
     if count < 1:
         raise UsageError(f"--count is {count}; at least one model must be trained.")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
     recipe = _method(method)
     start = perf_counter()
     with open_clip(clip) as reader:
@@ -94,10 +98,10 @@ def train_keyframe(
         for shot, frame in zip(chosen, frames, strict=True)
         for number in range(count)
     ]
+    _make_folder(Path(models))
     kept, missing = _split_jobs(jobs)
     if kept:
         say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
-    _make_folder(Path(models))
     train_all(missing, workers, progress)
     return TrainingReport(
         clip=str(clip),
@@ -134,8 +138,8 @@ def _choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None
         return list(found)
     if shots == "longest":
         return [max(found, key=lambda shot: shot.num_frames)]
-    if not 0 <= shots < len(found):
-        raise UsageError(f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}.")
+    if isinstance(shots, str) or not 0 <= shots < len(found):
+        raise UsageError(f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}, longest or all.")
     return [found[shots]]
 
 

@@ -1,6 +1,7 @@
 """The record of a run: what was asked, what was decided, what came out."""
 
 import json
+import os
 import platform
 import resource
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from vsr.errors import OutputError
+from vsr.errors import OutputError, UsageError
 
 T = TypeVar("T")
 
@@ -69,17 +70,38 @@ def strict_json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False)
 
 
+def check_record(destination: str | Path | None, protected: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, a place where a record cannot be written or would replace a clip of this run.
+
+    Raises `OutputError` for the first and `UsageError` for the second. None and `-` are always fine.
+    """
+    if destination is None or str(destination) == "-":
+        return
+    path = Path(destination)
+    try:
+        if not path.name or path.is_dir():
+            raise OutputError(f"cannot write the record to {str(destination)!r}: it is a folder. Name a file.")
+        if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise OutputError(f"cannot write {path}: its folder is missing or read-only. Choose another place.")
+        clips = [Path(clip) for clip in protected if clip is not None]
+        if any(path == clip or (path.exists() and clip.exists() and path.samefile(clip)) for clip in clips):
+            raise UsageError(f"the record {path} would replace a clip of this very command. Choose another place.")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place.") from None
+
+
 def write_json(text: str, destination: str) -> None:
     """Write to a file, whole or not at all, or to standard output for `-`. Raises `OutputError`."""
     if destination == "-":
         print(text)
         return
     path = Path(destination)
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for --json.") from None
 
 

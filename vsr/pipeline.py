@@ -93,7 +93,7 @@ def run(
             raise InputError(f"{clip} has no frame that can be decoded; nothing was written.")
         with clock.apart("write"):
             report = writer.finish()
-    for note in report.notes:
+    for note in (*report.notes, *measuring.remarks()):
         if note not in notes:
             say(note)
     return _manifest(reader, str(target), recipe, upscaling, measuring.board, report, notes, clock, device)
@@ -111,14 +111,15 @@ def compare(
 
     Nothing is written. The manifests come in the recipe's order, each with the same metrics.
     """
+    recipes = [replace(recipe, policy=policy) for policy in recipe.compare]
+    for one in recipes:
+        _check(one, models)
     device = choose_device(recipe.device)
     bank = load_bank(Path(models or "")) if set(recipe.compare) - MODEL_FREE else []
     manifests = []
-    for policy in recipe.compare:
-        one = replace(recipe, policy=policy)
-        _check(one, models)
+    for one in recipes:
         clock = StageClock()
-        listener.say(f"policy {policy}")
+        listener.say(f"policy {one.policy}")
         with ExitStack() as stack:
             reader = stack.enter_context(open_clip(clip))
             upscaling = Upscaling(one, bank, device, reader, listener.say)
@@ -212,8 +213,24 @@ class _Measuring:
     """Scores frames before they are encoded; with a truth, only those that have one at their time."""
 
     board: Scoreboard
+    reference: ClipReader | None
     truth: Timeline | None
     is_sample: bool
+    unmatched: list[int]
+    """Frames without a truth at their time."""
+
+    def remarks(self) -> list[str]:
+        """What the user ought to know of the truth, once all frames are measured."""
+        if self.reference is None:
+            return []
+        path = self.reference.info.path
+        lines = [f"the reference {path} is damaged: {damage}" for damage in self.reference.damage]
+        if self.unmatched:
+            count, first = len(self.unmatched), self.unmatched[0]
+            lines.append(
+                f"{count} frames, the first of them {first}, have no truth at their time in {path}: not scored"
+            )
+        return lines
 
     def observe(self, low: Frame, large: Frame) -> None:
         measured = not self.is_sample or large.index == 0 or large.index % MEASURED_EVERY == 1
@@ -221,14 +238,15 @@ class _Measuring:
             self.board.observe(large, None, low.pixels, measured=measured)
         elif (true := self.truth.take_nearest(large.seconds)) is not None:
             self.board.observe(large, true.pixels, low.pixels)
+        else:
+            self.unmatched.append(large.index)
 
 
 @contextmanager
 def _measuring(recipe: Recipe, reference: str | Path | None, default: Sequence[str]) -> Iterator[_Measuring]:
     with ExitStack() as stack:
-        truth = None
-        if reference is not None:
-            truth = Timeline(stack.enter_context(open_clip(reference)).frames())
+        reader = None if reference is None else stack.enter_context(open_clip(reference))
+        truth = None if reader is None else Timeline(reader.frames())
         names = default if recipe.metrics is None else recipe.metrics
         if reference is not None and recipe.metrics is None:
             names = [*default, *(name for name in ("lpips",) if name not in default)]
@@ -238,7 +256,7 @@ def _measuring(recipe: Recipe, reference: str | Path | None, default: Sequence[s
             has_low_resolution=True,
             with_baseline=True,
         )
-        yield _Measuring(board, truth, is_sample=reference is None and recipe.metrics is None)
+        yield _Measuring(board, reader, truth, reference is None and recipe.metrics is None, [])
 
 
 def _check(recipe: Recipe, models: str | Path | None) -> None:

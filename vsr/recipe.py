@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -136,8 +137,10 @@ def _convert(value: object, wanted: object, path: str) -> object:
         return _convert_union(value, wanted, path)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
-    if wanted is float and type(value) is int:
-        return float(value)
+    if wanted is float and type(value) in (int, float):
+        if not isfinite(value):  # type: ignore[arg-type]
+            raise UsageError(f"{path!r} in the recipe is {value!r}: expected a finite number")
+        return float(value)  # type: ignore[arg-type]
     # Not isinstance, nor == alone: true is no whole number here.
     if type(value) is wanted or any(type(value) is type(choice) and value == choice for choice in arguments):
         return value

@@ -22,6 +22,7 @@ def print_run(manifest: Manifest) -> None:
         f"{manifest.output}: {manifest.frames_out} frames in {seconds:.1f} s, "
         f"largest timestamp error {manifest.max_pts_error_seconds:g} s",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     for stream in manifest.streams_dropped:
@@ -32,9 +33,12 @@ def print_run(manifest: Manifest) -> None:
         table = Table(caption=f"before encoding{sample}; flicker means nothing without the sharpness beside it")
         table.add_column("metric")
         table.add_column(manifest.policy, justify="right")
-        table.add_column("bicubic", justify="right")
+        columns = [manifest.metrics]
+        if manifest.policy != "bicubic":
+            table.add_column("bicubic", justify="right")
+            columns.append(manifest.baseline)
         for name, result in manifest.metrics.items():
-            table.add_row(metric_label(name, result), _mean(result), _mean(manifest.baseline.get(name, {})))
+            table.add_row(metric_label(name, result), *(_mean(column.get(name, {})) for column in columns))
         console.print(table)
 
 

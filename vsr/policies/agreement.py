@@ -27,8 +27,10 @@ def noise_level(pixels: torch.Tensor) -> float:
 
     Root mean square response of the second-difference mask of Immerkaer (1996) over the quietest patches of each
     channel's picture, so that texture does not count as noise where some part of the picture is flat. Taking the
-    quietest makes it low by about a fifth.
+    quietest makes it low by about a fifth. 0 for a frame too small to tell.
     """
+    if min(pixels.shape[-2:]) < 3:
+        return 0.0
     mask = pixels.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6
     response = F.conv2d(pixels[:, None], mask[None, None])
     patch = min(PATCH_PX, *response.shape[-2:])

@@ -12,7 +12,7 @@ def ami(context: PolicyContext) -> Policy:
     options = context.options
     chosen = [context.named(name) for name in options.order]
     if not chosen:
-        context.require_models(max(2, options.alternating), "ami")
+        context.require_models(options.alternating, "ami")
     elif len(chosen) < 2:
         raise ModelError(f"policy ami alternates two models or more; the order names {len(chosen)}. Use policy smi.")
     if len({model.card.step_ratio for model in chosen}) > 1:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from vsr.checkpoints import Model
 from vsr.engine.generator import FastGenerator
+from vsr.errors import ModelError
 from vsr.resample import resize
 
 
@@ -12,8 +13,15 @@ def dsrf(model: Model, pixels: torch.Tensor) -> float:
     """Discriminator super-resolution fitness of seed 000: <D(frame)> - <D(keyframe)>, signed; 0 fits best.
 
     `pixels` is the low-resolution frame, (3, H, W) in [0, 1]. The critic is in eval mode: with the frame's own
-    statistics in its normalisation every frame would look like the keyframe.
+    statistics in its normalisation every frame would look like the keyframe. Raises `ModelError` for a frame smaller
+    than the critic's patch.
     """
+    smallest = 2 * model.critic.spec.halo + 1
+    if min(pixels.shape[-2:]) < smallest:
+        raise ModelError(
+            f"the clip is {pixels.shape[-1]}x{pixels.shape[-2]}; a critic needs {smallest} pixels a side. "
+            "Use another policy."
+        )
     with torch.inference_mode():
         scores = model.critic.to(pixels.device)((2 * pixels - 1)[None])
     return float(scores.mean()) - model.card.critic_mean

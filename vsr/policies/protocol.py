@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import torch
 
 from vsr.checkpoints import Model
 from vsr.engine.generator import FastGenerator
 from vsr.engine.steps import enlarge
-from vsr.errors import ModelError
+from vsr.errors import ModelError, UsageError
 from vsr.frames import Frame
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.policies.fitness import restoration_error
@@ -36,6 +37,18 @@ class PolicyOptions:
     """Share by which another model must be better before a choice per frame switches to it."""
     agreement: float | None = None
     """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "alternating": (self.alternating, 2, inf),
+            "members": (self.members, 2, inf),
+            "hysteresis": (self.hysteresis, 0, inf),
+            "agreement": (self.agreement, 0, 1),
+        }
+        for name, (value, least, most) in limits.items():
+            if value is not None and not least <= value <= most:
+                to = "or more" if most == inf else f"to {most:g}"
+                raise UsageError(f"policies.{name} is {value:g}; expected {least:g} {to}.")
 
 
 @dataclass(frozen=True)
