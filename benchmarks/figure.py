@@ -23,7 +23,7 @@ POLICIES = {"bicubic": "bicubic", "SMI": "smi", "AVGI, 15 models": "avgi"}
 CROPS = ((8, 131, 156), (39, 206, 18))
 """Frame, left and top corner in pixels of the truth; neither frame is the keyframe."""
 CROP_HEIGHT, CROP_WIDTH = 80, 128
-ROW, ROW_LEFT = 96, 140
+ROW, ROW_LEFT = 92, 150
 """The row of pixels that the strip follows through the clip."""
 ENLARGEMENT = 3
 STRIP_ENLARGEMENT = 4

@@ -1,4 +1,4 @@
-"""Peak memory of `vsr run` on a clip and on the same looped to ten times its length, and what live metrics cost.
+"""Peak memory of `vsr run` on a clip and on the same looped to many times its length, and what live metrics cost.
 
     python -m benchmarks.memory
 
@@ -9,6 +9,7 @@ only the repository's own sample; the second takes a 1280x720 clip reduced to 32
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -31,7 +32,7 @@ finally:
 
 def main() -> None:
     parser = options_parser(__doc__)
-    parser.add_argument("--times", type=int, default=10, help="how often the sample is looped (default 10)")
+    parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10, 30], help="how often the sample is looped")
     parser.add_argument("--clip", choices=EXCERPTS, default="juggle", help="for the cost of live metrics")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -40,15 +41,16 @@ def main() -> None:
         show_stages(Path(folder), options.clip, options.models)
 
 
-def compare_lengths(folder: Path, models: Path, times: int) -> None:
+def compare_lengths(folder: Path, models: Path, times: Sequence[int]) -> None:
     train_bank(SAMPLE, models, 1)
-    looped = folder / "looped.mp4"
-    loop(SAMPLE, times, looped)
+    clips = {turns: folder / f"{turns}.mp4" for turns in times}
+    for turns, clip in clips.items():
+        loop(SAMPLE, turns, clip)
     rows = []
     for policy in ("bicubic", "smi"):
-        once, often = (peak_mib(clip, folder / "out.mp4", policy, models) for clip in (SAMPLE, looped))
-        rows.append([policy, f"{once:.0f}", f"{often:.0f}", f"{often / once:.3f}"])
-    print_table("Peak memory", ["policy", "once, MiB", f"{times} times as long, MiB", "ratio"], rows)
+        peaks = [peak_mib(clip, folder / "out.mp4", policy, models) for clip in clips.values()]
+        rows.append([policy, *(f"{peak:.0f}" for peak in peaks)])
+    print_table("Peak memory in MiB, by how often the sample is looped", ["policy", *map(str, times)], rows)
 
 
 def loop(clip: Path, times: int, target: Path) -> None:
