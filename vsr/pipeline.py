@@ -27,7 +27,7 @@ from vsr.writer import ClipWriter, WriteReport
 
 LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
 """What a run measures unless metrics are named. They look at a sample of the frames, since the motion between two
-frames takes half the time in which one model makes them. Metrics that are named look at every frame."""
+frames takes most of the time in which one model makes one. Metrics that are named look at every frame."""
 MEASURED_EVERY = 8
 """The sample: the first frame, the second, and every so many after that, each with the frame before it."""
 COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
