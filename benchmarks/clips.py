@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import torch
+from av.video.reformatter import Colorspace
 
 from vsr.reader import open_clip
 from vsr.resample import resize
@@ -113,4 +114,19 @@ def write_lossless(path: Path, pictures: Iterable[torch.Tensor]) -> None:
             if stream is None:
                 stream = out.add_stream("ffv1", rate=RATE, width=frame.width, height=frame.height, pix_fmt="bgr0")
             out.mux(stream.encode(frame.reformat(format="bgr0")))
+        out.mux(stream.encode(None))
+
+
+def write_h264(path: Path, pictures: Iterable[torch.Tensor], crf: int) -> None:
+    """H.264 4:2:0 of (3, H, W) pictures by x264's medium preset, tagged BT.709, at `RATE`."""
+    with av.open(str(path), "w") as out:
+        stream = None
+        for picture in pictures:
+            levels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+            frame = av.VideoFrame.from_ndarray(levels.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            if stream is None:
+                stream = out.add_stream("libx264", rate=RATE, width=frame.width, height=frame.height, pix_fmt="yuv420p")
+                stream.options = {"crf": str(crf), "preset": "medium"}
+                stream.codec_context.colorspace = Colorspace.ITU709
+            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
         out.mux(stream.encode(None))

@@ -81,7 +81,7 @@ def compare(pair: Pair, options: Namespace) -> list[list[str]]:
     bicubic = measure(pair, Recipe("bicubic"), [], SHOWN, options.frames)
     rows = [[kind, "bicubic", "", "", *cells(bicubic.figures, SHOWN)]]
     for weight in (None, 0.0, 0.5, 1.0):
-        recipe = Recipe("smi", policies=PolicyOptions(agreement=weight))
+        recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(agreement=weight))
         outcome = measure(pair, recipe, bank, SHOWN, options.frames)
         method = "smi, auto" if weight is None else "smi, fixed"
         chosen, noise = f"{outcome.decision.agreement:.2f}", f"{outcome.decision.noise:.1f}"

@@ -63,7 +63,9 @@ def main() -> None:
         source = reader.info
     bank = train_bank(pair.low, options.models / pair.name, options.count)
     clock = StageClock()
-    frames = [large for _, large in islice(upscale(pair.low, Recipe("smi"), bank, [], clock), options.frames)]
+    frames = [
+        large for _, large in islice(upscale(pair.low, Recipe("smi", steady=0.0), bank, [], clock), options.frames)
+    ]
     upscaling = clock.seconds()["upscale"] / len(frames)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{encoding.preset}-{encoding.crf}.mp4" for encoding in encodings]

@@ -45,7 +45,7 @@ def main() -> None:
 def enlarged(policy: str) -> list[np.ndarray]:
     """The frames of the sample, enlarged by a policy."""
     bank = [] if policy in MODEL_FREE else load_bank(SAMPLES / "ckpts")
-    pairs = upscale(SAMPLES / "clip.mp4", Recipe(policy), bank, [], StageClock())
+    pairs = upscale(SAMPLES / "clip.mp4", Recipe(policy, steady=0.0), bank, [], StageClock())
     return [picture(large.pixels) for _, large in pairs]
 
 

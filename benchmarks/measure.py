@@ -19,6 +19,7 @@ from vsr.manifest import StageClock
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline import Upscaling
 from vsr.policies import Decision
+from vsr.policies.protocol import ShotModelSource, no_shot_models
 from vsr.reader import open_clip
 from vsr.recipe import Recipe
 
@@ -44,7 +45,7 @@ class Outcome:
     """What one policy made of one clip."""
 
     figures: Figures
-    """Means over the frames, by metric; `SECONDS` is the upscaling of one frame alone."""
+    """Means over the frames, by metric; `SECONDS` is the upscaling of one frame, flicker control included."""
     decision: Decision | None
     """The first one; None for a policy without models."""
 
@@ -81,31 +82,43 @@ def cpu_seconds() -> float:
 
 
 def upscale(
-    clip: Path, recipe: Recipe, bank: Sequence[Model], decisions: list[Decision], clock: StageClock
+    clip: Path,
+    recipe: Recipe,
+    bank: Sequence[Model],
+    decisions: list[Decision],
+    clock: StageClock,
+    shot_models: ShotModelSource = no_shot_models,
 ) -> Iterator[tuple[Frame, Frame]]:
     """Each frame of a clip with its enlargement, as a run makes them before it encodes; choices go to `decisions`."""
     with open_clip(clip) as reader:
-        upscaling = Upscaling(recipe, bank, choose_device(recipe.device), reader, lambda _: None)
+        upscaling = Upscaling(recipe, bank, choose_device(recipe.device), reader, lambda _: None, shot_models)
         for pair in upscaling.pairs(clock):
             decisions[:] = upscaling.decisions
             yield pair
 
 
 def measure(
-    pair: Pair, recipe: Recipe, bank: Sequence[Model], metrics: Iterable[str], frames: int | None = None
+    pair: Pair,
+    recipe: Recipe,
+    bank: Sequence[Model],
+    metrics: Iterable[str],
+    frames: int | None = None,
+    shot_models: ShotModelSource = no_shot_models,
 ) -> Outcome:
     """Run `recipe` on the first `frames` frames of a pair's clip and score them against the truth, unencoded."""
     clock, decisions = StageClock(), list[Decision]()
     board = Scoreboard(
         [name for name in metrics if name != SECONDS], has_truth=True, has_low_resolution=True, border=BORDER_PX
     )
-    upscaled = islice(upscale(pair.low, recipe, bank, decisions, clock), frames)
+    upscaled = islice(upscale(pair.low, recipe, bank, decisions, clock, shot_models), frames)
     count = 0
     for (low, large), truth in zip(upscaled, pair.truth.pictures(), strict=False):
         board.observe(large, truth, low.pixels)
         count += 1
     figures: Figures = {name: result.mean for name, result in board.results().items()}
-    return Outcome(figures | {SECONDS: clock.seconds()["upscale"] / count}, decisions[0] if decisions else None)
+    seconds = clock.seconds()
+    made_in = seconds["upscale"] + seconds.get("steady", 0.0)
+    return Outcome(figures | {SECONDS: made_in / count}, decisions[0] if decisions else None)
 
 
 def mean_figures(several: Sequence[Figures]) -> Figures:

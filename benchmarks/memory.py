@@ -80,7 +80,7 @@ def peak_mib(clip: Path, output: Path, policy: str, models: Path) -> float:
 def show_stages(folder: Path, name: str, models: Path) -> None:
     pair = make_pair(name, folder)
     train_bank(pair.low, models / name, 1)
-    manifest = pipeline.run(pair.low, folder / "large.mp4", recipe=Recipe("smi"), models=models / name)
+    manifest = pipeline.run(pair.low, folder / "large.mp4", recipe=Recipe("smi", steady=0.0), models=models / name)
     total = manifest.timings_seconds["total"]
     rows = [
         [stage, f"{spent:.2f}", f"{100 * spent / total:.1f} %"] for stage, spent in manifest.timings_seconds.items()

@@ -28,13 +28,19 @@ def main() -> None:
             needs_bank = set(options.policies) - MODEL_FREE
             bank = train_bank(pair.low, options.models / name, options.count) if needs_bank else []
             outcomes[name] = {
-                policy: measure(pair, Recipe(policy), bank, COLUMNS, options.frames).figures
+                policy: measure(pair, Recipe(policy, steady=0.0), bank, COLUMNS, options.frames).figures
                 for policy in options.policies
             }
             print_figures(name, outcomes[name])
-    for title, names in (("Mean of Vid4", VID4), ("Mean of all clips", options.clips)):
+    print_means(outcomes)
+
+
+def print_means(outcomes) -> None:
+    """Means over Vid4, where all of it was measured, and over all clips, of figures by clip and policy."""
+    for title, names in (("Mean of Vid4", VID4), ("Mean of all clips", list(outcomes))):
         if set(names) <= outcomes.keys():
-            means = {policy: mean_figures([outcomes[name][policy] for name in names]) for policy in options.policies}
+            policies = outcomes[names[0]]
+            means = {policy: mean_figures([outcomes[name][policy] for name in names]) for policy in policies}
             print_figures(title, means)
 
 

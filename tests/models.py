@@ -9,6 +9,8 @@ from tests.clips import textured_picture
 from vsr.checkpoints import Model, ModelCard, load_model, save_model
 from vsr.learning import keyframe_hash
 from vsr.networks.singan import NetworkSpec
+from vsr.networks.window import WindowNetwork, WindowSpec
+from vsr.shot_models import ARCH, ShotCard, ShotModel
 from vsr.training.quick import Quick, train_quick
 
 BRIEF = Quick(network=NetworkSpec(width=8), iterations=30, crop_px=24)
@@ -52,3 +54,12 @@ def make_model(folder: Path, name: str, keyframe: torch.Tensor, seed: int = 0, *
     path = folder / f"{name}.safetensors"
     save_model(path, card, pair.generator, pair.critic)
     return load_model(path)
+
+
+def make_shot_model(name="shot-model", seed=0):
+    """A shot model of two small, untrained window networks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = tuple(WindowNetwork(WindowSpec(1, 8, 3)).eval().requires_grad_(False) for _ in range(2))
+    card = ShotCard(ARCH, networks[0].spec, (1, 1), seed, "clip.mkv", "", 0, 9, 0.0, 1.0, 10, (0.1,), "0")
+    return ShotModel(name, card, networks)

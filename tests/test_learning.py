@@ -119,6 +119,9 @@ def test_the_keyframe_that_is_named_is_the_one_trained_on(clip_of_two_shots, tmp
         ({"shots": "first"}, UsageError, "longest or all"),
         ({"seed": -1}, UsageError, "--seed is -1"),
         ({"method": "quik"}, UsageError, "did you mean quick"),
+        ({"neighbours": -1}, UsageError, "--neighbours is -1"),
+        ({"neighbours": 9}, UsageError, "expected 0 to 8"),
+        ({"neighbours": 1, "method": "faithful"}, UsageError, "it is for quick"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(clip, tmp_path, options, error, message):
@@ -145,6 +148,49 @@ def test_a_bank_that_cannot_be_written_is_told_before_training(clip, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OutputError, match="cannot write models"):
         train_keyframe(clip, tmp_path / "file" / "bank", count=1)
+
+
+def test_models_made_steady_on_neighbours_tell_it_in_name_and_card(clip, tmp_path):
+    plain = train_keyframe(clip, tmp_path / "plain", count=1, keyframe=4)
+    steady = train_keyframe(clip, tmp_path / "steady", count=1, keyframe=4, neighbours=2)
+    assert plain.trained == ("my_clip-000004-quick-000",)
+    assert steady.trained == ("my_clip-000004-quick-n2-000",)
+    (one,), (other,) = load_bank(tmp_path / "plain"), load_bank(tmp_path / "steady")
+    assert (one.card.recipe, other.card.recipe) == ("quick", "quick-n2")
+    assert one.card.keyframe_hash == other.card.keyframe_hash
+    weights = one.generator.state_dict(), other.generator.state_dict()
+    assert not torch.equal(weights[0]["body.0.0.weight"], weights[1]["body.0.0.weight"])
+    assert train_keyframe(clip, tmp_path / "steady", count=1, keyframe=4, neighbours=2).trained == ()
+
+
+def test_neighbours_come_from_the_keyframes_own_shot_as_far_as_it_goes(clip_of_two_shots, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(keyframe, neighbours, options, seed, progress):
+        seen[:] = [keyframe, *neighbours]
+        return METHODS["quick"].train(keyframe, options, seed, progress)
+
+    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], train_steady=remember))
+    train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, keyframe=10, neighbours=3)
+    with open_clip(clip_of_two_shots) as reader:
+        frames = [frame.pixels for frame in reader.frames()]
+    expected = [frames[index] for index in (10, 7, 8, 9, 11)]
+    assert len(seen) == len(expected)
+    assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
+
+
+def test_a_shot_of_one_frame_has_no_neighbours_and_is_trained_all_the_same(tmp_path):
+    clip = write_clip(tmp_path / "one.mkv", moving_pictures(1, 40, 48), codec="ffv1", pixel_format="bgr0")
+    assert train_keyframe(clip, tmp_path / "bank", count=1, neighbours=2).trained == ("one-000000-quick-n2-000",)
+
+
+def test_models_of_one_keyframe_that_were_trained_otherwise_are_not_mixed(clip, tmp_path):
+    train_keyframe(clip, tmp_path / "bank", count=1, keyframe=4)
+    with pytest.raises(ModelError, match="trained with quick, not with quick-n1"):
+        train_keyframe(clip, tmp_path / "bank", count=1, keyframe=4, neighbours=1)
+    assert len(load_bank(tmp_path / "bank")) == 1
+    # Another keyframe is another matter: policies never mix the two.
+    assert train_keyframe(clip, tmp_path / "bank", count=1, keyframe=3, neighbours=1).trained
 
 
 def test_the_report_is_strict_json(clip, tmp_path):

@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import weakref
 from fractions import Fraction
 
@@ -10,72 +11,35 @@ import torch
 from scipy.ndimage import map_coordinates, sobel
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from tests.clips import moving_pictures
+from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
 from vsr.frames import Frame
 from vsr.metrics import METRICS, beside_sharpness, possible_metrics
+from vsr.metrics.metric import MetricUnavailableError, Needs
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.motion import dis_flow, visible_mask
+from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
 from vsr.resample import resize
 
+CLIP_METRICS = ("fid", "spectrum", "diversity")
 PAIR_METRICS = [name for name, metric in METRICS.items() if metric.of_pairs]
 
 
 @pytest.fixture
-def lpips_weights(shared_data, monkeypatch):
-    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
+def weights(shared_data, monkeypatch):
+    folders = [str(shared_data / name) for name in ("weights", "metric-params")]
+    monkeypatch.setenv("VSR_WEIGHTS", os.pathsep.join(folders))
 
 
 @pytest.fixture(params=METRICS)
 def name(request):
-    """Each metric in turn; those on LPIPS where its weights are."""
-    if "lpips" in request.param:
-        request.getfixturevalue("lpips_weights")
+    """Each metric in turn; those on weights where these are."""
+    if METRICS[request.param].weights:
+        request.getfixturevalue("weights")
+        try:
+            METRICS[request.param].load()
+        except MetricUnavailableError as reason:
+            pytest.skip(str(reason))
     return request.param
-
-
-def tensor(picture):
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
-
-
-def array(pixels):
-    """(H, W, 3) float64."""
-    return pixels.permute(1, 2, 0).numpy().astype(np.float64)
-
-
-def luma(pixels):
-    red, green, blue = pixels.double().numpy()
-    return 16 + 65.481 * red + 128.553 * green + 24.966 * blue
-
-
-def noisy(pixels, sigma=0.03, seed=0):
-    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed)) * sigma
-    return (pixels + noise).clamp(0, 1)
-
-
-def moving(count=3, height=64, width=96, step=(0.5, 1.0), seed=0):
-    return [tensor(picture) for picture in moving_pictures(count, height, width, step, seed)]
-
-
-def measure(names, results, truths=None, low_resolutions=None, border=0):
-    """MetricResult by name."""
-    board = Scoreboard(
-        names, has_truth=truths is not None, has_low_resolution=low_resolutions is not None, border=border
-    )
-    for index, result in enumerate(results):
-        board.observe(
-            Frame(result, index, index, Fraction(1, 25)),
-            None if truths is None else truths[index],
-            None if low_resolutions is None else low_resolutions[index],
-        )
-    return board.results()
-
-
-def value(name, result, truth=None, low_resolution=None, border=0):
-    """The metric of a single frame."""
-    truths = None if truth is None else [truth]
-    lows = None if low_resolution is None else [low_resolution]
-    return measure([name], [result], truths, lows, border)[name].per_frame[0]
 
 
 @pytest.mark.parametrize("border", [0, 7])
@@ -273,30 +237,38 @@ def test_tof_counts_the_window_that_tecogan_counts():
     assert measure(["tof"], results, truths)["tof"].per_frame[1] == pytest.approx(expected, rel=1e-4)
 
 
-def test_every_metric_gives_one_value_per_frame_and_none_where_a_pair_begins(name):
-    truths = moving(3)
-    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+def test_every_metric_gives_one_value_per_frame_and_none_where_a_pair_begins_or_one_per_clip(name):
+    truths = moving(3, 192, 208)
+    if name == "diversity":
+        truths = truths[:1] * 3
+    lows = [resize(truth, 48, 52).clamp(0, 1) for truth in truths]
     results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
     figures = measure([name], results, truths, lows)[name]
+    assert json.loads(json.dumps(figures.to_json(), allow_nan=False))["unit"] == METRICS[name].unit
+    if name in CLIP_METRICS:
+        assert figures.per_frame is None
+        assert figures.mean is not None
+        return
     assert len(figures.per_frame) == 3
     assert (figures.per_frame[0] is None) == METRICS[name].of_pairs
     existing = [figure for figure in figures.per_frame if figure is not None]
     assert len(existing) == (2 if METRICS[name].of_pairs else 3)
     assert figures.mean == pytest.approx(sum(existing) / len(existing))
-    assert json.loads(json.dumps(figures.to_json(), allow_nan=False))["unit"] == METRICS[name].unit
 
 
 def test_every_metric_finds_the_truth_better_than_a_blurred_and_noisy_copy(name):
-    truths = moving(2, step=(1.3, -2.1))
-    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
-    worse = [noisy(resize(low, 64, 96).clamp(0, 1), 0.1, seed) for seed, low in enumerate(lows)]
+    if METRICS[name].needs is Needs.NOTHING or name == "diversity":
+        pytest.skip("it does not compare pictures with the truth; its own tests say what it prefers")
+    truths = moving(2, 192, 208, step=(1.3, -2.1))
+    lows = [resize(truth, 48, 52).clamp(0, 1) for truth in truths]
+    worse = [noisy(resize(low, 192, 208).clamp(0, 1), 0.1, seed) for seed, low in enumerate(lows)]
     if name in ("sharpness", "sharpness_live"):
-        worse = [resize(resize(low, 8, 12), 64, 96).clamp(0, 1) for low in lows]
+        worse = [resize(resize(low, 24, 26), 192, 208).clamp(0, 1) for low in lows]
     good, bad = (measure([name], results, truths, lows)[name] for results in (truths, worse))
     assert (good.mean > bad.mean) if good.higher_is_better else (good.mean < bad.mean)
 
 
-def test_no_metric_alters_a_frame(lpips_weights):
+def test_no_metric_alters_a_frame(weights):
     truths = moving(2)
     results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
     lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
@@ -343,10 +315,37 @@ def test_a_metric_that_lacks_what_it_needs_is_refused():
         Scoreboard(["warping_error"], has_truth=False, has_low_resolution=False)
 
 
-def test_all_that_can_be_computed_is_offered():
-    assert possible_metrics(True, True) == list(METRICS)
-    assert possible_metrics(False, True) == ["lr_psnr", "warping_error", "sharpness_live", "flicker_live"]
-    assert set(METRICS) - set(possible_metrics(True, False)) == {"lr_psnr", "sharpness_live", "flicker_live"}
+def test_all_that_can_be_computed_is_offered_but_for_what_must_be_asked_for():
+    asked_for = {"diversity", *(name for name in METRICS if ":" in name)}
+    live = {"lr_psnr", "sharpness_live", "flicker_live"}
+    assert possible_metrics(True, True) == [name for name in METRICS if name not in asked_for]
+    assert set(METRICS) - set(possible_metrics(True, False)) == live | asked_for
+    assert set(possible_metrics(False, True)) == live | {"niqe", "brisque", "warping_error"}
+    assert possible_metrics(False, False) == ["niqe", "brisque"]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_fast_flow_changes_the_motion_that_is_used(fast):
+    truths = moving(2, step=(1.3, -2.1))
+    board = Scoreboard(["warping_error"], has_truth=True, has_low_resolution=False, fast_flow=fast)
+    for index, truth in enumerate(truths):
+        board.observe(Frame(truth, index, index, Fraction(1, 25)), truth)
+    now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in reversed(truths))
+    motion = motion_between(now, before, DIS_FAST if fast else DIS_MEDIUM)
+    change = motion.change(luma(truths[1]).astype(np.float32), luma(truths[0]).astype(np.float32))
+    expected = np.abs(change)[motion.visible].mean()
+    assert board.results()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
+    truths = moving(2)
+    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
+    still = Motion(np.zeros((64, 96, 2), np.float32), np.ones((64, 96), np.bool_))
+    board = Scoreboard(["warping_error"], has_truth=False, has_low_resolution=True)
+    for index, truth in enumerate(truths):
+        board.observe(Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still)
+    expected = np.abs(luma(truths[1]) - luma(truths[0])).mean()
+    assert board.results()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
 
 
 @pytest.mark.parametrize("name", PAIR_METRICS)

@@ -77,7 +77,7 @@ def test_equal_pictures_have_distance_zero_and_small_ones_none(lpips_weights):
 def test_loading_leaves_the_random_state_alone(shared_data):
     path = shared_data / "weights" / "squeezenet1_1_fp16.pth"
     before = torch.random.get_rng_state()
-    PerceptualDistance(BACKBONES[-1], path)
+    PerceptualDistance(BACKBONES["squeeze"], path)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -93,7 +93,7 @@ def test_without_weights_the_metric_is_unavailable_with_what_to_do(no_weights):
         assert said["per_frame"] is None
         assert "network" not in said
         assert "VSR_WEIGHTS" in said["reason"]
-        assert all(backbone.usual_file in said["reason"] for backbone in BACKBONES)
+        assert all(backbone.file.name in said["reason"] for backbone in BACKBONES.values())
 
 
 def test_a_file_of_another_network_is_named_and_never_scored_with(no_weights):
@@ -113,7 +113,7 @@ def test_a_bad_file_does_not_hide_a_good_one(no_weights, shared_data):
     "backbone",
     [
         pytest.param(backbone, id=backbone.name, marks=[pytest.mark.slow] if backbone.name == "vgg" else [])
-        for backbone in BACKBONES
+        for backbone in BACKBONES.values()
     ],
 )
 def test_each_backbone_loads_from_a_file_laid_out_as_torchvision_lays_it(no_weights, backbone):
@@ -122,7 +122,7 @@ def test_each_backbone_loads_from_a_file_laid_out_as_torchvision_lays_it(no_weig
     builders = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
     features = getattr(torchvision.models, builders[backbone.name])(weights=None).features
     stored = {f"features.{name}": tensor for name, tensor in features.state_dict().items()}
-    torch.save(stored, no_weights / backbone.usual_file)
+    torch.save(stored, no_weights / backbone.file.name)
     distance = load_distance()
     assert distance.network == backbone.name
     picture = example_pictures(1)[0][0]

@@ -4,12 +4,13 @@ from fractions import Fraction
 import pytest
 import torch
 
-from tests.models import make_model, picture
+from tests.models import make_model, make_shot_model, picture
+from vsr.checkpoints import Distillation
 from vsr.engine.generator import FastGenerator
 from vsr.engine.steps import enlarge
 from vsr.errors import ModelError
 from vsr.frames import Frame
-from vsr.policies import MODEL_FREE, POLICIES, PolicyContext, PolicyOptions
+from vsr.policies import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
 from vsr.policies.agreement import LEAST_AGREEMENT, agreement_for_noise, noise_level
 from vsr.policies.fitness import dsrf, restoration_error
 from vsr.resample import resize
@@ -28,13 +29,23 @@ def bank(tmp_path_factory):
     return [*models, make_model(folder, "there-0", ELSEWHERE, **there)]
 
 
+@pytest.fixture(scope="module")
+def bank_for_all(bank, tmp_path_factory):
+    """The three models of one keyframe, and a student, which has a policy of its own."""
+    card = bank[0].card
+    own = {"clip_identity": card.clip_identity, "distillation": Distillation("avgi", ("here-0", "here-1"), 50.0, 1.0)}
+    return [*bank[:3], make_model(tmp_path_factory.mktemp("student"), "here-student", HERE, seed=3, **own)]
+
+
 def shot(*pictures, start=0):
     return [Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)]
 
 
 def context_of(models, decisions=None, scale=2.0, clip_identity="clip", **options):
     record = [] if decisions is None else decisions
-    return PolicyContext(models, scale, CPU, clip_identity, PolicyOptions(**options), record.append)
+    return PolicyContext(
+        models, scale, CPU, clip_identity, PolicyOptions(**options), record.append, lambda _: [make_shot_model()]
+    )
 
 
 def upscale(policy, models, frames, decisions=None, **options):
@@ -48,9 +59,9 @@ def by_one(model, pixels, scale=2.0, agreement=1.0):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("scale", [2.0, 2.7])
-def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(policy, scale, bank):
+def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(policy, scale, bank_for_all):
     frames = shot(HERE, ELSEWHERE, HERE)
-    large = upscale(policy, bank[:3], frames, scale=scale)
+    large = upscale(policy, bank_for_all, frames, scale=scale)
     assert [(frame.index, frame.pts, frame.time_base) for frame in large] == [
         (frame.index, frame.pts, frame.time_base) for frame in frames
     ]
@@ -60,10 +71,10 @@ def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_fo
         assert frame.pixels.max() <= 1
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_every_policy_is_deterministic_and_looks_no_further_back(policy, bank):
-    alone = upscale(policy, bank[:3], shot(HERE))[0].pixels
-    assert torch.equal(upscale(policy, bank[:3], shot(HERE, HERE))[1].pixels, alone)
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - SELF_STEADY))
+def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(policy, bank_for_all):
+    alone = upscale(policy, bank_for_all, shot(HERE))[0].pixels
+    assert torch.equal(upscale(policy, bank_for_all, shot(HERE, HERE))[1].pixels, alone)
 
 
 @pytest.mark.parametrize("policy", sorted(MODEL_FREE))

@@ -8,14 +8,18 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import moving_pictures, write_clip
 from vsr.errors import InputError, OutputError, UsageError
+from vsr.metrics import observation
 from vsr.metrics.scoreboard import MetricResult, Scoreboard
+from vsr.motion import motion_between
 from vsr.reader import open_clip
-from vsr.scoring import ClipScores, Scores, score, score_table, write_csv
+from vsr.scoring import ClipScores, score, score_table, write_csv
+from vsr.scoring.comparing import rank_results
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 TRUTH = moving_pictures(8, 48, 64)
@@ -148,8 +152,20 @@ def test_several_results_are_ranked_by_every_metric(tmp_path, truth_clip):
     unsteady = write_clip(tmp_path / "unsteady.mkv", jumpy, **LOSSLESS)
     found = score([bad, good, unsteady], truth_clip, metrics=["psnr", "flicker"]).to_json()
     assert [result["file"] for result in found["results"]] == [str(bad), str(good), str(unsteady)]
-    assert found["ranking"]["psnr"] == [str(unsteady), str(good), str(bad)]
-    assert found["ranking"]["flicker"][-1] == str(unsteady)
+    ranking = json.loads(json.dumps(found["ranking"], allow_nan=False))
+    assert ranking["psnr"]["order"] == [str(unsteady), str(good), str(bad)]
+    assert ranking["flicker"]["groups"][-1] == [str(unsteady)]
+    assert ranking["psnr"]["against_first"][str(bad)]["difference"] < 0
+
+
+def test_equal_results_tie_whatever_their_order(tmp_path, truth_clip):
+    one = write_clip(tmp_path / "one.mkv", spoilt(TRUTH), **LOSSLESS)
+    other = write_clip(tmp_path / "other.mkv", spoilt(TRUTH), **LOSSLESS)
+    scores = score([one, other], truth_clip, metrics=["psnr", "flicker"])
+    assert [ranking.groups for ranking in scores.ranking] == [((str(one), str(other)),)] * 3
+    console = Console(width=160, record=True)
+    console.print(score_table(scores))
+    assert console.export_text().count("#1=") == 6
 
 
 def test_figures_of_different_networks_are_ranked_apart_and_missing_ones_not_at_all():
@@ -157,10 +173,13 @@ def test_figures_of_different_networks_are_ranked_apart_and_missing_ones_not_at_
         lpips = MetricResult(mean, False, "1", None, network=network)
         return ClipScores(file, (0,), (0.0,), {"lpips": lpips}, None, {}, (), ())
 
+    def files(clips):
+        return {entry.label: [place.file for place in entry.places] for entry in rank_results(clips)}
+
     clips = [clip("a", 0.3, "alex"), clip("b", 0.1, "squeeze"), clip("c", 0.2, "alex"), clip("d", None, None)]
-    assert Scores(tuple(clips)).ranking == {"lpips (alex)": ["c", "a"], "lpips (squeeze)": ["b"]}
+    assert files(clips) == {"lpips (alex)": ["c", "a"], "lpips (squeeze)": ["b"]}
     same = [replace(clip, metrics={"lpips": replace(clip.metrics["lpips"], network="alex")}) for clip in clips]
-    assert Scores(tuple(same)).ranking == {"lpips": ["b", "c", "a"]}
+    assert files(same) == {"lpips": ["b", "c", "a"]}
 
 
 def test_a_low_resolution_input_brings_the_bicubic_baseline(tmp_path, truth_clip, low_clip):
@@ -183,7 +202,7 @@ def test_by_default_all_that_can_be_computed_is_computed(tmp_path, truth_clip, l
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("VSR_WEIGHTS", raising=False)
     without_truth = score([truth_clip], low_resolution=low_clip).results[0].metrics
-    assert set(without_truth) == {"lr_psnr", "warping_error", "sharpness_live", "flicker_live"}
+    assert set(without_truth) == {"lr_psnr", "warping_error", "sharpness_live", "flicker_live", "niqe", "brisque"}
     with_truth = score([truth_clip], truth_clip).results[0].metrics
     assert with_truth["lpips"].mean is None
     assert "VSR_WEIGHTS" in with_truth["lpips"].reason
@@ -209,15 +228,17 @@ def test_a_table_that_cannot_be_written_is_an_output_error(tmp_path, truth_clip)
         write_csv(scores, tmp_path / "missing" / "scores.csv")
 
 
-def test_progress_tells_file_and_frames(tmp_path, truth_clip):
+def test_progress_tells_how_many_frames_of_how_many_are_done(tmp_path, truth_clip):
     told = []
-    score([truth_clip], truth_clip, metrics=["psnr"], progress=lambda file, frames: told.append((file, frames)))
-    assert told == [(str(truth_clip), count) for count in range(1, 9)]
+    score([truth_clip] * 2, truth_clip, metrics=["psnr"], progress=lambda done, total: told.append((done, total)))
+    assert told == [(count, 8) for count in range(1, 9)]
 
 
 def test_requests_that_cannot_be_met_are_refused(truth_clip):
     with pytest.raises(UsageError, match="--reference"):
-        score([truth_clip])
+        score([truth_clip], metrics=["psnr"])
+    with pytest.raises(UsageError, match="at least one metric"):
+        score([truth_clip], truth_clip, metrics=[])
     with pytest.raises(UsageError, match="at least one result"):
         score([], truth_clip)
     with pytest.raises(UsageError, match="did you mean 'psnr'"):
@@ -251,3 +272,72 @@ def test_a_name_with_brackets_or_bytes_that_are_no_text_is_shown_and_written(tmp
         assert "[/b] caf\\udce9.mkv" in shown.read()
     write_csv(scores, tmp_path / "scores.csv")
     assert "[/b] caf\\udce9.mkv,0," in (tmp_path / "scores.csv").read_text(encoding="utf-8")
+
+
+def test_several_results_share_what_is_worked_out_of_the_truth(tmp_path, truth_clip, low_clip, monkeypatch):
+    estimated = []
+
+    def counted(*pictures):
+        estimated.append(pictures)
+        return motion_between(*pictures)
+
+    results = [write_clip(tmp_path / f"{i}.mkv", spoilt(TRUTH, i), **LOSSLESS) for i in range(5)]
+    names = ["warping_error", "flicker", "flicker_live", "sharpness", "lr_psnr"]
+    alone = [score([result], truth_clip, low_clip, metrics=names).results[0] for result in results]
+    monkeypatch.setattr(observation, "motion_between", counted)
+    together = score(results, truth_clip, low_clip, metrics=names).results
+    assert len(estimated) == 2 * 7, "once for each pair of frames of the truth and of the enlarged input"
+    assert [clip.metrics for clip in together] == [clip.metrics for clip in alone]
+    assert [clip.baseline for clip in together] == [clip.baseline for clip in alone]
+
+
+def test_clips_are_scored_without_anything_to_compare_with(tmp_path, truth_clip, shared_data, monkeypatch):
+    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "metric-params"))
+    big = [write_clip(tmp_path / f"{i}.mkv", spoilt(moving_pictures(7, 208, 208), i), **LOSSLESS) for i in (0, 60)]
+    scores = score(big, metrics=["brisque"])
+    assert [len(clip.metrics["brisque"].per_frame) for clip in scores.results] == [7, 7]
+    assert all(clip.partners == {} for clip in scores.results)
+    assert {place.file for place in scores.ranking[0].places} == set(map(str, big))
+
+
+def test_the_fast_flow_is_said(tmp_path, truth_clip):
+    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), **LOSSLESS)
+    scores = score([result], truth_clip, metrics=["warping_error"], fast_flow=True)
+    assert scores.to_json()["flow"] == "fast"
+    console = Console(width=160, record=True)
+    console.print(score_table(scores))
+    assert "fast flow" in console.export_text()
+
+
+@pytest.fixture
+def squeeze_weights(shared_data, monkeypatch):
+    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
+    monkeypatch.setenv("TORCH_HOME", "/nonexistent")
+
+
+def test_diversity_of_several_results_is_that_of_the_set_frame_by_frame(tmp_path, truth_clip, squeeze_weights):
+    left, right = [picture.copy() for picture in TRUTH], [picture.copy() for picture in TRUTH]
+    for one, other in zip(left, right, strict=True):
+        one[:, :32] = 255 - one[:, :32]
+        other[:, 32:] = 255 - other[:, 32:]
+    halves = [write_clip(tmp_path / f"{name}.mkv", some, **LOSSLESS) for name, some in (("l", left), ("r", right))]
+    scores = score(halves, truth_clip, metrics=["psnr", "diversity"])
+    assert len(scores.of_set["diversity"].per_frame) == 8
+    assert scores.of_set["diversity"].mean > 50
+    assert "diversity" not in scores.results[0].metrics
+    assert scores.to_json()["set"]["diversity"]["network"] == "squeeze"
+    same = score([halves[0], halves[0]], truth_clip, metrics=["diversity"])
+    assert same.of_set["diversity"].mean == 0
+
+
+def test_a_folder_of_samples_is_compared_with_one_picture(tmp_path, squeeze_weights):
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    samples = spoilt([TRUTH[0]] * 4)
+    for number, picture in enumerate(samples):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    Image.fromarray(TRUTH[0]).save(tmp_path / "truth.png")
+    scores = score(folder, tmp_path / "truth.png", metrics=["psnr", "diversity"]).results[0]
+    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(samples, [TRUTH[0]] * 4), abs=1e-3)
+    assert scores.metrics["diversity"].mean is not None
+    assert any("every frame" in note for note in scores.notes)

@@ -4,15 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.clips import textured_picture
 from tests.models import BRIEF, picture
 from vsr.errors import InputError
 from vsr.networks.singan import Critic, Generator, NetworkSpec
 from vsr.resample import resize
 from vsr.training import METHODS, check_keyframe
+from vsr.training.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
 from vsr.training.faithful import Pyramid, pyramid_levels
 from vsr.training.losses import critic_loss, gradient_penalty
-from vsr.training.method import loss_curve_summary
-from vsr.training.quick import draw_crops, scale_pairs, train_quick
+from vsr.training.method import loss_curve_summary, one_thread
+from vsr.training.quick import train_quick, train_quick_steady
+from vsr.training.steadiness import beside, steadiness_loss
+from vsr.training.student import StudentOptions, train_student
 
 
 def ignore(*_):
@@ -107,12 +111,129 @@ def test_the_critic_loss_falls_as_the_critic_prefers_the_real_picture():
 
 
 def test_crops_of_input_and_target_show_the_same_place():
-    keyframe = picture(40, 44)
-    options = replace(BRIEF, pair_scales=(1.0,), step_ratio=1.0001)
-    pairs = scale_pairs(keyframe, options)
-    padded, target = draw_crops(pairs, options, torch.Generator().manual_seed(3))
-    halo = options.network.halo
+    (pair,) = scale_pairs(picture(40, 44), BRIEF.network, 1.0001, [1.0])
+    draw = uniform_draw(torch.Generator().manual_seed(3))
+    places = [draw_place(pair, 24, draw) for _ in range(6)]
+    padded, target = cut(pair, places)
+    halo = BRIEF.network.halo
+    assert target.shape == (6, 3, 24, 24)
     assert F.l1_loss(padded[..., halo:-halo, halo:-halo], target) < 0.01
+
+
+def test_a_turned_crop_can_be_turned_back():
+    crop = picture(20, 20)
+    for turns in range(4):
+        for flip in (0, 1):
+            place = Place(0, 0, 20, turns, flip)
+            assert torch.equal(place.turned_back(place.turned(crop)), crop)
+            assert torch.equal(place.turned(crop), crop) == (turns == flip == 0)
+
+
+def moved(down, right, height=48, width=56):
+    """The texture of `picture` moved by whole or parts of pixels, exact as it is a sum of waves."""
+    return torch.from_numpy(textured_picture(height, width, (down, right))).permute(2, 0, 1).float() / 255
+
+
+def silent(spec=BRIEF.network):
+    """A generator that adds nothing."""
+    generator = Generator(spec)
+    for parameter in generator.parameters():
+        torch.nn.init.zeros_(parameter)
+    return generator
+
+
+def test_a_neighbours_flow_is_the_motion_at_every_size_that_is_trained_on():
+    keyframe, frame = moved(0, 0), moved(2, 3)
+    pairs = scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0, 0.5])
+    for neighbour, scale in zip(beside(keyframe, frame, pairs), (1.0, 0.5), strict=True):
+        assert neighbour.flow.shape[-2:] == neighbour.visible.shape == neighbour.pair.target.shape[-2:]
+        across, down = (float(component.median()) for component in neighbour.flow)
+        assert (across, down) == pytest.approx((3 * scale, 2 * scale), abs=0.2)
+        assert neighbour.visible.mean() > 0.4
+
+
+@pytest.mark.parametrize(("turns", "flip"), [(0, 0), (1, 0), (3, 1)])
+def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_behind_does(turns, flip):
+    """The generator adds nothing, so its error is base minus target: given as such, and as seen somewhere else."""
+    keyframe, frame = moved(0, 0), moved(2, 3)
+    (pair,) = scale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
+    (neighbour,) = beside(keyframe, frame, scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0]))
+
+    def loss(seen):
+        place, other = Place(12, 14, 24, turns, flip), Place(12 + seen, 14 + seen, 24, turns, flip)
+        padded, target = cut(pair, [other])
+        halo = BRIEF.network.halo
+        error = padded[..., halo:-halo, halo:-halo] - target
+        return steadiness_loss(silent(), neighbour, place, error[0]).item()
+
+    assert loss(0) < 0.5 * loss(4)
+
+
+def test_what_the_other_frame_does_not_show_is_not_counted():
+    keyframe = moved(0, 0)
+    (neighbour,) = beside(keyframe, keyframe, scale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0]))
+    hidden = replace(neighbour, visible=torch.zeros_like(neighbour.visible))
+    place = Place(0, 0, 24, 0, 0)
+    error = torch.ones(3, 24, 24)
+    assert steadiness_loss(silent(), neighbour, place, error) > 0
+    assert steadiness_loss(silent(), hidden, place, error) == 0
+
+
+def test_a_model_trained_with_neighbours_changes_less_along_the_motion():
+    frames = [moved(0.5 * i, 0.9 * i) for i in range(3)]
+    options = replace(BRIEF, iterations=150, adversarial_weight=0.0)
+
+    def unsteadiness(generator):
+        pairs = [scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])[0] for frame in frames]
+        (neighbour,) = beside(frames[1], frames[2], pairs[2:])
+        padded, target = cut(pairs[1], [Place(4, 6, 40, 0, 0)])
+        with torch.inference_mode():
+            error = padded[..., 5:-5, 5:-5] + generator.residual(padded) - target
+            return steadiness_loss(generator, neighbour, Place(4, 6, 40, 0, 0), error[0]).item()
+
+    plain = train_quick(frames[1], options, 0, ignore)
+    steady = train_quick_steady(frames[1], [frames[0], frames[2]], options, 0, ignore)
+    assert unsteadiness(steady.generator) < unsteadiness(plain.generator)
+
+
+def test_without_neighbours_the_steady_recipe_is_the_plain_one():
+    keyframe = picture(40, 44)
+    plain = train_quick(keyframe, BRIEF, 4, ignore).generator.state_dict()
+    steady = train_quick_steady(keyframe, [], BRIEF, 4, ignore).generator.state_dict()
+    assert all(torch.equal(steady[name], value) for name, value in plain.items())
+
+
+def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_was():
+    torch.manual_seed(0)
+    start, other = Generator(BRIEF.network), Generator(BRIEF.network)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    (pair,) = scale_pairs(picture(48, 56), BRIEF.network, BRIEF.step_ratio, [1.0])
+    with torch.no_grad():
+        lesson = Pair(pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0])
+    options = StudentOptions(iterations=60, crop_px=24)
+    threads = torch.get_num_threads()
+    student, curve = train_student(start, [lesson], options, 0, ignore)
+    assert curve[-1] < 0.5 * curve[0]
+    assert not student.training
+    assert torch.get_num_threads() == threads
+    assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
+    again, _ = train_student(start, [lesson], options, 0, ignore)
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items())
+
+
+def test_the_number_of_threads_is_given_back_after_an_error():
+    def fail():
+        assert torch.get_num_threads() == 1
+        raise ZeroDivisionError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError), one_thread():
+            fail()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_published_widths_have_the_published_number_of_parameters():

@@ -4,9 +4,11 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from vsr.cli import app
 from vsr.errors import ModelError
-from vsr.weights import find_weights, load_weights, weight_folders, where_to_put
+from vsr.weights import NIQE_MODEL, VGG16, find_weights, is_published, load_weights, weight_folders, where_to_put
 
 SHAPES = {"features.0.weight": torch.Size([4, 3, 3, 3]), "features.0.bias": torch.Size([4])}
 
@@ -117,3 +119,58 @@ def test_the_advice_names_the_file_and_where_it_goes(tmp_path, monkeypatch):
     assert "net-1.pth" in advice
     assert "VSR_WEIGHTS" in advice
     assert str(tmp_path / "hub" / "checkpoints") in advice
+
+
+def test_a_published_file_is_told_by_its_hash(shared_data, tmp_path):
+    genuine = shared_data / "metric-params" / "niqe_pris_params.npz"
+    assert is_published(NIQE_MODEL, genuine)
+    other = tmp_path / "niqe_pris_params.npz"
+    other.write_bytes(genuine.read_bytes() + b"\0")
+    assert not is_published(NIQE_MODEL, other)
+    with pytest.raises(ModelError, match="nowhere"):
+        is_published(NIQE_MODEL, tmp_path / "nowhere.npz")
+
+
+def test_a_missing_file_is_named_with_its_source_and_its_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert "vgg16-397923af.pth (from torchvision's model zoo" in VGG16.missing
+    assert str(tmp_path / "hub" / "checkpoints") in VGG16.missing
+
+
+def weights_command(*arguments):
+    return CliRunner().invoke(app, ["weights", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_the_list_says_what_is_here_and_what_is_lacking(shared_data, tmp_path, monkeypatch):
+    folders = [shared_data / name for name in ("weights", "metric-params")]
+    monkeypatch.setenv("VSR_WEIGHTS", os.pathsep.join(map(str, folders)))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    listed = weights_command().stdout
+    rows = {line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")}
+    assert "ready (squeeze)" in rows["lpips"]
+    assert "lacks vgg16-397923af.pth" in rows["dists"]
+    assert "ready (published)" in rows["niqe"]
+    assert str(folders[1] / "brisque_range_live.yml") in listed.replace("\n", "")
+    assert "https://github.com/mseitzer/pytorch-fid" in rows["pt_inception-2015-12-05-6726825d.pth"]
+
+
+def test_a_broken_file_is_said_in_the_list(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "niqe.npz").write_text("no model")
+    assert "niqe.npz" in weights_command().stdout
+    assert "not a readable" in weights_command().stdout
+
+
+def test_niqes_model_is_fitted_by_a_command_that_overwrites_nothing(shared_data, tmp_path):
+    pictures = sorted((shared_data / "stills" / "bsd" / "HR").glob("*.png"))
+    done = weights_command("fit-niqe", *pictures, "-o", tmp_path / "mine.npz")
+    assert done.exit_code == 0
+    written = (tmp_path / "mine.npz").read_bytes()
+    refused = weights_command("fit-niqe", pictures[0], "-o", tmp_path / "mine.npz")
+    assert "exists; give -y" in str(refused.exception)
+    few = weights_command("fit-niqe", pictures[0], "-o", tmp_path / "mine.npz", "-y")
+    assert "expected more than 36" in str(few.exception)
+    assert (tmp_path / "mine.npz").read_bytes() == written
+    nowhere = weights_command("fit-niqe", *pictures, "-o", tmp_path / "no" / "folder.npz")
+    assert "cannot be written" in str(nowhere.exception)

@@ -1,7 +1,7 @@
 """Video super-resolution that learns from the clip itself, without flicker.
 
-`vsr.run`, `vsr.compare`, `vsr.train_keyframe` and `vsr.score` do what the commands do.
-They are imported when first used.
+`vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and `vsr.score` do what the
+commands do. They are imported when first used.
 """
 
 from importlib import import_module
@@ -10,12 +10,15 @@ from typing import Any
 _HOMES = {
     "run": "vsr.api",
     "compare": "vsr.api",
+    "steady": "vsr.api",
     "train_keyframe": "vsr.learning",
+    "train_shot": "vsr.shot_learning",
+    "distil": "vsr.distilling",
     "score": "vsr.scoring",
     "VsrError": "vsr.errors",
 }
 
-__all__ = ["VsrError", "compare", "run", "score", "train_keyframe"]
+__all__ = ["VsrError", "compare", "distil", "run", "score", "steady", "train_keyframe", "train_shot"]
 
 
 def __dir__() -> list[str]:

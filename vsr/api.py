@@ -1,12 +1,19 @@
-"""The Python face of `vsr run`: the command's options as keywords."""
+"""The Python face of `vsr run` and `vsr steady`: the commands' options as keywords."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from vsr import pipeline
 from vsr.errors import UsageError
 from vsr.manifest import Manifest
 from vsr.recipe import Recipe, resolve_recipe
+from vsr.training_ahead import training_ahead
+
+Steady = float | Literal["auto"]
+Quality = Literal["fast", "balanced", "best"]
 
 
 def run(
@@ -16,6 +23,10 @@ def run(
     policy: str | None = None,
     models: str | Path | None = None,
     scale: float | None = None,
+    steady: Steady | None = None,
+    target_flicker: float | None = None,
+    quality: Quality | None = None,
+    train_ahead: bool | None = None,
     metrics: Sequence[str] | None = None,
     reference: str | Path | None = None,
     device: str | None = None,
@@ -33,13 +44,56 @@ def run(
     Damage of the input is told in the manifest's `damage`. Raises a `VsrError` for what a user can mend.
     """
     chosen = command_recipe(
-        recipe, settings, policy, scale, metrics, device, codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt
+        recipe,
+        settings,
+        policy=policy,
+        scale=scale,
+        steady=steady,
+        target_flicker=target_flicker,
+        quality=quality,
+        train_ahead=train_ahead,
+        metrics=metrics,
+        device=device,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pix_fmt,
     )
     if chosen.compare:
         raise UsageError("this recipe compares policies and writes no video; use vsr.compare.")
-    return pipeline.run(
+    return run_recipe(
         clip, output, recipe=chosen, models=models, reference=reference, overwrite=overwrite, listener=listener
     )
+
+
+def run_recipe(
+    clip: str | Path,
+    output: str | Path | None,
+    *,
+    recipe: Recipe,
+    models: str | Path | None,
+    reference: str | Path | None,
+    overwrite: bool,
+    listener: pipeline.Listener,
+) -> Manifest:
+    """Upscale by a recipe, with shot models trained ahead where it asks for that."""
+    with ExitStack() as stack:
+        source = None
+        if recipe.train_ahead:
+            if recipe.policy not in (None, "shot"):
+                raise UsageError(f"policy {recipe.policy} has no models that could be trained ahead; use policy shot.")
+            recipe = replace(recipe, policy="shot")
+            source = stack.enter_context(training_ahead(clip, models))
+        return pipeline.run(
+            clip,
+            output,
+            recipe=recipe,
+            models=models,
+            reference=reference,
+            overwrite=overwrite,
+            listener=listener,
+            shot_models=source,
+        )
 
 
 def compare(
@@ -56,14 +110,55 @@ def compare(
     return pipeline.compare(clip, recipe=chosen, models=models, reference=reference, listener=listener)
 
 
+def steady(
+    result: str | Path,
+    low_resolution: str | Path,
+    output: str | Path,
+    *,
+    steady: Steady | None = None,
+    target_flicker: float | None = None,
+    metrics: Sequence[str] | None = None,
+    reference: str | Path | None = None,
+    device: str | None = None,
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    pix_fmt: str | None = None,
+    overwrite: bool = False,
+    recipe: str | Path | None = None,
+    settings: Sequence[str] = (),
+    listener: pipeline.Listener = pipeline.Listener(),
+) -> Manifest:
+    """Steady a video that another upscaler made of `low_resolution`, as the command does, and return the manifest."""
+    chosen = command_recipe(
+        recipe,
+        settings,
+        steady=steady,
+        target_flicker=target_flicker,
+        metrics=metrics,
+        device=device,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pix_fmt,
+    )
+    return pipeline.steady(
+        result, low_resolution, output, recipe=chosen, reference=reference, overwrite=overwrite, listener=listener
+    )
+
+
 def command_recipe(
     path: str | Path | None,
     settings: Sequence[str],
-    policy: str | None,
-    scale: float | None,
+    *,
+    policy: str | None = None,
+    scale: float | None = None,
+    steady: Steady | None = None,
+    target_flicker: float | None = None,
+    quality: str | None = None,
+    train_ahead: bool | None = None,
     metrics: Sequence[str] | None,
     device: str | None,
-    *,
     codec: str | None,
     crf: float | None,
     preset: str | None,
@@ -72,7 +167,11 @@ def command_recipe(
     """What a command's options make of a recipe file and of `--set`."""
     options = {
         "policy": policy,
+        "policies.quality": quality,
+        "train_ahead": train_ahead,
         "scale": scale,
+        "steady": steady,
+        "target_flicker": target_flicker,
         "metrics": None if metrics is None else tuple(metrics),
         # A policy on the command line beats a recipe that compares several.
         "compare": None if policy is None else (),

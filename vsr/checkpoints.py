@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,24 @@ from vsr.networks.singan import Critic, Generator, NetworkSpec
 
 LARGEST_FILE_BYTES = 256 * 2**20
 """A model of the widest recipe takes 4 MB; anything near this limit is not one of ours."""
+SHOT_MODEL_SUFFIX = ".shot.safetensors"
+"""Ends the names of shot models, which live in the same folder and are read by `vsr.shot_models`."""
 LARGEST_WIDTH = 256
 LARGEST_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a student was taught, and how far it stayed from that."""
+
+    teacher: str
+    """Policy that the student stands for."""
+    teachers: tuple[str, ...]
+    """Names of the models that made the teacher."""
+    psnr_db: float
+    """Of the student against its teacher, at four times the size, on frames that it was not trained on."""
+    flicker_ratio: float | None
+    """The student's `flicker_live` over its teacher's there; None where there is none, as in a shot of one frame."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +67,17 @@ class ModelCard:
     """Reconstruction loss over equal parts of the training."""
     version: str
     """Of vsr."""
+    distillation: Distillation | None = None
+    """Of a student; None for a model that was trained on the keyframe itself."""
 
     @property
     def step_ratio(self) -> float:
         return self.scale_factors[0]
+
+    @property
+    def is_student(self) -> bool:
+        """Whether the model was distilled from others."""
+        return self.distillation is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +127,20 @@ def load_bank(folder: Path) -> list[Model]:
 
 
 def bank_files(folder: Path) -> list[Path]:
-    """The model files of a folder, by name; hidden ones are unfinished and left out."""
-    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+    """The keyframe models of a folder, by name; hidden ones are unfinished and left out."""
+    return sorted(
+        path for path in folder.glob("*.safetensors") if not path.name.startswith(".") and not is_shot_model(path)
+    )
+
+
+def is_shot_model(path: Path) -> bool:
+    """Whether the name is that of a shot model."""
+    return path.name.endswith(SHOT_MODEL_SUFFIX)
+
+
+def has_shot_model(folder: Path) -> bool:
+    """Whether a bank holds a shot model."""
+    return any(not path.name.startswith(".") for path in folder.glob(f"*{SHOT_MODEL_SUFFIX}"))
 
 
 def load_model(path: Path) -> Model:
@@ -113,13 +148,14 @@ def load_model(path: Path) -> Model:
 
     Raises `ModelError` that names the file and what is wrong with it.
     """
-    card, tensors = _read(path)
+    metadata, tensors = read_tensors(path)
+    card = _card_from_metadata(path, metadata)
     generator, critic = Generator(card.network), Critic(card.network)
     if strangers := sorted(name for name in tensors if not name.startswith(("generator.", "critic."))):
         raise ModelError(f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic.")
     for prefix, network in (("generator.", generator), ("critic.", critic)):
         state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        _check_tensors(path, prefix, network.state_dict(), state)
+        check_tensors(path, prefix, network.state_dict(), state)
         network.load_state_dict(state)
         network.eval().requires_grad_(False)
     return Model(path.stem, card, generator, critic)
@@ -131,10 +167,10 @@ def load_card(path: Path) -> ModelCard:
         return _card_from_metadata(path, file.metadata() or {})
 
 
-def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a model file. Raises `ModelError` where it is too large, broken or cannot be read."""
     with _open(path) as file:
-        card = _card_from_metadata(path, file.metadata() or {})
-        return card, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _open(path: Path) -> Any:
@@ -157,7 +193,8 @@ def _open(path: Path) -> Any:
         ) from None
 
 
-def _check_tensors(path: Path, prefix: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+def check_tensors(path: Path, prefix: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+    """Raise `ModelError` unless the tensors found have the names, shapes and types expected, and finite values."""
     if missing := sorted(expected.keys() - found.keys()):
         raise ModelError(f"{path} lacks the tensor {prefix}{missing[0]}. Delete the file and train again.")
     if extra := sorted(found.keys() - expected.keys()):
@@ -185,7 +222,9 @@ def _card_from_metadata(path: Path, metadata: dict[str, str]) -> ModelCard:
         except (ValueError, TypeError, KeyError) as error:
             raise ModelError(f"{path}: its metadata has a wrong {name}: {metadata[name][:80]} ({error}).") from None
 
-    values: dict[str, Any] = {field.name: take(field.name, _CARD_CHECKS[field.name]) for field in fields(ModelCard)}
+    # Cards of older versions lack the fields that have a default.
+    named = [field.name for field in fields(ModelCard) if field.name in metadata or field.default is MISSING]
+    values: dict[str, Any] = {name: take(name, _CARD_CHECKS[name]) for name in named}
     return ModelCard(**values)
 
 
@@ -231,6 +270,22 @@ def _network(value: Any) -> NetworkSpec:
     return spec
 
 
+def _distillation(value: Any) -> Distillation | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Distillation)}:
+        raise ValueError("expected the fields of a distillation")
+    if not isinstance(value["teachers"], list):
+        raise ValueError("expected a list of models")
+    ratio = value["flicker_ratio"]
+    return Distillation(
+        teacher=_text(value["teacher"]),
+        teachers=tuple(_text(name) for name in value["teachers"]),
+        psnr_db=_number(value["psnr_db"]),
+        flicker_ratio=None if ratio is None else _number(ratio),
+    )
+
+
 _CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
     "arch": _text,
     "network": _network,
@@ -249,4 +304,5 @@ _CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
     "critic_std": _number,
     "loss_curve": _numbers,
     "version": _text,
+    "distillation": _distillation,
 }

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from vsr.checkpoints import ModelCard, load_card
+from vsr.checkpoints import ModelCard, bank_files, load_card
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.frames import ClipInfo, Frame
 from vsr.reader import open_clip
@@ -26,6 +26,8 @@ from vsr.training.method import Method
 ShotChoice = Literal["longest", "all"] | int
 
 LARGEST_SEED = 2**31 - 1
+MOST_NEIGHBOURS = 8
+"""On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
 
 
 def _ignore(_: object) -> None:
@@ -63,14 +65,16 @@ def train_keyframe(
     keyframe: int | None = None,
     seed: int = 0,
     method: str = "quick",
+    neighbours: int = 0,
     workers: int = 1,
     say: Callable[[str], None] = _ignore,
     progress: Callable[[TrainingState], None] = _ignore,
 ) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them in folder `models`.
 
-    Models that are there already are kept. A model depends on its keyframe, method and seed alone, not on `workers`;
-    more than one worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`,
+    Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has. Models that
+    are there already are kept. A model depends on its frames, method and seed alone, not on `workers`; more than one
+    worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`,
     `ModelError` or `OutputError`.
     """
     if count < 1:
@@ -78,27 +82,33 @@ def train_keyframe(
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
     recipe = _method(method)
+    _check_neighbours(neighbours, method, recipe)
     start = perf_counter()
     with open_clip(clip) as reader:
         info = reader.info
         found = find_shots(reader.frames())
     if not found:
         raise InputError(f"{clip} has no frame to train on.")
-    chosen = _choose_shots(found, shots, keyframe)
+    chosen = choose_shots(found, shots, keyframe)
     if len(chosen) < len(found) and keyframe is None:
         say(
             f"training on {_shot_words(chosen[0])}, of {len(found)} shots; --shots all would train "
             f"{len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
-    frames = _read_frames(clip, [shot.keyframe for shot in chosen])
-    for frame in frames:
-        check_keyframe(frame.pixels)
+    around = [_frames_around(shot, neighbours) for shot in chosen]
+    frames = _read_frames(clip, {index for indices in around for index in indices})
+    material = [[frames[index].pixels for index in indices] for indices in around]
+    for keyframe_pixels, *_ in material:
+        check_keyframe(keyframe_pixels)
+    label = f"{method}-n{neighbours}" if neighbours else method
+    cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
     jobs = [
-        _plan_job(Path(models), info, shot, frame, method, recipe, seed + number)
-        for shot, frame in zip(chosen, frames, strict=True)
+        _plan_job(Path(models), replace(card, seed=seed + number), recipe, pictures)
+        for card, pictures in zip(cards, material, strict=True)
         for number in range(count)
     ]
-    _make_folder(Path(models))
+    _check_bank(Path(models), jobs)
+    make_folder(Path(models))
     kept, missing = _split_jobs(jobs)
     if kept:
         say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
@@ -128,7 +138,16 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
-def _choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None) -> list[Shot]:
+def _check_neighbours(neighbours: int, name: str, method: Method) -> None:
+    if not 0 <= neighbours <= MOST_NEIGHBOURS:
+        raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MOST_NEIGHBOURS}.")
+    if neighbours and method.train_steady is None:
+        able = ", ".join(other for other in METHODS if METHODS[other].train_steady is not None)
+        raise UsageError(f"--neighbours is not for method {name}; it is for {able}.")
+
+
+def choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None) -> list[Shot]:
+    """The shots that a user asked for; a keyframe asks for its own. Raises `UsageError` for what is not there."""
     if keyframe is not None:
         for shot in found:
             if shot.first_frame <= keyframe <= shot.last_frame:
@@ -147,30 +166,34 @@ def _shot_words(shot: Shot) -> str:
     return f"frame {shot.keyframe} of the shot of frames {shot.first_frame} to {shot.last_frame}"
 
 
-def _read_frames(clip: str | Path, indices: Sequence[int]) -> list[Frame]:
-    """The frames of these numbers, in ascending order; reads no further than the last."""
-    wanted = set(indices)
-    frames = []
+def _frames_around(shot: Shot, neighbours: int) -> list[int]:
+    """Number of the keyframe, then of the frames near it, inside the shot."""
+    first = max(shot.keyframe - neighbours, shot.first_frame)
+    last = min(shot.keyframe + neighbours, shot.last_frame)
+    return [shot.keyframe, *(index for index in range(first, last + 1) if index != shot.keyframe)]
+
+
+def _read_frames(clip: str | Path, wanted: set[int]) -> dict[int, Frame]:
+    """The frames of these numbers; reads no further than the last."""
+    frames: dict[int, Frame] = {}
     with open_clip(clip) as reader:
         for frame in reader.frames():
             if frame.index in wanted:
-                frames.append(frame)
+                frames[frame.index] = frame
             if len(frames) == len(wanted):
                 return frames
     raise InputError(f"{clip} ended before frame {max(wanted)} when it was read again.")
 
 
-def _plan_job(
-    bank: Path, info: ClipInfo, shot: Shot, frame: Frame, method_name: str, method: Method, seed: int
-) -> TrainingJob:
-    stem = re.sub(r"[^\w-]+", "_", Path(info.path).stem).strip("_") or "clip"
-    card = ModelCard(
+def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Method) -> ModelCard:
+    """The card of any model of this keyframe, complete but for its seed and what training tells."""
+    return ModelCard(
         arch=method.arch,
         network=method.options.network,
         scale_factors=(method.options.step_ratio, method.options.step_ratio),
         noise_amplitude=0.0,
-        recipe=method_name,
-        seed=seed,
+        recipe=recipe,
+        seed=0,
         clip=Path(info.path).name.encode(errors="backslashreplace").decode(),
         clip_identity=info.identity,
         keyframe=shot.keyframe,
@@ -183,8 +206,30 @@ def _plan_job(
         loss_curve=(),
         version=version("vsr"),
     )
-    path = bank / f"{stem}-{shot.keyframe:06d}-{method_name}-{seed:03d}.safetensors"
-    return TrainingJob(path, method, card, frame.pixels)
+
+
+def _plan_job(bank: Path, card: ModelCard, method: Method, pictures: Sequence[torch.Tensor]) -> TrainingJob:
+    """The job of the keyframe, the first of `pictures`, with the others for neighbours."""
+    return TrainingJob(bank / model_file(card), method, card, pictures[0], tuple(pictures[1:]))
+
+
+def model_file(card: ModelCard) -> str:
+    """File name of a model: clip, keyframe, recipe and seed."""
+    stem = re.sub(r"[^\w-]+", "_", Path(card.clip).stem).strip("_") or "clip"
+    return f"{stem}-{card.keyframe:06d}-{card.recipe}-{card.seed:03d}.safetensors"
+
+
+def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
+    """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained otherwise."""
+    recipes = {job.card.keyframe_hash: job.card.recipe for job in jobs}
+    for path in bank_files(bank):
+        card = load_card(path)
+        recipe = recipes.get(card.keyframe_hash, card.recipe)
+        if card.recipe != recipe and not card.is_student:
+            raise ModelError(
+                f"{path} is of the same keyframe and was trained with {card.recipe}, not with {recipe}; policies would "
+                "mix the two. Use another folder for --models."
+            )
 
 
 def _split_jobs(jobs: Sequence[TrainingJob]) -> tuple[list[TrainingJob], list[TrainingJob]]:
@@ -204,7 +249,8 @@ def _split_jobs(jobs: Sequence[TrainingJob]) -> tuple[list[TrainingJob], list[Tr
     return kept, missing
 
 
-def _make_folder(bank: Path) -> None:
+def make_folder(bank: Path) -> None:
+    """Make the folder of a bank. Raises `OutputError` where models cannot be written to it."""
     try:
         bank.mkdir(parents=True, exist_ok=True)
         if not os.access(bank, os.W_OK):

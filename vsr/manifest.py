@@ -40,6 +40,8 @@ class Manifest:
     """What the policy chose at which frame, and why."""
     shots: list[int]
     """Number of the first frame of each shot."""
+    steady: list[dict[str, Any]]
+    """What flicker control did with each shot: strength, flicker and sharpness."""
     streams_kept: list[str]
     streams_dropped: list[str]
     damage: list[str]

@@ -45,7 +45,15 @@ def _in_lines() -> Iterator[Update]:
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = f", {(now - start) * (1 - share) / share:.0f} s left" if share else ""
+        left = f", {in_words((now - start) * (1 - share) / share)} left" if share else ""
         print(text + left, file=sys.stderr, flush=True)
 
     yield update
+
+
+def in_words(seconds: float) -> str:
+    """A time as people say it, to the unit that matters."""
+    minutes, hours = round(seconds / 60), seconds / 3600
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{hours:.1f} h"

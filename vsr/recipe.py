@@ -26,9 +26,16 @@ Table = dict[str, Any]
 class Recipe:
     """The options of a run. The command line beats the recipe file, which beats these defaults."""
 
-    policy: str = "smi"
+    policy: str | None = None
+    """Where not given, the one that suits the bank."""
     scale: float = 4.0
     """Output sides over input sides; any number from 1."""
+    steady: float | Literal["auto"] | None = None
+    """Strength of the flicker control, 0 (none) to 1; where not given, `auto` for policies with models, else 0."""
+    target_flicker: float | None = None
+    """Change along the motion over the source's own: chooses the strength for each shot."""
+    train_ahead: bool = False
+    """Policy `shot`: train the model of each shot while the one before is enlarged."""
     metrics: tuple[str, ...] | None = None
     """Names of the metrics of the frames before encoding; where not given, those that cost little."""
     device: str = "auto"
@@ -38,6 +45,14 @@ class Recipe:
     policies: PolicyOptions = PolicyOptions()
     shots: ShotOptions = ShotOptions()
     encode: EncodeOptions = EncodeOptions()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steady, float) and not 0 <= self.steady <= 1:
+            raise UsageError(f"steady is {self.steady:g}; expected a number from 0 to 1, or auto.")
+        if self.target_flicker is not None and not self.target_flicker > 0:
+            raise UsageError(f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1.")
+        if self.target_flicker is not None and self.steady is not None:
+            raise UsageError("steady and target_flicker both set the strength of the flicker control; give one.")
 
 
 def resolve_recipe(path: Path | None, settings: Sequence[str], options: Mapping[str, object]) -> Recipe:

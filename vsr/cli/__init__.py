@@ -7,9 +7,13 @@ import sys
 import typer
 
 from vsr.cli.common import EXIT_INTERRUPTED, say
+from vsr.cli.mos import mos
 from vsr.cli.running import run
 from vsr.cli.scoring import score
-from vsr.cli.training import list_models, train_keyframe
+from vsr.cli.shot import train_shot
+from vsr.cli.steady import steady
+from vsr.cli.training import distil, list_models, train_keyframe
+from vsr.cli.weights import weights
 from vsr.errors import UsageError, VsrError
 
 app = typer.Typer(
@@ -22,8 +26,13 @@ app = typer.Typer(
 
 app.command()(run)
 app.command("train-keyframe")(train_keyframe)
+app.command("train-shot")(train_shot)
+app.command()(distil)
+app.command()(steady)
 app.command()(score)
+app.add_typer(mos, name="mos")
 app.command("models")(list_models)
+app.add_typer(weights, name="weights")
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ def train_keyframe(
     keyframe: Annotated[str, typer.Option(metavar="auto|N", help="Frame to train on, from 0.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the first model; the next has the next.")] = 0,
     method: Annotated[str, typer.Option(help="quick, faithful or pyramid.")] = "quick",
+    neighbours: Annotated[
+        int, typer.Option(metavar="N", help="Make the models steady on N frames on each side of the keyframe.")
+    ] = 0,
     json: Json = None,
 ) -> None:
     """Train small models on a keyframe of CLIP. Finished models are kept; the same command continues."""
@@ -35,12 +38,33 @@ def train_keyframe(
             keyframe=None if keyframe == "auto" else number(keyframe, "--keyframe"),
             seed=seed,
             method=method,
+            neighbours=neighbours,
             workers=len(os.sched_getaffinity(0)),
             say=say,
             progress=progress,
         )
     kept = f", {len(report.kept)} kept" if report.kept else ""
     say(f"{len(report.trained)} models trained{kept} in {report.seconds:.0f} s: {report.bank}")
+    if json is not None:
+        write_json(report.to_json(), json)
+
+
+def distil(
+    clip: Annotated[str, typer.Argument(help="The video that the models were trained on.")],
+    models: Annotated[Path, typer.Option("--models", metavar="DIR", help="The folder of its models.")],
+    teacher: Annotated[str, typer.Option(help="Policy that the student learns to stand for: avgi.")] = "avgi",
+    seed: Annotated[int, typer.Option(min=0, help="Of the student.")] = 0,
+    json: Json = None,
+) -> None:
+    """Distil the models of each keyframe into one student, which --policy student uses at the price of one model."""
+    from vsr import distilling
+    from vsr.manifest import check_record, write_json
+
+    check_record(json, [clip])
+    with distillation_progress() as progress:
+        report = distilling.distil(clip, models, teacher=teacher, seed=seed, say=say, progress=progress)
+    kept = f", {len(report.kept)} kept" if report.kept else ""
+    say(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
     if json is not None:
         write_json(report.to_json(), json)
 
@@ -64,3 +88,12 @@ def training_progress() -> Iterator[Callable[[Any], None]]:
             update(f"training: {state.models_done} of {state.models} models, loss {state.loss:.4f}", state.share_done)
 
         yield hear
+
+
+@contextmanager
+def distillation_progress() -> Iterator[Callable[[int, int, float], None]]:
+    from vsr.progress import progress_line
+
+    with progress_line() as update:
+        # No share: the time before the first step, in which the teachers work, would spoil every estimate.
+        yield lambda done, total, loss: update(f"distilling: step {done} of {total}, loss {loss:.4f}", None)

@@ -1,13 +1,11 @@
 """A generator made ready to run: normalisation folded into the convolutions, channels last, cut into strips."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vsr.engine.cores import cores
 from vsr.networks.singan import LEAK, Generator, pad
 
 LARGEST_STRIP_PX = 115_200
@@ -39,7 +37,7 @@ class FastGenerator:
         padded = pad((2 * base - 1)[None], self.spec).contiguous(memory_format=torch.channels_last)
         rows = strip_rows(height, width) if self._on_cpu else height
         strips = [padded[:, :, top : min(top + rows, height) + 2 * halo] for top in range(0, height, rows)]
-        details = _cores().map(self._detail, strips) if self._on_cpu else map(self._detail, strips)
+        details = cores().map(self._detail, strips) if self._on_cpu else map(self._detail, strips)
         return base + torch.cat(list(details), dim=2)[0] / 2
 
     @torch.inference_mode()
@@ -55,12 +53,6 @@ def strip_rows(height: int, width: int) -> int:
     """Rows of a strip. They follow from the picture alone, so that the result does not depend on the cores."""
     for_all_cores = max(-(-height // FEWEST_STRIPS), SHORTEST_STRIP_ROWS)
     return max(1, min(for_all_cores, LARGEST_STRIP_PX // width))
-
-
-@cache
-def _cores() -> ThreadPoolExecutor:
-    """A thread for each core, which works alone: torch's own threads gain nothing on strips this small."""
-    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def folded_convolutions(generator: Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:

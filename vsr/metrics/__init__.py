@@ -1,39 +1,85 @@
-"""Metrics: one value per frame each. To add one: a file beside this one, an entry here, a test with an oracle."""
+"""Metrics: a value per frame each, or one per clip. To add one: a file here, an entry below, a test with an oracle."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 
 from vsr.errors import UsageError
 from vsr.metrics import (
+    brisque,
+    dists,
+    diversity,
+    fid,
     flicker,
     lpips,
     lr_psnr,
+    ms_ssim,
+    niqe,
     psnr,
     sharpness,
+    spectrum,
     ssim,
     tlpips,
     tof,
     warping_error,
 )
 from vsr.metrics.metric import Metric, Needs
+from vsr.metrics.perceptual import BACKBONES, LPIPS_WEIGHTS
+from vsr.weights import (
+    BRISQUE_MODEL,
+    BRISQUE_RANGE,
+    DISTS_WEIGHTS,
+    FID_INCEPTION,
+    IMAGENET_INCEPTION,
+    NIQE_MODEL,
+    VGG16,
+)
+
+_LPIPS = Metric("lpips", "1", False, Needs.TRUTH, lpips.load, weights=LPIPS_WEIGHTS)
+_TLPIPS = Metric("tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS)
+_DISTS_WEIGHTS = ((DISTS_WEIGHTS, VGG16),)
+_BRISQUE_WEIGHTS = ((BRISQUE_MODEL, BRISQUE_RANGE),)
+_FID_WEIGHTS = ((FID_INCEPTION,), (IMAGENET_INCEPTION,))
 
 METRICS: dict[str, Metric] = {
     "psnr": Metric("psnr", "dB", True, Needs.TRUTH, psnr.load_rgb),
     "ssim": Metric("ssim", "1", True, Needs.TRUTH, ssim.load_rgb),
+    "ms_ssim": Metric("ms_ssim", "1", True, Needs.TRUTH, ms_ssim.load),
     "psnr_y": Metric("psnr_y", "dB", True, Needs.TRUTH, psnr.load_luma),
     "ssim_y": Metric("ssim_y", "1", True, Needs.TRUTH, ssim.load_luma),
-    "lpips": Metric("lpips", "1", False, Needs.TRUTH, lpips.load),
+    "lpips": _LPIPS,
+    "dists": Metric("dists", "1", False, Needs.TRUTH, dists.load, weights=_DISTS_WEIGHTS),
+    "niqe": Metric("niqe", "1", False, Needs.NOTHING, niqe.load, weights=((NIQE_MODEL,),)),
+    "brisque": Metric("brisque", "1", False, Needs.NOTHING, brisque.load, weights=_BRISQUE_WEIGHTS),
+    "fid": Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
     "lr_psnr": Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
     "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
+    "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load),
+    "diversity": Metric(
+        "diversity", "%", True, Needs.TRUTH, diversity.load, weights=LPIPS_WEIGHTS, only_when_named=True
+    ),
     "warping_error": Metric("warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True),
     "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
     "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
-    "tlpips": Metric("tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True),
+    "tlpips": _TLPIPS,
     "sharpness_live": Metric("sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live),
     "flicker_live": Metric(
         "flicker_live", "grey levels", False, Needs.LOW_RESOLUTION, flicker.load_live, of_pairs=True
     ),
+    **{
+        f"{metric.name}:{network}": replace(
+            metric,
+            name=f"{metric.name}:{network}",
+            load=partial(load, (network,)),
+            weights=((backbone.file,),),
+            only_when_named=True,
+        )
+        for metric, load in ((_LPIPS, lpips.load), (_TLPIPS, tlpips.load))
+        for network, backbone in BACKBONES.items()
+    },
 }
+"""`lpips` and `tlpips` take the best network that has weights; `lpips:vgg` insists on one."""
 
 
 def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bool) -> list[Metric]:
@@ -46,8 +92,12 @@ def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bo
 
 
 def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
-    """Names of all metrics that can be computed from what there is."""
-    return [name for name, metric in METRICS.items() if metric.needs.met(has_truth, has_low_resolution)]
+    """Names of the metrics that can be computed from what there is, but for those that must be asked for by name."""
+    return [
+        name
+        for name, metric in METRICS.items()
+        if metric.needs.met(has_truth, has_low_resolution) and not metric.only_when_named
+    ]
 
 
 def beside_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:

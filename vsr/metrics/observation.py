@@ -3,7 +3,7 @@
 Everything derived (luma, motion) is worked out when first asked for and shared by all metrics.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.motion import FloatArray, GreyArray, Motion, farneback_flow, motion_between
+from vsr.motion import DIS_MEDIUM, FloatArray, GreyArray, Motion, farneback_flow, motion_between
 
 MAX_CROP_PX = 7
-Scalar = TypeVar("Scalar", np.float32, np.bool_)
+Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,18 @@ class Step:
     now: Picture
     before: Picture | None = None
     """None on the first frame."""
+    known_motion: Motion | None = None
+    """The motion, where somebody has worked it out already."""
+    flow_preset: int = DIS_MEDIUM
+    """Of the flow that is estimated otherwise."""
+    _changes: dict[Motion, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def motion(self) -> Motion | None:
-        """DIS MEDIUM motion from this picture back to the one before; None where there is none to estimate."""
-        return None if self.before is None else motion_between(self.now.luma_bytes, self.before.luma_bytes)
+        """Motion from this picture back to the one before by DIS flow; None where there is none to estimate."""
+        if self.before is None:
+            return None
+        return self.known_motion or motion_between(self.now.luma_bytes, self.before.luma_bytes, self.flow_preset)
 
     @cached_property
     def farneback(self) -> FloatArray | None:
@@ -72,7 +79,9 @@ class Step:
     def luma_change(self, motion: Motion) -> FloatArray:
         """Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""
         assert self.before is not None, "a change needs a picture before"
-        return motion.change(self.now.luma_array, self.before.luma_array)
+        if motion not in self._changes:
+            self._changes[motion] = motion.change(self.now.luma_array, self.before.luma_array)
+        return self._changes[motion]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The LPIPS network (Zhang et al., 2018), with genuine ImageNet weights or not at all."""
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from vsr.errors import ModelError
+from vsr.metrics.backbones import build, exact_inference, fill
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.weights import find_weights, load_weights, where_to_put
+from vsr.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, where_to_put
 
 MIN_SIDE_PX = 32
 """The smallest picture that every backbone can look at."""
@@ -21,74 +22,77 @@ class Backbone:
 
     name: str
     """As `lpips` calls it."""
-    patterns: tuple[str, ...]
-    """What its weight files are called."""
-    usual_file: str
-    """The file that torchvision's model zoo offers."""
+    file: WeightFile
 
 
-BACKBONES = (
-    Backbone("alex", ("alexnet-owt*.pth", "alexnet*.safetensors"), "alexnet-owt-7be5be79.pth"),
-    Backbone("vgg", ("vgg16-*.pth", "vgg16.pth", "vgg16*.safetensors"), "vgg16-397923af.pth"),
-    Backbone("squeeze", ("squeezenet1_1*.pth", "squeezenet1_1*.safetensors"), "squeezenet1_1-b8a52dc0.pth"),
-)
+BACKBONES = {name: Backbone(name, file) for name, file in (("alex", ALEXNET), ("vgg", VGG16), ("squeeze", SQUEEZENET))}
 """In order of preference: alex is what most figures in papers were made with."""
+ANY_BACKBONE = tuple(BACKBONES)
+LPIPS_WEIGHTS = tuple((backbone.file,) for backbone in BACKBONES.values())
 
 
 class PerceptualDistance:
     """LPIPS between two pictures, 0 for equal ones."""
 
-    def __init__(self, backbone: Backbone, path: Path) -> None:
-        """Raises ModelError where the file does not hold the backbone's weights."""
+    def __init__(self, backbone: Backbone, path: Path, is_spatial: bool = False) -> None:
+        """`is_spatial` is for `map_between`. Raises ModelError where the file does not hold the backbone's weights."""
         self.network = backbone.name
-        self._model = _build(backbone, path)
+        self._is_spatial = is_spatial
+        self._model = _build(backbone, path, is_spatial)
 
     def between(self, one: torch.Tensor, other: torch.Tensor) -> float | None:
         """Distance of two pictures (3, H, W) in [0, 1]; None below `MIN_SIDE_PX`."""
+        assert not self._is_spatial, "a spatial network gives maps"
+        distance = self._forward(one, other)
+        return None if distance is None else float(distance)
+
+    def map_between(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor | None:
+        """Distance at each pixel of two pictures, float32 (H, W); None below `MIN_SIDE_PX`."""
+        assert self._is_spatial, "only a spatial network gives maps"
+        distances = self._forward(one, other)
+        return None if distances is None else distances[0, 0]
+
+    def _forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor | None:
         if min(one.shape[-2:]) < MIN_SIDE_PX:
             return None
         self._model.to(one.device)
-        # Without TF32, so that a GPU's figures are the CPU's.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return float(self._model(_as_network_input(one), _as_network_input(other)))
+        with exact_inference():
+            distance: torch.Tensor = self._model(_as_network_input(one), _as_network_input(other))
+        return distance
 
 
-def load_distance() -> PerceptualDistance:
-    """LPIPS on the first backbone whose weights are really here; raises MetricUnavailableError with every reason."""
+def load_distance(networks: Sequence[str] = ANY_BACKBONE, is_spatial: bool = False) -> PerceptualDistance:
+    """LPIPS on the first of the named backbones whose weights are really here.
+
+    Raises MetricUnavailableError with every reason.
+    """
     reasons = []
-    for backbone in BACKBONES:
-        path = find_weights(backbone.patterns)
+    for backbone in map(BACKBONES.__getitem__, networks):
+        path = find_weights(backbone.file.patterns)
         if path is None:
             continue
         try:
-            return _load(backbone, path)
+            return _load(backbone, path, is_spatial)
         except ModelError as error:
             reasons.append(str(error))
-    wanted = " or ".join(backbone.usual_file for backbone in BACKBONES)
-    reasons.append(f"no weights for LPIPS; expected {wanted} of torchvision's model zoo: {where_to_put('one of them')}")
+    wanted = " or ".join(BACKBONES[name].file.name for name in networks)
+    reasons.append(f"no weights for LPIPS; expected {wanted} of {ALEXNET.source}: {where_to_put('one of them')}")
     raise MetricUnavailableError("; ".join(reasons))
 
 
-@lru_cache(maxsize=1)
-def _load(backbone: Backbone, path: Path) -> PerceptualDistance:
+@lru_cache(maxsize=len(BACKBONES))
+def _load(backbone: Backbone, path: Path, is_spatial: bool) -> PerceptualDistance:
     """Kept, since lpips and tlpips share it."""
-    return PerceptualDistance(backbone, path)
+    return PerceptualDistance(backbone, path, is_spatial)
 
 
-def _build(backbone: Backbone, path: Path) -> torch.nn.Module:
+def _build(backbone: Backbone, path: Path, is_spatial: bool) -> torch.nn.Module:
     import lpips
 
-    # The package first fills the backbone with random numbers: that must not move the caller's random state.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
-        model: torch.nn.Module = lpips.LPIPS(net=backbone.name, pnet_rand=True, verbose=False)
-    trunk = model.get_submodule("net")
+    model = build(lambda: lpips.LPIPS(net=backbone.name, pnet_rand=True, spatial=is_spatial, verbose=False))
     # lpips cuts the classifier into slices but keeps each layer's number: slice2.3.weight is features.3.weight.
-    names = {key: "features." + key.partition(".")[2] for key in trunk.state_dict()}
-    shapes = {names[key]: tensor.shape for key, tensor in trunk.state_dict().items()}
-    weights = load_weights(path, shapes)
-    trunk.load_state_dict({key: weights[name] for key, name in names.items()})
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    fill(model.get_submodule("net"), path, lambda key: "features." + key.partition(".")[2])
+    return model.to(memory_format=torch.channels_last)
 
 
 def _as_network_input(picture: torch.Tensor) -> torch.Tensor:

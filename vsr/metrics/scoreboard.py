@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Protocol
 
 import torch
 
 from vsr.errors import InputError, UsageError
 from vsr.frames import Frame
 from vsr.metrics import select_metrics
-from vsr.metrics.metric import LoadedMetric, Metric, MetricUnavailableError
+from vsr.metrics.metric import LoadedClipMetric, LoadedMetric, Metric, MetricUnavailableError
 from vsr.metrics.observation import MAX_CROP_PX, Observation, Picture, Step
-from vsr.resample import resize
+from vsr.metrics.sharing import SharedSteps
+from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion
 
 JsonValue = float | str | bool | None | list[float | None]
+_Loaded = LoadedMetric | LoadedClipMetric | MetricUnavailableError
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,11 @@ class MetricResult:
     """What one metric says of a clip."""
 
     mean: float | None
-    """Over the frames that have a value; None where none has."""
+    """Over the frames that have a value, or the clip's one figure; None where there is none."""
     higher_is_better: bool
     unit: str
     per_frame: tuple[float | None, ...] | None
-    """One entry per observed frame; None as a whole where the metric is unavailable."""
+    """One entry per observed frame; None as a whole for a figure of the whole clip and an unavailable metric."""
     reason: str | None = None
     """Why `mean` is None, where it is."""
     network: str | None = None
@@ -57,17 +60,25 @@ class Scoreboard:
         has_low_resolution: bool,
         border: int = 0,
         with_baseline: bool = False,
+        fast_flow: bool = False,
+        shared: SharedSteps | None = None,
     ) -> None:
-        """Raises UsageError for an unknown metric, one that lacks what it needs, or a negative border."""
+        """With `fast_flow`, motion is estimated several times as fast and less exactly; say so beside the figures.
+
+        Boards of results that are compared with the very same tensors may have the work on those `shared`.
+        Raises UsageError for an unknown metric, one that lacks what it needs, or a negative border.
+        """
         if border < 0:
             raise UsageError(f"a border of {border} px was asked for, expected 0 or more")
         assert has_low_resolution or not with_baseline, "the baseline is made from the low-resolution input"
         metrics = select_metrics(names, has_truth, has_low_resolution)
-        loaded = {metric.name: _load(metric) for metric in metrics}
+        loaded = [_load(metric) for metric in metrics]
         self._scores = _ScoreSheet(metrics, loaded)
         self._baseline = _ScoreSheet(metrics, loaded) if with_baseline else None
         self._border = border
+        self._flow_preset = DIS_FAST if fast_flow else DIS_MEDIUM
         self._has_truth, self._has_low_resolution = has_truth, has_low_resolution
+        self._shared = shared or SharedSteps(remembered=0)
         self._before: dict[str, Picture] = {}
 
     def observe(
@@ -77,19 +88,23 @@ class Scoreboard:
         low_resolution: torch.Tensor | None = None,
         *,
         measured: bool = True,
+        motion: Motion | None = None,
+        corner: tuple[int, int] = (0, 0),
     ) -> None:
         """Measure the next frame. Pictures are float32 RGB (3, H, W) in [0, 1]; frames must come in order.
 
+        `motion` is that of the enlarged low-resolution input, for whoever knows it; without it, it is estimated.
         A frame that is not `measured` has no value of its own; it is what the next one is compared with.
-        A truth up to 7 px larger or smaller a side is compared over the common top-left part. Raises InputError
-        where the sizes differ more, UsageError where the border leaves nothing.
+        A truth up to 7 px larger or smaller a side is compared over the common part: of the truth the top left, of
+        the result what begins at `corner` = (top, left). Raises InputError where the sizes differ more, UsageError
+        where the border leaves nothing.
         """
         assert (truth is not None) == self._has_truth, "a truth belongs to every frame or to none"
         assert (low_resolution is not None) == self._has_low_resolution, "so does the low-resolution input"
         device = result.pixels.device
         truth = None if truth is None else truth.to(device)
         low_resolution = None if low_resolution is None else low_resolution.to(device)
-        observation = self._next_observation(result.pixels, truth, low_resolution)
+        observation = self._next_observation(result.pixels, truth, low_resolution, motion, corner)
         if not measured:
             self._scores.add_nothing()
             if self._baseline is not None:
@@ -109,18 +124,32 @@ class Scoreboard:
         return None if self._baseline is None else self._baseline.results()
 
     def _next_observation(
-        self, whole: torch.Tensor, truth: torch.Tensor | None, low_resolution: torch.Tensor | None
+        self,
+        whole: torch.Tensor,
+        truth: torch.Tensor | None,
+        low_resolution: torch.Tensor | None,
+        enlarged_motion: Motion | None,
+        corner: tuple[int, int],
     ) -> Observation:
         height, width = whole.shape[-2:] if truth is None else common_size(whole, truth)
+        top, left = corner
         if 2 * self._border >= min(height, width):
             raise UsageError(f"a border of {self._border} px leaves nothing of a picture of {width}x{height}")
-        enlarged = None if low_resolution is None else resize(low_resolution, *whole.shape[-2:]).clamp(0, 1)
-        pictures = {"result": whole, "truth": truth, "enlarged": enlarged}
+        part = (slice(None), slice(top, top + height), slice(left, left + width))
+        enlarged = None if low_resolution is None else self._shared.enlarge(low_resolution, *whole.shape[-2:])
+        compared = {
+            "truth": None if truth is None else (truth[:, :height, :width], truth),
+            "enlarged": None if enlarged is None else (enlarged[part], enlarged),
+        }
         steps = {
-            name: Step(Picture(pixels[:, :height, :width], uncropped=pixels), self._before.get(name))
-            for name, pixels in pictures.items()
+            name: self._shared.step(*pixels, self._before.get(name), self._flow_preset)
+            for name, pixels in compared.items()
             if pixels is not None
         }
+        steps["result"] = Step(Picture(whole[part], whole), self._before.get("result"))
+        is_cropped = whole.shape[-2:] != (height, width)
+        if enlarged_motion is not None and not is_cropped:
+            steps["enlarged"] = replace(steps["enlarged"], known_motion=enlarged_motion)
         self._before = {name: step.now for name, step in steps.items()}
         return Observation(
             result=steps["result"],
@@ -142,45 +171,120 @@ def common_size(result: torch.Tensor, truth: torch.Tensor) -> tuple[int, int]:
     return min(height, true_height), min(width, true_width)
 
 
-class _ScoreSheet:
-    """The values of each metric so far."""
+@dataclass(frozen=True)
+class _Outcome:
+    """As in `MetricResult`."""
 
-    def __init__(self, metrics: Sequence[Metric], loaded: dict[str, LoadedMetric | MetricUnavailableError]) -> None:
-        self._metrics = metrics
-        self._loaded = loaded
-        self._values: dict[str, list[float | None]] = {metric.name: [] for metric in metrics}
+    mean: float | None
+    per_frame: tuple[float | None, ...] | None = None
+    reason: str | None = None
+    network: str | None = None
+
+
+class _Column(Protocol):
+    """What one metric has said so far."""
+
+    def add(self, observation: Observation) -> None: ...
+
+    def add_nothing(self) -> None: ...
+
+    def outcome(self) -> _Outcome: ...
+
+
+class _FrameColumn:
+    """One value for each frame."""
+
+    def __init__(self, metric: LoadedMetric) -> None:
+        self._metric = metric
+        self._values: list[float | None] = []
 
     def add(self, observation: Observation) -> None:
-        for name, loaded in self._loaded.items():
-            if isinstance(loaded, LoadedMetric):
-                self._values[name].append(loaded.measure(observation))
+        self._values.append(self._metric.measure(observation))
 
     def add_nothing(self) -> None:
-        for name, loaded in self._loaded.items():
-            if isinstance(loaded, LoadedMetric):
-                self._values[name].append(None)
+        self._values.append(None)
+
+    def outcome(self) -> _Outcome:
+        existing = [value for value in self._values if value is not None]
+        mean = fmean(existing) if existing else None
+        reason = None if existing else "no frame has a value for it"
+        return _Outcome(mean, tuple(self._values), reason, self._metric.network)
+
+
+class _ClipColumn:
+    """One value for the whole clip."""
+
+    def __init__(self, metric: LoadedClipMetric) -> None:
+        self._metric = metric
+        self._figure = metric.start()
+
+    def add(self, observation: Observation) -> None:
+        self._figure.add(observation)
+
+    def add_nothing(self) -> None:
+        """The frame is left out."""
+
+    def outcome(self) -> _Outcome:
+        try:
+            return _Outcome(self._figure.value(), network=self._metric.network)
+        except MetricUnavailableError as absent:
+            return _Outcome(None, reason=str(absent), network=self._metric.network)
+
+
+@dataclass(frozen=True)
+class _AbsentColumn:
+    """A metric that cannot be computed on this machine."""
+
+    reason: str
+
+    def add(self, observation: Observation) -> None:
+        """Nothing is measured."""
+
+    def add_nothing(self) -> None:
+        """Nor here."""
+
+    def outcome(self) -> _Outcome:
+        return _Outcome(None, reason=self.reason)
+
+
+class _ScoreSheet:
+    """The columns of all metrics."""
+
+    def __init__(self, metrics: Sequence[Metric], loaded: Sequence[_Loaded]) -> None:
+        self._metrics = metrics
+        self._columns = [_column(metric) for metric in loaded]
+
+    def add(self, observation: Observation) -> None:
+        for column in self._columns:
+            column.add(observation)
+
+    def add_nothing(self) -> None:
+        for column in self._columns:
+            column.add_nothing()
 
     def results(self) -> dict[str, MetricResult]:
-        return {metric.name: self._result(metric) for metric in self._metrics}
-
-    def _result(self, metric: Metric) -> MetricResult:
-        loaded = self._loaded[metric.name]
-        if isinstance(loaded, MetricUnavailableError):
-            return MetricResult(None, metric.higher_is_better, metric.unit, None, reason=str(loaded))
-        values = self._values[metric.name]
-        existing = [value for value in values if value is not None]
-        return MetricResult(
-            mean=fmean(existing) if existing else None,
-            higher_is_better=metric.higher_is_better,
-            unit=metric.unit,
-            per_frame=tuple(values),
-            reason=None if existing else "no frame has a value for it",
-            network=loaded.network,
-        )
+        outcomes = [column.outcome() for column in self._columns]
+        return {
+            metric.name: MetricResult(
+                mean=outcome.mean,
+                higher_is_better=metric.higher_is_better,
+                unit=metric.unit,
+                per_frame=outcome.per_frame,
+                reason=outcome.reason,
+                network=outcome.network,
+            )
+            for metric, outcome in zip(self._metrics, outcomes, strict=True)
+        }
 
 
-def _load(metric: Metric) -> LoadedMetric | MetricUnavailableError:
+def _load(metric: Metric) -> _Loaded:
     try:
         return metric.load()
     except MetricUnavailableError as unavailable:
         return unavailable
+
+
+def _column(loaded: _Loaded) -> _Column:
+    if isinstance(loaded, MetricUnavailableError):
+        return _AbsentColumn(str(loaded))
+    return _FrameColumn(loaded) if isinstance(loaded, LoadedMetric) else _ClipColumn(loaded)

@@ -1,13 +1,15 @@
 """tLPIPS: |LPIPS(T_t-1, T_t) - LPIPS(Y_t-1, Y_t)|, how far the perceived change differs from the truth's."""
 
+from collections.abc import Sequence
+
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation, Step
-from vsr.metrics.perceptual import load_distance
+from vsr.metrics.perceptual import ANY_BACKBONE, load_distance
 
 
-def load() -> LoadedMetric:
-    """Raises MetricUnavailableError without weights."""
-    distance = load_distance()
+def load(networks: Sequence[str] = ANY_BACKBONE) -> LoadedMetric:
+    """On the first of these networks that has weights; raises MetricUnavailableError without any."""
+    distance = load_distance(networks)
 
     def perceived_change(observation: Observation, step: Step) -> float | None:
         if step.before is None:

@@ -8,7 +8,9 @@ from vsr.policies.baselines import bicubic, lanczos
 from vsr.policies.dsrfi import dsrfi
 from vsr.policies.protocol import Decision, Policy, PolicyContext, PolicyOptions
 from vsr.policies.selfrec import selfrec
+from vsr.policies.shot import shot
 from vsr.policies.smi import smi
+from vsr.policies.student import student
 
 POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
     "smi": smi,
@@ -16,10 +18,14 @@ POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
     "selfrec": selfrec,
     "ami": ami,
     "avgi": avgi,
+    "student": student,
+    "shot": shot,
     "bicubic": bicubic,
     "lanczos": lanczos,
 }
 MODEL_FREE = frozenset({"bicubic", "lanczos"})
 """Policies that need no bank."""
+SELF_STEADY = frozenset({"shot"})
+"""Policies that fuse along the motion themselves: left alone by flicker control unless a strength is asked for."""
 
-__all__ = ["MODEL_FREE", "POLICIES", "Decision", "Policy", "PolicyContext", "PolicyOptions"]
+__all__ = ["MODEL_FREE", "POLICIES", "SELF_STEADY", "Decision", "Policy", "PolicyContext", "PolicyOptions"]

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Literal
 
 import torch
 
@@ -14,9 +15,19 @@ from vsr.errors import ModelError, UsageError
 from vsr.frames import Frame
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.policies.fitness import restoration_error
+from vsr.shot_models import ShotModel
 
 Policy = Callable[[Iterable[Frame]], Iterator[Frame]]
 """The frames of one shot -> the same frames, enlarged: same number, same times."""
+
+
+ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
+"""The first frame of a shot -> the models that it may choose among; may wait for one to be trained."""
+
+
+def no_shot_models(_: Frame) -> Sequence[ShotModel]:
+    """Of a bank without any."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class PolicyOptions:
     """Share by which another model must be better before a choice per frame switches to it."""
     agreement: float | None = None
     """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
+    quality: Literal["fast", "balanced", "best"] = "balanced"
+    """`shot`: what is spent on a frame."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -77,14 +90,23 @@ class Decision:
 class PolicyContext:
     """What a policy works with."""
 
-    models: Sequence[Model]
+    bank: Sequence[Model]
     scale: float
     device: torch.device
     clip_identity: str
     options: PolicyOptions
     decide: Callable[[Decision], None]
     """Told of every choice; the run prints and records it."""
+    shot_models: ShotModelSource = no_shot_models
+    """For policy `shot`, which alone uses them."""
+    use_students: bool = False
+    """Work with the bank's students, not with the models that taught them."""
     _ready: dict[str, FastGenerator] = field(default_factory=dict)
+
+    @property
+    def models(self) -> list[Model]:
+        """Those of the bank that count here: a student is no further member of the models that taught it."""
+        return [model for model in self.bank if model.card.is_student == self.use_students]
 
     def keyframe_groups(self) -> list[list[Model]]:
         """The bank's models, one list for each picture that models were trained on, each by name."""

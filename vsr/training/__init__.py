@@ -5,7 +5,7 @@ import torch
 from vsr.errors import InputError
 from vsr.training.faithful import Faithful, Pyramid, train_faithful, train_pyramid
 from vsr.training.method import Method
-from vsr.training.quick import Quick, train_quick
+from vsr.training.quick import Quick, train_quick, train_quick_steady
 
 SMALLEST_SIDE_PX = 32
 LEAST_CONTRAST = 2 / 255
@@ -13,7 +13,7 @@ LEAST_CONTRAST = 2 / 255
 
 
 METHODS: dict[str, Method] = {
-    "quick": Method("singan-single-scale", Quick(), train_quick),
+    "quick": Method("singan-single-scale", Quick(), train_quick, train_quick_steady),
     "faithful": Method("singan-single-scale", Faithful(), train_faithful),
     "pyramid": Method("singan-pyramid", Pyramid(), train_pyramid),
 }

@@ -15,7 +15,7 @@ import torch
 
 from vsr.checkpoints import ModelCard, save_model
 from vsr.errors import ModelError, OutputError
-from vsr.training.method import Method
+from vsr.training.method import Method, TrainedPair, one_thread
 
 POLL_SECONDS = 0.2
 REPORT_EVERY = 10
@@ -44,6 +44,8 @@ class TrainingJob:
     card: ModelCard
     """Complete but for what training tells."""
     pixels: torch.Tensor
+    neighbours: tuple[torch.Tensor, ...] = ()
+    """Frames around the keyframe, for a method that can make its models steady on them."""
 
 
 def train_all(jobs: Sequence[TrainingJob], workers: int, progress: Callable[[TrainingState], None]) -> None:
@@ -107,13 +109,8 @@ class _Gather:
 
 
 def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
-    # One thread: a model must not depend on how many cores there are, and crops are too small to share.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        pair = job.method.train(job.pixels, job.method.options, job.card.seed, report)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        pair = _train(job, report)
     with torch.inference_mode():
         scores = pair.critic((2 * job.pixels - 1)[None])
     card = replace(
@@ -130,6 +127,13 @@ def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> N
         save_model(job.path, card, pair.generator, pair.critic)
     except OSError as error:
         raise OutputError(f"cannot write {job.path}: {error.strerror}. Models made so far are kept.") from None
+
+
+def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> TrainedPair:
+    if not job.neighbours:
+        return job.method.train(job.pixels, job.method.options, job.card.seed, report)
+    assert job.method.train_steady is not None, "this method has no use for neighbours"
+    return job.method.train_steady(job.pixels, job.neighbours, job.method.options, job.card.seed, report)
 
 
 _news: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None

@@ -1,6 +1,7 @@
 """What a training method is, what it takes and what it hands back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,6 +35,19 @@ class Method:
     """A frozen dataclass with at least `network` and `step_ratio`."""
     train: Callable[[torch.Tensor, Any, int, Progress], TrainedPair]
     """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
+    train_steady: Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, Progress], TrainedPair] | None = None
+    """The same, given the frames around the keyframe after it; None for a method that has no use for them."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Train on one thread: a model must not depend on how many cores there are, and crops are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def loss_curve_summary(losses: list[float], parts: int = 10) -> tuple[float, ...]:

@@ -1,16 +1,17 @@
 """The default recipe: a sharp, faithful model of one keyframe in some ten seconds of one core."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from vsr.networks.singan import Critic, Generator, NetworkSpec, pad
-from vsr.resample import resize
+from vsr.networks.singan import Critic, Generator, NetworkSpec
+from vsr.training.crops import Pair, cut, draw_place, scale_pairs, uniform_draw
 from vsr.training.losses import critic_loss
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
+from vsr.training.steadiness import beside, steadiness_loss
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,36 @@ class Quick:
     """Share of the iterations after which critic and adversarial term set in."""
     adversarial_every: int = 2
     """Iterations between two steps of the game; a step costs three times one without."""
+    steadiness_weight: float = 8.0
+    """Of the loss over the frames around the keyframe, where any are given. More buys steadiness with blur."""
 
 
 def train_quick(keyframe: torch.Tensor, options: Quick, seed: int, progress: Progress) -> TrainedPair:
     """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count."""
+    return train_quick_steady(keyframe, (), options, seed, progress)
+
+
+def train_quick_steady(
+    keyframe: torch.Tensor, neighbours: Sequence[torch.Tensor], options: Quick, seed: int, progress: Progress
+) -> TrainedPair:
+    """The same, made steady on `neighbours`: frames near the keyframe, of its size. Without any it is `train_quick`."""
     random = torch.Generator().manual_seed(seed)
+    draw = uniform_draw(random)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, critic = Generator(options.network), Critic(options.network)
     average = copy.deepcopy(generator)
-    pairs = scale_pairs(keyframe, options)
+    pairs = _pairs(keyframe, options)
+    frames = [beside(keyframe, frame, _pairs(frame, options)) for frame in neighbours]
     optimiser = torch.optim.Adam(generator.parameters(), lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
     critic_optimiser = torch.optim.Adam(critic.parameters(), lr=options.critic_learning_rate, betas=(0.5, 0.999))
+    halo = options.network.halo
     losses = []
     for iteration in range(options.iterations):
-        padded, target = draw_crops(pairs, options, random)
-        halo = options.network.halo
+        number = draw(len(pairs))
+        places = [draw_place(pairs[number], options.crop_px, draw) for _ in range(options.batch)]
+        padded, target = cut(pairs[number], places)
         output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
         loss = F.l1_loss(output, target)
         losses.append(loss.item())
@@ -61,6 +75,10 @@ def train_quick(keyframe: torch.Tensor, options: Quick, seed: int, progress: Pro
             critic_loss(critic, target, output.detach(), mix).backward()
             critic_optimiser.step()
             loss = loss - options.adversarial_weight * critic(output).mean()
+        if frames:
+            frame = frames[draw(len(frames))][number]
+            changes = [steadiness_loss(generator, frame, *each) for each in zip(places, output - target, strict=True)]
+            loss = loss + options.steadiness_weight * torch.stack(changes).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -70,45 +88,8 @@ def train_quick(keyframe: torch.Tensor, options: Quick, seed: int, progress: Pro
     return TrainedPair(average.eval(), critic.eval(), 0.0, loss_curve_summary(losses))
 
 
-def scale_pairs(keyframe: torch.Tensor, options: Quick) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(base extended by the halo, target) for each pair scale, in [-1, 1], (3, h + 2 halo, w + 2 halo) and (3, h, w).
-
-    The reduced picture is rounded to 8 bits, as a clip's own frames are.
-    """
-    height, width = keyframe.shape[-2:]
-    pairs = []
-    for scale in options.pair_scales:
-        target = resize(keyframe, round(height * scale), round(width * scale)).clamp(0, 1)
-        target_height, target_width = target.shape[-2:]
-        low = resize(target, round(target_height / options.step_ratio), round(target_width / options.step_ratio))
-        base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
-        pairs.append((pad((2 * base - 1)[None], options.network)[0], 2 * target - 1))
-    return pairs
-
-
-def draw_crops(
-    pairs: list[tuple[torch.Tensor, torch.Tensor]], options: Quick, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of matching crops of one pair, flipped and turned alike: inputs with their halo, and targets."""
-    draw = _uniform_draw(random)
-    padded, target = pairs[draw(len(pairs))]
-    side = min(options.crop_px, *target.shape[-2:])
-    extended = side + 2 * options.network.halo
-    inputs, targets = [], []
-    for _ in range(options.batch):
-        top, left = draw(target.shape[1] - side + 1), draw(target.shape[2] - side + 1)
-        turns, flip = draw(4), draw(2)
-        crops = padded[:, top : top + extended, left : left + extended], target[:, top : top + side, left : left + side]
-        turned = [torch.rot90(crop, turns, (1, 2)) for crop in crops]
-        if flip:
-            turned = [crop.flip(2) for crop in turned]
-        inputs.append(turned[0])
-        targets.append(turned[1])
-    return torch.stack(inputs), torch.stack(targets)
-
-
-def _uniform_draw(random: torch.Generator) -> Callable[[int], int]:
-    return lambda bound: int(torch.randint(bound, (), generator=random))
+def _pairs(picture: torch.Tensor, options: Quick) -> list[Pair]:
+    return scale_pairs(picture, options.network, options.step_ratio, options.pair_scales)
 
 
 def update_average(average: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:

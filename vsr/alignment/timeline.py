@@ -12,25 +12,26 @@ class Timeline:
     The step is the shortest around the frame in either clip, so that a gap in one does not invite a wrong partner.
     """
 
-    def __init__(self, frames: Iterator[Frame], offset_seconds: float = 0.0) -> None:
+    def __init__(self, frames: Iterator[Frame]) -> None:
         self._frames = frames
-        self._offset_seconds = offset_seconds
         self._untaken: list[int] = []
-        self._seconds_before, self._wanted_before = -inf, -inf
+        self._seconds_before, self._asked_before = -inf, -inf
         self._current: Frame | None = next(frames, None)
         self._following: Frame | None = next(frames, None)
         self._taken = False
 
-    def take_nearest(self, seconds: float) -> Frame | None:
-        """The frame shown at `seconds` on the result's clock; times must not decrease."""
-        wanted = seconds + self._offset_seconds
+    def take_nearest(self, seconds: float, next_seconds: float = inf) -> Frame | None:
+        """The frame shown at `seconds` on this clip's clock; times must not decrease.
+
+        `next_seconds` is what will be asked for next, where that is known.
+        """
         while self._current is not None and self._following is not None:
-            if abs(self._following.seconds - wanted) >= abs(self._current.seconds - wanted):
+            if abs(self._following.seconds - seconds) >= abs(self._current.seconds - seconds):
                 break
             self._advance(self._current)
-        step = min(self._shortest_step_seconds(), wanted - self._wanted_before)
-        self._wanted_before = wanted
-        if self._current is None or self._taken or abs(wanted - self._current.seconds) >= step / 2:
+        step = min(self._shortest_step_seconds(), seconds - self._asked_before, next_seconds - seconds)
+        self._asked_before = seconds
+        if self._current is None or self._taken or abs(seconds - self._current.seconds) >= step / 2:
             return None
         self._taken = True
         return self._current

@@ -1,0 +1,61 @@
+"""How many 720p frames `vsr score` measures in a second of one core, decoding both clips included.
+
+    python -m benchmarks.scoring_speed
+
+The whole process is bound to one core. Its processor time is counted as well, which sharing the machine changes little.
+"""
+
+import os
+import tempfile
+from argparse import ArgumentParser
+from itertools import islice
+from pathlib import Path
+from time import perf_counter, process_time
+
+import cv2
+import torch
+
+from benchmarks.clips import EXCERPTS, use_shared_data, write_h264
+from benchmarks.measure import print_table
+from vsr.scoring import score
+
+CLIPS = ("bunny", "cockatoo")
+MEASURED = {
+    "psnr,ssim,flicker,warping_error,tof": (False, 1.3),
+    "psnr,ssim,flicker,warping_error": (True, 5.0),
+}
+"""The metrics, whether by the fast flow, and the frames per second that are wanted at least."""
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip (default %(default)s)")
+    options = parser.parse_args()
+    use_shared_data()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in CLIPS:
+            truth, result = (Path(folder) / f"{name}_{role}.mp4" for role in ("truth", "result"))
+            pictures = list(islice(EXCERPTS[name].pictures(), options.frames))
+            write_h264(truth, pictures, crf=8)
+            write_h264(result, pictures, crf=30)
+            for metrics, (fast_flow, wanted) in MEASURED.items():
+                rows.append([name, metrics, "fast" if fast_flow else "medium"])
+                rows[-1] += [*frames_per_second(result, truth, metrics, fast_flow), f"{wanted:.1f}"]
+    head = ["clip", "metrics", "flow", "frames per CPU second", "frames per second", "wanted"]
+    print_table(f"1280x720, {options.frames} frames, one core", head, rows)
+
+
+def frames_per_second(result: Path, truth: Path, metrics: str, fast_flow: bool) -> list[str]:
+    """By the processor's clock and by the wall's."""
+    start, start_cpu = perf_counter(), process_time()
+    scores = score(result, reference=truth, metrics=metrics.split(","), fast_flow=fast_flow)
+    frames = len(scores.results[0].frame_indices)
+    return [f"{frames / spent:.2f}" for spent in (process_time() - start_cpu, perf_counter() - start)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Flicker control as a user meets it: in a run, in a closed loop, and for a video that was made elsewhere."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from tests.clips import moving_pictures, read_frames, read_times, write_clip
+from tests.models import make_model, picture
+from tests.scenes import background
+from vsr import pipeline
+from vsr.cli.steady import strength
+from vsr.errors import InputError, UsageError
+from vsr.flicker import FlickerControl
+from vsr.flicker.control import AUTO_STRENGTH, fusion_options
+from vsr.flicker.look import choose_strength
+from vsr.frames import Frame
+from vsr.pipeline.upscaling import flicker_control
+from vsr.policies import SELF_STEADY
+from vsr.recipe import Recipe, resolve_recipe
+from vsr.resample import resize
+from vsr.writer import EncodeOptions
+
+LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
+
+
+def flickering_pairs(count=9, noise=0.06):
+    """A source that moves steadily, and an enlargement with detail that changes from frame to frame."""
+    random = torch.Generator().manual_seed(0)
+    for i in range(count):
+        truth = torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255
+        large = (truth + noise * torch.randn(truth.shape, generator=random)).clamp(0, 1)
+        yield resize(truth, 24, 32).clamp(0, 1), large
+
+
+def frames_of(pairs):
+    times = ((index, index, Fraction(1, 25)) for index in range(1000))
+    return [(Frame(low, *time), Frame(large, *time)) for (low, large), time in zip(pairs, times, strict=False)]
+
+
+def control_of(strength=AUTO_STRENGTH, target=None):
+    return FlickerControl(strength, target, lambda _: 1.0, lambda _: None)
+
+
+def is_same(pairs, others):
+    return all(torch.equal(one.pixels, other.pixels) for (_, one), (_, other) in zip(pairs, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("steady")
+
+
+@pytest.fixture(scope="module")
+def clip(folder):
+    return write_clip(
+        folder / "clip.mkv", moving_pictures(8, 40, 48), codec="ffv1", pixel_format="bgr0", audio_codec="aac"
+    )
+
+
+@pytest.fixture(scope="module")
+def bank(folder):
+    make_model(folder / "bank", "a", picture(), seed=0)
+    return folder / "bank"
+
+
+@pytest.fixture(scope="module")
+def plain(folder, clip, bank):
+    """The clip upscaled without flicker control."""
+    recipe = Recipe("smi", scale=2.0, steady=0.0, metrics=(), encode=LOSSLESS)
+    pipeline.run(clip, folder / "plain.mkv", recipe=recipe, models=bank)
+    return folder / "plain.mkv"
+
+
+def pixels(path):
+    return np.stack([frame.to_ndarray(format="rgb24").astype(int) for frame in read_frames(path)])
+
+
+def test_every_pair_keeps_its_place_time_and_source():
+    pairs = frames_of(flickering_pairs())
+    steadied = list(control_of().steady(iter(pairs)))
+    assert [(low.index, low.pts, large.pts) for low, large in steadied] == [(i, i, i) for i in range(9)]
+    assert all(torch.equal(low.pixels, given.pixels) for (low, _), (given, _) in zip(steadied, pairs, strict=True))
+
+
+def test_the_record_tells_what_was_gained_and_what_it_cost():
+    control = control_of()
+    list(control.steady(iter(frames_of(flickering_pairs()))))
+    (shot,) = control.record
+    assert shot.flicker_after < 0.7 * shot.flicker_before
+    assert 0 < shot.sharpness_kept < 1
+    assert f"{shot.flicker_after:.2f} times" in shot.words()
+
+
+def test_each_shot_begins_anew():
+    control, pairs = control_of(), frames_of(flickering_pairs())
+    list(control.steady(iter(frames_of(flickering_pairs(4)))))
+    assert is_same(control.steady(iter(pairs)), control_of().steady(iter(pairs)))
+    assert len(control.record) == 2
+
+
+def test_no_strength_is_no_change():
+    pairs = frames_of(flickering_pairs())
+    assert is_same(control_of(0.0).steady(iter(pairs)), pairs)
+
+
+def test_more_strength_is_steadier():
+    flickers = []
+    for one in (0.3, 0.6, 0.9):
+        control = control_of(one)
+        list(control.steady(iter(frames_of(flickering_pairs()))))
+        flickers.append(control.record[0].flicker_after)
+    assert flickers == sorted(flickers, reverse=True)
+
+
+def test_the_closed_loop_takes_the_least_strength_that_reaches_the_target():
+    pairs = frames_of(flickering_pairs(20))
+    control = control_of(target=1.6)
+    list(control.steady(iter(pairs)))
+    (shot,) = control.record
+    assert 0 < shot.strength < 1
+    assert shot.flicker_after == pytest.approx(1.6, rel=0.25)
+    assert shot.flicker_before > 2
+
+
+def test_a_target_that_is_met_already_changes_nothing():
+    pairs = frames_of(flickering_pairs())
+    assert is_same(control_of(target=50.0).steady(iter(pairs)), pairs)
+
+
+def test_a_target_out_of_reach_is_told():
+    control = control_of(target=0.01)
+    list(control.steady(iter(frames_of(flickering_pairs()))))
+    assert control.record[0].strength == 1.0
+    assert "not met" in control.record[0].words()
+
+
+def test_a_look_at_a_still_picture_cannot_tell_the_strength():
+    low, large = next(flickering_pairs())
+    assert choose_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, otherwise=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (Recipe("smi"), AUTO_STRENGTH),
+        (Recipe(), AUTO_STRENGTH),
+        (Recipe("bicubic"), None),
+        (Recipe("bicubic", steady="auto"), AUTO_STRENGTH),
+        (Recipe("lanczos", steady=0.5), 0.5),
+        (Recipe("smi", steady=0.0), None),
+        *((Recipe(name), None) for name in sorted(SELF_STEADY)),
+        *((Recipe(name, steady=0.5), 0.5) for name in sorted(SELF_STEADY)),
+    ],
+)
+def test_flicker_control_is_on_for_models_and_off_for_interpolation(recipe, expected):
+    control = flicker_control(recipe, lambda _: None)
+    assert (None if control is None else control.strength) == expected
+
+
+@pytest.mark.parametrize("settings", [["steady=1.5"], ["steady=-0.1"], ["target_flicker=0"], ["steady='much'"]])
+def test_a_recipe_refuses_strengths_that_cannot_be(settings):
+    with pytest.raises(UsageError):
+        resolve_recipe(None, settings, {})
+
+
+def test_a_strength_and_a_target_exclude_each_other():
+    with pytest.raises(UsageError, match="give one"):
+        resolve_recipe(None, ["steady=0.5", "target_flicker=1"], {})
+
+
+def test_the_option_takes_a_number_or_auto():
+    assert [strength(None), strength("auto"), strength("0.5")] == [None, "auto", 0.5]
+    with pytest.raises(UsageError, match="auto"):
+        strength("much")
+
+
+def test_a_run_steadies_each_shot_and_records_it(folder, bank):
+    bright, dark = (moving_pictures(12, 40, 48, step=(0.1, 0.2), seed=seed) for seed in (1, 2))
+    pictures = [*bright, *(one // 4 for one in dark)]
+    cut = write_clip(folder / "cut.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+    recipe = Recipe("smi", scale=2.0, metrics=(), encode=LOSSLESS)
+    manifest = pipeline.run(cut, folder / "cut_x2.mkv", recipe=recipe, models=bank)
+    assert [shot["first_frame"] for shot in manifest.steady] == [0, 12]
+    assert {shot["strength"] for shot in manifest.steady} == {AUTO_STRENGTH}
+    assert read_times(folder / "cut_x2.mkv") == read_times(cut)
+    assert json.loads(manifest.to_json())["steady"][0]["flicker_after"] is not None
+
+
+def test_a_given_video_is_steadied_as_the_run_itself_would_have(folder, clip, bank, plain):
+    recipe = Recipe("smi", scale=2.0, metrics=(), encode=LOSSLESS)
+    pipeline.run(clip, folder / "run.mkv", recipe=recipe, models=bank)
+    manifest = pipeline.steady(plain, clip, folder / "given.mkv", recipe=replace(recipe, policy=None))
+    assert manifest.frames_out == 8
+    assert any("audio" in stream for stream in manifest.streams_kept)
+    # The given video was rounded to whole levels before.
+    assert np.abs(pixels(folder / "given.mkv") - pixels(folder / "run.mkv")).max() <= 2
+    assert np.abs(pixels(folder / "run.mkv") - pixels(plain)).max() > 2
+
+
+def test_the_source_is_found_by_time(folder, clip, plain):
+    """The result lacks its first two frames."""
+    pictures = [frame.to_ndarray(format="rgb24") for frame in read_frames(plain)][2:]
+    late = write_clip(folder / "late.mkv", pictures, codec="ffv1", pixel_format="bgr0", pts=range(2, 8))
+    recipe = Recipe(steady=0.5, metrics=("lr_psnr",), encode=LOSSLESS)
+    manifest = pipeline.steady(late, clip, folder / "late_steady.mkv", recipe=recipe)
+    assert manifest.frames_out == 6
+    assert manifest.metrics["lr_psnr"]["mean"] > 40
+
+
+def test_a_source_that_the_video_was_not_made_from_is_refused(folder, plain):
+    other = write_clip(folder / "other.mkv", [np.full((40, 48, 3), 255, np.uint8)] * 8, codec="ffv1")
+    with pytest.raises(InputError, match="does not show"):
+        pipeline.steady(plain, other, folder / "never.mkv")
+    assert not (folder / "never.mkv").exists()
+
+
+def test_a_source_larger_than_the_video_is_refused(folder, clip, plain):
+    with pytest.raises(InputError, match="smaller"):
+        pipeline.steady(clip, plain, folder / "never.mkv")

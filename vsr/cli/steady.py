@@ -1,0 +1,84 @@
+"""`vsr steady`, and the options of flicker control."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vsr.cli.common import Json, frame_progress, leave_damaged, names, say
+from vsr.errors import UsageError
+
+Steady = Annotated[
+    str | None, typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest.")
+]
+TargetFlicker = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="As much flicker as X times the source's own; chosen for each shot."),
+]
+
+
+def strength(text: str | None) -> float | Literal["auto"] | None:
+    """What `--steady` says. Raises `UsageError` for another word."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--steady is {text}; expected a number from 0 to 1, or auto.") from None
+
+
+def steady(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A video that an upscaler made.")],
+    low_resolution: Annotated[str, typer.Option(metavar="LR", help="What it was made from.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")],
+    steady: Steady = None,
+    target_flicker: TargetFlicker = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Scored before encoding; an empty text: none.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    codec: Annotated[str | None, typer.Option("-c", "--codec", help="As for vsr run.")] = None,
+    crf: Annotated[float | None, typer.Option(help="Quality of the encoding; lower is better.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Speed of the encoder, by its own words.")] = None,
+    pixel_format: Annotated[str | None, typer.Option("--pix-fmt", help="Default: like the result.")] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="A recipe.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe.")] = None,
+    json: Json = None,
+) -> None:
+    """Take the flicker out of RESULT, a video that any upscaler made of LR, along the motion of LR."""
+    from vsr import pipeline
+    from vsr.api import command_recipe
+    from vsr.manifest import check_record, write_json
+    from vsr.report import print_run
+
+    if output == json == "-":
+        raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
+    check_record(json, [result, low_resolution, output, reference])
+    chosen = command_recipe(
+        recipe,
+        settings or [],
+        steady=strength(steady),
+        target_flicker=target_flicker,
+        metrics=None if metrics is None else names(metrics),
+        device=device,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pixel_format,
+    )
+    with frame_progress("steadying") as advance:
+        manifest = pipeline.steady(
+            result,
+            low_resolution,
+            output,
+            recipe=chosen,
+            reference=reference,
+            overwrite=overwrite,
+            listener=pipeline.Listener(say, advance),
+        )
+    print_run(manifest)
+    if json is not None:
+        write_json(manifest.to_json(), json)
+    leave_damaged(manifest.damage)

@@ -1,0 +1,115 @@
+"""`vsr weights` and `vsr weights fit-niqe`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vsr.cli.common import say
+from vsr.errors import OutputError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from vsr.metrics.metric import Metric
+
+weights = typer.Typer(help="What the metrics need, what is there, and NIQE's model.", rich_markup_mode=None)
+
+
+@weights.callback(invoke_without_command=True)
+def list_weights(context: typer.Context) -> None:
+    """List the weight files that metrics want: which are here, and where to get the others. Nothing is downloaded."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+
+    from vsr.weights import FOLDERS_VARIABLE, weight_folders
+
+    console = Console()
+    console.print(_metric_table())
+    console.print(_file_table())
+    folders = ", ".join(map(str, weight_folders()))
+    console.print(f"Looked for in {folders}; {FOLDERS_VARIABLE} names further folders.", highlight=False, markup=False)
+
+
+@weights.command("fit-niqe")
+def fit_niqe(
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Sharp, undamaged pictures or clips.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where the model goes.")],
+    overwrite: Annotated[bool, typer.Option("-y", help="Replace a file that exists.")] = False,
+) -> None:
+    """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are marked by its name."""
+    from vsr.metrics.niqe import fit_model
+
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists; give -y to replace it, or name another file")
+    model = fit_model(_pixels(pictures))
+    try:
+        model.save(output)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}; name another file") from error
+    say(f"{output}: {model.name}; name its folder in VSR_WEIGHTS, before that of any other model for NIQE")
+
+
+def _pixels(sources: list[str]) -> "Iterator[torch.Tensor]":
+    from vsr.reader import open_clip
+
+    for source in sources:
+        with open_clip(source) as reader:
+            for frame in reader.frames():
+                yield frame.pixels
+
+
+def _metric_table() -> "Table":
+    from rich.text import Text
+
+    from vsr.metrics import METRICS
+
+    table = _folding_table("metric", "needs", "state")
+    for name, metric in METRICS.items():
+        if metric.weights and ":" not in name:
+            needs = " or ".join(" and ".join(file.name for file in files) for files in metric.weights)
+            table.add_row(name, needs, Text(_state(metric)))
+    return table
+
+
+def _state(metric: "Metric") -> str:
+    """Whether the metric can be measured, told by making it ready where its files are."""
+    from vsr.metrics.metric import MetricUnavailableError
+    from vsr.weights import find_weights
+
+    lacking = [[file.name for file in files if find_weights(file.patterns) is None] for files in metric.weights]
+    if all(lacking):
+        return f"lacks {' or '.join(' and '.join(names) for names in lacking)}"
+    try:
+        network = metric.load().network
+    except MetricUnavailableError as unavailable:
+        return f"no: {unavailable}"
+    return "ready" if network is None else f"ready ({network})"
+
+
+def _file_table() -> "Table":
+    from rich.text import Text
+
+    from vsr.metrics import METRICS
+    from vsr.weights import find_weights, is_published
+
+    files = dict.fromkeys(file for metric in METRICS.values() for needed in metric.weights for file in needed)
+    table = _folding_table("file", "here", "usually from")
+    for file in files:
+        path = find_weights(file.patterns)
+        here = "-" if path is None else f"{path}{'' if is_published(file, path) else ' (not the published file)'}"
+        table.add_row(file.name, Text(here), file.source)
+    return table
+
+
+def _folding_table(*heads: str) -> "Table":
+    """Long names go on in the next line: a file's name is of no use without its end."""
+    from rich.table import Table
+
+    table = Table()
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table

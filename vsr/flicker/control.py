@@ -1,0 +1,116 @@
+"""Flicker control of a clip, shot by shot, with a record of what was done."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+
+import torch
+
+from vsr.engine.fusion import FusionOptions, fuse_shot
+from vsr.flicker.gauge import Gauge
+from vsr.flicker.look import LOOK_FRAMES, choose_strength
+from vsr.frames import Frame
+
+Pair = tuple[Frame, Frame]
+"""A frame of the source and the same frame enlarged."""
+
+MOST_MEMORY = 0.99
+"""Share of the frame before at full strength; a share of 1 would keep a shot's first frame for ever."""
+AUTO_STRENGTH = 0.99
+"""A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget what was wrong."""
+MEASURED_EVERY = 8
+"""The second of so many frames is measured, and the change from it to the third."""
+
+
+def fusion_options(strength: float) -> FusionOptions:
+    """What a strength of 0 to 1 means."""
+    return FusionOptions(memory=MOST_MEMORY * strength, ahead=strength)
+
+
+@dataclass(frozen=True)
+class ShotSteadiness:
+    """What flicker control did with a shot. Figures are None where too few frames could be compared."""
+
+    first_frame: int
+    strength: float
+    """0: left alone."""
+    agreement: float
+    """Weight of the back-projection onto the source."""
+    target: float | None = None
+    """The flicker that was asked for."""
+    flicker_before: float | None = None
+    """Change along the motion of what the upscaler made, over the source's own."""
+    flicker_after: float | None = None
+    """The same of what was handed on."""
+    sharpness_kept: float | None = None
+    """Mean gradient of what was handed on, over that of what the upscaler made."""
+
+    def words(self) -> str:
+        """One line for the user."""
+        line = f"shot from frame {self.first_frame}: flicker control {self.strength:.2f}"
+        if self.flicker_before is not None and self.flicker_after is not None:
+            line += f", {self.flicker_after:.2f} times the source's own flicker ({self.flicker_before:.2f} without)"
+        if self.sharpness_kept is not None:
+            line += f", {100 * self.sharpness_kept:.0f} % of the sharpness kept"
+        if self.target is not None and (self.flicker_after or 0) > self.target * 1.1:
+            line += f"; the target of {self.target:.2f} is not met"
+        return line
+
+
+class FlickerControl:
+    """Steadies the shots of a clip, one after the other."""
+
+    def __init__(
+        self,
+        strength: float,
+        target: float | None,
+        agreement: Callable[[torch.Tensor], float],
+        say: Callable[[str], None],
+    ) -> None:
+        """With a `target` the strength is chosen for each shot by a look at its first frames.
+
+        `agreement` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w).
+        """
+        self.strength = strength
+        self._target = target
+        self._agreement = agreement
+        self._say = say
+        self.record: list[ShotSteadiness] = []
+
+    def steady(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs of one shot, as many and in order, their second frames steadied; at least one."""
+        pairs = iter(pairs)
+        look = list(islice(pairs, 1 if self._target is None else LOOK_FRAMES))
+        first_frame, first_low = look[0][0].index, look[0][0].pixels
+        agreement = self._agreement(first_low)
+        if self._target is not None:
+            pictures = [(low.pixels, large.pixels) for low, large in look]
+            strength = choose_strength(pictures, self._target, agreement, fusion_options, otherwise=AUTO_STRENGTH)
+        else:
+            strength = self.strength
+        done = ShotSteadiness(first_frame, strength, agreement, self._target)
+        gauge = Gauge()
+        pairs = chain(look, pairs)
+        yield from pairs if strength == 0 else _fused(pairs, strength, agreement, gauge)
+        before, after = gauge.flicker()
+        done = replace(done, flicker_before=before, flicker_after=after, sharpness_kept=gauge.sharpness_kept())
+        self.record.append(done)
+        self._say(done.words())
+
+
+def _fused(pairs: Iterable[Pair], strength: float, agreement: float, gauge: Gauge) -> Iterator[Pair]:
+    waiting: deque[Pair] = deque()
+
+    def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for low, large in pairs:
+            waiting.append((low, large))
+            yield low.pixels, large.pixels
+
+    for position, picture in enumerate(fuse_shot(pictures(), fusion_options(strength), agreement)):
+        low, large = waiting.popleft()
+        if position % MEASURED_EVERY in (1, 2):
+            gauge.observe(low.pixels, large.pixels, picture)
+        else:
+            gauge.skip()
+        yield low, replace(large, pixels=picture)

@@ -1,0 +1,101 @@
+"""DISTS (Ding et al., 2020): likeness of structure and texture in the features of VGG16, on RGB; 0 for equal pictures.
+
+Pictures are compared at their own size: the authors' demonstration reduces them to 256 px first, which hides detail.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from vsr.errors import ModelError
+from vsr.metrics.backbones import build, exact_inference, fill
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
+from vsr.metrics.observation import Observation
+from vsr.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
+
+MIN_SIDE_PX = 32
+CHANNELS = (3, 64, 128, 256, 512, 512)
+"""Of the picture itself and of the features at the end of VGG16's five stages."""
+_STABILISER = 1e-6
+
+
+class StructureTextureDistance:
+    """DISTS between two pictures."""
+
+    def __init__(self, vgg_path: Path, weights_path: Path) -> None:
+        """Raises ModelError where the files do not hold VGG16's weights and those of DISTS."""
+        from torchvision.models import vgg16
+
+        self._layers = build(lambda: vgg16(weights=None).features)
+        fill(self._layers, vgg_path, "features.{}".format)
+        shape = torch.Size([1, sum(CHANNELS), 1, 1])
+        weights = load_weights(weights_path, {"alpha": shape, "beta": shape})
+        alpha, beta = weights["alpha"].flatten(), weights["beta"].flatten()
+        total = alpha.sum() + beta.sum()
+        self._texture_weights, self._structure_weights = alpha / total, beta / total
+
+    def between(self, one: torch.Tensor, other: torch.Tensor) -> float | None:
+        """Distance of two pictures (3, H, W) in [0, 1]; None below `MIN_SIDE_PX`."""
+        if min(one.shape[-2:]) < MIN_SIDE_PX:
+            return None
+        self._layers.to(one.device)
+        with exact_inference():
+            pairs = zip(self._stages(one[None]), self._stages(other[None]), strict=True)
+            likeness = [_likeness(first, second) for first, second in pairs]
+        texture = torch.cat([of_means for of_means, _ in likeness]).cpu()
+        structure = torch.cat([of_changes for _, of_changes in likeness]).cpu()
+        return float(1 - (self._texture_weights * texture).sum() - (self._structure_weights * structure).sum())
+
+    def _stages(self, picture: torch.Tensor) -> list[torch.Tensor]:
+        """The picture (1, 3, H, W), and the features where each stage ends, before it is pooled."""
+        mean = picture.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+        deviation = picture.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+        stages, features = [picture], (picture - mean) / deviation
+        for layer in self._layers.children():
+            if isinstance(layer, torch.nn.MaxPool2d):
+                stages.append(features)
+                features = _root_mean_square_pool(features)
+            else:
+                features = layer(features)
+        return stages
+
+
+def load() -> LoadedMetric:
+    """Raises MetricUnavailableError without the weights of VGG16 or of DISTS."""
+    paths = {file: find_weights(file.patterns) for file in (VGG16, DISTS_WEIGHTS)}
+    missing = [file.missing for file, path in paths.items() if path is None]
+    vgg_path, weights_path = paths[VGG16], paths[DISTS_WEIGHTS]
+    if vgg_path is None or weights_path is None:
+        raise MetricUnavailableError("; ".join(missing))
+    try:
+        distance = StructureTextureDistance(vgg_path, weights_path)
+    except ModelError as error:
+        raise MetricUnavailableError(str(error)) from error
+    return LoadedMetric(partial(_measure, distance))
+
+
+def _measure(distance: StructureTextureDistance, observation: Observation) -> float | None:
+    assert observation.truth is not None
+    return distance.between(
+        observation.inner(observation.result.now.pixels), observation.inner(observation.truth.now.pixels)
+    )
+
+
+def _root_mean_square_pool(features: torch.Tensor) -> torch.Tensor:
+    """Half size by a 3x3 Hann window over the squares, which is free of the aliasing of VGG16's own pooling."""
+    window = features.new_tensor([0.25, 0.5, 0.25])
+    channels = features.shape[1]
+    kernel = (window[:, None] * window).expand(channels, 1, 3, 3)
+    return (F.conv2d(features**2, kernel, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
+
+
+def _likeness(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel of (1, C, H, W): that of the means (texture) and that of the changes about them (structure)."""
+    one, other = one[0].flatten(1), other[0].flatten(1)
+    mean, other_mean = one.mean(dim=1), other.mean(dim=1)
+    of_means = (2 * mean * other_mean + _STABILISER) / (mean**2 + other_mean**2 + _STABILISER)
+    one, other = one - mean[:, None], other - other_mean[:, None]
+    covariance, variances = (one * other).mean(dim=1), (one**2).mean(dim=1) + (other**2).mean(dim=1)
+    return of_means, (2 * covariance + _STABILISER) / (variances + _STABILISER)

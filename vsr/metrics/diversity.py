@@ -1,0 +1,81 @@
+"""Diversity of samples (NTIRE 2021 challenge on learning the SR space): what is gained by choosing per pixel.
+
+`100 (G - L) / G` with LPIPS maps d_i between sample i and the truth: G is the least of their means, L the mean of their
+least at each pixel. 0 for equal samples; spread that comes no closer to the truth anywhere gains nothing.
+"""
+
+import torch
+
+from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
+from vsr.metrics.observation import Observation
+from vsr.metrics.perceptual import PerceptualDistance, load_distance
+
+
+class Diversity:
+    """The score of the samples so far of one picture, from their distance maps; holds one map."""
+
+    def __init__(self) -> None:
+        self._nearest: torch.Tensor | None = None
+        self._best_mean = 0.0
+        self.count = 0
+
+    def add(self, distances: torch.Tensor) -> None:
+        """Take in the next sample's distance from the truth at each pixel, (H, W), 0 or more."""
+        mean = float(distances.double().mean())
+        if self._nearest is None:
+            self._nearest, self._best_mean = distances, mean
+        else:
+            self._nearest = torch.minimum(self._nearest, distances)
+            self._best_mean = min(self._best_mean, mean)
+        self.count += 1
+
+    @property
+    def score(self) -> float:
+        """In percent, 0 up to 100; 0 as well where a sample is the truth itself."""
+        assert self._nearest is not None, "a score is asked for without a sample"
+        if self._best_mean == 0:
+            return 0.0
+        return 100 * (self._best_mean - float(self._nearest.double().mean())) / self._best_mean
+
+
+class ClipDiversity:
+    """Diversity of a clip whose frames are samples of one and the same picture, say a folder of them."""
+
+    def __init__(self, distance: PerceptualDistance) -> None:
+        self._distance = distance
+        self._diversity = Diversity()
+        self._truth: torch.Tensor | None = None
+        self._problem: str | None = None
+
+    def add(self, observation: Observation) -> None:
+        """Take in the next sample."""
+        assert observation.truth is not None
+        truth = observation.truth.now.pixels
+        if self._problem is not None:
+            return
+        if self._truth is None:
+            self._truth = truth
+        elif not torch.equal(self._truth, truth):
+            self._problem = "the truth changes from frame to frame; expected frames that are samples of one picture"
+            return
+        distances = self._distance.map_between(
+            observation.inner(observation.result.now.pixels), observation.inner(truth)
+        )
+        if distances is None:
+            self._problem = "the pictures are too small for LPIPS"
+            return
+        self._diversity.add(distances)
+
+    def value(self) -> float:
+        """Raises MetricUnavailableError where the frames are no samples of one picture, or too few."""
+        if self._problem is not None:
+            raise MetricUnavailableError(self._problem)
+        if self._diversity.count < 2:
+            raise MetricUnavailableError(f"diversity needs 2 samples or more, found {self._diversity.count}")
+        return self._diversity.score
+
+
+def load() -> LoadedClipMetric:
+    """On the first LPIPS network that has weights; raises MetricUnavailableError without any."""
+    distance = load_distance(is_spatial=True)
+    return LoadedClipMetric(lambda: ClipDiversity(distance), distance.network)

@@ -1,0 +1,96 @@
+"""FID (Heusel et al., 2017): the distance between what Inception sees in a clip's frames and in the truth's.
+
+One figure for a clip. It is biased upwards for few frames: below some thousands, compare only clips of equal length.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsr.errors import ModelError
+from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
+from vsr.metrics.observation import Observation
+from vsr.weights import FID_INCEPTION, find_weights
+
+if TYPE_CHECKING:
+    from vsr.metrics.inception import InceptionFeatures
+
+Array = NDArray[np.float64]
+MIN_FRAMES = 2
+"""One frame has no covariance."""
+
+
+class Gaussian:
+    """Mean and covariance of rows that are seen one at a time (Welford, 1962)."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(size)
+        self._scatter: Array = np.zeros((size, size))
+
+    def add(self, row: Array) -> None:
+        """Take in one row (size,)."""
+        self.count += 1
+        difference = row - self.mean
+        self.mean = self.mean + difference / self.count
+        self._scatter += np.outer(difference, row - self.mean)
+
+    @property
+    def covariance(self) -> Array:
+        """Unbiased, (size, size); of two rows or more."""
+        return self._scatter / (self.count - 1)
+
+
+def frechet_distance(one: Gaussian, other: Gaussian) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two Gaussians of the same size."""
+    root = _square_root(one.covariance)
+    # S1 S2 and the symmetric R S2 R, with R the root of S1, have the same eigenvalues.
+    eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
+    shared = 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum()
+    spread = np.trace(one.covariance) + np.trace(other.covariance) - shared
+    return float(((one.mean - other.mean) ** 2).sum() + spread)
+
+
+class FrechetInceptionDistance:
+    """FID of one clip so far."""
+
+    def __init__(self, features: "InceptionFeatures") -> None:
+        self._features = features
+        self._result, self._truth = Gaussian(features.size), Gaussian(features.size)
+
+    def add(self, observation: Observation) -> None:
+        """Take in the next frame."""
+        assert observation.truth is not None
+        for gaussian, picture in ((self._result, observation.result.now), (self._truth, observation.truth.now)):
+            gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
+
+    def value(self) -> float:
+        """Raises MetricUnavailableError for fewer than `MIN_FRAMES`."""
+        if self._result.count < MIN_FRAMES:
+            raise MetricUnavailableError(f"FID needs {MIN_FRAMES} frames or more, found {self._result.count}")
+        return max(0.0, frechet_distance(self._result, self._truth))
+
+
+def load() -> LoadedClipMetric:
+    """On the published weights, else on torchvision's; raises MetricUnavailableError with every reason."""
+    from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
+
+    reasons = []
+    for inception_file in INCEPTIONS:
+        path = find_weights(inception_file.file.patterns)
+        if path is None:
+            continue
+        try:
+            features = InceptionFeatures(inception_file, path)
+            return LoadedClipMetric(partial(FrechetInceptionDistance, features), features.name)
+        except ModelError as error:
+            reasons.append(str(error))
+    raise MetricUnavailableError("; ".join([*reasons, FID_INCEPTION.missing]))
+
+
+def _square_root(matrix: Array) -> Array:
+    """Of a symmetric matrix without negative eigenvalues but for rounding."""
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.clip(eigenvalues, 0, None))) @ vectors.T)

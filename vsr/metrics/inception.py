@@ -1,0 +1,103 @@
+"""The Inception network as FID uses it, with genuine weights from a file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torchvision.models import Inception3, inception
+
+from vsr.metrics.backbones import build, exact_inference, fill
+from vsr.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
+
+NUM_FEATURES = 2048
+_INPUT_PX = 299
+
+
+class _EdgeAwareA(inception.InceptionA):  # type: ignore[misc] # torchvision has no types
+    """Pools, as TensorFlow does, over the pixels that exist: torchvision counts the padding as black ones."""
+
+    def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+
+
+class _EdgeAwareC(inception.InceptionC):  # type: ignore[misc]
+    def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+
+
+class _EdgeAwareE(inception.InceptionE):  # type: ignore[misc]
+    """The last of these blocks takes the greatest neighbour instead of the mean, as in the published network."""
+
+    def __init__(self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None) -> None:
+        super().__init__(in_channels, conv_block)
+        is_last = in_channels == NUM_FEATURES
+        self._pool = torch.nn.MaxPool2d(3, stride=1, padding=1) if is_last else _mean_of_neighbours
+
+    def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(self._pool(x))]
+
+
+def _of_tensorflow() -> torch.nn.Module:
+    blocks = [
+        inception.BasicConv2d,
+        _EdgeAwareA,
+        inception.InceptionB,
+        _EdgeAwareC,
+        inception.InceptionD,
+        _EdgeAwareE,
+        inception.InceptionAux,
+    ]
+    network = Inception3(num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False)
+    return _without_classifier(network)
+
+
+def _of_torchvision() -> torch.nn.Module:
+    return _without_classifier(Inception3(aux_logits=False, transform_input=True, init_weights=False))
+
+
+def _without_classifier(network: torch.nn.Module) -> torch.nn.Module:
+    network.fc = torch.nn.Identity()
+    return network
+
+
+@dataclass(frozen=True)
+class InceptionFile:
+    """One of the two sets of weights, with the network that they belong to."""
+
+    name: str
+    """What figures are marked by: those of different weights cannot be compared."""
+    file: WeightFile
+    architecture: Callable[[], torch.nn.Module]
+
+
+INCEPTIONS = (
+    InceptionFile("inception-fid", FID_INCEPTION, _of_tensorflow),
+    InceptionFile("inception-imagenet", IMAGENET_INCEPTION, _of_torchvision),
+)
+"""In order of preference: the first is what published FID figures are made with."""
+
+
+class InceptionFeatures:
+    """What the network sees in a picture, after its last pooling."""
+
+    size = NUM_FEATURES
+
+    def __init__(self, inception_file: InceptionFile, path: Path) -> None:
+        """Raises ModelError where the file does not hold the network's weights."""
+        self.name = inception_file.name
+        self._network = build(inception_file.architecture)
+        fill(self._network, path)
+
+    def of(self, picture: torch.Tensor) -> torch.Tensor:
+        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as FID's programs do."""
+        self._network.to(picture.device)
+        resized = F.interpolate(picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False)
+        with exact_inference():
+            features: torch.Tensor = self._network(2 * resized - 1)
+        return features[0].double().cpu()
+
+
+def _mean_of_neighbours(x: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)

@@ -1,0 +1,52 @@
+"""One self-contained page on which one sees where, when and why a result is better."""
+
+from pathlib import Path
+
+from vsr.errors import OutputError
+from vsr.manifest import Manifest
+from vsr.media.places import FilePlace
+from vsr.page.document import render
+from vsr.page.gathering import Progress, gather
+from vsr.page.of_run import check_run_files, subject_of_run
+from vsr.page.of_scores import subject_of_scores
+from vsr.page.pictures import encode_samples
+from vsr.page.sampling import choose_moments, num_moments
+from vsr.page.subject import Subject
+from vsr.scoring import Scores
+
+__all__ = ["check_run_files", "write_page", "write_run_page", "write_score_page"]
+
+PICTURE_BYTES = 9_000_000
+"""Room for pictures as text. Scripts and curves take 2 MB each at most: a page stays under 15 MB."""
+
+
+def write_score_page(scores: Scores, path: Path, progress: Progress | None = None) -> None:
+    """Show scored clips beside each other; they are read once more.
+
+    Raises InputError where a clip has gone, OutputError where the page cannot be written.
+    """
+    write_page(subject_of_scores(scores), path, progress)
+
+
+def write_run_page(
+    manifest: Manifest, path: Path, reference: str | Path | None = None, progress: Progress | None = None
+) -> None:
+    """Show the result of a run beside its enlarged input, and the truth where there is one.
+
+    Raises UsageError where the clip or its result was piped, InputError and OutputError as `write_score_page`.
+    """
+    write_page(subject_of_run(manifest, reference), path, progress)
+
+
+def write_page(subject: Subject, path: Path, progress: Progress | None = None) -> None:
+    """Read what the page is about, and write it whole or not at all."""
+    moments = choose_moments(subject.frames, subject.competing_curves(), num_moments(len(subject.versions)))
+    gathered = gather(subject.versions, subject.leader, moments, progress)
+    encoded, storage = encode_samples(gathered.samples, PICTURE_BYTES)
+    text = render(subject, gathered, encoded, storage)
+    try:
+        with FilePlace(path) as place:
+            place.file.write(text.encode())
+            place.commit()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for the page.") from None

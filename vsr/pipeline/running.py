@@ -1,0 +1,230 @@
+"""`run` writes an upscaled clip; `compare` scores several policies and writes nothing."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+from vsr.checkpoints import Model, has_shot_model, load_bank
+from vsr.engine.device import choose_device
+from vsr.errors import InputError, UsageError
+from vsr.frames import ClipInfo
+from vsr.manifest import Manifest, StageClock, peak_memory_bytes, versions
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.pipeline.listener import Listener
+from vsr.pipeline.measuring import LIVE_METRICS, measuring
+from vsr.pipeline.upscaling import Stages, Upscaling
+from vsr.policies import MODEL_FREE, POLICIES
+from vsr.policies.protocol import ShotModelSource, no_shot_models
+from vsr.reader import ClipReader, open_clip
+from vsr.recipe import Recipe, to_table
+from vsr.resample import scaled_size
+from vsr.shot_models import load_shot_models
+from vsr.writer import ClipWriter, WriteReport
+
+COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
+"""Of a comparison of policies, which has a truth."""
+
+
+def run(
+    clip: str | Path,
+    output: str | Path | None = None,
+    *,
+    recipe: Recipe = Recipe(),
+    models: str | Path | None = None,
+    reference: str | Path | None = None,
+    overwrite: bool = False,
+    listener: Listener = Listener(),
+    shot_models: ShotModelSource | None = None,
+) -> Manifest:
+    """Upscale a clip into `output` (default: `<stem>_x<scale><suffix>` beside it) and tell what was done.
+
+    `shot_models` gives policy `shot` its models; where not given, those of the bank. The output appears under
+    its name only when it is whole. Raises a `VsrError` for what a user can mend.
+    """
+    recipe = with_policy(recipe, models)
+    check(recipe, models)
+    clock = StageClock()
+    device = choose_device(recipe.device)
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_clip(clip))
+        height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
+        target = output_path(reader.info, recipe) if output is None else output
+        writer = stack.enter_context(
+            ClipWriter(target, reader.info, height, width, recipe.encode, overwrite=overwrite, device=device)
+        )
+        notes = Notes(listener)
+        notes.say_all([*reader.notes, *writer.notes])
+        bank, shot_models = _bank([recipe], models), shot_models or _shot_models([recipe], models)
+        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models)
+        return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device)
+
+
+def compare(
+    clip: str | Path,
+    *,
+    recipe: Recipe,
+    models: str | Path | None = None,
+    reference: str | Path,
+    listener: Listener = Listener(),
+) -> list[Manifest]:
+    """Run each policy of `recipe.compare` on a clip and score it against its truth, before any encoding.
+
+    Nothing is written. The manifests come in the recipe's order, each with the same metrics.
+    """
+    recipes = [replace(recipe, policy=policy) for policy in recipe.compare]
+    for one in recipes:
+        check(one, models)
+    device = choose_device(recipe.device)
+    bank, shot_models = _bank(recipes, models), _shot_models(recipes, models)
+    manifests = []
+    for one in recipes:
+        clock = StageClock()
+        listener.say(f"policy {one.policy}")
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_clip(clip))
+            upscaling = Upscaling(one, bank, device, reader, listener.say, shot_models)
+            live = stack.enter_context(measuring(one, reference, COMPARED_METRICS))
+            for low, large in upscaling.pairs(clock):
+                with clock.apart("metrics"):
+                    live.observe(low, large)
+                listener.advance(large.index + 1, reader.info.num_frames_from_header)
+        manifests.append(_manifest(reader, None, one, upscaling, live.board, None, [], clock, device))
+    return manifests
+
+
+def output_path(info: ClipInfo, recipe: Recipe) -> Path:
+    """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
+
+    Raises `UsageError` for standard input and for a numbered pattern, which have no name of their own.
+    """
+    if str(info.path) == "-" or (info.container == "images" and not info.path.is_dir()):
+        raise UsageError(f"the input {info.path} is not one file, so the result has no name yet: give it with -o OUT.")
+    path = info.path.absolute()
+    becomes_folder = path.is_dir() or recipe.encode.codec == "png"
+    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
+    return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
+
+
+class Notes:
+    """What is said to the user in passing, kept for the record, each sentence once."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.lines: list[str] = []
+        self.listener = listener
+
+    def say(self, note: str) -> None:
+        self.lines.append(note)
+        self.listener.say(note)
+
+    def say_all(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            if note not in self.lines:
+                self.say(note)
+
+
+def record(
+    stages: Stages,
+    reader: ClipReader,
+    writer: ClipWriter,
+    output: str,
+    recipe: Recipe,
+    reference: str | Path | None,
+    notes: Notes,
+    clock: StageClock,
+    device: torch.device,
+) -> Manifest:
+    """Run the stages to the end of the clip, measure and write what comes out, and tell what was done."""
+    with measuring(recipe, reference, LIVE_METRICS) as live:
+        for low, large in stages.pairs(clock):
+            with clock.apart("metrics"):
+                live.observe(low, large)
+            with clock.apart("write"):
+                writer.write(large)
+            notes.listener.advance(large.index + 1, reader.info.num_frames_from_header)
+        if not stages.frames_out:
+            raise InputError(f"{reader.info.path} has no frame that can be decoded; nothing was written.")
+        with clock.apart("write"):
+            report = writer.finish()
+        notes.say_all([*report.notes, *live.remarks()])
+    return _manifest(reader, output, recipe, stages, live.board, report, notes.lines, clock, device)
+
+
+def with_policy(recipe: Recipe, models: str | Path | None) -> Recipe:
+    """The recipe with a policy: its own, else the one that suits the bank."""
+    return recipe if recipe.policy is not None else replace(recipe, policy=default_policy(models))
+
+
+def default_policy(models: str | Path | None) -> str:
+    """What a bank is used with where nobody says: its shot model, where it has one."""
+    return "shot" if models is not None and has_shot_model(Path(models)) else "smi"
+
+
+def check(recipe: Recipe, models: str | Path | None) -> None:
+    """Raise `UsageError` for what can be seen to be impossible before any work."""
+    if recipe.policy not in POLICIES:
+        nearest = get_close_matches(str(recipe.policy), POLICIES, n=1, cutoff=0)[0]
+        raise UsageError(f"unknown policy {recipe.policy}; did you mean {nearest}? Known: {', '.join(POLICIES)}.")
+    if not 1 <= recipe.scale <= 16:
+        raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
+    if recipe.policy not in MODEL_FREE and models is None:
+        raise UsageError(
+            f"policy {recipe.policy} needs a bank: --models DIR. Train one with vsr train-keyframe CLIP --models DIR."
+        )
+
+
+def _bank(recipes: Sequence[Recipe], models: str | Path | None) -> list[Model]:
+    """The keyframe models, where a policy uses them."""
+    return load_bank(Path(models or "")) if {recipe.policy for recipe in recipes} - MODEL_FREE - {"shot"} else []
+
+
+def _shot_models(recipes: Sequence[Recipe], models: str | Path | None) -> ShotModelSource:
+    if not any(recipe.policy == "shot" for recipe in recipes):
+        return no_shot_models
+    loaded = load_shot_models(Path(models or ""))
+    return lambda _: loaded
+
+
+def _manifest(
+    reader: ClipReader,
+    output: str | None,
+    recipe: Recipe,
+    stages: Stages,
+    board: Scoreboard,
+    report: WriteReport | None,
+    notes: list[str],
+    clock: StageClock,
+    device: torch.device,
+) -> Manifest:
+    used = [name for decision in stages.decisions for name in decision.models]
+    return Manifest(
+        clip=str(reader.info.path),
+        clip_identity=reader.info.identity,
+        output=output,
+        frames_in=stages.frames_in,
+        frames_out=report.frames_out if report else stages.frames_out,
+        max_pts_error_seconds=report.max_pts_error_seconds if report else 0.0,
+        resumed_at_frame=0,
+        policy=recipe.policy or "",
+        models=list(dict.fromkeys(used)),
+        decisions=[asdict(decision) | {"clearness": decision.clearness} for decision in stages.decisions],
+        shots=stages.shot_starts,
+        steady=[asdict(shot) for shot in stages.steadiness],
+        streams_kept=list(report.streams_kept) if report else [],
+        streams_dropped=list(report.streams_dropped) if report else [],
+        damage=[str(damage) for damage in reader.damage],
+        notes=notes,
+        encoder=report.encoder if report else None,
+        device=str(device),
+        timings_seconds=clock.seconds(),
+        peak_memory_bytes=peak_memory_bytes(),
+        metrics={name: result.to_json() for name, result in board.results().items()},
+        baseline={name: result.to_json() for name, result in (board.baseline_results() or {}).items()},
+        recipe=to_table(recipe),
+        command=sys.argv,
+        versions=versions(),
+    )

@@ -1,0 +1,81 @@
+"""Pairs of pictures to train on, and crops of them that are flipped and turned alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vsr.networks.singan import NetworkSpec, pad
+from vsr.resample import resize
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What a generator sees and what it should make of it, both in [-1, 1]."""
+
+    padded: torch.Tensor
+    """The blurred base, extended by the network's halo, (3, h + 2 halo, w + 2 halo)."""
+    target: torch.Tensor
+    """(3, h, w)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a square crop lies in a pair, and how it is turned."""
+
+    top: int
+    left: int
+    side: int
+    turns: int
+    """Quarter turns."""
+    flip: int
+    """1: mirrored after the turns."""
+
+    def turned(self, crop: torch.Tensor) -> torch.Tensor:
+        """(..., side, side), turned."""
+        turned = torch.rot90(crop, self.turns, (-2, -1))
+        return turned.flip(-1) if self.flip else turned
+
+    def turned_back(self, crop: torch.Tensor) -> torch.Tensor:
+        """What `turned` was given."""
+        return torch.rot90(crop.flip(-1) if self.flip else crop, -self.turns, (-2, -1))
+
+
+def scale_pairs(picture: torch.Tensor, network: NetworkSpec, step_ratio: float, scales: Sequence[float]) -> list[Pair]:
+    """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced by one step.
+
+    The reduced picture is rounded to 8 bits, as a clip's own frames are.
+    """
+    height, width = picture.shape[-2:]
+    pairs = []
+    for scale in scales:
+        target = resize(picture, round(height * scale), round(width * scale)).clamp(0, 1)
+        target_height, target_width = target.shape[-2:]
+        low = resize(target, round(target_height / step_ratio), round(target_width / step_ratio))
+        base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
+        pairs.append(Pair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
+    return pairs
+
+
+def draw_place(pair: Pair, crop_px: int, draw: Callable[[int], int]) -> Place:
+    """A place in `pair` for a crop of at most `crop_px` pixels a side."""
+    height, width = pair.target.shape[-2:]
+    side = min(crop_px, height, width)
+    return Place(draw(height - side + 1), draw(width - side + 1), side, draw(4), draw(2))
+
+
+def cut(pair: Pair, places: Sequence[Place]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of matching crops at places of one side: inputs with their halo, and targets."""
+    halo = (pair.padded.shape[-1] - pair.target.shape[-1]) // 2
+    inputs, targets = [], []
+    for place in places:
+        rows, columns = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
+        targets.append(place.turned(pair.target[:, rows, columns]))
+        rows, columns = slice(rows.start, rows.stop + 2 * halo), slice(columns.start, columns.stop + 2 * halo)
+        inputs.append(place.turned(pair.padded[:, rows, columns]))
+    return torch.stack(inputs), torch.stack(targets)
+
+
+def uniform_draw(random: torch.Generator) -> Callable[[int], int]:
+    """A function that draws a whole number from 0 up to, without, its argument."""
+    return lambda bound: int(torch.randint(bound, (), generator=random))
