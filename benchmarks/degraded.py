@@ -1,6 +1,7 @@
 """Inputs as they are met: compressed, noisy or blurred by an unknown kernel; the model is trained on such a keyframe.
 
     python -m benchmarks.degraded --frames 16
+    python -m benchmarks.degraded --frames 16 --steadied
 
 `auto` is the default weight of the back-projection, which follows the input's noise (`vsr/policies/agreement.py`).
 """
@@ -17,6 +18,8 @@ from benchmarks.measure import cells, labels, measure, options_parser, print_tab
 from vsr import pipeline
 from vsr.policies import PolicyOptions
 from vsr.recipe import Recipe
+from vsr.shot_learning import train_shot
+from vsr.shot_models import load_shot_models
 from vsr.writer import EncodeOptions
 
 CRFS = (23, 28)
@@ -29,11 +32,14 @@ SHOWN = ("psnr_y", "lpips", "flicker", "sharpness")
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=["walk", "foliage"])
+    parser.add_argument("--steadied", action="store_true", help="flicker control and the shot model, not the weights")
     options = parser.parse_args()
     use_shared_data()
     for name in options.clips:
         with tempfile.TemporaryDirectory() as folder:
-            rows = [row for pair in make_inputs(name, Path(folder), options.frames) for row in compare(pair, options)]
+            inputs = make_inputs(name, Path(folder), options.frames)
+            compare = compare_steadied if options.steadied else compare_weights
+            rows = [row for pair in inputs for row in compare(pair, options)]
         print_table(f"**{name}**", ["input", "method", "weight", "noise", *labels(SHOWN)], rows)
 
 
@@ -75,7 +81,7 @@ def compress(clean: Pair, name: str, crf: int) -> Pair:
     return Pair(label, low, clean.truth)
 
 
-def compare(pair: Pair, options: Namespace) -> list[list[str]]:
+def compare_weights(pair: Pair, options: Namespace) -> list[list[str]]:
     bank = train_bank(pair.low, options.models / pair.name, options.count)
     kind = pair.name.rpartition("-")[2]
     bicubic = measure(pair, Recipe("bicubic"), [], SHOWN, options.frames)
@@ -86,6 +92,27 @@ def compare(pair: Pair, options: Namespace) -> list[list[str]]:
         method = "smi, auto" if weight is None else "smi, fixed"
         chosen, noise = f"{outcome.decision.agreement:.2f}", f"{outcome.decision.noise:.1f}"
         rows.append([kind, method, chosen, noise, *cells(outcome.figures, SHOWN)])
+    return rows
+
+
+def compare_steadied(pair: Pair, options: Namespace) -> list[list[str]]:
+    """Interpolation, one model without and with flicker control, the shot model."""
+    bank = train_bank(pair.low, options.models / pair.name, options.count)
+    train_shot(pair.low, options.models / pair.name)
+    shot_models = load_shot_models(options.models / pair.name)
+    methods = {
+        "bicubic": Recipe("bicubic"),
+        "smi": Recipe("smi", steady=0.0),
+        "smi, steadied": Recipe("smi"),
+        "shot": Recipe("shot"),
+    }
+    kind = pair.name.rpartition("-")[2]
+    rows = []
+    for method, recipe in methods.items():
+        outcome = measure(pair, recipe, bank, SHOWN, options.frames, lambda _: shot_models)
+        decided = outcome.decision
+        said = ["", ""] if decided is None else [f"{decided.agreement:.2f}", f"{decided.noise:.1f}"]
+        rows.append([kind, method, *said, *cells(outcome.figures, SHOWN)])
     return rows
 
 

@@ -26,7 +26,9 @@ from benchmarks.measure import (
     train_bank,
     upscale,
 )
-from vsr.checkpoints import Model
+from benchmarks.shot import train_shot_models
+from vsr.checkpoints import Model, load_bank
+from vsr.distilling import distil
 from vsr.flicker import FlickerControl
 from vsr.flicker.control import AUTO_STRENGTH
 from vsr.frames import Frame
@@ -35,6 +37,7 @@ from vsr.metrics.scoreboard import Scoreboard
 from vsr.policies import MODEL_FREE, POLICIES
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.recipe import Recipe
+from vsr.shot_models import ShotModel
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "front.png"
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, AUTO_STRENGTH)
@@ -46,7 +49,9 @@ Front = dict[str, dict[float, Figures]]
 def main() -> None:
     parser = options_parser(__doc__, count=15)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=list(VID4))
-    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["bicubic", "smi", "ami", "avgi"])
+    parser.add_argument(
+        "--policies", nargs="+", choices=POLICIES, default=["bicubic", "smi", "ami", "avgi", "student", "shot"]
+    )
     parser.add_argument("--strengths", nargs="+", type=float, default=STRENGTHS)
     parser.add_argument("--no-drawing", action="store_true", help="print tables only")
     options = parser.parse_args()
@@ -63,14 +68,22 @@ def main() -> None:
 
 
 def measure_front(pair: Pair, options: Namespace) -> Front:
-    needs_bank = set(options.policies) - MODEL_FREE
-    bank = train_bank(pair.low, options.models / pair.name, options.count) if needs_bank else []
-    return {policy: measure_policy(pair, policy, bank, options) for policy in options.policies}
+    folder = options.models / pair.name
+    shot_models = train_shot_models(pair.low, folder) if "shot" in options.policies else []
+    needs_bank = set(options.policies) - MODEL_FREE - {"shot"}
+    bank = train_bank(pair.low, folder, options.count) if needs_bank else []
+    if "student" in options.policies:
+        distil(pair.low, folder)
+        bank = load_bank(folder)
+    return {policy: measure_policy(pair, policy, bank, shot_models, options) for policy in options.policies}
 
 
-def measure_policy(pair: Pair, policy: str, bank: Sequence[Model], options: Namespace) -> dict[float, Figures]:
+def measure_policy(
+    pair: Pair, policy: str, bank: Sequence[Model], shot_models: Sequence[ShotModel], options: Namespace
+) -> dict[float, Figures]:
     recipe = Recipe(policy, steady=0.0)
-    plain = list(islice(upscale(pair.low, recipe, bank, [], StageClock()), options.frames))
+    upscaled = upscale(pair.low, recipe, bank, [], StageClock(), lambda _: shot_models)
+    plain = list(islice(upscaled, options.frames))
     return {strength: measure_strength(pair, plain, strength) for strength in options.strengths}
 
 

@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -341,3 +343,11 @@ def test_a_folder_of_samples_is_compared_with_one_picture(tmp_path, squeeze_weig
     assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(samples, [TRUTH[0]] * 4), abs=1e-3)
     assert scores.metrics["diversity"].mean is not None
     assert any("every frame" in note for note in scores.notes)
+
+
+@pytest.mark.parametrize("options", [["--json", "same", "--csv", "same"], ["--csv", "-"]])
+def test_records_that_would_lose_each_other_are_refused(tmp_path, options):
+    command = [sys.executable, "-c", "from vsr.cli import main; main()", "score", "a.mkv", "--reference", "b.mkv"]
+    done = subprocess.run([*command, *options], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []

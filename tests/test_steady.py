@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+import vsr
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from vsr import pipeline
 from vsr.cli.steady import strength
-from vsr.errors import InputError, UsageError
+from vsr.errors import InputError, OutputError, UsageError
 from vsr.flicker import FlickerControl
 from vsr.flicker.control import AUTO_STRENGTH, fusion_options
 from vsr.flicker.look import choose_strength
@@ -221,3 +222,15 @@ def test_a_source_that_the_video_was_not_made_from_is_refused(folder, plain):
 def test_a_source_larger_than_the_video_is_refused(folder, clip, plain):
     with pytest.raises(InputError, match="smaller"):
         pipeline.steady(clip, plain, folder / "never.mkv")
+
+
+def test_no_clip_that_is_read_beside_the_input_is_ever_replaced(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(3), codec="ffv1", pixel_format="bgr0")
+    large = tmp_path / "large.mkv"
+    vsr.run(clip, large, policy="bicubic", scale=2, metrics=())
+    before = {path: path.read_bytes() for path in (clip, large)}
+    with pytest.raises(OutputError, match="clip that the command reads"):
+        vsr.steady(large, clip, clip, overwrite=True)
+    with pytest.raises(OutputError, match="clip that the command reads"):
+        vsr.run(clip, large, policy="bicubic", scale=2, reference=large, overwrite=True)
+    assert {path: path.read_bytes() for path in (clip, large)} == before

@@ -5,7 +5,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -90,6 +90,21 @@ def check_record(destination: str | Path | None, protected: Iterable[str | Path 
             raise UsageError(f"the record {path} would replace a clip of this very command. Choose another place.")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place.") from None
+
+
+def check_output(output: str | Path, protected: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, an output that would replace a clip read beside the input. Raises `OutputError`."""
+    path = Path(output)
+    for clip in (Path(clip) for clip in protected if clip is not None):
+        if path.exists() and clip.exists() and path.samefile(clip):
+            raise OutputError(f"{path}: this is a clip that the command reads; name another output")
+
+
+def check_apart(destinations: Mapping[str, str | Path | None]) -> None:
+    """Refuse, with `UsageError`, two records in one place; `destinations` are by option."""
+    given = [str(place) for place in destinations.values() if place is not None]
+    if len(set(given)) < len(given):
+        raise UsageError(f"two of {', '.join(destinations)} name the same place; give each its own.")
 
 
 def write_json(text: str, destination: str) -> None:

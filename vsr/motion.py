@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 GreyArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
+Targets = tuple[FloatArray, FloatArray]
+"""Columns and rows in another picture, (H, W) each, in pixels."""
 
 DIS_ULTRAFAST: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
 DIS_FAST: int = cv2.DISOPTICAL_FLOW_PRESET_FAST
@@ -39,9 +41,14 @@ class Motion:
         """Share of pixels that are visible in both frames, 0 to 1."""
         return float(self.visible.mean())
 
+    @cached_property
+    def targets(self) -> "Targets":
+        """Where the flow leads."""
+        return flow_targets(self.flow)
+
     def change(self, now: FloatArray, before: FloatArray) -> FloatArray:
         """What changed along the motion: now - W(before). Pictures are (H, W) or (C, H, W)."""
-        return np.subtract(now, backward_warp(before, self.flow))
+        return np.subtract(now, sample(before, self.targets))
 
 
 def motion_between(now: GreyArray, before: GreyArray, preset: int = DIS_MEDIUM) -> Motion | None:
@@ -92,8 +99,9 @@ def farneback_flow(source: GreyArray, target: GreyArray) -> FloatArray:
 
 def enlarge_flow(flow: FloatArray, height: int, width: int) -> FloatArray:
     """The same motion on a picture of another size: resized bilinearly, its lengths along with it."""
-    ratios = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    enlarged: FloatArray = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR) * ratios
+    ratios = (width / flow.shape[1], height / flow.shape[0], 0.0, 0.0)
+    # By OpenCV: numpy takes five times as long to multiply by two numbers in turn.
+    enlarged: FloatArray = cv2.multiply(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR), ratios)
     return enlarged
 
 
@@ -102,13 +110,24 @@ def backward_warp(image: FloatArray, flow: FloatArray, interpolation: int = BILI
 
     `image` is float32 (H, W) or (C, H, W); a new array of the same shape is returned.
     """
+    return sample(image, flow_targets(flow), interpolation)
+
+
+def flow_targets(flow: FloatArray) -> Targets:
+    """Where each pixel's content is in the picture that `flow` leads to."""
     height, width = flow.shape[:2]
-    columns = flow[..., 0] + np.arange(width, dtype=np.float32)
-    rows = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    columns = np.add(flow[..., 0], np.arange(width, dtype=np.float32), dtype=np.float32)
+    rows = np.add(flow[..., 1], np.arange(height, dtype=np.float32)[:, None], dtype=np.float32)
+    return columns, rows
+
+
+def sample(image: FloatArray, targets: Targets, interpolation: int = BILINEAR) -> FloatArray:
+    """The values of `image` (H, W) or (C, H, W) at these places, borders clamped."""
+    if image.ndim == 2:
+        values: FloatArray = cv2.remap(image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return values
     # Plane by plane: OpenCV rounds positions to 1/32 px for two channels and for more than four.
-    planes = image.reshape(-1, *image.shape[-2:])
-    warped = [cv2.remap(plane, columns, rows, interpolation, borderMode=cv2.BORDER_REPLICATE) for plane in planes]
-    return np.stack(warped).astype(np.float32, copy=False).reshape(*image.shape[:-2], height, width)
+    return np.stack([sample(plane, targets, interpolation) for plane in image])
 
 
 def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
@@ -117,10 +136,14 @@ def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
     Left out, after Sundaram et al. (2010): where `flow` and `flow_back` disagree, motion boundaries (forward
     differences), and pixels whose target leaves the picture. Thresholds are on squared magnitudes, in px^2.
     """
-    across, down = flow[..., 0].copy(), flow[..., 1].copy()
-    boundary = _squared_gradient(across) + _squared_gradient(down) > 0.01 * (across**2 + down**2) + 0.002
-    visible: BoolArray = returning_mask(flow, flow_back) & ~boundary
-    return visible
+    across, down = _planes(flow)
+    steepness = np.zeros_like(across)
+    for plane in (across, down):
+        steepness[:, :-1] += _squared(plane[:, 1:] - plane[:, :-1])
+        steepness[:-1] += _squared(plane[1:] - plane[:-1])
+    smooth = steepness <= 0.01 * _squared_length(across, down) + 0.002
+    smooth &= returning_mask(flow, flow_back)
+    return smooth
 
 
 def returning_mask(flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5) -> BoolArray:
@@ -128,25 +151,29 @@ def returning_mask(flow: FloatArray, flow_back: FloatArray, tolerance_px: float 
 
     `tolerance_px` is how far off they may be where nothing moves; it grows with the motion.
     """
-    across, down = flow[..., 0], flow[..., 1]
-    returned_across, returned_down = backward_warp(np.stack([flow_back[..., 0], flow_back[..., 1]]), flow)
-    lengths = across**2 + down**2 + returned_across**2 + returned_down**2
-    disagreement = (across + returned_across) ** 2 + (down + returned_down) ** 2
-    returning: BoolArray = (disagreement <= 0.01 * lengths + tolerance_px**2) & _stays_inside(flow)
+    across, down = _planes(flow)
+    targets = flow_targets(flow)
+    returned_across, returned_down = (sample(plane, targets) for plane in _planes(flow_back))
+    lengths = _squared_length(across, down) + _squared_length(returned_across, returned_down)
+    disagreement = _squared_length(across + returned_across, down + returned_down)
+    returning: BoolArray = disagreement <= 0.01 * lengths + tolerance_px**2
+    for positions, side in zip(targets, reversed(across.shape), strict=True):
+        returning &= (positions >= 0) & (positions <= side - 1)
     return returning
 
 
-def _squared_gradient(plane: FloatArray) -> FloatArray:
-    """Sum of the squared forward differences to the right and below; zero past the last column and row."""
-    squared = np.zeros_like(plane)
-    squared[:, :-1] = (plane[:, 1:] - plane[:, :-1]) ** 2
-    squared[:-1] += (plane[1:] - plane[:-1]) ** 2
+def _planes(flow: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Its parts across and down, each in one piece, on which all work is several times as fast."""
+    return flow[..., 0].copy(), flow[..., 1].copy()
+
+
+def _squared_length(across: FloatArray, down: FloatArray) -> FloatArray:
+    squared = across * across
+    squared += down * down
     return squared
 
 
-def _stays_inside(flow: FloatArray) -> BoolArray:
-    height, width = flow.shape[:2]
-    columns = flow[..., 0] + np.arange(width, dtype=np.float32)
-    rows = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    inside: BoolArray = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
-    return inside
+def _squared(values: FloatArray) -> FloatArray:
+    """Overwrites the values."""
+    values *= values
+    return values

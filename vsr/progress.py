@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 5.0
+LEAST_SHARE = 0.02
+"""Before this much is done, what it took says little about the rest: getting ready is counted in."""
 
 Update = Callable[[str, float | None], None]
 """Told what is going on and the share done, 0 to 1, or None where the whole is unknown."""
@@ -45,7 +47,7 @@ def _in_lines() -> Iterator[Update]:
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = f", {in_words((now - start) * (1 - share) / share)} left" if share else ""
+        left = f", {in_words((now - start) * (1 - share) / share)} left" if share and share >= LEAST_SHARE else ""
         print(text + left, file=sys.stderr, flush=True)
 
     yield update

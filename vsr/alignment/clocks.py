@@ -20,7 +20,8 @@ Values = NDArray[np.float16]
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-BRIEF_SURVEY_FRAMES = 64
+BRIEF_SURVEY_FRAMES = 24
+"""Each is decoded once more than scoring itself needs."""
 LONG_SURVEY_FRAMES = 20_000
 """A quarter of an hour at 25 frames a second: 61 MB of small pictures."""
 THUMBNAIL_PX = (32, 48)

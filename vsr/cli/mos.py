@@ -24,7 +24,7 @@ def mos_sheet(
     question: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading.")] = (
         "How good does each picture look?"
     ),
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the shuffling; default: a new one.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the shuffling; default: a new one.")] = None,
     overwrite: Annotated[bool, typer.Option("-y", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""

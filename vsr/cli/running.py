@@ -53,11 +53,12 @@ def run(
     """Upscale CLIP, with every timestamp and stream kept, and print how much it flickers."""
     from vsr import pipeline
     from vsr.api import command_recipe, run_recipe
-    from vsr.manifest import check_record, write_json
+    from vsr.manifest import check_apart, check_record, write_json
     from vsr.report import print_comparison, print_run
 
     if output == json == "-":
         raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
+    check_apart({"--json": json, "--report": report})
     for record in (json, report):
         check_record(record, [clip, output, reference])
     chosen = command_recipe(

@@ -26,10 +26,13 @@ def score(
 
     from vsr import scoring
     from vsr.errors import UsageError
-    from vsr.manifest import check_record, strict_json, write_json
+    from vsr.manifest import check_apart, check_record, strict_json, write_json
 
     if flow not in FLOWS:
         raise UsageError(f"--flow is {flow}; expected {' or '.join(FLOWS)}.")
+    if str(csv) == "-":
+        raise UsageError("--csv writes a file; standard output is for --json - or the table.")
+    check_apart({"--json": json, "--csv": csv, "--html": html})
     for record in (json, csv, html):
         check_record(record, [*results, reference, low_resolution])
     with frame_progress("scoring") as advance:

@@ -30,7 +30,7 @@ class Picture:
     def luma(self) -> torch.Tensor:
         """BT.601 luma in grey levels 16..235, not rounded, float32 (H, W)."""
         red, green, blue = self.pixels.unbind()
-        return 65.481 * red + 128.553 * green + 24.966 * blue + 16
+        return (65.481 * red).add_(green, alpha=128.553).add_(blue, alpha=24.966).add_(16)
 
     @cached_property
     def luma_array(self) -> FloatArray:

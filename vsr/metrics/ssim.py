@@ -12,7 +12,7 @@ from vsr.motion import FloatArray
 
 WINDOW_PX = 11
 _SIGMA_PX = 1.5
-_BAND_PX = 64
+_BAND_PX = 128
 _VALID = slice(WINDOW_PX // 2, -(WINDOW_PX // 2))
 
 
@@ -34,8 +34,9 @@ def likeness(result: FloatArray, truth: FloatArray, data_range: float) -> Likene
     for top in range(0, height - WINDOW_PX + 1, _BAND_PX):
         rows = slice(top, top + _BAND_PX + WINDOW_PX - 1)
         luminance, structure = _terms(result[rows], truth[rows], data_range)
-        ssim_sum += float((luminance * structure).sum())
-        structure_sum += float(structure.sum())
+        luminance *= structure
+        ssim_sum += float(luminance[:, _VALID].sum())
+        structure_sum += float(structure[:, _VALID].sum())
     return Likeness(ssim_sum / count, structure_sum / count)
 
 
@@ -80,20 +81,34 @@ def _measure_luma(observation: Observation) -> float | None:
 
 
 def _terms(result: FloatArray, truth: FloatArray, data_range: float) -> tuple[FloatArray, FloatArray]:
-    """Luminance, and contrast times structure, around each pixel of the valid region."""
-    # Shifting both by the same grey leaves variances alone and spares float32 the cancellation in E[x^2] - E[x]^2.
-    middle = np.float32(data_range / 2)
-    x, y = result - middle, truth - middle
-    mean_x, mean_y = _means(x), _means(y)
-    product_of_means, squares_of_means = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    covariance = _means(x * y) - product_of_means
-    variances = _means(x * x + y * y) - squares_of_means
-    c1, c2 = np.float32((0.01 * data_range) ** 2), np.float32((0.03 * data_range) ** 2)
-    # The means of the unshifted planes, multiplied out.
-    shift = middle * (mean_x + mean_y + middle)
-    luminance = (2 * (product_of_means + shift) + c1) / (squares_of_means + 2 * shift + c1)
-    return luminance, (2 * covariance + c2) / (variances + c2)
+    """Luminance, and contrast times structure, around each pixel of the valid rows."""
+    # Of sum and difference: 4xy = (x + y)^2 - (x - y)^2 and 2(x^2 + y^2) = (x + y)^2 + (x - y)^2, which saves passes.
+    # Shifting the sum leaves its variance alone and spares float32 the cancellation in E[s^2] - E[s]^2.
+    shift = np.float32(data_range)
+    total, difference = result + truth, result - truth
+    total -= shift
+    mean_total, mean_difference = _means(total), _means(difference)
+    total *= total
+    difference *= difference
+    variance_of_total, variance_of_difference = _means(total), _means(difference)
+    variance_of_total -= mean_total * mean_total
+    mean_difference *= mean_difference
+    variance_of_difference -= mean_difference
+    mean_total += shift
+    mean_total *= mean_total
+    luminance = _contrast(mean_total, mean_difference, np.float32(2 * (0.01 * data_range) ** 2))
+    return luminance, _contrast(variance_of_total, variance_of_difference, np.float32(2 * (0.03 * data_range) ** 2))
+
+
+def _contrast(larger: FloatArray, smaller: FloatArray, constant: np.float32) -> FloatArray:
+    """(larger - smaller) / (larger + smaller), with the constant added to both terms; overwrites `larger`."""
+    larger += constant
+    contrast = larger - smaller
+    larger += smaller
+    contrast /= larger
+    return contrast
 
 
 def _means(plane: FloatArray) -> FloatArray:
-    return gaussian_means(plane, WINDOW_PX, _SIGMA_PX)[_VALID, _VALID]
+    # Whole rows lie side by side in memory, which doubles the speed of all that follows.
+    return gaussian_means(plane, WINDOW_PX, _SIGMA_PX)[_VALID]

@@ -3,6 +3,7 @@
 It rewards blur, so read it beside sharpness; the truth itself does not score 0.
 """
 
+import cv2
 import numpy as np
 
 from vsr.metrics.metric import LoadedMetric
@@ -18,9 +19,10 @@ def load() -> LoadedMetric:
 def mean_visible(observation: Observation, motion: Motion, values: FloatArray) -> float | None:
     """Mean of |values| (H, W) where both frames show the pixel, border left off; None where that is nowhere."""
     visible = observation.inner_array(motion.visible)
-    if not visible.any():
+    count = np.count_nonzero(visible)
+    if not count:
         return None
-    return float(np.abs(observation.inner_array(values))[visible].mean(dtype=np.float64))
+    return float(cv2.norm(observation.inner_array(values), cv2.NORM_L1, visible.view(np.uint8))) / count
 
 
 def _measure(observation: Observation) -> float | None:

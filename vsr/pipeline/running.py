@@ -13,7 +13,7 @@ from vsr.checkpoints import Model, has_shot_model, load_bank
 from vsr.engine.device import choose_device
 from vsr.errors import InputError, UsageError
 from vsr.frames import ClipInfo
-from vsr.manifest import Manifest, StageClock, peak_memory_bytes, versions
+from vsr.manifest import Manifest, StageClock, check_output, peak_memory_bytes, versions
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline.listener import Listener
 from vsr.pipeline.measuring import LIVE_METRICS, measuring
@@ -54,6 +54,7 @@ def run(
         reader = stack.enter_context(open_clip(clip))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
         target = output_path(reader.info, recipe) if output is None else output
+        check_output(target, [reference])
         writer = stack.enter_context(
             ClipWriter(target, reader.info, height, width, recipe.encode, overwrite=overwrite, device=device)
         )

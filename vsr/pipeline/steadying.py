@@ -13,7 +13,7 @@ from vsr.alignment.clocks import BRIEF_SURVEY_FRAMES, Clock, guess_clock, survey
 from vsr.engine.device import choose_device
 from vsr.errors import InputError, UsageError
 from vsr.frames import Frame
-from vsr.manifest import Manifest, StageClock
+from vsr.manifest import Manifest, StageClock, check_output
 from vsr.pipeline.listener import Listener
 from vsr.pipeline.running import Notes, record
 from vsr.pipeline.upscaling import Stages
@@ -45,6 +45,7 @@ def steady(
     """
     if "-" in (str(result), str(low_resolution)):
         raise UsageError("RESULT and LR are each read twice, which standard input cannot be: name files.")
+    check_output(output, [low_resolution, reference])
     recipe = replace(recipe, policy=GIVEN)
     clock = StageClock()
     device = choose_device(recipe.device)

@@ -84,10 +84,10 @@ def train_shot_model(
         ]
         end = None if budget_seconds is None else start + budget_seconds * (stage + 1) / len(options.iterations)
         schedule = _Schedule(planned, end)
-        before = sum(done)
+        before = sum(options.iterations[:stage])
 
-        def tell(iteration: int, loss: float, before: int = before) -> None:
-            progress(min(before + iteration, total), total, loss)
+        def tell(share: float, loss: float, before: int = before, planned: int = planned) -> None:
+            progress(before + round(share * planned), total, loss)
 
         network, stage_losses = _train(network, examples, options, stage, random, schedule, tell)
         networks.append(network)
@@ -119,7 +119,7 @@ def _train(
     stage: int,
     random: torch.Generator,
     schedule: _Schedule,
-    tell: Callable[[int, float], None],
+    tell: Callable[[float, float], None],
 ) -> tuple[WindowNetwork, list[float]]:
     network = copy.deepcopy(start).requires_grad_(True)
     average = copy.deepcopy(start).requires_grad_(False)
@@ -136,7 +136,7 @@ def _train(
         optimiser.step()
         losses.append(loss.item())
         update_average(average, network, min(options.average_decay, len(losses) / (len(losses) + 9)))
-        tell(len(losses), losses[-1])
+        tell(schedule.share_done(len(losses)), losses[-1])
     return average, losses
 
 
