@@ -53,6 +53,7 @@ EXCERPTS = {
     "walk": Excerpt("vid4/walk_hr.mkv", low="vid4/walk_lrx4.mkv"),
     "street": Excerpt("cuts/bikes.mp4", 142, 177),
     "taxi": Excerpt("cuts/bikes.mp4", 80, 103),
+    "cut": Excerpt("cuts/bikes.mp4", 58, 93),
     "water": Excerpt("natural/stream-of-water.mp4", 0, 23),
     "cockatoo": Excerpt("cuts/cockatoo.mp4", 0, 23),
     "flower": Excerpt("natural/flower.mp4", 100, 123),

@@ -143,7 +143,7 @@ def draw(front: Front, target: Path) -> None:
     axes.legend(loc="lower left")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
-    print(f"{target}: {target.stat().st_size / 1024:.0f} KiB")
+    print(f"\n{target.name}: {target.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":
