@@ -96,7 +96,7 @@ def train_keyframe(
             f"{len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
     around = [_frames_around(shot, neighbours) for shot in chosen]
-    frames = _read_frames(clip, {index for indices in around for index in indices})
+    frames = read_frames(clip, {index for indices in around for index in indices})
     material = [[frames[index].pixels for index in indices] for indices in around]
     for keyframe_pixels, *_ in material:
         check_keyframe(keyframe_pixels)
@@ -173,7 +173,7 @@ def _frames_around(shot: Shot, neighbours: int) -> list[int]:
     return [shot.keyframe, *(index for index in range(first, last + 1) if index != shot.keyframe)]
 
 
-def _read_frames(clip: str | Path, wanted: set[int]) -> dict[int, Frame]:
+def read_frames(clip: str | Path, wanted: set[int]) -> dict[int, Frame]:
     """The frames of these numbers; reads no further than the last."""
     frames: dict[int, Frame] = {}
     with open_clip(clip) as reader:
@@ -194,7 +194,7 @@ def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Me
         noise_amplitude=0.0,
         recipe=recipe,
         seed=0,
-        clip=Path(info.path).name.encode(errors="backslashreplace").decode(),
+        clip=clip_name(info),
         clip_identity=info.identity,
         keyframe=shot.keyframe,
         keyframe_hash=keyframe_hash(frame.pixels),
@@ -213,10 +213,19 @@ def _plan_job(bank: Path, card: ModelCard, method: Method, pictures: Sequence[to
     return TrainingJob(bank / model_file(card), method, card, pictures[0], tuple(pictures[1:]))
 
 
+def file_stem(clip_name: str) -> str:
+    """How the names of a clip's models begin: its own without what a file name might not hold."""
+    return re.sub(r"[^\w-]+", "_", Path(clip_name).stem).strip("_") or "clip"
+
+
+def clip_name(info: ClipInfo) -> str:
+    """A clip's file name as text: one that is not UTF-8 is shown escaped."""
+    return Path(info.path).name.encode(errors="backslashreplace").decode()
+
+
 def model_file(card: ModelCard) -> str:
     """File name of a model: clip, keyframe, recipe and seed."""
-    stem = re.sub(r"[^\w-]+", "_", Path(card.clip).stem).strip("_") or "clip"
-    return f"{stem}-{card.keyframe:06d}-{card.recipe}-{card.seed:03d}.safetensors"
+    return f"{file_stem(card.clip)}-{card.keyframe:06d}-{card.recipe}-{card.seed:03d}.safetensors"
 
 
 def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:

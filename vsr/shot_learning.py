@@ -1,7 +1,6 @@
 """Trains shot models: finds the shots of a clip, takes frames of each, fills the bank."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import torch
 from vsr.checkpoints import SHOT_MODEL_SUFFIX
 from vsr.errors import InputError, UsageError
 from vsr.frames import ClipInfo
-from vsr.learning import LARGEST_SEED, ShotChoice, choose_shots, make_folder
+from vsr.learning import LARGEST_SEED, ShotChoice, choose_shots, clip_name, file_stem, make_folder, read_frames
 from vsr.reader import open_clip
 from vsr.shot_models import ARCH, ShotCard, load_shot_model, save_shot_model
 from vsr.shots import Shot, find_shots
@@ -98,7 +97,7 @@ def train_shot(
             network=made.networks[0].spec,
             iterations=made.iterations,
             seed=seed,
-            clip=_name_of(info),
+            clip=clip_name(info),
             clip_identity=info.identity,
             first_frame=shot.first_frame,
             last_frame=shot.last_frame,
@@ -131,22 +130,11 @@ def training_runs(shot: Shot, frame_px: int) -> list[range]:
 
 
 def _read_runs(clip: str | Path, runs: Sequence[range]) -> list[list[torch.Tensor]]:
-    """The pixels of runs of frames; reads no further than the last."""
-    wanted = {index for run in runs for index in run}
-    pixels: dict[int, torch.Tensor] = {}
-    with open_clip(clip) as reader:
-        for frame in reader.frames():
-            if frame.index in wanted:
-                pixels[frame.index] = frame.pixels
-            if len(pixels) == len(wanted):
-                return [[pixels[index] for index in run] for run in runs]
-    raise InputError(f"{clip} ended before frame {max(wanted)} when it was read again.")
+    """The pixels of runs of frames."""
+    frames = read_frames(clip, {index for run in runs for index in run})
+    return [[frames[index].pixels for index in run] for run in runs]
 
 
 def _file_name(info: ClipInfo, shot: Shot, seed: int) -> str:
-    stem = re.sub(r"[^\w-]+", "_", Path(_name_of(info)).stem).strip("_") or "clip"
+    stem = file_stem(clip_name(info))
     return f"{stem}-{shot.first_frame:06d}-{shot.last_frame:06d}-{seed:03d}{SHOT_MODEL_SUFFIX}"
-
-
-def _name_of(info: ClipInfo) -> str:
-    return Path(info.path).name.encode(errors="backslashreplace").decode()

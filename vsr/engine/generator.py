@@ -49,10 +49,10 @@ class FastGenerator:
         return torch.tanh_(detail) if self.spec.tanh else detail
 
 
-def strip_rows(height: int, width: int) -> int:
+def strip_rows(height: int, width: int, largest_px: int = LARGEST_STRIP_PX) -> int:
     """Rows of a strip. They follow from the picture alone, so that the result does not depend on the cores."""
     for_all_cores = max(-(-height // FEWEST_STRIPS), SHORTEST_STRIP_ROWS)
-    return max(1, min(for_all_cores, LARGEST_STRIP_PX // width))
+    return max(1, min(for_all_cores, largest_px // width))
 
 
 def folded_convolutions(generator: Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 
+from vsr.engine import generator
 from vsr.engine.cores import cores
 from vsr.engine.fusion import FusionOptions, fuse_shot
 from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
@@ -19,10 +20,8 @@ from vsr.resample import back_project, resize, scaled_size
 
 STEP_RATIO = 2
 """What a stage enlarges by."""
-LARGEST_STRIP_PX = 4 * 115_200
-"""Of a CPU's strips: a quarter of it on the grid that the convolutions work on (see vsr.engine.generator)."""
-FEWEST_STRIPS = 4
-SHORTEST_STRIP_ROWS = 64
+LARGEST_STRIP_PX = BLOCK**2 * generator.LARGEST_STRIP_PX
+"""Of a CPU's strips: the convolutions work on a grid with that many pixels fewer."""
 
 T = TypeVar("T")
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -115,8 +114,7 @@ def missing_detail(network: WindowNetwork, planes: torch.Tensor) -> torch.Tensor
 
 
 def _strip_rows(height: int, width: int) -> int:
-    for_all_cores = max(-(-height // FEWEST_STRIPS), SHORTEST_STRIP_ROWS)
-    rows = max(BLOCK, min(for_all_cores, LARGEST_STRIP_PX // width))
+    rows = generator.strip_rows(height, width, LARGEST_STRIP_PX)
     return rows + rows % BLOCK
 
 
