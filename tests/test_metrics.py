@@ -384,3 +384,12 @@ def test_a_border_that_leaves_nothing_is_refused():
         value("psnr", truth, truth, border=32)
     with pytest.raises(UsageError, match="border of -1 px"):
         value("psnr", truth, truth, border=-1)
+
+
+@pytest.mark.parametrize(("metric", "side_px"), [("niqe", 96), ("brisque", 16), ("ms_ssim", 161)])
+def test_a_metric_that_no_frame_is_large_enough_for_says_what_size_it_wants(shared_data, monkeypatch, metric, side_px):
+    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "metric-params"))
+    small = [frame[:, :12, :12] for frame in moving(count=1)]
+    result = measure([metric], small, small)[metric]
+    assert result.mean is None
+    assert str(side_px) in result.reason

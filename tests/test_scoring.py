@@ -147,6 +147,12 @@ def test_one_result_gives_the_contracts_object(tmp_path, truth_clip):
     assert "baseline" not in found
 
 
+def test_the_exact_form_of_the_spectrum_stands_beside_its_figure(truth_clip):
+    shown = io.StringIO()
+    Console(width=400, file=shown).print(score_table(score([truth_clip], reference=truth_clip, metrics=["spectrum"])))
+    assert "log10(1 + |F|^2), F the FFT of BT.601 luma" in shown.getvalue()
+
+
 def test_several_results_are_ranked_by_every_metric(tmp_path, truth_clip):
     good = write_clip(tmp_path / "good.mkv", spoilt(TRUTH, 2), **LOSSLESS)
     bad = write_clip(tmp_path / "bad.mkv", spoilt(TRUTH, 20), **LOSSLESS)

@@ -172,5 +172,5 @@ def test_niqes_model_is_fitted_by_a_command_that_overwrites_nothing(shared_data,
     few = weights_command("fit-niqe", pictures[0], "-o", tmp_path / "mine.npz", "-y")
     assert "expected more than 36" in str(few.exception)
     assert (tmp_path / "mine.npz").read_bytes() == written
-    nowhere = weights_command("fit-niqe", *pictures, "-o", tmp_path / "no" / "folder.npz")
-    assert "cannot be written" in str(nowhere.exception)
+    nowhere = weights_command("fit-niqe", tmp_path / "never read", "-o", tmp_path / "no" / "folder.npz")
+    assert "its folder is missing" in str(nowhere.exception), "the place is looked at before the pictures"

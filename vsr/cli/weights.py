@@ -41,10 +41,12 @@ def fit_niqe(
     overwrite: Annotated[bool, typer.Option("-y", help="Replace a file that exists.")] = False,
 ) -> None:
     """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are marked by its name."""
+    from vsr.manifest import check_record
     from vsr.metrics.niqe import fit_model
 
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists; give -y to replace it, or name another file")
+    check_record(output, pictures)
     model = fit_model(_pixels(pictures))
     try:
         model.save(output)

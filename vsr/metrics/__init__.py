@@ -55,7 +55,7 @@ METRICS: dict[str, Metric] = {
     "fid": Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
     "lr_psnr": Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
     "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
-    "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load),
+    "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
     "diversity": Metric(
         "diversity", "%", True, Needs.TRUTH, diversity.load, weights=LPIPS_WEIGHTS, only_when_named=True
     ),

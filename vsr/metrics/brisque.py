@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vsr.errors import ModelError
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
 from vsr.metrics.natural_scenes import Array, fit_asymmetric, normalised
 from vsr.metrics.observation import Observation
 from vsr.motion import FloatArray
@@ -63,7 +63,7 @@ def load() -> LoadedMetric:
         features = grey_features(grey) if min(grey.shape) >= MIN_SIDE_PX else None
         return None if features is None else model.predict(features)
 
-    return LoadedMetric(measure)
+    return LoadedMetric(measure, absent=smaller_than(MIN_SIDE_PX))
 
 
 def grey_features(grey: FloatArray) -> Array | None:

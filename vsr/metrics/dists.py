@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from vsr.errors import ModelError
 from vsr.metrics.backbones import build, exact_inference, fill
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
 from vsr.metrics.observation import Observation
 from vsr.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
 
@@ -40,13 +40,17 @@ class StructureTextureDistance:
         """Distance of two pictures (3, H, W) in [0, 1]; None below `MIN_SIDE_PX`."""
         if min(one.shape[-2:]) < MIN_SIDE_PX:
             return None
-        self._layers.to(one.device)
         with exact_inference():
-            pairs = zip(self._stages(one[None]), self._stages(other[None]), strict=True)
-            likeness = [_likeness(first, second) for first, second in pairs]
+            return float(self.with_gradient(one, other))
+
+    def with_gradient(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The same as a scalar on the CPU that a training can descend."""
+        self._layers.to(one.device)
+        pairs = zip(self._stages(one[None]), self._stages(other[None]), strict=True)
+        likeness = [_likeness(first, second) for first, second in pairs]
         texture = torch.cat([of_means for of_means, _ in likeness]).cpu()
         structure = torch.cat([of_changes for _, of_changes in likeness]).cpu()
-        return float(1 - (self._texture_weights * texture).sum() - (self._structure_weights * structure).sum())
+        return 1 - (self._texture_weights * texture).sum() - (self._structure_weights * structure).sum()
 
     def _stages(self, picture: torch.Tensor) -> list[torch.Tensor]:
         """The picture (1, 3, H, W), and the features where each stage ends, before it is pooled."""
@@ -73,7 +77,7 @@ def load() -> LoadedMetric:
         distance = StructureTextureDistance(vgg_path, weights_path)
     except ModelError as error:
         raise MetricUnavailableError(str(error)) from error
-    return LoadedMetric(partial(_measure, distance))
+    return LoadedMetric(partial(_measure, distance), absent=smaller_than(MIN_SIDE_PX))
 
 
 def _measure(distance: StructureTextureDistance, observation: Observation) -> float | None:

@@ -52,6 +52,13 @@ class LoadedMetric:
     measure: Measure
     network: str | None = None
     """The network or model whose weights it uses; figures of different ones are never compared."""
+    absent: str = "no frame has a value for it"
+    """What to say where no frame has a value."""
+
+
+def smaller_than(side_px: int) -> str:
+    """What to say where all frames are too small."""
+    return f"the frames are smaller than {side_px} px a side"
 
 
 @dataclass(frozen=True)
@@ -79,5 +86,7 @@ class Metric:
     """True where a value belongs to a frame and the one before, so that the first frame has none."""
     weights: tuple[tuple[WeightFile, ...], ...] = ()
     """The files that it needs: sets of them, any of which will do; empty where it needs none."""
+    form: str = ""
+    """Its exact form, for a metric of which several are in use; shown beside its figures."""
     only_when_named: bool = False
     """Left out of what is measured by default: a variant of another metric, or one of another kind of input."""

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from vsr.metrics.metric import LoadedMetric
+from vsr.metrics.metric import LoadedMetric, smaller_than
 from vsr.metrics.observation import Observation
 from vsr.metrics.ssim import likeness, planes
 from vsr.motion import FloatArray
@@ -27,7 +27,7 @@ def ms_ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> flo
 
 def load() -> LoadedMetric:
     """MS-SSIM averaged over the three channels."""
-    return LoadedMetric(_measure)
+    return LoadedMetric(_measure, absent=smaller_than(MIN_SIDE_PX))
 
 
 def _measure(observation: Observation) -> float | None:

@@ -1,10 +1,10 @@
 """Statistics of natural scenes, on which NIQE and BRISQUE rest (Mittal et al., 2012 and 2013)."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gamma
 
 from vsr.metrics.smoothing import gaussian_means
 from vsr.motion import FloatArray
@@ -13,8 +13,19 @@ Array = NDArray[np.float64]
 
 _SHAPES: Array = np.arange(0.2, 10.001, 0.001)
 """The shapes that a fit chooses from, as in the authors' programs."""
-_RATIOS: Array = gamma(2 / _SHAPES) ** 2 / (gamma(1 / _SHAPES) * gamma(3 / _SHAPES))
-"""E[|x|]^2 / E[x^2] of a generalised Gaussian of each shape; grows with the shape."""
+
+
+@cache
+def _ratios() -> Array:
+    """E[|x|]^2 / E[x^2] of a generalised Gaussian of each of `_SHAPES`; grows with the shape."""
+    return _gamma(2 / _SHAPES) ** 2 / (_gamma(1 / _SHAPES) * _gamma(3 / _SHAPES))
+
+
+def _gamma(values: Array) -> Array:
+    # Half of what a run would spend on imports.
+    from scipy.special import gamma
+
+    return np.asarray(gamma(values))
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,12 @@ class Asymmetric:
     @property
     def spread(self) -> Array:
         """What turns `left` and `right` into the scale parameters of the distribution."""
-        return np.asarray(np.sqrt(gamma(1 / self.shape) / gamma(3 / self.shape)))
+        return np.asarray(np.sqrt(_gamma(1 / self.shape) / _gamma(3 / self.shape)))
 
     @property
     def mean(self) -> Array:
         """Mean of the distribution."""
-        return np.asarray((self.right - self.left) * self.spread * gamma(2 / self.shape) / gamma(1 / self.shape))
+        return np.asarray((self.right - self.left) * self.spread * _gamma(2 / self.shape) / _gamma(1 / self.shape))
 
 
 def fit_asymmetric(samples: FloatArray) -> Asymmetric:
@@ -68,6 +79,6 @@ def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> Array:
 
 
 def _nearest(ratios: Array) -> NDArray[np.intp]:
-    """Index of the entry of `_RATIOS` nearest to each; any for what is not finite."""
-    above = np.clip(np.searchsorted(_RATIOS, ratios), 1, len(_RATIOS) - 1)
-    return np.where(ratios - _RATIOS[above - 1] <= _RATIOS[above] - ratios, above - 1, above)
+    """Index of the entry of `_ratios()` nearest to each; any for what is not finite."""
+    above = np.clip(np.searchsorted(_ratios(), ratios), 1, len(_ratios()) - 1)
+    return np.where(ratios - _ratios()[above - 1] <= _ratios()[above] - ratios, above - 1, above)

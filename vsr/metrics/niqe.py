@@ -65,7 +65,7 @@ def load() -> LoadedMetric:
         grey = observation.inner_array(observation.result.now.luma_bytes).astype(np.float32)
         return niqe(grey, model)
 
-    return LoadedMetric(measure, model.name)
+    return LoadedMetric(measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px")
 
 
 def niqe(grey: FloatArray, model: NiqeModel) -> float | None:

@@ -52,6 +52,14 @@ class PerceptualDistance:
         distances = self._forward(one, other)
         return None if distances is None else distances[0, 0]
 
+    def of_batch(self, ones: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Mean distance of pictures (N, 3, H, W) in [0, 1], as a scalar that a training can descend."""
+        assert not self._is_spatial, "a spatial network gives maps"
+        assert min(ones.shape[-2:]) >= MIN_SIDE_PX, "the network cannot look at smaller pictures"
+        self._model.to(ones.device)
+        distances: torch.Tensor = self._model(2 * ones - 1, 2 * others - 1)
+        return distances.mean()
+
     def _forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor | None:
         if min(one.shape[-2:]) < MIN_SIDE_PX:
             return None

@@ -16,7 +16,13 @@ from vsr.metrics.sharing import SharedSteps
 from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion
 
 JsonValue = float | str | bool | None | list[float | None]
+Values = dict[str, list[float | None]]
+"""What metrics said of some frames, by name; only of metrics that have a value for each frame."""
 _Loaded = LoadedMetric | LoadedClipMetric | MetricUnavailableError
+
+NOT_TAKEN_OVER = (
+    "the run was ended in between, and this figure needs all frames at once: vsr score measures it on the result"
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,23 @@ class Scoreboard:
         """The same of the enlarged input; None where no baseline was asked for."""
         return None if self._baseline is None else self._baseline.results()
 
+    def values_from(self, first: int) -> list[Values]:
+        """What was said of the frames observed from the `first` on: by the metrics, then of the baseline."""
+        return [sheet.values_from(first) for sheet in (self._scores, self._baseline) if sheet is not None]
+
+    def go_on(self, known: Sequence[Values]) -> None:
+        """Take over what was said of all frames before the next, in another process; as `values_from(0)` tells it.
+
+        A figure of the whole clip cannot be taken over and will have no value.
+        """
+        for sheet, values in zip((self._scores, self._baseline), known, strict=False):
+            if sheet is not None:
+                sheet.go_on(values)
+
+    def remember(self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None) -> None:
+        """Take a frame, of which all was said before, as the one that the next is compared with."""
+        self._next_observation(result.pixels, truth, low_resolution, None, (0, 0))
+
     def _next_observation(
         self,
         whole: torch.Tensor,
@@ -188,6 +211,14 @@ class _Column(Protocol):
 
     def add_nothing(self) -> None: ...
 
+    def values_from(self, first: int) -> list[float | None] | None:
+        """What was said of each frame from the `first` on; None where single frames have no value."""
+        ...
+
+    def go_on(self, values: list[float | None] | None) -> None:
+        """Begin behind frames that another process observed."""
+        ...
+
     def outcome(self) -> _Outcome: ...
 
 
@@ -204,10 +235,16 @@ class _FrameColumn:
     def add_nothing(self) -> None:
         self._values.append(None)
 
+    def values_from(self, first: int) -> list[float | None] | None:
+        return self._values[first:]
+
+    def go_on(self, values: list[float | None] | None) -> None:
+        self._values = list(values or ())
+
     def outcome(self) -> _Outcome:
         existing = [value for value in self._values if value is not None]
         mean = fmean(existing) if existing else None
-        reason = None if existing else "no frame has a value for it"
+        reason = None if existing else self._metric.absent
         return _Outcome(mean, tuple(self._values), reason, self._metric.network)
 
 
@@ -217,6 +254,7 @@ class _ClipColumn:
     def __init__(self, metric: LoadedClipMetric) -> None:
         self._metric = metric
         self._figure = metric.start()
+        self._misses_frames = False
 
     def add(self, observation: Observation) -> None:
         self._figure.add(observation)
@@ -224,7 +262,15 @@ class _ClipColumn:
     def add_nothing(self) -> None:
         """The frame is left out."""
 
+    def values_from(self, first: int) -> list[float | None] | None:  # noqa: ARG002
+        return None
+
+    def go_on(self, values: list[float | None] | None) -> None:  # noqa: ARG002
+        self._misses_frames = True
+
     def outcome(self) -> _Outcome:
+        if self._misses_frames:
+            return _Outcome(None, reason=NOT_TAKEN_OVER, network=self._metric.network)
         try:
             return _Outcome(self._figure.value(), network=self._metric.network)
         except MetricUnavailableError as absent:
@@ -242,6 +288,12 @@ class _AbsentColumn:
 
     def add_nothing(self) -> None:
         """Nor here."""
+
+    def values_from(self, first: int) -> list[float | None] | None:  # noqa: ARG002
+        return None
+
+    def go_on(self, values: list[float | None] | None) -> None:
+        """Nor was it before."""
 
     def outcome(self) -> _Outcome:
         return _Outcome(None, reason=self.reason)
@@ -261,6 +313,15 @@ class _ScoreSheet:
     def add_nothing(self) -> None:
         for column in self._columns:
             column.add_nothing()
+
+    def values_from(self, first: int) -> Values:
+        columns = [column.values_from(first) for column in self._columns]
+        named = zip(self._metrics, columns, strict=True)
+        return {metric.name: values for metric, values in named if values is not None}
+
+    def go_on(self, known: Values) -> None:
+        for metric, column in zip(self._metrics, self._columns, strict=True):
+            column.go_on(known.get(metric.name))
 
     def results(self) -> dict[str, MetricResult]:
         outcomes = [column.outcome() for column in self._columns]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vsr.manifest import versions
+from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import MetricResult
 from vsr.page.pairing import by_number
 from vsr.page.subject import Cell, Curve, FigureTable, Role, Subject, TableRow, Values, Version, hint, printable
@@ -152,6 +153,7 @@ def _table(scores: Scores, columns: Sequence[_Column]) -> FigureTable:
     if scores.ranking:
         words.append("Marked: what no other result beats, frame by frame, beyond the noise; nothing where all tie.")
     words += [f"{metric}: {figure.reason}" for metric, figure in shown.items() if figure.reason is not None]
+    words += [f"{metric}: {METRICS[metric].form}." for metric in shown if METRICS[metric].form]
     return FigureTable(tuple(column.label for column in columns), tuple(rows), " ".join(words))
 
 

@@ -91,6 +91,7 @@ def _captions(scores: Scores) -> list[str]:
     shown = scores.results[0].metrics
     lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
     lines += [f"{name}: {result.reason}" for name, result in shown.items() if result.reason is not None]
+    lines += [f"{name}: {METRICS[name].form}" for name in shown if METRICS[name].form]
     lines += [f"{name} of the results together: {_of_set(result)}" for name, result in scores.of_set.items()]
     intervals = [interval for clip in scores.results for interval in (clip.intervals or {}).values()]
     if intervals:
