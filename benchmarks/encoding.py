@@ -17,11 +17,11 @@ from benchmarks.clips import VID4, make_pair, use_shared_data
 from benchmarks.measure import BORDER_PX, cells, labels, options_parser, print_table, train_bank, upscale
 from vsr.engine.device import choose_device
 from vsr.frames import ClipInfo, Frame
-from vsr.manifest import StageClock
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.reader import open_clip
 from vsr.recipe import Recipe
 from vsr.scoring import score
+from vsr.stage_clock import StageClock
 from vsr.writer import ClipWriter, EncodeOptions
 
 PRESETS = ("ultrafast", "veryfast", "faster", "medium", "slow")

@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.measure import upscale
 from vsr.checkpoints import load_bank
-from vsr.manifest import StageClock
 from vsr.policies import MODEL_FREE
 from vsr.reader import open_clip
 from vsr.recipe import Recipe
+from vsr.stage_clock import StageClock
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"

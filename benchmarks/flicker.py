@@ -32,12 +32,12 @@ from vsr.distilling import distil
 from vsr.flicker import FlickerControl
 from vsr.flicker.control import AUTO_STRENGTH
 from vsr.frames import Frame
-from vsr.manifest import StageClock
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.policies import MODEL_FREE, POLICIES
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.recipe import Recipe
 from vsr.shot_models import ShotModel
+from vsr.stage_clock import StageClock
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "front.png"
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, AUTO_STRENGTH)

@@ -15,13 +15,13 @@ from vsr.checkpoints import Model, load_bank
 from vsr.engine.device import choose_device
 from vsr.frames import Frame
 from vsr.learning import train_keyframe
-from vsr.manifest import StageClock
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline import Upscaling
 from vsr.policies import Decision
 from vsr.policies.protocol import ShotModelSource, no_shot_models
 from vsr.reader import open_clip
 from vsr.recipe import Recipe
+from vsr.stage_clock import StageClock
 
 BORDER_PX = 8
 """Left off at each side, as the literature does for a scale of 4."""

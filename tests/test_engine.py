@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
+from vsr.engine import convolutions
+from vsr.engine.cores import use_threads
 from vsr.engine.device import choose_device
-from vsr.engine.generator import FastGenerator, strip_rows
+from vsr.engine.generator import FastGenerator
+from vsr.engine.options import LEAST_GAIN, EngineOptions, bf16_gain, choose_dtype
 from vsr.engine.steps import enlarge, step_sizes
+from vsr.engine.strips import strip_rows
 from vsr.errors import ModelError, UsageError
 from vsr.networks.singan import Generator, NetworkSpec
 from vsr.resample import resize
@@ -104,3 +108,71 @@ def test_devices_are_chosen_by_name():
         choose_device("gpu")
     with pytest.raises(ModelError, match="cuda:99"):
         choose_device("cuda:99")
+
+
+def fast_one(generator, chosen=EngineOptions()):
+    return FastGenerator("one", generator, 2**0.5, CPU, options=chosen)
+
+
+def test_a_tile_changes_the_pieces_and_not_the_result():
+    generator, base = trained_generator(), picture(150, 200)
+    whole = fast_one(generator).add_detail(base)
+    torch.testing.assert_close(fast_one(generator, EngineOptions(largest_strip_px=32**2)).add_detail(base), whole)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads():
+    generator, low, before = trained_generator(), picture(90, 160), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            use_threads(threads)
+            results.append(enlarge(low, [fast_one(generator)], 4, 1.0))
+    finally:
+        use_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_without_the_fused_operator_the_result_is_the_same(monkeypatch):
+    generator, base = trained_generator(), picture(40, 48)
+    fused = fast_one(generator).add_detail(base)
+    monkeypatch.delattr(torch.ops, "mkldnn")
+    convolutions.fused_activation_works.cache_clear()
+    try:
+        plain = fast_one(generator).add_detail(base)
+    finally:
+        monkeypatch.undo()
+        convolutions.fused_activation_works.cache_clear()
+    torch.testing.assert_close(plain, fused, atol=1e-6, rtol=0)
+
+
+def test_bf16_stays_within_one_grey_level_of_fp32():
+    generator, low = trained_generator(), picture(40, 48)
+    exact = enlarge(low, [fast_one(generator)], 4, 1.0)
+    rough = enlarge(low, [fast_one(generator, EngineOptions(dtype=torch.bfloat16))], 4, 1.0)
+    error = (exact - rough) * 255
+    assert error.abs().max() <= 1
+    assert 20 * torch.log10(255 / error.square().mean().sqrt()) >= 60
+
+
+def test_bf16_is_chosen_where_it_is_faster_and_refused_where_it_is_not():
+    is_faster = bf16_gain() >= LEAST_GAIN
+    assert choose_dtype("auto", CPU) == (torch.bfloat16 if is_faster else torch.float32)
+    assert choose_dtype("fp32", CPU) == torch.float32
+    if is_faster:
+        assert choose_dtype("bf16", CPU) == torch.bfloat16
+    else:
+        with pytest.raises(ModelError, match="this CPU runs bf16 at"):
+            choose_dtype("bf16", CPU)
+    with pytest.raises(ModelError, match="does not compute in fp16"):
+        choose_dtype("fp16", CPU)
+    with pytest.raises(UsageError, match="unknown dtype half"):
+        choose_dtype("half", CPU)
+
+
+def test_values_that_are_not_finite_name_their_model():
+    generator = trained_generator()
+    with torch.no_grad():
+        generator.body[2][0].bias[3] = float("nan")
+    with pytest.raises(ModelError, match="model one gave values that are not finite"):
+        fast_one(generator).add_detail(picture(40, 48))

@@ -12,10 +12,11 @@ import torch
 
 from tests.clips import moving_pictures, write_clip
 from vsr.checkpoints import has_shot_model, load_bank
+from vsr.engine.fast_window import FastWindow
 from vsr.engine.fusion import FusionOptions
 from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
 from vsr.engine.registration import ShotRegistrar
-from vsr.engine.windows import enlarge_shot, look_ahead, luma_of, missing_detail, pad_planes, window_planes
+from vsr.engine.windows import enlarge_shot, look_ahead, luma_of, pad_planes, window_planes
 from vsr.errors import ModelError, UsageError
 from vsr.frames import Frame
 from vsr.networks.window import WindowNetwork, WindowSpec
@@ -100,7 +101,7 @@ def test_strips_give_what_the_whole_picture_gives(trained):
     network = trained.networks[0]
     planes = torch.rand(3, 600, 200, generator=torch.Generator().manual_seed(0))
     whole = network(pad_planes(planes, network.spec.halo)[None])[0]
-    assert torch.allclose(missing_detail(network, planes), whole, atol=1e-5)
+    assert torch.allclose(FastWindow(network).missing_detail(planes), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("multiframe", [None, MultiframeOptions()])

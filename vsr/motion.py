@@ -65,7 +65,11 @@ def dis_flow(source: GreyArray, target: GreyArray, preset: int = DIS_MEDIUM) -> 
     return flow
 
 
-def fine_flow(source: GreyArray, target: GreyArray) -> FloatArray:
+FLOW_REFINEMENTS = 5
+"""Variational refinements of a fine flow, as in OpenCV's presets. They take three quarters of its time."""
+
+
+def fine_flow(source: GreyArray, target: GreyArray, refinements: int = FLOW_REFINEMENTS) -> FloatArray:
     """DIS flow down to single pixels, which its presets leave out: for pictures small enough to afford it.
 
     Patches lie wider apart and are moved less often than in `DIS_FAST`; the refinement that follows makes up for it.
@@ -74,6 +78,7 @@ def fine_flow(source: GreyArray, target: GreyArray) -> FloatArray:
     flow_engine.setFinestScale(0)
     flow_engine.setPatchStride(6)
     flow_engine.setGradientDescentIterations(8)
+    flow_engine.setVariationalRefinementIterations(refinements)
     flow: FloatArray = flow_engine.calc(source, target, None)
     return flow
 
@@ -101,7 +106,7 @@ def enlarge_flow(flow: FloatArray, height: int, width: int) -> FloatArray:
     """The same motion on a picture of another size: resized bilinearly, its lengths along with it."""
     ratios = (width / flow.shape[1], height / flow.shape[0], 0.0, 0.0)
     # By OpenCV: numpy takes five times as long to multiply by two numbers in turn.
-    enlarged: FloatArray = cv2.multiply(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR), ratios)
+    enlarged: FloatArray = cv2.resize(cv2.multiply(flow, ratios), (width, height), interpolation=cv2.INTER_LINEAR)
     return enlarged
 
 
@@ -126,7 +131,11 @@ def sample(image: FloatArray, targets: Targets, interpolation: int = BILINEAR) -
     if image.ndim == 2:
         values: FloatArray = cv2.remap(image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
         return values
-    # Plane by plane: OpenCV rounds positions to 1/32 px for two channels and for more than four.
+    if len(image) == 3:
+        # At once: half the time of plane by plane, and the very same values.
+        together = cv2.remap(cv2.merge([*image]), *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return np.ascontiguousarray(together.transpose(2, 0, 1))
+    # OpenCV rounds positions to 1/32 px for two channels and for more than four.
     return np.stack([sample(plane, targets, interpolation) for plane in image])
 
 

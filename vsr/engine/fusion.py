@@ -50,12 +50,14 @@ def fuse_shot(
     options: FusionOptions,
     agreement: float,
     known: ShotRegistrar | None = None,
+    done: torch.Tensor | None = None,
 ) -> Iterator[torch.Tensor]:
     """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead` frames late.
 
     `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken from, and (3, H, W).
     Every result agrees with its `low` by back-projection of weight `agreement`, 0 to 1 (see `agree`), and lies in
     [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0, and keeps them.
+    `done` is what was made of the first pair when the frames before it were still there: it is handed out as it is.
     """
     registrar = known or ShotRegistrar()
     held: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
@@ -64,6 +66,10 @@ def fuse_shot(
         if known is None:
             registrar.add(index, low)
             registrar.forget_before(index - options.look_ahead - 1)
+        if index == 0 and done is not None:
+            before = done
+            yield done
+            continue
         held.append((index, low, large))
         if len(held) > options.look_ahead:
             before = _fuse_first(held, before, registrar, options, agreement)
@@ -95,4 +101,4 @@ def _fuse_first(
 def agree(fused: torch.Tensor, low: torch.Tensor, agreement: float) -> torch.Tensor:
     """Two steps of back-projection, the second `SECOND_STEP` as strong as trust in the input allows; in [0, 1]."""
     once = back_project(fused, low, agreement)
-    return back_project(once, low, SECOND_STEP * agreement**2).clamp_(0, 1)
+    return back_project(once, low, SECOND_STEP * agreement).clamp_(0, 1)

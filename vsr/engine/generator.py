@@ -1,58 +1,104 @@
 """A generator made ready to run: normalisation folded into the convolutions, channels last, cut into strips."""
 
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vsr.engine.cores import cores
-from vsr.networks.singan import LEAK, Generator, pad
+from vsr.blur import Rows, back_project_blurred
+from vsr.engine.convolutions import ConvolutionStack
+from vsr.engine.options import EngineOptions
+from vsr.engine.strips import Strips, padded_strip
+from vsr.errors import ModelError
+from vsr.networks.singan import Generator
+from vsr.resample import back_project
 
-LARGEST_STRIP_PX = 115_200
-"""Of a CPU's strips. Whole frames spend their time in page faults: 90 rows of 1280 ran 2.8 times as fast as the plain
-network on a whole 720p frame, on a core with AVX2 alone."""
-FEWEST_STRIPS = 4
-"""So that small pictures, too, keep several cores busy."""
-SHORTEST_STRIP_ROWS = 64
-"""Shorter ones would spend their time on the halo."""
+ZERO = 0.5
+"""Of a network's [-1, 1], in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class StepUse:
+    """What is done with a generator beyond adding its detail once."""
+
+    self_ensemble: bool = False
+    """Median over the eight flips and quarter turns of the picture, as ZSSR has it: eight times the work."""
+    projections: int = 1
+    """Rounds of back-projection onto the input after each step."""
+    kernel: Rows | None = None
+    """Blur kernel that the generator was trained for, by which it agrees with the input; None: bicubic."""
 
 
 class FastGenerator:
     """The same function as a `Generator` in eval mode, within float rounding, for one picture in [0, 1]."""
 
-    def __init__(self, name: str, generator: Generator, step_ratio: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        generator: Generator,
+        step_ratio: float,
+        device: torch.device,
+        use: StepUse = StepUse(),
+        options: EngineOptions = EngineOptions(),
+    ) -> None:
         self.name = name
         self.step_ratio = step_ratio
         self.spec = generator.spec
-        self._on_cpu = device.type == "cpu"
-        self._layers = [
-            (weight.to(device, memory_format=torch.channels_last), bias.to(device))
-            for weight, bias in folded_convolutions(generator)
-        ]
+        self.use = use
+        self._strips = Strips(device, options.largest_strip_px)
+        self._stack = ConvolutionStack(folded_convolutions(generator), self.spec.leak, device, options.dtype)
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
-        """(3, H, W) in [0, 1] -> the same picture with the generator's detail, not clamped."""
-        _, height, width = base.shape
-        halo = self.spec.halo
-        padded = pad((2 * base - 1)[None], self.spec).contiguous(memory_format=torch.channels_last)
-        rows = strip_rows(height, width) if self._on_cpu else height
-        strips = [padded[:, :, top : min(top + rows, height) + 2 * halo] for top in range(0, height, rows)]
-        details = cores().map(self._detail, strips) if self._on_cpu else map(self._detail, strips)
-        return base + torch.cat(list(details), dim=2)[0] / 2
+        """(3, H, W) in [0, 1] -> the same picture with the generator's detail, not clamped.
 
-    @torch.inference_mode()
-    def _detail(self, padded: torch.Tensor) -> torch.Tensor:
-        features = padded
-        for weight, bias in self._layers[:-1]:
-            features = F.leaky_relu_(F.conv2d(features, weight, bias), LEAK)
-        detail = F.conv2d(features, *self._layers[-1])
-        return torch.tanh_(detail) if self.spec.tanh else detail
+        Raises `ModelError` for values that are not finite.
+        """
+        if not self.use.self_ensemble:
+            return self._add_detail(base)
+        turned = [(turns, flip) for turns in range(4) for flip in (False, True)]
+        ways = [_turn_back(self._add_detail(_turn(base, *way)), *way) for way in turned]
+        return torch.stack(ways).sort(dim=0).values[3:5].mean(dim=0)
+
+    def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
+        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again."""
+        for _ in range(self.use.projections):
+            if self.use.kernel is None:
+                image = back_project(image, low, weight).clamp_(0, 1)
+            else:
+                image = back_project_blurred(image, low, self.use.kernel, weight).clamp_(0, 1)
+        return image
+
+    def _add_detail(self, base: torch.Tensor) -> torch.Tensor:
+        detailed = torch.empty_like(base)
+        outside = ZERO if self.spec.padding == "zeros" else None
+
+        # Everything that is done to a strip is done while it is in cache.
+        @torch.inference_mode()
+        def work(top: int, end: int) -> None:
+            padded = padded_strip(base, top, end, self.spec.halo, outside)
+            detail = self._stack(padded.mul_(2).sub_(1)[None])[0]
+            if self.spec.tanh:
+                detail.tanh_()
+            # One value that is not finite makes the sum so.
+            if not torch.isfinite(detail.sum()):
+                raise ModelError(
+                    f"model {self.name} gave values that are not finite: it is broken. Train it again or choose "
+                    "another."
+                )
+            torch.add(base[:, top:end], detail, alpha=0.5, out=detailed[:, top:end])
+
+        self._strips.cover(work, *base.shape[1:])
+        return detailed
 
 
-def strip_rows(height: int, width: int, largest_px: int = LARGEST_STRIP_PX) -> int:
-    """Rows of a strip. They follow from the picture alone, so that the result does not depend on the cores."""
-    for_all_cores = max(-(-height // FEWEST_STRIPS), SHORTEST_STRIP_ROWS)
-    return max(1, min(for_all_cores, largest_px // width))
+def _turn(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
+    turned = torch.rot90(image, turns, (-2, -1))
+    return turned.flip(-1) if flip else turned
+
+
+def _turn_back(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
+    return torch.rot90(image.flip(-1) if flip else image, -turns, (-2, -1))
 
 
 def folded_convolutions(generator: Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -64,6 +110,6 @@ def folded_convolutions(generator: Generator) -> list[tuple[torch.Tensor, torch.
         assert isinstance(convolution, nn.Conv2d)
         if len(modules) > 1 and isinstance(modules[1], nn.BatchNorm2d):
             convolution = fuse_conv_bn_eval(convolution.eval(), modules[1].eval())
-        assert convolution.bias is not None
-        layers.append((convolution.weight.detach(), convolution.bias.detach()))
+        bias = convolution.weight.new_zeros(convolution.out_channels) if convolution.bias is None else convolution.bias
+        layers.append((convolution.weight.detach(), bias.detach()))
     return layers

@@ -12,6 +12,7 @@ import torch
 
 from vsr.motion import (
     BICUBIC,
+    FLOW_REFINEMENTS,
     MIN_SIDE_PX,
     FloatArray,
     GreyArray,
@@ -78,14 +79,14 @@ class Registration:
         return torch.from_numpy(_enlarge(self.confidence, *like.shape[-2:])).to(like.device)
 
 
-def register(frame: View, neighbour: View) -> tuple[Registration, Registration]:
+def register(frame: View, neighbour: View, refinements: int = FLOW_REFINEMENTS) -> tuple[Registration, Registration]:
     """(the neighbour on the frame, the frame on the neighbour). Frames too small for flow are never trusted."""
     if min(frame.levels.shape) < MIN_SIDE_PX:
         flow = np.zeros((*frame.levels.shape, 2), np.float32)
         none = Registration(flow, np.zeros(frame.levels.shape, np.float32), np.zeros_like(frame.planes))
         return none, none
-    there = fine_flow(frame.levels, neighbour.levels)
-    back = fine_flow(neighbour.levels, frame.levels)
+    there = fine_flow(frame.levels, neighbour.levels, refinements)
+    back = fine_flow(neighbour.levels, frame.levels, refinements)
     return _describe(frame, neighbour, there, back), _describe(neighbour, frame, back, there)
 
 
@@ -113,7 +114,9 @@ def _enlarge(plane: FloatArray, height: int, width: int) -> FloatArray:
 class ShotRegistrar:
     """Registers frames of one shot onto each other, each pair once, while it holds them."""
 
-    def __init__(self) -> None:
+    def __init__(self, refinements: int = FLOW_REFINEMENTS) -> None:
+        """`refinements` of each flow: what its quality costs."""
+        self._refinements = refinements
         self._views: dict[int, View] = {}
         self._known: dict[tuple[int, int], Registration] = {}
 
@@ -129,6 +132,6 @@ class ShotRegistrar:
     def onto(self, frame: int, neighbour: int) -> Registration:
         """How `neighbour` lies on `frame`; both must be held."""
         if (frame, neighbour) not in self._known:
-            ahead, back = register(self._views[frame], self._views[neighbour])
+            ahead, back = register(self._views[frame], self._views[neighbour], self._refinements)
             self._known[frame, neighbour], self._known[neighbour, frame] = ahead, back
         return self._known[frame, neighbour]

@@ -7,7 +7,7 @@ import torch
 
 from vsr.engine.generator import FastGenerator
 from vsr.errors import ModelError
-from vsr.resample import back_project, resize, scaled_size
+from vsr.resample import resize, scaled_size
 
 RATIO_TOLERANCE = 0.2
 """How far, as a share, a step may be from the ratio that a generator was trained for."""
@@ -21,7 +21,8 @@ def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list
     """
     if scale == 1:
         return []
-    steps = max(1, round(log(scale) / log(step_ratio)))
+    fewer = max(1, int(log(scale) / log(step_ratio)))
+    steps = min(fewer, fewer + 1, key=lambda count: abs(log(scale) / count - log(step_ratio)))
     ratio = scale ** (1 / steps)
     if abs(ratio / step_ratio - 1) > RATIO_TOLERANCE:
         raise ModelError(
@@ -43,14 +44,7 @@ def enlarge(low: torch.Tensor, generators: Sequence[FastGenerator], scale: float
     with torch.inference_mode():
         for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
             generator = generators[step % len(generators)]
-            image = generator.add_detail(resize(image, *size))
-            # Clamping would turn an overflow into white.
-            if not torch.isfinite(image).all():
-                raise ModelError(
-                    f"model {generator.name} gave values that are not finite: it is broken. Train it again or choose "
-                    "another."
-                )
-            image.clamp_(0, 1)
+            image = generator.add_detail(resize(image, *size)).clamp_(0, 1)
             if agreement > 0:
-                image = back_project(image, low, agreement).clamp_(0, 1)
+                image = generator.agree(image, low, agreement)
     return image

@@ -9,19 +9,16 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 
-from vsr.engine import generator
-from vsr.engine.cores import cores
+from vsr.engine.fast_window import FastWindow
 from vsr.engine.fusion import FusionOptions, fuse_shot
 from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
+from vsr.engine.options import EngineOptions
 from vsr.engine.registration import ShotRegistrar
-from vsr.errors import ModelError
-from vsr.networks.window import BLOCK, WindowNetwork
+from vsr.networks.window import WindowNetwork
 from vsr.resample import back_project, resize, scaled_size
 
 STEP_RATIO = 2
 """What a stage enlarges by."""
-LARGEST_STRIP_PX = BLOCK**2 * generator.LARGEST_STRIP_PX
-"""Of a CPU's strips: the convolutions work on a grid with that many pixels fewer."""
 
 T = TypeVar("T")
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -35,6 +32,7 @@ def enlarge_shot(
     agreement: float,
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
+    options: EngineOptions = EngineOptions(),
 ) -> Iterator[torch.Tensor]:
     """The frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), enlarged `scale` times and fused.
 
@@ -44,8 +42,9 @@ def enlarge_shot(
     """
     registrar = ShotRegistrar()
     stream: Iterator[Pair] = _registered(lows, registrar)
+    fast = [FastWindow(network, options) for network in networks]
     for stage in range(stages_for(scale)):
-        network = networks[min(stage, 1)]
+        network = fast[min(stage, 1)]
         stream = _stage(stream, network, registrar, min(scale, STEP_RATIO ** (stage + 1)), agreement, fusion)
     if multiframe is not None:
         stream = _agreeing(stream, registrar, multiframe)
@@ -101,23 +100,6 @@ def pad_planes(planes: torch.Tensor, halo: int) -> torch.Tensor:
     return F.pad(planes[None], (halo, halo, halo, halo), mode="replicate")[0]
 
 
-@torch.inference_mode()
-def missing_detail(network: WindowNetwork, planes: torch.Tensor) -> torch.Tensor:
-    """(planes, H, W) -> (1, H, W), in strips on the CPU's cores; the result does not depend on how many there are."""
-    _, height, width = planes.shape
-    halo = network.spec.halo
-    padded = pad_planes(planes, halo)[None]
-    rows = _strip_rows(height, width) if planes.device.type == "cpu" else height
-    strips = [padded[:, :, top : min(top + rows, height) + 2 * halo] for top in range(0, height, rows)]
-    details = cores().map(network, strips) if planes.device.type == "cpu" else map(network, strips)
-    return torch.cat([detail[0] for detail in details], dim=1)
-
-
-def _strip_rows(height: int, width: int) -> int:
-    rows = generator.strip_rows(height, width, LARGEST_STRIP_PX)
-    return rows + rows % BLOCK
-
-
 def _agreeing(pairs: Iterator[Pair], registrar: ShotRegistrar, options: MultiframeOptions) -> Iterator[Pair]:
     for index, (low, picture), near in surrounded(pairs, options.reach):
         low_lumas = {number: luma_of(other) for number, (other, _) in near}
@@ -147,7 +129,7 @@ def _registered(lows: Iterable[torch.Tensor], registrar: ShotRegistrar) -> Itera
 
 def _stage(
     pairs: Iterator[Pair],
-    network: WindowNetwork,
+    network: FastWindow,
     registrar: ShotRegistrar,
     scale: float,
     agreement: float,
@@ -165,17 +147,15 @@ def _stage(
 
 
 def _sharpen(
-    pairs: Iterator[Pair], network: WindowNetwork, registrar: ShotRegistrar, scale: float, agreement: float
+    pairs: Iterator[Pair], network: FastWindow, registrar: ShotRegistrar, scale: float, agreement: float
 ) -> Iterator[Pair]:
     """Each picture at twice its size with the detail that the network finds, then at `scale` times its low one."""
     reach = network.spec.neighbours
     for index, (low, base, own), near in surrounded(_doubled(pairs), reach):
         planes = window_planes(own, index, [(number, luma) for number, (_, _, luma) in near], reach, registrar)
         size = scaled_size(low.shape[-2], low.shape[-1], scale)
-        picture = resize(base + missing_detail(network, planes), *size)
-        if not torch.isfinite(picture).all():
-            raise ModelError("the shot model gave values that are not finite: it is broken. Train it again.")
-        yield low, back_project(picture.clamp_(0, 1), low, agreement).clamp_(0, 1)
+        picture = resize(base + network.missing_detail(planes), *size).clamp_(0, 1)
+        yield low, back_project(picture, low, agreement).clamp_(0, 1)
 
 
 def _doubled(pairs: Iterator[Pair]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 LEAK = 0.2
-"""Slope of LeakyReLU below zero."""
+"""SinGAN's slope of LeakyReLU below zero."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class NetworkSpec:
     padding: Literal["zeros", "replicate"] = "replicate"
     """How the generator's input is extended once by `halo` pixels; the published code uses zeros, which show as a frame
     around the picture."""
+    leak: float = LEAK
+    """Slope of the activation below zero; 0 is ReLU, as in ZSSR."""
+    bias: bool = True
+    """Whether convolutions have biases; those of ZSSR have none."""
 
     @property
     def halo(self) -> int:
@@ -80,16 +84,16 @@ def _stack(spec: NetworkSpec, out_channels: int) -> nn.Sequential:
     blocks: list[nn.Module] = []
     channels = 3
     for _ in range(spec.layers - 1):
-        blocks.append(_block(channels, spec.width, spec.batch_norm))
+        blocks.append(_block(channels, spec))
         channels = spec.width
-    blocks.append(nn.Conv2d(channels, out_channels, kernel_size=3))
+    blocks.append(nn.Conv2d(channels, out_channels, kernel_size=3, bias=spec.bias))
     return nn.Sequential(*blocks)
 
 
-def _block(in_channels: int, out_channels: int, batch_norm: bool) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3)
-    norm = [nn.BatchNorm2d(out_channels)] if batch_norm else []
-    return nn.Sequential(convolution, *norm, nn.LeakyReLU(LEAK))
+def _block(in_channels: int, spec: NetworkSpec) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, spec.width, kernel_size=3, bias=spec.bias)
+    norm = [nn.BatchNorm2d(spec.width)] if spec.batch_norm else []
+    return nn.Sequential(convolution, *norm, nn.LeakyReLU(spec.leak))
 
 
 def initialise_as_published(network: nn.Module) -> None:

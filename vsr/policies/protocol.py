@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 
-from vsr.checkpoints import Model
-from vsr.engine.generator import FastGenerator
+from vsr.checkpoints import Model, of_one_system
+from vsr.engine.generator import FastGenerator, StepUse
+from vsr.engine.options import EngineOptions
 from vsr.engine.steps import enlarge
 from vsr.errors import ModelError, UsageError
 from vsr.frames import Frame
@@ -48,6 +49,10 @@ class PolicyOptions:
     """Share by which another model must be better before a choice per frame switches to it."""
     agreement: float | None = None
     """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
+    projections: int = 1
+    """Rounds of that back-projection after each step; ZSSR takes 10 where the input is clean."""
+    self_ensemble: bool = False
+    """Median over the eight flips and quarter turns of a frame, as ZSSR has it: eight times the work."""
     quality: Literal["fast", "balanced", "best"] = "balanced"
     """`shot`: what is spent on a frame."""
 
@@ -56,6 +61,7 @@ class PolicyOptions:
             "alternating": (self.alternating, 2, inf),
             "members": (self.members, 2, inf),
             "hysteresis": (self.hysteresis, 0, inf),
+            "projections": (self.projections, 1, inf),
             "agreement": (self.agreement, 0, 1),
         }
         for name, (value, least, most) in limits.items():
@@ -99,14 +105,18 @@ class PolicyContext:
     """Told of every choice; the run prints and records it."""
     shot_models: ShotModelSource = no_shot_models
     """For policy `shot`, which alone uses them."""
+    engine: EngineOptions = EngineOptions()
     use_students: bool = False
     """Work with the bank's students, not with the models that taught them."""
+    system: str | None = None
+    """Work with the bank's models of this system; None: with those of the first that it has."""
     _ready: dict[str, FastGenerator] = field(default_factory=dict)
 
     @property
     def models(self) -> list[Model]:
         """Those of the bank that count here: a student is no further member of the models that taught it."""
-        return [model for model in self.bank if model.card.is_student == self.use_students]
+        models = [model for model in self.bank if model.card.is_student == self.use_students]
+        return of_one_system(models, self.system)
 
     def keyframe_groups(self) -> list[list[Model]]:
         """The bank's models, one list for each picture that models were trained on, each by name."""
@@ -154,8 +164,14 @@ class PolicyContext:
     def ready(self, model: Model) -> FastGenerator:
         """The model's generator, made fast, once."""
         if model.name not in self._ready:
+            if self.options.self_ensemble and model.card.kernel is not None:
+                raise UsageError(
+                    f"policies.self_ensemble turns the picture, and {model.name} was trained for a blur that would not "
+                    "be turned with it. Leave it out."
+                )
+            use = StepUse(self.options.self_ensemble, self.options.projections, model.card.kernel)
             ratio = model.card.step_ratio
-            self._ready[model.name] = FastGenerator(model.name, model.generator, ratio, self.device)
+            self._ready[model.name] = FastGenerator(model.name, model.generator, ratio, self.device, use, self.engine)
         return self._ready[model.name]
 
     def agreement(self, first: Frame) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def shot(context: PolicyContext) -> Policy:
                 yield frame.pixels
 
         networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
-        for pixels in enlarge_shot(lows(), networks, context.scale, agreement, fusion, multiframe):
+        for pixels in enlarge_shot(lows(), networks, context.scale, agreement, fusion, multiframe, context.engine):
             yield replace(waiting.pop(0), pixels=pixels)
 
     return policy

@@ -1,0 +1,78 @@
+"""Blur kernels: their alignment, their composition, and agreement with an input through them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import convolve2d
+
+from tests.models import picture
+from vsr.blur import (
+    as_rows,
+    back_project_blurred,
+    bicubic_kernel,
+    centre_of,
+    centre_of_mass,
+    centred,
+    gaussian_kernel,
+    kernel_of_factor,
+    reduce_blurred,
+)
+from vsr.errors import ModelError
+from vsr.resample import resize
+
+SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
+
+
+def test_the_bicubic_kernel_is_what_resize_does_inside_a_picture():
+    ours = reduce_blurred(picture(40, 48), bicubic_kernel())
+    torch.testing.assert_close(ours[:, 4:-4, 4:-4], resize(picture(40, 48), 20, 24)[:, 4:-4, 4:-4], atol=1e-6, rtol=0)
+
+
+def test_a_reduction_is_a_correlation_at_every_second_pixel():
+    image = picture(24, 28)
+    ours = reduce_blurred(image, SKEWED)
+    theirs = convolve2d(image[0].numpy(), np.rot90(SKEWED.numpy(), 2), mode="valid")[::2, ::2]
+    # Output pixel 3 is the first whose 13 taps, from 2 * 3 - 6 on, lie inside.
+    np.testing.assert_allclose(ours[0, 3 : 3 + theirs.shape[0], 3 : 3 + theirs.shape[1]], theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [SKEWED, bicubic_kernel(), gaussian_kernel(10, (1.5, 1.0), 70)])
+def test_an_aligned_kernel_leaves_a_slope_where_resize_leaves_it(kernel):
+    down, right = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    slope = (2 * down + 3 * right)[None] / 320
+    assert (reduce_blurred(slope, kernel) - resize(slope, 32, 32))[:, 8:-8, 8:-8].abs().max() < 2e-4
+
+
+def test_a_kernel_that_is_off_its_place_is_moved_there_and_sums_to_one():
+    moved = centred(3 * torch.roll(SKEWED, (1, -2), (0, 1)))
+    assert float(moved.sum()) == pytest.approx(1)
+    assert centre_of_mass(moved).tolist() == pytest.approx([centre_of(13)] * 2, abs=0.01)
+    assert (moved - SKEWED).abs().sum() < 0.1
+
+
+def test_the_kernel_of_a_quarter_is_two_halvings_in_one():
+    image = picture(64, 80)
+    whole = kernel_of_factor(SKEWED, 4)
+    twice = reduce_blurred(reduce_blurred(image, SKEWED), SKEWED)
+    torch.testing.assert_close(reduce_blurred(image, whole, 4)[:, 5:-5, 5:-5], twice[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
+    assert centre_of_mass(whole).tolist() == pytest.approx([centre_of(len(whole), 4)] * 2, abs=0.05)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_back_projection_through_a_kernel_comes_to_agree_with_the_input(factor):
+    truth = picture(48, 64)
+    kernel = kernel_of_factor(SKEWED, factor)
+    low = reduce_blurred(truth, kernel, factor)
+    image = resize(low, 48, 64)
+    errors = []
+    for _ in range(8):
+        errors.append(float((reduce_blurred(image, kernel, factor) - low).abs().mean()))
+        image = back_project_blurred(image, low, as_rows(SKEWED), 1.0)
+    assert errors[-1] < errors[0] / 4
+    assert (image - truth).abs().mean() < (resize(low, 48, 64) - truth).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(60, 72), (50, 60), (40, 60), (20, 24)])
+def test_a_kernel_says_nothing_of_sizes_that_are_no_power_of_two_apart(size):
+    with pytest.raises(ModelError, match="2, 4, 8 and 16 times"):
+        back_project_blurred(torch.zeros(3, *size), torch.zeros(3, 20, 24), as_rows(SKEWED), 1.0)

@@ -1,0 +1,88 @@
+"""In which precision and in pieces of which size networks are run."""
+
+from dataclasses import dataclass
+from functools import cache
+from math import inf
+from time import perf_counter
+
+import torch
+
+from vsr.engine.convolutions import ConvolutionStack
+from vsr.errors import ModelError, UsageError
+
+AUTO = "auto"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LEAST_GAIN = 1.2
+"""Of bf16 over fp32 on a CPU. Without instructions for it bf16 is slower than fp32."""
+PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
+"""Channels that come out of and go into each layer, as in the default recipe's models."""
+PROBE_SIZE, PROBE_ROUNDS = (32, 128), 5
+"""Rows and columns; tries of each precision, the fastest of which counts."""
+HOPELESS = 4
+"""A first try that takes so many times as long is the last: it is warming up by a part of that."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How networks are run."""
+
+    dtype: torch.dtype = torch.float32
+    """Of weights and features; sums over models and pictures are float32."""
+    largest_strip_px: int | None = None
+    """None: what suits the device."""
+
+
+def choose_options(dtype: str, tile: int | None, device: torch.device) -> EngineOptions:
+    """What `choose_dtype` makes of `dtype`, in pieces of at most `tile` x `tile` pixels."""
+    return EngineOptions(choose_dtype(dtype, device), None if tile is None else tile**2)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this device has.
+
+    Raises `UsageError` for another word and `ModelError` for a precision that would be slower than fp32.
+    """
+    if name != AUTO and name not in DTYPES:
+        raise UsageError(f"unknown dtype {name}; expected {AUTO}, {', '.join(DTYPES)}.")
+    if device.type != "cpu":
+        return torch.float16 if name == AUTO else DTYPES[name]
+    if name == "fp16":
+        raise ModelError("a CPU does not compute in fp16. Use --dtype auto.")
+    if name == "fp32":
+        return torch.float32
+    gain = bf16_gain()
+    if gain >= LEAST_GAIN:
+        return torch.bfloat16
+    if name == AUTO:
+        return torch.float32
+    raise ModelError(
+        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {LEAST_GAIN:g} or more. Use --dtype auto."
+    )
+
+
+def dtype_name(chosen: str, device: torch.device) -> str:
+    """The word for what `choose_dtype` makes of `chosen`."""
+    dtype = choose_dtype(chosen, device)
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+@cache
+def bf16_gain() -> float:
+    """The speed of bf16 over that of fp32, measured on this CPU in some milliseconds."""
+    layers = [(torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH)) for into in PROBE_WIDTHS]
+    cpu = torch.device("cpu")
+    fp32, bf16 = (ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16))
+    picture = torch.full((1, 3, *PROBE_SIZE), 0.5)
+    usual = min(_seconds(fp32, picture) for _ in range(PROBE_ROUNDS))
+    fastest = inf
+    for _ in range(PROBE_ROUNDS):
+        fastest = min(fastest, _seconds(bf16, picture))
+        if fastest > HOPELESS * usual:
+            break
+    return usual / fastest
+
+
+def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:
+    start = perf_counter()
+    stack(picture)
+    return perf_counter() - start
