@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import vsr
 from vsr.color import (
     LAYOUTS,
     from_rgb,
@@ -182,3 +183,97 @@ def test_planes_for_a_hardware_encoder_are_those_of_the_frame(name):
     handed_over = av.VideoFrame.from_dlpack(interleave_chroma(channels, layout), format=name)
     for ours, theirs in zip(read_channels(handed_over, layout), channels, strict=True):
         assert torch.equal(ours.int(), theirs.int())
+
+
+def bars_clip(path, pixel_format, matrix, full_range, transfer=2):
+    """Three frames of the bars, their codes written straight from the standard."""
+    layout = LAYOUTS[pixel_format]
+    planes = planes_of_bars(layout, matrix, full_range, height=16)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = len(BARS) * BAR_WIDTH, 16, pixel_format
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = matrix, matrix, transfer
+        context.color_range = 2 if full_range else 1
+        for _ in range(3):
+            out.mux(stream.encode(write_channels(planes, pixel_format)))
+        out.mux(stream.encode(None))
+    return path
+
+
+def check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale, codec="ffv1", transfer=2):
+    clip = bars_clip(tmp_path / "bars.mkv", pixel_format, matrix, full_range, transfer)
+    out = tmp_path / "out.mkv"
+    vsr.run(clip, out, policy="bicubic", scale=scale, metrics=(), codec=codec)
+    with av.open(str(out)) as result:
+        frame = list(result.decode(video=0))[1]
+    assert (frame.format.name, frame.colorspace, frame.color_range) == (pixel_format, matrix, 2 if full_range else 1)
+    assert (frame.color_trc, frame.color_primaries) == (transfer, matrix)
+    layout = LAYOUTS[pixel_format]
+    expected = bars_in_codes(matrix, layout.bits, full_range)
+    for channel, plane in enumerate(read_channels(frame, layout)):
+        width = scale * BAR_WIDTH // (layout.chroma_columns if channel else 1)
+        middle = away_from_edges(plane, width)
+        assert np.abs(middle - expected[channel][None, :, None]).max() <= 1
+
+
+# Every pixel format with each matrix and range would take a while: the fast test takes each once.
+EACH_ONCE = [
+    ("yuv420p", BT601, False),
+    ("yuv422p", BT709, True),
+    ("yuv444p", BT2020, False),
+    ("yuv420p10le", BT2020, False),
+    ("yuv422p10le", BT601, True),
+    ("yuv444p10le", BT709, False),
+]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("pixel_format", "matrix", "full_range"), EACH_ONCE)
+def test_colour_bars_go_through_a_run_within_one_code_value(tmp_path, pixel_format, matrix, full_range, scale):
+    check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("matrix", [BT601, BT709, BT2020])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("pixel_format", [name for name, _, _ in EACH_ONCE])
+def test_all_colour_bars_go_through_a_run_within_one_code_value(tmp_path, pixel_format, matrix, full_range, scale):
+    check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_bars_stay_hdr(tmp_path, transfer):
+    check_bars_through_a_run(tmp_path, "yuv420p10le", BT2020, False, 2, transfer=transfer)
+
+
+def test_bars_of_ycgco_and_of_a_matrix_that_is_not_converted_go_through_under_their_own_name(tmp_path):
+    for matrix in (8, 14):
+        layout = LAYOUTS["yuv444p"]
+        planes = planes_of_bars(layout, BT601, True)
+        if matrix == 8:
+            red, green, blue = BARS.T * 0.75
+            codes = np.stack([(red + 2 * green + blue) / 4, (2 * green - red - blue) / 4, (red - blue) / 2])
+            codes = np.rint(codes * 255 + np.array([[0], [128], [128]]))
+            planes = [
+                torch.from_numpy(np.repeat(plane, BAR_WIDTH)[None].repeat(8, axis=0).astype(np.uint8))
+                for plane in codes
+            ]
+            rgb = to_rgb(planes, layout, 8, True)
+            expected = torch.from_numpy(np.repeat(BARS.T * 0.75, BAR_WIDTH, axis=1)).float()
+            assert (rgb[:, 4] - expected).abs().max() < 2 / 255
+        clip = tmp_path / f"{matrix}.mkv"
+        with av.open(str(clip), "w") as out:
+            stream = out.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = len(BARS) * BAR_WIDTH, 8, "yuv444p"
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2
+            out.mux([*stream.encode(write_channels(planes, "yuv444p")), *stream.encode(None)])
+        result = tmp_path / f"{matrix}_out.mkv"
+        manifest = vsr.run(clip, result, policy="bicubic", scale=1, metrics=(), codec="ffv1")
+        with av.open(str(result)) as written:
+            (frame,) = written.decode(video=0)
+        assert frame.colorspace == matrix
+        for before, after in zip(planes, read_channels(frame, layout), strict=True):
+            assert (before.int() - after.int()).abs().max() <= 1
+        assert any("matrix 14" in note for note in manifest.notes) == (matrix == 14)

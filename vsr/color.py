@@ -4,7 +4,7 @@ Arithmetic: ITU-T H.273, 8.3 (range and depth) and 8.4 (matrix). Chroma of 4:2:0
 column (MPEG-2 siting): up by linear interpolation; down by [1 2 1] across and, for 4:2:0, the mean of two rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,11 +26,17 @@ RED_AND_BLUE_IN_LUMA = {
 }
 """By H.273 matrix code point."""
 
+YCGCO = 8
+
+NOT_CONVERTED = frozenset(range(10, 18))
+"""Matrix code points that H.273 defines and that are not converted here, such as ICtCp."""
+
 TALLEST_SD_HEIGHT = 576
 
 ByteOrder = Literal["<", ">"]
 
-_UNUSED = -1
+_PADDING = -1
+_ALPHA = -2
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class PixelLayout:
     """How a pixel format lays its samples out."""
 
     planes: tuple[tuple[int, ...], ...]
-    """For each plane the channels that alternate in it: 0 1 2 for Y Cb Cr or R G B; -1 is alpha or padding."""
+    """For each plane the channels that alternate in it: 0 1 2 for Y Cb Cr or R G B; -1 is padding, -2 alpha."""
     is_rgb: bool = False
     bits: int = 8
     unused_low_bits: int = 0
@@ -52,6 +58,10 @@ class PixelLayout:
         return 1 + max(channel for plane in self.planes for channel in plane)
 
     @property
+    def has_alpha(self) -> bool:
+        return any(_ALPHA in plane for plane in self.planes)
+
+    @property
     def sample_type(self) -> np.dtype[np.unsignedinteger]:
         """Of a sample in memory."""
         return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16).newbyteorder(self.byte_order)
@@ -61,10 +71,10 @@ def _layouts_of_depth(bits: int, ending: str, byte_order: ByteOrder) -> dict[str
     layouts = {
         f"gray{ending}": PixelLayout(((0,),), bits=bits, byte_order=byte_order),
         f"gbrp{ending}": PixelLayout(((1,), (2,), (0,)), is_rgb=True, bits=bits, byte_order=byte_order),
-        f"gbrap{ending}": PixelLayout(((1,), (2,), (0,), (-1,)), is_rgb=True, bits=bits, byte_order=byte_order),
+        f"gbrap{ending}": PixelLayout(((1,), (2,), (0,), (_ALPHA,)), is_rgb=True, bits=bits, byte_order=byte_order),
     }
     for chroma, rows, columns in (("420", 2, 2), ("422", 1, 2), ("444", 1, 1), ("440", 2, 1)):
-        for prefix, alpha in (("yuv", ()), ("yuva", ((-1,),))):
+        for prefix, alpha in (("yuv", ()), ("yuva", ((_ALPHA,),))):
             layouts[f"{prefix}{chroma}p{ending}"] = PixelLayout(
                 ((0,), (1,), (2,), *alpha),
                 bits=bits,
@@ -76,7 +86,8 @@ def _layouts_of_depth(bits: int, ending: str, byte_order: ByteOrder) -> dict[str
 
 
 def _packed(channels: str, bits: int = 8, byte_order: ByteOrder = "<") -> PixelLayout:
-    return PixelLayout((tuple("rgb".find(c) for c in channels),), is_rgb=True, bits=bits, byte_order=byte_order)
+    places = {"r": 0, "g": 1, "b": 2, "a": _ALPHA, "0": _PADDING}
+    return PixelLayout((tuple(places[c] for c in channels),), is_rgb=True, bits=bits, byte_order=byte_order)
 
 
 def _all_layouts() -> dict[str, PixelLayout]:
@@ -85,11 +96,11 @@ def _all_layouts() -> dict[str, PixelLayout]:
         layouts |= _layouts_of_depth(bits, f"{bits}le", "<") | _layouts_of_depth(bits, f"{bits}be", ">")
     layouts |= {name.replace("yuv", "yuvj"): value for name, value in layouts.items() if name in _JPEG_TWINS}
     layouts |= {name: _packed(name) for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr")}
-    layouts |= {"rgb24": _packed("rgb"), "bgr24": _packed("bgr"), "ya8": PixelLayout(((0, -1),))}
+    layouts |= {"rgb24": _packed("rgb"), "bgr24": _packed("bgr"), "ya8": PixelLayout(((0, _ALPHA),))}
     orders: tuple[tuple[str, ByteOrder], ...] = (("le", "<"), ("be", ">"))
     for ending, order in orders:
         layouts |= {f"rgb48{ending}": _packed("rgb", 16, order), f"rgba64{ending}": _packed("rgba", 16, order)}
-        layouts[f"ya16{ending}"] = PixelLayout(((0, -1),), bits=16, byte_order=order)
+        layouts[f"ya16{ending}"] = PixelLayout(((0, _ALPHA),), bits=16, byte_order=order)
     layouts["nv12"] = PixelLayout(((0,), (1, 2)), chroma_rows=2, chroma_columns=2)
     layouts["p010le"] = PixelLayout(((0,), (1, 2)), bits=10, unused_low_bits=6, chroma_rows=2, chroma_columns=2)
     return {name: layout for name, layout in layouts.items() if name in av.video.format.names}  # type: ignore[attr-defined]
@@ -111,12 +122,16 @@ def nearest_format(pixel_format: str) -> str:
 
 
 def resolve_matrix(color: ColorDescription, height: int) -> int:
-    """The matrix that a stream of this height is decoded with: its tag, else BT.601 up to 576 lines and BT.709 above.
+    """The matrix that a stream of this height is decoded with: its tag, else by its primaries or its height.
+
+    Where neither tells, BT.601 is taken up to 576 lines and BT.709 above; BT.2020 for its primaries.
 
     Resolve once, from the input's height, and use the same matrix on the way out: an enlarged clip stays in its own.
     """
-    if color.matrix in RED_AND_BLUE_IN_LUMA:
+    if color.matrix in RED_AND_BLUE_IN_LUMA or color.matrix == YCGCO:
         return color.matrix
+    if color.primaries == 9:
+        return 9
     return 6 if height <= TALLEST_SD_HEIGHT else 1
 
 
@@ -164,29 +179,49 @@ def from_rgb(rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bo
 def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tensor]:
     """The samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per channel. Copies."""
     channels = [torch.empty(0)] * layout.num_channels
-    for plane, order in zip(frame.planes, layout.planes, strict=True):
-        samples = _plane_array(plane, layout, len(order))
-        for position, channel in enumerate(order):
-            if channel != _UNUSED:
-                # Newer libav pads lines; the copy drops the padding and gives native byte order.
-                native = samples[:, :, position].astype(layout.sample_type.newbyteorder("="), copy=True)
-                channels[channel] = torch.from_numpy(native >> layout.unused_low_bits)
+    for channel, samples in _samples_of(frame, layout):
+        if channel >= 0:
+            channels[channel] = _read(samples, layout)
     return channels
 
 
-def write_channels(channels: Sequence[torch.Tensor], pixel_format: str) -> av.VideoFrame:
-    """A frame in main memory that holds these samples; alpha is opaque."""
+def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None:
+    """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format has none."""
+    for channel, samples in _samples_of(frame, layout):
+        if channel == _ALPHA:
+            return _read(samples, layout).float().mul_(1 / (2**layout.bits - 1))
+    return None
+
+
+def write_channels(
+    channels: Sequence[torch.Tensor], pixel_format: str, alpha: torch.Tensor | None = None
+) -> av.VideoFrame:
+    """A frame in main memory that holds these samples, and this opacity in [0, 1]; None is opaque."""
     layout = LAYOUTS[pixel_format]
     height, width = channels[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
+    most = 2**layout.bits - 1
+    for channel, samples in _samples_of(frame, layout):
+        if channel >= 0:
+            samples[:] = channels[channel].cpu().numpy() << layout.unused_low_bits
+        elif channel == _PADDING or alpha is None:
+            samples[:] = most
+        else:
+            samples[:] = _to_samples(alpha * most + 0.5, layout.bits).cpu().numpy()
+    return frame
+
+
+def _samples_of(frame: av.VideoFrame, layout: PixelLayout) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
+    """Each channel, padding and alpha among them, with a writable view of its samples as (rows, columns)."""
     for plane, order in zip(frame.planes, layout.planes, strict=True):
         samples = _plane_array(plane, layout, len(order))
-        for position, channel in enumerate(order):
-            if channel == _UNUSED:
-                samples[:, :, position] = 2**layout.bits - 1
-            else:
-                samples[:, :, position] = channels[channel].cpu().numpy() << layout.unused_low_bits
-    return frame
+        yield from ((channel, samples[:, :, position]) for position, channel in enumerate(order))
+
+
+def _read(samples: npt.NDArray[np.unsignedinteger], layout: PixelLayout) -> torch.Tensor:
+    # Newer libav pads lines; the copy drops the padding and gives native byte order.
+    native = samples.astype(layout.sample_type.newbyteorder("="), copy=True)
+    return torch.from_numpy(native >> layout.unused_low_bits)
 
 
 def frame_bytes(frame: av.VideoFrame, layout: PixelLayout) -> bytes:
@@ -220,6 +255,8 @@ def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, floa
 
 
 def _rgb_to_yuv(matrix: int) -> npt.NDArray[np.float64]:
+    if matrix == YCGCO:
+        return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
     red, blue = RED_AND_BLUE_IN_LUMA[matrix]
     luma = np.array([red, 1 - red - blue, blue])
     return np.stack([luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))])

@@ -21,6 +21,8 @@ class Frame:
     """Seconds per unit of `pts`."""
     duration: int = 0
     """How long the frame is shown, in units of `time_base`; 0 where the clip does not say."""
+    alpha: torch.Tensor | None = None
+    """Opacity as float32 (h, w) in [0, 1], at the source's size whatever that of `pixels`; None where all is opaque."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[0] != 3 or self.pixels.dtype != torch.float32:
@@ -53,6 +55,26 @@ class ColorDescription:
 
 
 @dataclass(frozen=True)
+class MasteringDisplay:
+    """The display that HDR pictures were graded on (SMPTE ST 2086)."""
+
+    primaries: tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction], tuple[Fraction, Fraction]]
+    """CIE x and y of red, green and blue."""
+    white_point: tuple[Fraction, Fraction]
+    min_luminance: Fraction
+    """In cd/m2."""
+    max_luminance: Fraction
+
+
+@dataclass(frozen=True)
+class LightLevel:
+    """How bright HDR pictures get (CTA-861.3), in cd/m2."""
+
+    max_content: int
+    max_frame_average: int
+
+
+@dataclass(frozen=True)
 class ClipInfo:
     """What a clip's container says of its video stream. Numbers "from header" are claims, not counts."""
 
@@ -80,3 +102,7 @@ class ClipInfo:
     identity: str
     """SHA-256 over the file's size and its first and last MiB: tells whether two runs saw the same clip.
     Empty for standard input."""
+    display_matrix: tuple[int, ...] | None = None
+    """The nine numbers by which a player turns or mirrors the picture, as ISO/IEC 14496-12 stores them."""
+    mastering_display: MasteringDisplay | None = None
+    light_level: LightLevel | None = None

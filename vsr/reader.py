@@ -3,23 +3,27 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import av
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vsr.color import LAYOUTS, nearest_format, read_channels, resolve_matrix, to_rgb
-from vsr.errors import InputError
+from vsr.color import LAYOUTS, nearest_format, read_alpha, read_channels, resolve_matrix, to_rgb
 from vsr.frames import ClipInfo, ColorDescription, Frame
-from vsr.media.decoding import Damage, DamageLog, Decoder, PictureDecoder, StreamDecoder
+from vsr.media.damage import Damage, DamageLog
+from vsr.media.decoding import Decoder, PictureDecoder, StreamDecoder
+from vsr.media.deinterlacing import deinterlaced
+from vsr.media.limits import check_duration, check_size
+from vsr.media.mending import at_mended_times, with_repeats
 from vsr.media.pictures import PICTURES_PER_SECOND, find_pictures, pictures_identity
+from vsr.media.side_data import display_matrix, has_dynamic_metadata, light_level, mastering_display
 from vsr.media.sources import (
     PIPE_NAME,
     STANDARD_INPUT,
@@ -29,35 +33,56 @@ from vsr.media.sources import (
     missing_bytes,
     open_container,
 )
+from vsr.resample import resize
 
-__all__ = ["ClipReader", "Damage", "clip_identity", "open_clip"]
+__all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
 
 
-def open_clip(source: str | Path) -> "ClipReader":
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a clip is read."""
+
+    on_damage: Literal["keep", "repeat", "stop"] = "keep"
+    """`keep` shows what could be decoded, `repeat` the last whole frame instead; `stop` raises InputError."""
+    deinterlace: bool = False
+    """Make one progressive frame of the two fields of each."""
+    allow_huge: bool = False
+    """Read what is larger or longer than a video is expected to be."""
+
+
+def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "ClipReader":
     """Open a video file, a folder of pictures, a pattern such as `frames/%04d.png`, or `-` for standard input.
 
     The first frame is decoded at once. Raises InputError where nothing can be read or decoded.
     """
     path = Path(source)
     with ExitStack() as resources:
-        log = DamageLog()
-        pictures = None if str(source) == STANDARD_INPUT else find_pictures(path)
+        is_pipe = str(source) == STANDARD_INPUT
+        log = DamageLog(PIPE_NAME if is_pipe else str(path), stops=options.on_damage == "stop")
+        pictures = None if is_pipe else find_pictures(path)
         if pictures is not None:
             info, notes, decoder = _describe_pictures(path, pictures, log)
         else:
-            is_pipe = str(source) == STANDARD_INPUT
-            container = resources.enter_context(open_container(sys.stdin.buffer if is_pipe else path))
+            file = sys.stdin.buffer if is_pipe else path
+            container = resources.enter_context(open_container(file, options.allow_huge))
             if not is_pipe and (missing := missing_bytes(path)):
                 log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
-            info, notes, decoder = _describe_video(path, container, "" if is_pipe else clip_identity(path), log)
-        return ClipReader(info, notes, decoder, log, resources.pop_all())
+            identity = "" if is_pipe else clip_identity(path)
+            info, notes, decoder = _describe_video(path, container, identity, log, options)
+        return ClipReader(info, notes, decoder, log, resources.pop_all(), options)
 
 
 class ClipReader:
     """An open clip. A context manager; `frames()` may be run through once."""
 
     def __init__(
-        self, info: ClipInfo, notes: list[str], decoder: Decoder, log: DamageLog, resources: ExitStack
+        self,
+        info: ClipInfo,
+        notes: list[str],
+        decoder: Decoder,
+        log: DamageLog,
+        resources: ExitStack,
+        options: ReadOptions,
     ) -> None:
         self.info = info
         self.notes = notes
@@ -65,8 +90,9 @@ class ClipReader:
         self._decoder = decoder
         self._log = log
         self._resources = resources
-        self._matrix = resolve_matrix(info.color, info.height)
+        self._options = options
         self._reformatter = VideoReformatter()
+        self._stored_as: tuple[str, ColorDescription] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -82,85 +108,62 @@ class ClipReader:
         return self._log.records()
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame in order of presentation, on the CPU; times strictly increase.
+        """Every frame in order of presentation, on the CPU, in the clip's size; times strictly increase.
 
-        Raises InputError where the frame size changes within the clip.
+        Raises InputError at the first damage where the options say so.
         """
         time_base = self.info.time_base
-        usual_step = max(1, round(1 / (self._decoder.rate * time_base)))
-        clock = Clock(usual_step, ticks_per_second=max(1, round(1 / time_base)))
-        for index, decoded in enumerate(self._decoder):
-            if self._decoder.has_times:
-                pts, duration = self._repaired_time(clock, decoded.pts, index), decoded.duration or 0
-            else:
-                pts, duration = index, 1
-            if decoded.is_corrupt:
-                self._log.add("corrupt_frames", f"frame {index} at {float(pts * time_base):.3f} s is partly made up")
-            self._check_size(decoded, index)
-            yield Frame(self._to_pixels(decoded), index, pts, time_base, duration)
+        pictures = iter(self._decoder)
+        if self._options.deinterlace:
+            pictures = deinterlaced(pictures)
+        if self._options.on_damage == "repeat":
+            pictures = with_repeats(pictures, self._decoder)
+        for index, (picture, pts, duration) in enumerate(
+            at_mended_times(pictures, self._decoder, time_base, self._log)
+        ):
+            self._tell_changes(picture.frame, index)
+            pixels, alpha = self._to_pixels(picture.frame)
+            yield Frame(pixels, index, pts, time_base, duration, alpha)
 
-    def _repaired_time(self, clock: "Clock", claimed: int | None, index: int) -> int:
-        pts, fault = clock.tick(claimed)
-        if fault is not None:
-            seconds = float(pts * self.info.time_base)
-            self._log.add("repaired_timestamps", f"frame {index} has a {fault} time and is shown at {seconds:.3f} s")
-        return pts
-
-    def _check_size(self, decoded: av.VideoFrame, index: int) -> None:
-        if (decoded.width, decoded.height) != (self.info.width, self.info.height):
-            raise InputError(
-                f"{self.info.path}: the frame size changes from {self.info.width}x{self.info.height} to "
-                f"{decoded.width}x{decoded.height} at frame {index}; split the clip there and upscale the parts"
+    def _tell_changes(self, decoded: av.VideoFrame, index: int) -> None:
+        info = self.info
+        stored_as = (decoded.format.name, _color_of(decoded))
+        self._stored_as = self._stored_as or stored_as
+        if (decoded.width, decoded.height) != (info.width, info.height):
+            self._log.add(
+                "changed_size",
+                f"frames are {decoded.width}x{decoded.height} from frame {index} on and are resized to "
+                f"{info.width}x{info.height}",
             )
+        elif info.container != "images" and stored_as != self._stored_as:
+            self._log.add("changed_format", f"frame {index} is stored in another pixel format or colour than the first")
 
-    def _to_pixels(self, decoded: av.VideoFrame) -> torch.Tensor:
+    def _to_pixels(self, decoded: av.VideoFrame) -> tuple[torch.Tensor, torch.Tensor | None]:
         if decoded.format.name not in LAYOUTS:
             # Palettes, packed YUV and the like: to the nearest format whose samples are stored plainly.
             decoded = self._reformatter.reformat(decoded, format=nearest_format(decoded.format.name))
         layout = LAYOUTS[decoded.format.name]
-        return to_rgb(read_channels(decoded, layout), layout, self._matrix, _is_full_range(decoded))
-
-
-class Clock:
-    """Makes presentation times strictly increase and changes as few of them as it can."""
-
-    def __init__(self, usual_step: int, ticks_per_second: int) -> None:
-        self._step = usual_step
-        self._ticks_per_second = ticks_per_second
-        self._last: int | None = None
-        self._shift = 0
-
-    def tick(self, pts: int | None) -> tuple[int, str | None]:
-        """The time for a frame that claims `pts`, and what was wrong with the claim: None, or an adjective."""
-        if self._last is None:
-            self._last = pts or 0
-            return self._last, "missing" if pts is None else None
-        if pts is None:
-            self._last += self._step
-            return self._last, "missing"
-        claimed = pts + self._shift
-        if claimed > self._last:
-            self._step = claimed - self._last
-            self._last = claimed
-            return claimed, None
-        if self._last - claimed > self._ticks_per_second:
-            # The times start again, as in recordings that were joined: all that follow move along.
-            self._shift += self._last + self._step - claimed
-            self._last += self._step
-            return self._last, "restarted"
-        fault = "duplicate" if claimed == self._last else "backward"
-        # Half a step leaves room before the next frame, whose own time is probably right.
-        self._last += max(self._step // 2, 1)
-        return self._last, fault
+        matrix = resolve_matrix(_color_of(decoded), self.info.height)
+        pixels = to_rgb(read_channels(decoded, layout), layout, matrix, _is_full_range(decoded))
+        alpha = read_alpha(decoded, layout)
+        size = (self.info.height, self.info.width)
+        if pixels.shape[1:] != size:
+            pixels = resize(pixels, *size).clamp_(0, 1)
+            alpha = None if alpha is None else resize(alpha, *size).clamp_(0, 1)
+        return pixels, alpha
 
 
 def _describe_video(
-    path: Path, container: InputContainer, identity: str, log: DamageLog
+    path: Path, container: InputContainer, identity: str, log: DamageLog, options: ReadOptions
 ) -> tuple[ClipInfo, list[str], Decoder]:
     name = str(path) if identity else PIPE_NAME
     stream = main_video(container, name)
+    duration_seconds = _duration_seconds(container, stream)
+    if not options.allow_huge:
+        check_size(name, stream.codec_context.width, stream.codec_context.height)
+        check_duration(name, duration_seconds)
     decoder = StreamDecoder(container, stream, name, log)
-    first = decoder.first
+    first = decoder.first.frame
     average_rate = stream.average_rate
     info = ClipInfo(
         path=path,
@@ -175,15 +178,18 @@ def _describe_video(
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
         rotation_degrees=first.rotation,
         num_frames_from_header=stream.frames or None,
-        duration_seconds_from_header=_duration_seconds(container, stream),
+        duration_seconds_from_header=duration_seconds,
         identity=identity,
+        display_matrix=display_matrix(first),
+        mastering_display=mastering_display(first),
+        light_level=light_level(first),
     )
-    return info, [*_stream_notes(container, stream, decoder), *_frame_notes(first)], decoder
+    return info, [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)], decoder
 
 
 def _describe_pictures(path: Path, pictures: list[Path], log: DamageLog) -> tuple[ClipInfo, list[str], Decoder]:
     decoder = PictureDecoder(pictures, log)
-    first = decoder.first
+    first = decoder.first.frame
     info = ClipInfo(
         path=path,
         container="images",
@@ -201,7 +207,7 @@ def _describe_pictures(path: Path, pictures: list[Path], log: DamageLog) -> tupl
         identity=pictures_identity(pictures),
     )
     shown = f"{len(pictures)} pictures are shown at {PICTURES_PER_SECOND} a second: pictures carry no time of their own"
-    return info, [shown, *_frame_notes(first)], decoder
+    return info, [shown, *_frame_notes(first, is_deinterlaced=False)], decoder
 
 
 def _color_of(frame: av.VideoFrame) -> ColorDescription:
@@ -231,17 +237,18 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     if not decoder.has_times:
         rate = float(decoder.rate)
         notes.append(f"the file stores no times: they are made for {rate:.6g} frames a second, its guessed rate")
-    if stream.metadata.get("alpha_mode") == "1":
-        notes.append("transparency (alpha) is dropped")
     return notes
 
 
-def _frame_notes(frame: av.VideoFrame) -> list[str]:
+def _frame_notes(frame: av.VideoFrame, is_deinterlaced: bool) -> list[str]:
     notes = []
-    if frame.interlaced_frame:
-        notes.append("the video is interlaced: its frames are upscaled with their combs; deinterlace it first")
-    if any(component.is_alpha for component in frame.format.components):
-        notes.append("transparency (alpha) is dropped")
-    if SideData.MASTERING_DISPLAY_METADATA in frame.side_data or SideData.DOVI_METADATA in frame.side_data:
-        notes.append("HDR mastering metadata is dropped; the colour tags and the depth are kept")
+    if is_deinterlaced:
+        notes.append("deinterlaced: one progressive frame is made of the two fields of each")
+    elif frame.interlaced_frame:
+        notes.append(
+            "the video is interlaced: its frames are upscaled with their combs and marked progressive; "
+            "--deinterlace makes them whole"
+        )
+    if has_dynamic_metadata(frame):
+        notes.append("Dolby Vision or HDR10+ metadata is dropped: it describes pictures that are no longer the same")
     return notes

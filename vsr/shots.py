@@ -13,7 +13,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from scenedetect import AdaptiveDetector, FrameTimecode
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vsr.frames import Frame
@@ -94,6 +93,9 @@ def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
 
 def _mark_by_shot(frames: Iterable[Frame], options: ShotOptions) -> Iterator[tuple[int, int, Frame]]:
     """Each frame after the index and the first frame of its shot, as many frames late as the detector looks ahead."""
+    # Takes as long to load as some frames to read, and no shot is looked for before there is a frame.
+    from scenedetect import AdaptiveDetector, FrameTimecode
+
     detector = AdaptiveDetector(options.cut_ratio, options.min_shot_frames, min_content_val=options.min_change)
     lag = detector.event_buffer_length
     held: deque[Frame] = deque()

@@ -1,7 +1,7 @@
 """All that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters and tags, packet by packet."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 
@@ -15,7 +15,9 @@ from vsr.frames import ClipInfo
 from vsr.media.sources import is_cover_art, main_video, open_container, read_packets
 
 _TAGS_OF_THE_OLD_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands")
-_TAGS_OF_THE_OLD_STREAM = ("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id")
+_TAGS_OF_THE_OLD_STREAM = (
+    *("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id", "alpha_mode"),
+)
 """Tags that describe the source file or its encoding, and would be false of the new one."""
 
 _COVERS_OF_MATROSKA = {
@@ -78,7 +80,7 @@ class StreamCopier:
             self._output.set_chapters(chapters)
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
         if copied:
-            self._packets = read_packets(self._container, copied, self._count_failure)
+            self._packets = with_decoding_times(read_packets(self._container, copied, self._count_failure))
             self._next = next(self._packets, None)
         return video
 
@@ -88,15 +90,16 @@ class StreamCopier:
             self._mux(self._next)
             self._next = next(self._packets, None)
 
-    def notes(self) -> list[str]:
-        """What was lost on the way, to be asked at the end."""
-        notes = [
-            f"{count} packets of {self._labels[index]} were damaged and are left out"
+    @property
+    def damage(self) -> list[str]:
+        """What was lost on the way, in words, to be asked at the end."""
+        lines = [
+            f"lost_packets: {count} of {self._labels[index]} have no usable time and are left out"
             for index, count in self._refused.items()
         ]
         if self._failures:
-            notes.append(f"the streams that are copied have {self._failures} spots that cannot be read")
-        return notes
+            lines.append(f"unreadable_data: {self._failures} spots of the streams that are copied cannot be read")
+        return lines
 
     def _add(self, stream: Stream) -> None:
         label = _label(stream)
@@ -119,8 +122,6 @@ class StreamCopier:
     def _mux(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index
         packet.stream = self._targets[index]
-        if packet.dts is None:
-            packet.dts = packet.pts
         try:
             self._output.mux_one(packet)
         except (av.ArgumentError, av.InvalidDataError):
@@ -129,6 +130,36 @@ class StreamCopier:
 
     def _count_failure(self, reason: str) -> None:  # noqa: ARG002
         self._failures += 1
+
+
+def with_decoding_times(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
+    """The same packets, each with a decoding time.
+
+    Matroska stores none, and of a stream with B-frames libavformat makes up all but the first few.
+    """
+    waiting: dict[int, list[Packet[Stream]]] = {}
+    for packet in packets:
+        early = waiting.setdefault(packet.stream_index, [])
+        if packet.dts is None and len(early) < MOST_B_FRAMES:
+            early.append(packet)
+            continue
+        for position, before in enumerate(early):
+            if packet.dts is None:
+                before.dts = before.pts
+            else:
+                before.dts = packet.dts - (len(early) - position) * max(packet.duration or 0, 1)
+            yield before
+        early.clear()
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        yield packet
+    for left in waiting.values():
+        for packet in left:
+            packet.dts = packet.pts
+            yield packet
+
+
+MOST_B_FRAMES = 16
+"""In a row, that any codec has."""
 
 
 def labels_of_others(source: ClipInfo) -> list[str]:

@@ -1,9 +1,10 @@
-"""Packets and pictures -> decoded frames, with an account of what could not be read or decoded."""
+"""Packets and pictures -> decoded pictures, with an account of what could not be read or decoded."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -12,56 +13,49 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vsr.errors import InputError
+from vsr.media.checksums import CHECKSUMS, chunks_are_whole
+from vsr.media.damage import DamageLog
 from vsr.media.pictures import PICTURES_PER_SECOND, decode_picture
 from vsr.media.sources import PIPE_HINT, PIPE_NAME, read_packets
 
-
-@dataclass(frozen=True)
-class Damage:
-    """One kind of harm found in a clip."""
-
-    kind: str
-    count: int
-    detail: str
-    """What happened, and where it was first seen."""
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" + (f" ({self.count} in all)" if self.count > 1 else "")
+ONE_PICTURE_A_PACKET = ("h264", "hevc", "vvc", "vp9", "av1", "ffv1", "mjpeg", "prores", "png", "dnxhd", "huffyuv")
+"""Codecs of which a packet without a picture means that one was lost; others have packets that show nothing."""
 
 
-class DamageLog:
-    """Counts harm by kind and keeps what was said of the first case."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What is shown from one moment on."""
 
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self._details: dict[str, str] = {}
-
-    def add(self, kind: str, detail: str, count: int = 1) -> None:
-        self._counts[kind] = self._counts.get(kind, 0) + count
-        self._details.setdefault(kind, detail)
-
-    def records(self) -> tuple[Damage, ...]:
-        return tuple(Damage(kind, count, self._details[kind]) for kind, count in self._counts.items())
+    frame: av.VideoFrame
+    pts: int | None
+    duration: int = 0
+    is_whole: bool = True
+    """False where the decoder had to make up a part of it."""
 
 
 class Decoder(Protocol):
-    """Decoded frames in order of presentation, once; harm goes into the log it was made with."""
+    """Pictures in order of presentation, once; harm goes into the log it was made with."""
 
-    first: av.VideoFrame
-    """The first of the frames, decoded on construction."""
+    first: Picture
+    """Decoded on construction."""
     rate: Fraction
     """Frames per second as well as it can be guessed."""
     has_times: bool
     """Whether the source stores presentation times."""
+    lost: deque[int]
+    """Times of pictures that should have come before the latest one, for who fills the gaps to take out."""
 
-    def __iter__(self) -> Iterator[av.VideoFrame]: ...
+    def __iter__(self) -> Iterator[Picture]: ...
 
 
 class StreamDecoder:
-    """The frames of one stream of a container. Raises InputError where not a single one can be decoded."""
+    """The pictures of one stream of a container. Raises InputError where not a single one can be decoded."""
+
+    lost: deque[int]
 
     def __init__(self, container: InputContainer, stream: VideoStream, name: str, log: DamageLog) -> None:
         self._container = container
@@ -69,11 +63,15 @@ class StreamDecoder:
         self._log = log
         self._time_base = Fraction(stream.time_base or 1)
         self._num_packets = 0
+        self._codec = stream.codec_context.codec.canonical_name
+        self._ledger = _Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name != "avi")
+        self._alpha_decoder = _alpha_decoder(stream, self._codec)
+        self.lost = deque()
         # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a damaged
         # frame could differ from run to run.
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
-        self._frames = self._decode()
-        first = next(self._frames, None)
+        self._pictures = self._decode()
+        first = next(self._pictures, None)
         if first is None:
             hint = f"; {PIPE_HINT}" if name == PIPE_NAME else ""
             raise InputError(
@@ -83,34 +81,63 @@ class StreamDecoder:
         # Only raw streams leave it out, and then for every frame: PyAV has libavformat make up single missing ones.
         self.has_times = first.pts is not None
 
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        return chain([self.first], self._frames)
+    def __iter__(self) -> Iterator[Picture]:
+        return chain([self.first], self._pictures)
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
+    def _decode(self) -> Iterator[Picture]:
         last_pts: int | None = None
         longest_step = 1 / (self.rate * self._time_base)
         slots = _Slots() if self._container.format.name == "avi" else None
+        checksums = CHECKSUMS[self._codec]() if self._codec in CHECKSUMS else None
         for packet in chain(self._packets(), [None]):
             if slots is not None and packet is not None:
                 slots.add(packet.dts)
-            try:
-                frames = self._stream.decode(packet)
-            except av.FFmpegError as error:
-                self._log.add("undecodable_packets", f"packet {self._num_packets}: {error.strerror}")
-                continue
-            for frame in frames:
+            num_broken = 0 if checksums is None or packet is None else checksums.count_broken(bytes(packet))
+            for frame in self._decoded(packet):
                 if slots is not None:
                     frame.pts = slots.take(frame)
                 if frame.pts is not None:
                     longest_step = max(longest_step, Fraction(frame.pts - (last_pts or frame.pts)))
                     last_pts = frame.pts
-                yield frame
+                self._tell_lost(*self._ledger.settle(frame, None if slots is not None else frame.pts))
+                if frame.is_corrupt or num_broken:
+                    self._log.add("corrupt_frames", f"{self._at(frame.pts)} is partly made up", max(1, num_broken))
+                yield Picture(frame, frame.pts, frame.duration or 0, not (frame.is_corrupt or num_broken))
+        self._tell_lost(*self._ledger.close())
         self._judge_end(last_pts, longest_step)
 
+    def _decoded(self, packet: "Packet[Stream] | None") -> Sequence[av.VideoFrame]:
+        """What the decoder has ready after this packet, or at the end."""
+        if packet is not None:
+            self._ledger.expect(packet)
+        try:
+            return (self._alpha_decoder or self._stream).decode(packet)
+        except av.FFmpegError as error:
+            self._log.add("undecodable_packets", f"packet {self._num_packets}: {error.strerror}")
+            if packet is not None:
+                self._ledger.fail(packet)
+            return []
+
+    def _tell_lost(self, times: list[int], num_silent: int) -> None:
+        """Keep the times of what is lost, and tell of that which no error was raised for."""
+        self.lost.extend(times)
+        if num_silent:
+            which = self._at(times[0] if times else None)
+            self._log.add("lost_frames", f"{which} is stored but does not come out of the decoder", num_silent)
+
+    def _at(self, pts: int | None) -> str:
+        return "a frame" if pts is None else f"the frame at {float(pts * self._time_base):.3f} s"
+
     def _packets(self) -> Iterator["Packet[Stream]"]:
-        for packet in read_packets(self._container, [self._stream], self._log_read_failure):
+        for packet in read_packets(self._container, [self._stream], self._log_read_failure, self._log_joint):
             self._num_packets += 1
+            if packet.is_corrupt:
+                self._log.add("corrupt_packets", f"packet {self._num_packets} is not whole")
             yield packet
+
+    def _log_joint(self, seconds: Fraction) -> None:
+        told = f"the times start again after {float(seconds):.3f} s, as in joined recordings: the rest is moved on"
+        self._log.add("restarted_times", told)
 
     def _log_read_failure(self, reason: str) -> None:
         self._log.add("unreadable_data", f"after packet {self._num_packets}: {reason}")
@@ -131,6 +158,61 @@ class StreamDecoder:
             missing = round((claimed_seconds - last_seconds) * self.rate) - 1
             told = f"the last frame is at {last_seconds:.3f} s of the {claimed_seconds:.3f} s that the stream claims"
             self._log.add("truncated", told, max(1, missing))
+
+
+class _Ledger:
+    """Which of the pictures that were sent to the decoder have come out of it.
+
+    Those stored before the first keyframe, or to be shown before it, belong to what is not in the file.
+    """
+
+    def __init__(self, one_a_packet: bool, by_time: bool) -> None:
+        self._one_a_packet = one_a_packet
+        self._by_time = by_time
+        self._due: list[int] = []
+        self._failed: set[int] = set()
+        self._num_due_without_time = 0
+        self._first_time: int | None = None
+        self._has_begun = False
+
+    def expect(self, packet: "Packet[Stream]") -> None:
+        if not self._has_begun and packet.is_keyframe:
+            self._has_begun, self._first_time = True, packet.pts
+        if not self._one_a_packet or not self._has_begun or packet.is_discard:
+            return
+        if packet.pts is None or not self._by_time:
+            self._num_due_without_time += 1
+        elif self._first_time is None or packet.pts >= self._first_time:
+            heappush(self._due, packet.pts)
+
+    def fail(self, packet: "Packet[Stream]") -> None:
+        """Note that an error was raised for this packet."""
+        if packet.pts is None or not self._by_time:
+            self._num_due_without_time -= 1
+            return
+        self._failed.add(packet.pts)
+        if packet.pts not in self._due:
+            heappush(self._due, packet.pts)
+
+    def settle(self, frame: av.VideoFrame, time: int | None) -> tuple[list[int], int]:
+        """Times of what should have come before this frame; and of how many of them no failure was known."""
+        if frame.interlaced_frame and self._one_a_packet:
+            # A packet may hold one of its two fields.
+            self._one_a_packet, self._due = False, sorted(self._failed.intersection(self._due))
+        lost: list[int] = []
+        while self._due and time is not None and self._due[0] < time:
+            lost.append(heappop(self._due))
+        if self._due and self._due[0] == time:
+            heappop(self._due)
+        else:
+            self._num_due_without_time -= 1
+        return lost, sum(time not in self._failed for time in lost)
+
+    def close(self) -> tuple[list[int], int]:
+        """The same of what never came out."""
+        lost, self._due = sorted(self._due), []
+        num_silent = sum(time not in self._failed for time in lost)
+        return lost, num_silent if lost else max(0, self._num_due_without_time)
 
 
 class _Slots:
@@ -164,22 +246,39 @@ class PictureDecoder:
         self._log = log
         self.rate = Fraction(PICTURES_PER_SECOND)
         self.has_times = False
-        self._frames = self._decode(pictures)
-        first = next(self._frames, None)
+        self.lost: deque[int] = deque()
+        self._pictures = self._decode(pictures)
+        first = next(self._pictures, None)
         if first is None:
             raise InputError(f"{pictures[0].parent}: not a single picture of {len(pictures)} can be decoded")
         self.first = first
 
-    def __iter__(self) -> Iterator[av.VideoFrame]:
-        return chain([self.first], self._frames)
+    def __iter__(self) -> Iterator[Picture]:
+        return chain([self.first], self._pictures)
 
-    def _decode(self, pictures: Sequence[Path]) -> Iterator[av.VideoFrame]:
+    def _decode(self, pictures: Sequence[Path]) -> Iterator[Picture]:
         for picture in pictures:
             frame = decode_picture(picture)
             if frame is None:
                 self._log.add("undecodable_pictures", f"{picture.name} cannot be decoded and is left out")
-            else:
-                yield frame
+                continue
+            is_whole = not frame.is_corrupt and (
+                picture.suffix.lower() != ".png" or chunks_are_whole(picture.read_bytes())
+            )
+            if not is_whole:
+                self._log.add("corrupt_frames", f"{picture.name} is partly made up")
+            yield Picture(frame, None, is_whole=is_whole)
+
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+def _alpha_decoder(stream: VideoStream, codec: str) -> VideoCodecContext | None:
+    """For a stream that says it stores transparency which libav's own decoder would drop."""
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    if tags.get("alpha_mode") != "1" or codec not in _ALPHA_DECODERS:
+        return None
+    return av.Codec(_ALPHA_DECODERS[codec], "r").create("video")
 
 
 def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> float | None:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -13,9 +13,11 @@ from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 
-from vsr.color import LAYOUTS, PixelLayout, nearest_format, resolve_matrix
+from vsr.color import LAYOUTS, NOT_CONVERTED, PixelLayout, nearest_format, resolve_matrix
 from vsr.errors import OutputError, UsageError
 from vsr.frames import ClipInfo, ColorDescription
+from vsr.media.hdr import svtav1_options, x264_options, x265_options
+from vsr.media.pixel_formats import choose_pixel_format
 
 AUTO = "auto"
 
@@ -34,6 +36,12 @@ class EncodeOptions:
     """Speed against size, by the encoder's own names."""
     pixel_format: str | None = None
     """libav name; None keeps the input's depth, chroma and RGB or YUV as far as the encoder can."""
+    segment_frames: int = 240
+    """Frames of a closed segment: what a run that is ended loses at most."""
+
+    def __post_init__(self) -> None:
+        if self.segment_frames < 1:
+            raise UsageError(f"encode.segment_frames is {self.segment_frames}; expected 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -43,23 +51,42 @@ class EncoderProfile:
     quality_option: str | None = None
     quality: float | None = None
     preset: str | None = None
+    worst_quality: float = 51
+    """The best is 0. Beyond these libav takes any number and the encoder quietly its own limit."""
     fixed: dict[str, str] = field(default_factory=dict)
     pixel_formats: tuple[str, ...] | None = None
     """Those offered; None offers all of the encoder's."""
+    alpha_containers: tuple[str, ...] = ()
+    """Where its pixel formats with transparency are of use."""
+    hdr: Callable[[ClipInfo], dict[str, str]] | None = None
+    """HDR10's static metadata as options; None where the encoder does not take it."""
 
+
+MATROSKA = ("matroska", "webm")
 
 ENCODERS = {
-    "libx264": EncoderProfile("crf", 16, "medium"),
-    "libx265": EncoderProfile("crf", 18, "medium", {"x265-params": "log-level=none"}),
-    "libsvtav1": EncoderProfile("crf", 20, "6"),
-    "ffv1": EncoderProfile(fixed={"level": "3", "slicecrc": "1"}),
+    "libx264": EncoderProfile("crf", 16, "medium", hdr=x264_options),
+    "libx265": EncoderProfile("crf", 18, "medium", fixed={"x265-params": "log-level=none"}, hdr=x265_options),
+    "libsvtav1": EncoderProfile("crf", 20, "6", worst_quality=63, hdr=svtav1_options),
+    "libvpx-vp9": EncoderProfile(
+        "crf",
+        24,
+        worst_quality=63,
+        fixed={"cpu-used": "4", "row-mt": "1"},
+        pixel_formats=("yuv420p", "yuva420p"),
+        alpha_containers=MATROSKA,
+    ),
+    "ffv1": EncoderProfile(fixed={"level": "3", "slicecrc": "1"}, alpha_containers=(*MATROSKA, "avi", "mov", "nut")),
     # 4:2:0 in the two layouts that PyAV takes over from CUDA without a copy.
-    "h264_nvenc": EncoderProfile("cq", 18, "p5", {"rc": "vbr"}, ("nv12", "p010le", "yuv444p")),
+    "h264_nvenc": EncoderProfile("cq", 18, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le", "yuv444p")),
 }
 """The in-process encoders. To add one, add a line."""
 
 AUTOMATIC = ("libx264", "libsvtav1")
 """What `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
+
+AUTOMATIC_WITH_ALPHA = "libvpx-vp9"
+"""What `auto` takes for a clip with transparency, where the container can hold it."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +112,19 @@ class VideoPlan:
         return LAYOUTS[self.pixel_format]
 
 
-def plan_video(source: ClipInfo, height: int, width: int, codec: str, options: EncodeOptions) -> VideoPlan:
+def plan_video(
+    source: ClipInfo, height: int, width: int, codec: str, options: EncodeOptions, container_format: str
+) -> VideoPlan:
     """Settle everything about the video. Raises UsageError for an option that the encoder does not have."""
     profile = ENCODERS[codec]
     formats = profile.pixel_formats or [f.name for f in av.Codec(codec, "w").video_formats or []]
+    if container_format not in profile.alpha_containers:
+        formats = [name for name in formats if not (name in LAYOUTS and LAYOUTS[name].has_alpha)]
     pixel_format = choose_pixel_format(source.pixel_format, formats, options.pixel_format, codec)
-    return plan_chosen(source, height, width, codec, pixel_format, _codec_options(codec, profile, options))
+    codec_options = _codec_options(codec, profile, options)
+    for name, value in ({} if profile.hdr is None else profile.hdr(source)).items():
+        codec_options[name] = f"{codec_options[name]}:{value}" if name in codec_options else value
+    return plan_chosen(source, height, width, codec, pixel_format, codec_options)
 
 
 def plan_chosen(
@@ -102,44 +136,20 @@ def plan_chosen(
     was_rgb = LAYOUTS[nearest_format(source.pixel_format)].is_rgb
     full_range = layout.is_rgb or (source.color.full_range and not was_rgb)
     matrix = 0 if layout.is_rgb else resolve_matrix(source.color, source.height)
+    # What comes in and goes out by the same wrong matrix is right again under its own name.
+    tag = source.color.matrix if source.color.matrix in NOT_CONVERTED and not (layout.is_rgb or was_rgb) else matrix
     return VideoPlan(
         codec=codec,
         height=_rounded_up(height, layout.chroma_rows),
         width=_rounded_up(width, layout.chroma_columns),
         pixel_format=pixel_format,
         matrix=matrix,
-        color=ColorDescription(matrix, source.color.primaries, source.color.transfer, full_range),
+        color=ColorDescription(tag, source.color.primaries, source.color.transfer, full_range),
         time_base=source.time_base,
         rate=source.average_rate or RATE_WHERE_UNKNOWN,
         sample_aspect_ratio=source.sample_aspect_ratio,
         options=tuple(codec_options.items()),
     )
-
-
-def choose_pixel_format(source_format: str, offered: Iterable[str], wanted: str | None, codec: str) -> str:
-    """What the user wants, or what keeps most of the input: channels, RGB or YUV, depth, chroma, in this order."""
-    usable = [name for name in offered if name in LAYOUTS and not name.startswith("yuvj") and not _has_alpha(name)]
-    if wanted is not None:
-        if wanted.replace("yuvj", "yuv") not in usable:
-            raise UsageError(f"{codec} has no pixel format {wanted}; it has {', '.join(usable)}")
-        return wanted.replace("yuvj", "yuv")
-    source = LAYOUTS[nearest_format(source_format)]
-
-    def loss(name: str) -> tuple[int, ...]:
-        layout = LAYOUTS[name]
-        rows = layout.chroma_rows - source.chroma_rows
-        columns = layout.chroma_columns - source.chroma_columns
-        return (
-            max(0, source.num_channels - layout.num_channels),
-            int(layout.is_rgb != source.is_rgb),
-            max(0, source.bits - layout.bits),
-            max(0, rows) + max(0, columns),
-            layout.num_channels - source.num_channels,
-            layout.bits - source.bits,
-            -rows - columns,
-        )
-
-    return min(usable, key=loss)
 
 
 def choose_encoder(
@@ -151,22 +161,27 @@ def choose_encoder(
     """
     if options.codec != AUTO:
         _check_known(options.codec)
-        plan = plan_video(source, height, width, options.codec, options)
+        plan = plan_video(source, height, width, options.codec, options, container.format.name)
         return _opened(_in_shown_order(plan, container), container), []
     notes: list[str] = []
     if device.type == "cuda":
         try:
-            plan = plan_video(source, height, width, "h264_nvenc", options)
+            plan = plan_video(source, height, width, "h264_nvenc", options, container.format.name)
             plan = _opened(_in_shown_order(plan, container), container)
             return replace(plan, on_gpu=plan.pixel_format in _TAKEN_FROM_GPU), notes
         except (OutputError, UsageError) as error:
             notes.append(f"encoded on the CPU, not by NVENC: {error}")
-    codec = next((name for name in AUTOMATIC if _takes(container, name)), None)
+    tried: tuple[str, ...] = AUTOMATIC
+    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container.format.name in MATROSKA:
+        tried = (AUTOMATIC_WITH_ALPHA,)
+    codec = next((name for name in tried if _takes(container, name)), None)
     if codec is None:
         raise OutputError(f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: name an encoder with -c")
-    if codec != AUTOMATIC[0]:
+    if codec == AUTOMATIC_WITH_ALPHA:
+        notes.append(f"encoded by {codec}: it keeps the transparency, which {AUTOMATIC[0]} does not")
+    elif codec != AUTOMATIC[0]:
         notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTOMATIC[0]}")
-    plan = plan_video(source, height, width, codec, options)
+    plan = plan_video(source, height, width, codec, options, container.format.name)
     return _opened(_in_shown_order(plan, container), container), notes
 
 
@@ -188,8 +203,29 @@ def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> li
     ):
         notes.append(f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has nothing nearer")
     if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
-        standard = "BT.709" if plan.matrix == 1 else "BT.601"
-        notes.append(f"the clip does not say its colour matrix: {standard} is taken by its height, and written so")
+        standard = {1: "BT.709", 9: "BT.2020"}.get(plan.matrix, "BT.601")
+        if source.color.matrix in NOT_CONVERTED:
+            notes.append(
+                f"the colour matrix {source.color.matrix} (H.273) is kept, and enlarged as if it were {standard}"
+            )
+        else:
+            notes.append(f"the clip does not say its colour matrix: {standard} is taken by its height, and written so")
+    return [*notes, *_notes_of_loss(source, plan)]
+
+
+def _notes_of_loss(source: ClipInfo, plan: VideoPlan) -> list[str]:
+    notes = []
+    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and not plan.layout.has_alpha:
+        notes.append(
+            f"transparency (alpha) is dropped: {plan.codec} does not keep it here; -c libvpx-vp9 or ffv1 into .mkv does"
+        )
+    has_hdr = source.mastering_display is not None or source.light_level is not None
+    takes_hdr = plan.codec in ENCODERS and ENCODERS[plan.codec].hdr is not None
+    if has_hdr and not takes_hdr:
+        notes.append(
+            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; libx265 does. "
+            "The colour tags and the depth are kept"
+        )
     return notes
 
 
@@ -228,6 +264,10 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
     preset = options.preset or profile.preset
     if options.crf is not None and profile.quality_option is None:
         raise UsageError(f"{codec} is lossless and has no quality to set: leave out --crf")
+    if options.crf is not None and not 0 <= options.crf <= profile.worst_quality:
+        raise UsageError(
+            f"{codec} does not take crf {options.crf:g}: its quality goes from 0, the best, to {profile.worst_quality:g}"
+        )
     if options.preset is not None and profile.preset is None:
         raise UsageError(f"{codec} has no presets: leave out --preset")
     if quality is not None and profile.quality_option is not None:
@@ -251,22 +291,22 @@ def _opened(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
     """
     if not _takes(container, plan.codec):
         raise OutputError(f"{container.format.name} does not take video by {plan.codec}: use .mkv or another encoder")
-    # The messages of these libraries are not about our caller's choices, and stderr is for progress.
-    os.environ.setdefault("SVT_LOG", "1")
-    reason = _why_closed(plan)
+    reason = why_closed(plan)
     if reason is None:
         return plan
     chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
     usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
-    if dict(plan.options) != usual and _why_closed(replace(plan, options=tuple(usual.items()))) is None:
+    if dict(plan.options) != usual and why_closed(replace(plan, options=tuple(usual.items()))) is None:
         raise UsageError(f"{plan.codec} does not take {chosen} ({reason}): change or leave out --crf and --preset")
     raise OutputError(
         f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {reason}"
     )
 
 
-def _why_closed(plan: VideoPlan) -> str | None:
+def why_closed(plan: VideoPlan) -> str | None:
     """Why the encoder does not open for this plan; None where it does."""
+    # The messages of these libraries are not about our caller's choices, and stderr is for progress.
+    os.environ.setdefault("SVT_LOG", "1")
     try:
         context = av.Codec(plan.codec, "w").create("video")
         configure(context, plan)
@@ -285,10 +325,6 @@ def _takes(container: OutputContainer, codec: str) -> bool:
     except (ValueError, UnknownCodecError):
         return False
     return True
-
-
-def _has_alpha(pixel_format: str) -> bool:
-    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
 
 
 def _rounded_up(side: int, multiple: int) -> int:

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from vsr.color import frame_bytes
 from vsr.errors import OutputError, UsageError
 from vsr.frames import ClipInfo
-from vsr.media.encoders import EncodeOptions, VideoPlan, choose_pixel_format, plan_chosen
+from vsr.media.encoders import EncodeOptions, VideoPlan, plan_chosen
+from vsr.media.pixel_formats import choose_pixel_format
 
 EXTERNAL_PREFIX = "ffmpeg:"
 
@@ -39,7 +40,6 @@ class FfmpegEncoder:
         height: int,
         width: int,
         options: EncodeOptions,
-        frames_per_segment: int,
         resources: ExitStack,
     ) -> None:
         name = options.codec.removeprefix(EXTERNAL_PREFIX)
@@ -51,7 +51,6 @@ class FfmpegEncoder:
         self._command = _command(self.plan, name)
         self._header = resources.enter_context(_encode_one_black_frame(self._command, self.plan))
         resources.callback(self._stop)
-        self._frames_per_segment = frames_per_segment
         self._segment: _Segment | None = None
         self._times: deque[int] = deque()
         self._num_packets = 0
@@ -70,16 +69,15 @@ class FfmpegEncoder:
         return stream
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
-        packets: list[Packet[VideoStream]] = []
-        if self._segment is not None and len(self._segment.times) == self._frames_per_segment:
-            packets += self.finish()
         if self._segment is None:
             self._segment = _Segment(self._command)
+            self._times.clear()
+            self._num_packets = 0
         assert frame.pts is not None
         self._times.append(frame.pts)
         self._segment.times.append(frame.pts)
         self._segment.send(frame_bytes(frame, self.plan.layout))
-        return packets + [self._timed(packet) for packet in self._segment.received()]
+        return [self._timed(packet) for packet in self._segment.received()]
 
     def finish(self) -> list["Packet[VideoStream]"]:
         if self._segment is None:

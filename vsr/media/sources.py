@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +14,8 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from vsr.errors import InputError
+from vsr.media.joints import STEADY_STREAMS, Joints
+from vsr.media.limits import MOST_PIXELS
 
 STANDARD_INPUT = "-"
 
@@ -24,22 +28,38 @@ READ_FAILURES_IN_A_ROW = 8
 _MEBIBYTE = 1 << 20
 
 
-def open_container(source: Path | BinaryIO) -> InputContainer:
-    """Open a media file, or a binary stream such as standard input, for reading.
+def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputContainer:
+    """Open a media file, or a binary stream such as standard input, for reading; nothing else is opened on its behalf.
 
-    Raises InputError with the reason where libavformat only says "invalid data".
+    Raises InputError with the reason where libavformat only says "invalid data", and for what is no ordinary file.
     """
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise InputError(f"{source}: not an ordinary file; give a pipe to standard input and name it -")
+    options = {"format_whitelist": _formats_of_one_file(), "protocol_whitelist": "file,pipe"}
+    if not allow_huge:
+        # libavformat decodes a frame to learn what is in a stream.
+        options["max_pixels"] = str(MOST_PIXELS)
     try:
         # The prefix keeps a name with a colon from being taken for a protocol; tags need not be UTF-8.
         name = f"file:{source}" if isinstance(source, Path) else source
-        container = av.open(name, "r", metadata_errors="surrogateescape")
-    except av.FFmpegError as error:
+        container = av.open(name, "r", options=options, metadata_errors="surrogateescape")
+    except (av.FFmpegError, OSError) as error:
         raise InputError(_why_unreadable(source, error)) from error
     if container.format.name == "tty":
         # libavformat would show any .txt file as a scrolling terminal.
         container.close()
         raise InputError(f"{source}: this is a text file, not a video")
     return container
+
+
+_FORMATS_THAT_OPEN_OTHERS = {"concat", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+"""Playlists and the like: a file of this kind could have any file read, or a server asked."""
+
+
+@cache
+def _formats_of_one_file() -> str:
+    names = (name for name in av.formats_available if av.ContainerFormat(name).is_input)
+    return ",".join(sorted(set(names) - _FORMATS_THAT_OPEN_OTHERS))
 
 
 def main_video(container: InputContainer, name: str) -> VideoStream:
@@ -64,27 +84,40 @@ def is_cover_art(stream: VideoStream) -> bool:
 
 
 def read_packets(
-    container: InputContainer, streams: Sequence[Stream], on_failure: Callable[[str], None]
+    container: InputContainer,
+    streams: Sequence[Stream],
+    on_failure: Callable[[str], None],
+    on_joint: Callable[[Fraction], None] = lambda _: None,
 ) -> Iterator["Packet[Stream]"]:
-    """The packets of some streams in file order; spots that cannot be read are told to `on_failure` and passed over."""
+    """The packets of some streams in file order, their times moved on where those of joined recordings start again.
+
+    Spots that cannot be read are told to `on_failure` and passed over; `on_joint` is told the seconds of each joint.
+    """
+    joints = Joints(container)
+    # All sound and video is looked at, whoever reads: see `Joints`.
+    looked_at = [s for s in container.streams if s in streams or (joints.can_occur and s.type in STEADY_STREAMS)]
     for stream in container.streams:
-        stream.discard = Discard.default if stream in streams else Discard.all
+        stream.discard = Discard.default if stream in looked_at else Discard.all
     failures = 0
-    packets = container.demux(*streams)
+    packets = container.demux(*looked_at)
     while failures < READ_FAILURES_IN_A_ROW:
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
             # A generator that raised is spent; a new one goes on behind the spot that could not be read.
             on_failure(error.strerror or str(error))
-            packets = container.demux(*streams)
+            packets = container.demux(*looked_at)
             failures += 1
             continue
         if packet is None:
             return
         if packet.size:
             failures = 0
-            yield packet
+            joint = joints.mend(packet)
+            if joint is not None:
+                on_joint(joint)
+            if packet.stream in streams:
+                yield packet
 
 
 def clip_identity(path: Path) -> str:
@@ -141,7 +174,7 @@ def _end_of_element(data: bytes, position: int) -> int:
     return 0 if size == (1 << value_bits) - 1 else position + width + size
 
 
-def _why_unreadable(source: Path | BinaryIO, error: av.FFmpegError) -> str:
+def _why_unreadable(source: Path | BinaryIO, error: OSError | av.FFmpegError) -> str:
     if not isinstance(source, Path):
         return f"{PIPE_NAME}: no video that can be read from a pipe; {PIPE_HINT}"
     try:
@@ -153,10 +186,14 @@ def _why_unreadable(source: Path | BinaryIO, error: av.FFmpegError) -> str:
     except OSError as failure:
         return f"{source}: cannot be read: {failure.strerror}"
     if not head:
-        return f"{source}: the file is empty"
-    if not has_index:
-        return f"{source}: the MP4 has no index (moov): it was cut off while being written; nothing in it can be played"
-    return f"{source}: not a media file that can be read ({error.strerror})"
+        reason = "the file is empty"
+    elif head.startswith((b"#EXTM3U", b"ffconcat", b"v=0")):
+        reason = "a list of other files, not a video; give the video itself"
+    elif not has_index:
+        reason = "the MP4 has no index (moov): it was cut off while being written; nothing in it can be played"
+    else:
+        reason = f"not a media file that can be read ({error.strerror or error})"
+    return f"{source}: {reason}"
 
 
 def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
