@@ -291,8 +291,7 @@ def test_standard_output_carries_only_the_video(tmp_path, clip):
     assert len(read_frames(piped)) == 6
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_and_exits_130(tmp_path, sign):
+def test_an_interrupted_run_leaves_nothing_and_exits_130(tmp_path):
     clip = write_clip(tmp_path / "long.mkv", moving_pictures(20, 64, 64) * 60, pts=range(1200))
     before = {path.name for path in tmp_path.iterdir()}
     arguments = [*COMMAND, "run", str(clip), "-o", str(tmp_path / "out.mkv"), "--policy", "lanczos"]
@@ -303,12 +302,12 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(tmp_path, sign):
         while {path.name for path in tmp_path.iterdir()} == before:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
-        process.send_signal(sign)
+        process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1].decode()
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted" in errors
+    assert "stopped after frame" in errors
     assert "Traceback" not in errors
     assert {path.name for path in tmp_path.iterdir()} == before
 

@@ -49,6 +49,29 @@ def test_models_of_the_seeds_asked_for_are_saved_with_their_origin(clip, tmp_pat
     assert card.critic_mean == pytest.approx(float(scores.mean()), abs=1e-4)
 
 
+def test_a_training_that_was_ended_goes_on_to_the_same_files(clip, tmp_path):
+    def end_in_the_third(state):
+        if state.models_done == 2:
+            raise KeyboardInterrupt
+
+    train_keyframe(clip, tmp_path / "whole", count=4)
+    with pytest.raises(KeyboardInterrupt):
+        train_keyframe(clip, tmp_path / "bank", count=4, progress=end_in_the_third)
+    (tmp_path / "bank" / ".left-by-a-killed-one.safetensors.77.part").write_bytes(b"half")
+    report = train_keyframe(clip, tmp_path / "bank", count=4)
+    assert (len(report.kept), len(report.trained)) == (1, 3)
+    whole, bank = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "bank"))
+    assert bank == whole
+
+
+def test_two_trainings_do_not_share_a_bank(clip, tmp_path):
+    def begin_another(state):
+        with pytest.raises(OutputError, match=r"models are being trained in it by process \d+ on"):
+            train_keyframe(clip, tmp_path / "bank", count=1)
+
+    train_keyframe(clip, tmp_path / "bank", count=1, progress=begin_another)
+
+
 def test_a_model_does_not_depend_on_the_number_of_workers(clip, tmp_path, monkeypatch):
     # The workers import the recipe anew, so it is the real one here, cut by its own iterations.
     short = replace(METHODS["quick"], options=replace(BRIEF, iterations=3))

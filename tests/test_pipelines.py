@@ -7,6 +7,7 @@ import pytest
 from tests.clips import moving_pictures, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import api
+from vsr.blur import as_rows, bicubic_kernel
 from vsr.recipe import resolve_recipe
 from vsr.resample import scaled_size
 
@@ -15,21 +16,31 @@ RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """(clip of eight frames, a stand-in for its x4 truth, a bank of two models)."""
+    """(clip of eight frames, stand-ins for its truth by scale, a bank of two models and one of each other system)."""
     folder = tmp_path_factory.mktemp("recipes")
     clip = write_clip(folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0")
-    truth = write_clip(folder / "truth.mkv", moving_pictures(8, *scaled_size(32, 40, 4)))
+    truths = {
+        scale: write_clip(folder / f"truth{scale}.mkv", moving_pictures(8, *scaled_size(32, 40, scale)))
+        for scale in (2, 4)
+    }
     for seed in range(2):
         make_model(folder / "bank", f"m{seed}", picture(32, 40), seed)
-    return clip, truth, folder / "bank"
+    kernel = {"kernel": as_rows(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
+    for name, card in {
+        "zssr": {"arch": "zssr"},
+        "kernelgan": {"arch": "zssr", **kernel},
+        "zssrgan": {"arch": "zssrgan", **kernel},
+    }.items():
+        make_model(folder / "bank", name, picture(32, 40), **card)
+    return clip, truths, folder / "bank"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_a_recipe_keeps_every_frame_and_its_time(path, material, tmp_path):
-    clip, truth, bank = material
+    clip, truths, bank = material
     recipe = resolve_recipe(path, [], {})
     if recipe.compare:
-        manifests = api.compare(clip, reference=truth, models=bank, recipe=path)
+        manifests = api.compare(clip, reference=truths[recipe.scale], models=bank, recipe=path)
         assert [manifest.policy for manifest in manifests] == list(recipe.compare)
     else:
         manifests = [api.run(clip, tmp_path / "out.mkv", models=bank, recipe=path)]

@@ -13,12 +13,12 @@ import pytest
 import torch
 from av.stream import Disposition
 
-import vsr.media.muxing
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, read_frames, read_packets, read_times, write_clip
 from vsr.color import LAYOUTS, read_channels
 from vsr.errors import OutputError, UsageError
 from vsr.frames import Frame
-from vsr.media.encoders import ENCODERS, choose_pixel_format
+from vsr.media.encoders import ENCODERS
+from vsr.media.pixel_formats import choose_pixel_format
 from vsr.reader import open_clip
 from vsr.writer import ClipWriter, EncodeOptions
 
@@ -213,8 +213,7 @@ def test_shape_and_colour_tags_are_carried(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "ffv1"])
-def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(vsr.media.muxing, "FRAMES_PER_SEGMENT", 7)
+def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, codec):
     steps = np.random.default_rng(0).integers(1, 90, 33)
     pts = [int(when) for when in np.cumsum(steps)]
     clip = write_clip(
@@ -227,7 +226,7 @@ def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, monkeypa
     )
     for suffix in ("mkv", "mp4"):
         out = tmp_path / f"out.{suffix}"
-        report = rewrite(clip, out, EncodeOptions(codec))
+        report = rewrite(clip, out, EncodeOptions(codec, segment_frames=7))
         assert read_times(out) == [Fraction(when, 1000) for when in pts]
         assert report.encoder == codec
         with av.open(str(out)) as written:
@@ -238,10 +237,9 @@ def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, monkeypa
         assert decoding_times == sorted(decoding_times)
 
 
-def test_a_segment_decodes_without_the_one_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(vsr.media.muxing, "FRAMES_PER_SEGMENT", 10)
+def test_a_segment_decodes_without_the_one_before(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(30), codec="ffv1", pixel_format="yuv420p")
-    rewrite(clip, tmp_path / "out.mkv", EncodeOptions())
+    rewrite(clip, tmp_path / "out.mkv", EncodeOptions(segment_frames=10))
     whole = [frame.to_ndarray() for frame in read_frames(tmp_path / "out.mkv")]
     with av.open(str(tmp_path / "out.mkv")) as written:
         late = [packet for packet in written.demux(video=0) if packet.size and packet.pts >= 800]
@@ -275,7 +273,7 @@ def test_the_last_frames_duration_is_kept(tmp_path):
         ("rgb24", "ffv1", "bgr0"),
         ("gbrp10le", "ffv1", "gbrp10le"),
         ("rgb48be", "ffv1", "gbrp16le"),
-        ("yuva444p10le", "ffv1", "yuv444p10le"),
+        ("yuva444p10le", "ffv1", "yuva444p10le"),
         ("uyvy422", "libx264", "yuv422p"),
         ("pal8", "libx264", "yuv444p"),
         ("gray", "libx264", "gray"),
@@ -399,6 +397,41 @@ def test_nothing_appears_under_the_final_name_before_it_is_whole(tmp_path):
         assert out.exists()
 
 
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.mkv", tmp_path / "link.mkv"
+    real.write_text("precious")
+    link.symlink_to(real)
+    with pytest.raises(OutputError, match="exists already"):
+        rewrite(clip, link)
+    rewrite(clip, link, overwrite=True)
+    assert link.is_symlink()
+    assert len(read_frames(real)) == 3
+    assert [path.name for path in real.parent.iterdir()] == ["real.mkv"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs to mount a small file system")
+@pytest.mark.parametrize(("size", "refused"), [("60k", True), ("1800k", False)])
+def test_a_disk_that_is_too_small_is_told_before_any_frame(tmp_path, size, refused):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(60, 64, 96))
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", small], check=True)
+    try:
+        with open_clip(clip) as reader:
+            writer = ClipWriter(small / "out.mkv", reader.info, 128, 192, EncodeOptions("ffv1"), False, CPU)
+            if refused:
+                with pytest.raises(OutputError, match="free; the result and the work take about .* make room"):
+                    writer.__enter__()
+            else:
+                with writer:
+                    assert any("if the disk becomes full" in note for note in writer.notes)
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 def test_an_existing_output_is_only_replaced_on_request(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
     out = tmp_path / "out.mkv"
@@ -442,7 +475,9 @@ def test_the_input_is_never_the_output(tmp_path, link):
         ("out.mkv", EncodeOptions("ffv1", preset="slow"), UsageError, "leave out --preset"),
         ("out", EncodeOptions("png", crf=3), UsageError, "leave out --crf"),
         ("out.mkv", EncodeOptions("libx264", preset="hasty"), UsageError, "does not take crf 16, preset hasty"),
-        ("out.mkv", EncodeOptions("libx265", crf=-5), UsageError, "does not take .*crf -5"),
+        ("out.mkv", EncodeOptions("libx265", crf=-5), UsageError, "does not take crf -5"),
+        ("out.mkv", EncodeOptions("libx264", crf=999), UsageError, "does not take crf 999: .* to 51"),
+        ("out.mkv", EncodeOptions("libsvtav1", crf=64), UsageError, "to 63"),
         ("out.mkv", EncodeOptions("libx264", pixel_format="rgb24"), UsageError, "has no pixel format rgb24"),
         ("-", EncodeOptions("png"), UsageError, "name a folder"),
     ],
@@ -508,7 +543,6 @@ def test_a_clip_from_a_pipe_says_that_its_other_streams_are_lost(tmp_path, rich_
 )
 def test_an_encoder_of_an_installed_ffmpeg_serves_through_a_pipe(tmp_path, monkeypatch, suffix, encoder):
     skip_without_ffmpeg(encoder)
-    monkeypatch.setattr(vsr.media.muxing, "FRAMES_PER_SEGMENT", 7)
     steps = np.random.default_rng(0).integers(1, 90, 18)
     pts = [int(when) for when in np.cumsum(steps)]
     clip = write_clip(

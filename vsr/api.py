@@ -10,7 +10,9 @@ from vsr import pipeline
 from vsr.errors import UsageError
 from vsr.manifest import Manifest
 from vsr.recipe import Recipe, resolve_recipe
+from vsr.stage_clock import StageClock
 from vsr.training_ahead import training_ahead
+from vsr.writer import WorkOptions
 
 Steady = float | Literal["auto"]
 Quality = Literal["fast", "balanced", "best"]
@@ -22,6 +24,7 @@ def run(
     *,
     policy: str | None = None,
     models: str | Path | None = None,
+    upscaler: str | Path | None = None,
     scale: float | None = None,
     steady: Steady | None = None,
     target_flicker: float | None = None,
@@ -30,11 +33,20 @@ def run(
     metrics: Sequence[str] | None = None,
     reference: str | Path | None = None,
     device: str | None = None,
+    dtype: str | None = None,
+    tile: int | None = None,
+    threads: int | None = None,
     codec: str | None = None,
     crf: float | None = None,
     preset: str | None = None,
     pix_fmt: str | None = None,
+    on_damage: Literal["keep", "repeat", "stop"] | None = None,
+    deinterlace: bool | None = None,
+    allow_huge: bool | None = None,
     overwrite: bool = False,
+    work_dir: str | Path | None = None,
+    keep_work: bool = False,
+    restart: bool = False,
     recipe: str | Path | None = None,
     settings: Sequence[str] = (),
     listener: pipeline.Listener = pipeline.Listener(),
@@ -47,6 +59,7 @@ def run(
         recipe,
         settings,
         policy=policy,
+        upscaler=upscaler,
         scale=scale,
         steady=steady,
         target_flicker=target_flicker,
@@ -54,15 +67,28 @@ def run(
         train_ahead=train_ahead,
         metrics=metrics,
         device=device,
+        dtype=dtype,
+        tile=tile,
+        threads=threads,
         codec=codec,
         crf=crf,
         preset=preset,
         pix_fmt=pix_fmt,
+        on_damage=on_damage,
+        deinterlace=deinterlace,
+        allow_huge=allow_huge,
     )
     if chosen.compare:
         raise UsageError("this recipe compares policies and writes no video; use vsr.compare.")
     return run_recipe(
-        clip, output, recipe=chosen, models=models, reference=reference, overwrite=overwrite, listener=listener
+        clip,
+        output,
+        recipe=chosen,
+        models=models,
+        reference=reference,
+        overwrite=overwrite,
+        work=work_options(work_dir, keep_work, restart),
+        listener=listener,
     )
 
 
@@ -74,7 +100,9 @@ def run_recipe(
     models: str | Path | None,
     reference: str | Path | None,
     overwrite: bool,
+    work: WorkOptions,
     listener: pipeline.Listener,
+    clock: StageClock | None = None,
 ) -> Manifest:
     """Upscale by a recipe, with shot models trained ahead where it asks for that."""
     with ExitStack() as stack:
@@ -93,7 +121,14 @@ def run_recipe(
             overwrite=overwrite,
             listener=listener,
             shot_models=source,
+            work=work,
+            clock=clock,
         )
+
+
+def work_options(folder: str | Path | None, keep: bool, restart: bool) -> WorkOptions:
+    """Where work is kept, by a command's options."""
+    return WorkOptions(None if folder is None else Path(folder), keep, restart)
 
 
 def compare(
@@ -125,6 +160,9 @@ def steady(
     preset: str | None = None,
     pix_fmt: str | None = None,
     overwrite: bool = False,
+    work_dir: str | Path | None = None,
+    keep_work: bool = False,
+    restart: bool = False,
     recipe: str | Path | None = None,
     settings: Sequence[str] = (),
     listener: pipeline.Listener = pipeline.Listener(),
@@ -143,7 +181,14 @@ def steady(
         pix_fmt=pix_fmt,
     )
     return pipeline.steady(
-        result, low_resolution, output, recipe=chosen, reference=reference, overwrite=overwrite, listener=listener
+        result,
+        low_resolution,
+        output,
+        recipe=chosen,
+        reference=reference,
+        overwrite=overwrite,
+        listener=listener,
+        work=work_options(work_dir, keep_work, restart),
     )
 
 
@@ -152,6 +197,7 @@ def command_recipe(
     settings: Sequence[str],
     *,
     policy: str | None = None,
+    upscaler: str | Path | None = None,
     scale: float | None = None,
     steady: Steady | None = None,
     target_flicker: float | None = None,
@@ -163,10 +209,20 @@ def command_recipe(
     crf: float | None,
     preset: str | None,
     pix_fmt: str | None,
+    on_damage: str | None = None,
+    deinterlace: bool | None = None,
+    allow_huge: bool | None = None,
+    dtype: str | None = None,
+    tile: int | None = None,
+    threads: int | None = None,
 ) -> Recipe:
     """What a command's options make of a recipe file and of `--set`."""
+    if policy is not None and upscaler is not None:
+        raise UsageError("an upscaler takes the policy's place: give --policy or --upscaler, not both.")
     options = {
         "policy": policy,
+        # A policy on the command line beats a recipe's upscaler.
+        "upscaler": "" if policy is not None else None if upscaler is None else str(upscaler),
         "policies.quality": quality,
         "train_ahead": train_ahead,
         "scale": scale,
@@ -174,11 +230,17 @@ def command_recipe(
         "target_flicker": target_flicker,
         "metrics": None if metrics is None else tuple(metrics),
         # A policy on the command line beats a recipe that compares several.
-        "compare": None if policy is None else (),
+        "compare": None if policy is None and upscaler is None else (),
         "device": device,
+        "dtype": dtype,
+        "tile": tile,
+        "threads": threads,
         "encode.codec": codec,
         "encode.crf": crf,
         "encode.preset": preset,
         "encode.pixel_format": pix_fmt,
+        "read.on_damage": on_damage,
+        "read.deinterlace": deinterlace,
+        "read.allow_huge": allow_huge,
     }
     return resolve_recipe(None if path is None else Path(path), settings, options)

@@ -1,7 +1,7 @@
 """Models and banks on disk: one `.safetensors` file a model, checked in full before use. Loading never runs code."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,8 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from vsr.blur import Rows
 from vsr.errors import ModelError
 from vsr.networks.singan import Critic, Generator, NetworkSpec
+from vsr.storage import write_whole
 
 LARGEST_FILE_BYTES = 256 * 2**20
 """A model of the widest recipe takes 4 MB; anything near this limit is not one of ours."""
@@ -19,6 +21,11 @@ SHOT_MODEL_SUFFIX = ".shot.safetensors"
 """Ends the names of shot models, which live in the same folder and are read by `vsr.shot_models`."""
 LARGEST_WIDTH = 256
 LARGEST_DEPTH = 16
+LARGEST_KERNEL = 63
+"""Taps of a side."""
+SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan")
+"""What trains on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different systems may share a bank."""
+LATER_NETWORK_FIELDS = frozenset({"leak", "bias"})
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,9 @@ class ModelCard:
     shot_start_seconds: float
     shot_end_seconds: float
     """Time of the first frame after the shot."""
-    critic_mean: float
-    """Mean of the critic's map on the keyframe, for DSRF."""
-    critic_std: float
+    critic_mean: float | None
+    """Mean of the critic's map on the keyframe, for DSRF; None for a model without a critic."""
+    critic_std: float | None
     """Standard deviation of that map."""
     loss_curve: tuple[float, ...]
     """Reconstruction loss over equal parts of the training."""
@@ -69,6 +76,16 @@ class ModelCard:
     """Of vsr."""
     distillation: Distillation | None = None
     """Of a student; None for a model that was trained on the keyframe itself."""
+    kernel: Rows | None = None
+    """Blur kernel of half the size that the model was trained with; None: bicubic."""
+    remark: str = ""
+    """What the user should know of the training, such as that it was stopped early."""
+
+    @property
+    def system(self) -> str:
+        """Which of `SYSTEMS` the model belongs to."""
+        family = self.arch.partition("-")[0]
+        return "kernelgan" if family == "zssr" and self.kernel is not None else family
 
     @property
     def step_ratio(self) -> float:
@@ -82,29 +99,46 @@ class ModelCard:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One trained generator with its critic, in eval mode."""
+    """One trained generator with its critic, where its method trains one, in eval mode."""
 
     name: str
     """File name without `.safetensors`."""
     card: ModelCard
     generator: Generator
-    critic: Critic
+    critic: Critic | None
 
 
-def encode_model(card: ModelCard, generator: Generator, critic: Critic) -> bytes:
+def of_one_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
+    """The models of a system; where none is named, those of the first of `SYSTEMS` that the bank has."""
+    held = {model.card.system for model in models}
+    wanted = next((name for name in SYSTEMS if name in held), None) if system is None else system
+    return [model for model in models if model.card.system == wanted]
+
+
+def encode_model(card: ModelCard, generator: Generator, critic: Critic | None) -> bytes:
     """The content of a model file."""
     tensors = {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
-    tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
+    if critic is not None:
+        tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
-    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    return content
+    return encode_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
 
-def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic) -> None:
+def encode_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """The content of a .safetensors file: the same bytes for the same tensors and metadata.
+
+    safetensors itself writes the metadata in an order that changes from call to call; sorted, it may be compared.
+    """
+    content: bytes = save(tensors, metadata)
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
+
+
+def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic | None) -> None:
     """Write a model under its name only when it is whole."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(encode_model(card, generator, critic))
-    temporary.replace(path)
+    write_whole(path, encode_model(card, generator, critic))
 
 
 def load_bank(folder: Path) -> list[Model]:
@@ -150,10 +184,13 @@ def load_model(path: Path) -> Model:
     """
     metadata, tensors = read_tensors(path)
     card = _card_from_metadata(path, metadata)
-    generator, critic = Generator(card.network), Critic(card.network)
-    if strangers := sorted(name for name in tensors if not name.startswith(("generator.", "critic."))):
+    generator, critic = Generator(card.network), None if card.critic_mean is None else Critic(card.network)
+    parts: dict[str, torch.nn.Module] = {"generator.": generator}
+    if critic is not None:
+        parts["critic."] = critic
+    if strangers := sorted(name for name in tensors if not name.startswith(tuple(parts))):
         raise ModelError(f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic.")
-    for prefix, network in (("generator.", generator), ("critic.", critic)):
+    for prefix, network in parts.items():
         state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         check_tensors(path, prefix, network.state_dict(), state)
         network.load_state_dict(state)
@@ -176,6 +213,8 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 def _open(path: Path) -> Any:
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise ModelError(f"{path} is not an ordinary file; a model is a .safetensors file.")
         if size > LARGEST_FILE_BYTES:
             raise ModelError(
                 f"{path} has {size} bytes; a model has at most {LARGEST_FILE_BYTES}. It is not one of ours."
@@ -219,8 +258,8 @@ def _card_from_metadata(path: Path, metadata: dict[str, str]) -> ModelCard:
             raise ModelError(f"{path} has no {name} in its metadata; it is not a model of vsr.")
         try:
             return check(json.loads(metadata[name]))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"{path}: its metadata has a wrong {name}: {metadata[name][:80]} ({error}).") from None
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise ModelError(f"{path}: its metadata has a wrong {name}: {metadata[name][:80]!r} ({error}).") from None
 
     # Cards of older versions lack the fields that have a default.
     named = [field.name for field in fields(ModelCard) if field.name in metadata or field.default is MISSING]
@@ -260,14 +299,34 @@ def _scale_factors(value: Any) -> tuple[float, ...]:
 
 
 def _network(value: Any) -> NetworkSpec:
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(NetworkSpec)}:
+    names = {field.name for field in fields(NetworkSpec)}
+    # Models of older versions lack the fields that came later.
+    if not isinstance(value, dict) or not names - LATER_NETWORK_FIELDS <= value.keys() <= names:
         raise ValueError("expected the fields of a network")
     spec = NetworkSpec(**value)
     if not (1 <= _whole(spec.width) <= LARGEST_WIDTH and 2 <= _whole(spec.layers) <= LARGEST_DEPTH):
         raise ValueError(f"expected 1 to {LARGEST_WIDTH} channels and 2 to {LARGEST_DEPTH} layers")
-    if spec.padding not in ("zeros", "replicate") or not {type(spec.batch_norm), type(spec.tanh)} == {bool}:
+    switches = {type(spec.batch_norm), type(spec.tanh), type(spec.bias)}
+    if spec.padding not in ("zeros", "replicate") or switches != {bool}:
         raise ValueError("expected a known padding and true or false")
+    if not 0 <= _number(spec.leak) <= 1:
+        raise ValueError("expected a leak from 0 to 1")
     return spec
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _kernel(value: Any) -> Rows | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not 1 <= len(value) <= LARGEST_KERNEL:
+        raise ValueError(f"expected a square of 1 to {LARGEST_KERNEL} rows")
+    rows = tuple(_numbers(row) for row in value)
+    if {len(row) for row in rows} != {len(rows)}:
+        raise ValueError("expected a square of numbers")
+    return rows
 
 
 def _distillation(value: Any) -> Distillation | None:
@@ -300,9 +359,11 @@ _CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
     "frame_time": _number,
     "shot_start_seconds": _number,
     "shot_end_seconds": _number,
-    "critic_mean": _number,
-    "critic_std": _number,
+    "critic_mean": _number_or_none,
+    "critic_std": _number_or_none,
     "loss_curve": _numbers,
     "version": _text,
     "distillation": _distillation,
+    "kernel": _kernel,
+    "remark": _text,
 }

@@ -13,8 +13,8 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
-from vsr.checkpoints import Distillation, Model, ModelCard, load_bank, save_model
-from vsr.engine.generator import FastGenerator
+from vsr.checkpoints import Distillation, Model, ModelCard, load_bank, of_one_system, save_model
+from vsr.engine.generator import FastGenerator, StepUse
 from vsr.engine.steps import enlarge, step_sizes
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.frames import Frame
@@ -23,7 +23,8 @@ from vsr.metrics.scoreboard import Scoreboard
 from vsr.networks.singan import pad
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.reader import open_clip
-from vsr.resample import back_project, resize
+from vsr.resample import resize
+from vsr.training.bank import bank_lock
 from vsr.training.crops import Pair, uniform_draw
 from vsr.training.method import Progress
 from vsr.training.student import StudentOptions, train_student
@@ -100,15 +101,16 @@ def distil(
             f"--models {models}."
         )
     made, kept = {}, []
-    for group in groups:
-        card = _plan_card(group[0].card, seed)
-        name = Path(model_file(card)).stem
-        if any(model.name == name and _is_of(model.card, teacher, group) for model in bank):
-            kept.append(name)
-            continue
-        scene = _read_scene(clip, card)
-        made[name] = _distil_one(Path(models), card, group, teacher, scene, options, progress)
-        say(f"{name}: {gap_words(made[name])}")
+    with bank_lock(Path(models)):
+        for group in groups:
+            card = _plan_card(group[0].card, seed)
+            name = Path(model_file(card)).stem
+            if any(model.name == name and _is_of(model.card, teacher, group) for model in bank):
+                kept.append(name)
+                continue
+            scene = _read_scene(clip, card)
+            made[name] = _distil_one(Path(models), card, group, teacher, scene, options, progress)
+            say(f"{name}: {gap_words(made[name])}")
     return DistillationReport(str(clip), str(models), made, tuple(kept), perf_counter() - start)
 
 
@@ -125,7 +127,10 @@ class Teacher:
         self.spec = group[0].generator.spec
         self.step_ratio = group[0].card.step_ratio
         self._generators = [
-            FastGenerator(model.name, model.generator, self.step_ratio, torch.device("cpu")) for model in group
+            FastGenerator(
+                model.name, model.generator, self.step_ratio, torch.device("cpu"), StepUse(kernel=model.card.kernel)
+            )
+            for model in group
         ]
         self._together = TEACHERS[policy]
 
@@ -141,7 +146,7 @@ class Teacher:
             base = resize(image, *size)
             detailed = self.add_detail(base)
             lessons.append(Pair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
-            image = back_project(detailed.clamp(0, 1), window, agreement).clamp_(0, 1)
+            image = self._generators[0].agree(detailed.clamp(0, 1), window, agreement)
         return lessons
 
     def enlarged(self, low: torch.Tensor, agreement: float) -> torch.Tensor:
@@ -160,7 +165,9 @@ class _Scene:
 
 def _groups_of(bank: Sequence[Model], clip_identity: str) -> list[list[Model]]:
     """The clip's own models that can be taught from, by keyframe; raises `ModelError` for a mix of recipes."""
-    own = [model for model in bank if model.card.clip_identity == clip_identity and not model.card.is_student]
+    own = of_one_system(
+        [model for model in bank if model.card.clip_identity == clip_identity and not model.card.is_student]
+    )
     own.sort(key=lambda model: (model.card.keyframe_hash, model.name))
     groups = [list(group) for _, group in groupby(own, key=lambda model: model.card.keyframe_hash)]
     for group in groups:
@@ -220,7 +227,8 @@ def _distil_one(
     teacher = Teacher(group, policy)
     lessons = [lesson for window in _windows(pixels, card.seed) for lesson in teacher.lessons(window, agreement)]
     generator, loss_curve = train_student(group[0].generator, lessons, options, card.seed, progress)
-    student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"))
+    use = StepUse(kernel=card.kernel)
+    student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"), use)
     psnr_db, flicker_ratio = _gap(student, teacher, scene.measured, agreement)
     names = tuple(model.name for model in group)
     distillation = Distillation(policy, names, psnr_db, flicker_ratio)

@@ -29,3 +29,14 @@ class ModelError(VsrError):
     """A model, a weight file or a device does not serve."""
 
     exit_code = 5
+
+
+class InterruptedRunError(VsrError):
+    """The user asked for an end."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, *, can_go_on: bool) -> None:
+        """`can_go_on` tells whether the same command finds work that it can go on with."""
+        super().__init__(message)
+        self.can_go_on = can_go_on

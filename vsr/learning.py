@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -19,15 +18,14 @@ from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.frames import ClipInfo, Frame
 from vsr.reader import open_clip
 from vsr.shots import Shot, find_shots
-from vsr.training import METHODS, check_keyframe
-from vsr.training.bank import TrainingJob, TrainingState, train_all
+from vsr.training import check_keyframe
+from vsr.training.bank import TrainingJob, TrainingState, bank_lock, train_all
 from vsr.training.method import Method
+from vsr.training_plan import plan_training
 
 ShotChoice = Literal["longest", "all"] | int
 
 LARGEST_SEED = 2**31 - 1
-MOST_NEIGHBOURS = 8
-"""On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
 
 
 def _ignore(_: object) -> None:
@@ -60,11 +58,15 @@ def train_keyframe(
     clip: str | Path,
     models: str | Path,
     *,
-    count: int = 15,
+    count: int | None = None,
     shots: ShotChoice = "longest",
     keyframe: int | None = None,
     seed: int = 0,
     method: str = "quick",
+    full: bool = False,
+    regime: str | None = None,
+    settings: Sequence[str] = (),
+    kernel: str | Path | None = None,
     neighbours: int = 0,
     workers: int = 1,
     say: Callable[[str], None] = _ignore,
@@ -72,17 +74,20 @@ def train_keyframe(
 ) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them in folder `models`.
 
-    Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has. Models that
-    are there already are kept. A model depends on its frames, method and seed alone, not on `workers`; more than one
-    worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`,
-    `ModelError` or `OutputError`.
+    Where not given, `count` is the method's own: 15, or 1 where a model takes minutes. `full` asks for the schedule as
+    published, `regime` for an order of training of `zssrgan`; `settings` ("a.b=value") change the method's options;
+    `kernel`, a file or `auto` (estimated on the keyframe), is the blur that models learn to undo, bicubic where not
+    given. Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has.
+    Models that are there already are kept. A model depends on its frames, method and seed alone, not on `workers`; more
+    than one worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`, `ModelError`
+    or `OutputError`.
     """
+    plan = plan_training(method, full=full, regime=regime, settings=settings, kernel=kernel, neighbours=neighbours)
+    recipe, label = plan.method, plan.label
+    count = recipe.count if count is None else count
     if count < 1:
         raise UsageError(f"--count is {count}; at least one model must be trained.")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
-    recipe = _method(method)
-    _check_neighbours(neighbours, method, recipe)
+    check_seed(seed)
     start = perf_counter()
     with open_clip(clip) as reader:
         info = reader.info
@@ -100,7 +105,6 @@ def train_keyframe(
     material = [[frames[index].pixels for index in indices] for indices in around]
     for keyframe_pixels, *_ in material:
         check_keyframe(keyframe_pixels)
-    label = f"{method}-n{neighbours}" if neighbours else method
     cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
     jobs = [
         _plan_job(Path(models), replace(card, seed=seed + number), recipe, pictures)
@@ -109,10 +113,14 @@ def train_keyframe(
     ]
     _check_bank(Path(models), jobs)
     make_folder(Path(models))
-    kept, missing = _split_jobs(jobs)
-    if kept:
-        say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
-    train_all(missing, workers, progress)
+    with bank_lock(Path(models)):
+        kept, missing = _split_jobs(jobs)
+        if kept:
+            say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
+        train_all(plan.with_kernels(missing, say), workers, progress)
+    for job in missing:
+        if remark := load_card(job.path).remark:
+            say(f"{job.path.stem}: {remark}")
     return TrainingReport(
         clip=str(clip),
         bank=str(models),
@@ -125,25 +133,16 @@ def train_keyframe(
     )
 
 
+def check_seed(seed: int) -> None:
+    """Raise `UsageError` for a seed that is none."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+
+
 def keyframe_hash(pixels: torch.Tensor) -> str:
     """SHA-256 of a (3, H, W) frame's pixels, rounded to 16 bits, and its size."""
     levels = (pixels.cpu() * 65535).round().to(torch.int32).contiguous()
     return hashlib.sha256(repr(tuple(levels.shape)).encode() + levels.numpy().tobytes()).hexdigest()
-
-
-def _method(name: str) -> Method:
-    if name not in METHODS:
-        nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
-        raise UsageError(f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}.")
-    return METHODS[name]
-
-
-def _check_neighbours(neighbours: int, name: str, method: Method) -> None:
-    if not 0 <= neighbours <= MOST_NEIGHBOURS:
-        raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MOST_NEIGHBOURS}.")
-    if neighbours and method.train_steady is None:
-        able = ", ".join(other for other in METHODS if METHODS[other].train_steady is not None)
-        raise UsageError(f"--neighbours is not for method {name}; it is for {able}.")
 
 
 def choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None) -> list[Shot]:
@@ -205,6 +204,7 @@ def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Me
         critic_std=0.0,
         loss_curve=(),
         version=version("vsr"),
+        kernel=getattr(method.options, "kernel", None),
     )
 
 
@@ -230,10 +230,10 @@ def model_file(card: ModelCard) -> str:
 
 def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
     """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained otherwise."""
-    recipes = {job.card.keyframe_hash: job.card.recipe for job in jobs}
+    recipes = {(job.card.keyframe_hash, job.card.system): job.card.recipe for job in jobs}
     for path in bank_files(bank):
         card = load_card(path)
-        recipe = recipes.get(card.keyframe_hash, card.recipe)
+        recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)
         if card.recipe != recipe and not card.is_student:
             raise ModelError(
                 f"{path} is of the same keyframe and was trained with {card.recipe}, not with {recipe}; policies would "

@@ -5,17 +5,14 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from vsr.errors import OutputError, UsageError
-
-T = TypeVar("T")
+from vsr.storage import write_whole
 
 RECORDED_PACKAGES = ("vsr", "torch", "av", "numpy", "opencv-python", "scenedetect")
 
@@ -50,8 +47,12 @@ class Manifest:
     """What was said to the user in passing."""
     encoder: str | None
     device: str
+    dtype: str
+    """What networks computed in: fp32, bf16 or fp16."""
     timings_seconds: dict[str, float]
-    """Time spent in each stage alone, and `total`."""
+    """Time spent in each stage alone, and `total`; stages run side by side."""
+    stage_shares: dict[str, float]
+    """For each stage the share of `total` in which it was at work; the largest first, which decides the speed."""
     peak_memory_bytes: int
     metrics: dict[str, Any]
     """As in the JSON of `vsr score`, measured before encoding."""
@@ -113,12 +114,9 @@ def write_json(text: str, destination: str) -> None:
         print(text)
         return
     path = Path(destination)
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, (text + "\n").encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for --json.") from None
 
 
@@ -131,49 +129,3 @@ def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-class StageClock:
-    """Tells how long each stage of a pull pipeline took by itself.
-
-    A stage's iterator spends its time in the stages before it as well: `through` measures with them included, and
-    `seconds` takes the difference.
-    """
-
-    def __init__(self) -> None:
-        self._start = perf_counter()
-        self._through: dict[str, float] = {}
-        self._apart: dict[str, float] = {}
-
-    def through(self, stage: str, items: Iterable[T]) -> Iterator[T]:
-        """The same items, timed. Stages must be wrapped from the first to the last."""
-        self._through[stage] = 0.0
-        return self._timed(stage, iter(items))
-
-    def _timed(self, stage: str, iterator: Iterator[T]) -> Iterator[T]:
-        while True:
-            start = perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self._through[stage] += perf_counter() - start
-            yield item
-
-    @contextmanager
-    def apart(self, stage: str) -> Iterator[None]:
-        """Time work that belongs to no iterator."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self._apart[stage] = self._apart.get(stage, 0.0) + perf_counter() - start
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of each stage alone, and of the whole so far as `total`."""
-        alone, before = {}, 0.0
-        for stage, inclusive in self._through.items():
-            alone[stage] = inclusive - before
-            before = inclusive
-        return alone | self._apart | {"total": perf_counter() - self._start}

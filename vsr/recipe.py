@@ -15,11 +15,17 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from vsr.errors import UsageError
 from vsr.policies import PolicyOptions
+from vsr.reader import ReadOptions
 from vsr.shots import ShotOptions
 from vsr.writer import EncodeOptions
 
+LARGEST_RECIPE_BYTES = 2**20
+
 T = TypeVar("T")
 Table = dict[str, Any]
+
+LEAST_TILE = 32
+"""Smaller ones would spend their time on their borders."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class Recipe:
 
     policy: str | None = None
     """Where not given, the one that suits the bank."""
+    upscaler: str | None = None
+    """File of a network that takes the policy's place; an empty text is the same as none."""
+    sample: int = 0
+    """Number of the noise that a stochastic `upscaler` draws."""
     scale: float = 4.0
     """Output sides over input sides; any number from 1."""
     steady: float | Literal["auto"] | None = None
@@ -40,8 +50,15 @@ class Recipe:
     """Names of the metrics of the frames before encoding; where not given, those that cost little."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    dtype: str = "auto"
+    """What networks compute in: `fp32`, `bf16`, `fp16`, or `auto`, the fastest that the device has."""
+    tile: int | None = None
+    """Networks work on at most so many pixels, squared, at once; where not given, what suits the device."""
+    threads: int | None = None
+    """Cores to use; where not given, all."""
     compare: tuple[str, ...] = ()
     """Policies to compare on a clip with a truth: nothing is written, a table is printed."""
+    read: ReadOptions = ReadOptions()
     policies: PolicyOptions = PolicyOptions()
     shots: ShotOptions = ShotOptions()
     encode: EncodeOptions = EncodeOptions()
@@ -49,6 +66,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.steady, float) and not 0 <= self.steady <= 1:
             raise UsageError(f"steady is {self.steady:g}; expected a number from 0 to 1, or auto.")
+        for name, value, least in (("tile", self.tile, LEAST_TILE), ("threads", self.threads, 1)):
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}; expected a whole number from {least}.")
         if self.target_flicker is not None and not self.target_flicker > 0:
             raise UsageError(f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1.")
         if self.target_flicker is not None and self.steady is not None:
@@ -80,6 +100,14 @@ def load_recipe(cls: type[T], path: Path | None = None, settings: Sequence[str] 
     return from_table(cls, table)
 
 
+def with_settings(options: T, settings: Sequence[str]) -> T:
+    """A dataclass with `settings` ("a.b=value") over its own values. Raises UsageError as `load_recipe` does."""
+    table = to_table(options)
+    for setting in settings:
+        _apply_setting(table, setting)
+    return from_table(type(options), table)
+
+
 def from_table(cls: type[T], table: Mapping[str, object], prefix: str = "") -> T:
     """A dataclass from a table of its fields, checked all the way down; `prefix` is the table's own dotted path.
 
@@ -100,6 +128,14 @@ def from_table(cls: type[T], table: Mapping[str, object], prefix: str = "") -> T
     return cls(**values)
 
 
+def with_settings(options: T, settings: Sequence[str]) -> T:
+    """The same dataclass with `settings` ("a.b=value") over it. Raises UsageError as `from_table` does."""
+    table = to_table(options)
+    for setting in settings:
+        _apply_setting(table, setting)
+    return from_table(type(options), table)
+
+
 def to_table(recipe: object) -> Table:
     """A dataclass as a table of plain dicts, lists and scalars, for JSON; `from_table` makes it whole again."""
     return {field.name: _plain(getattr(recipe, field.name)) for field in fields(recipe)}  # type: ignore[arg-type]
@@ -115,11 +151,23 @@ def _plain(value: object) -> object:
 
 def _read_toml(path: Path) -> Table:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise UsageError(f"cannot read the recipe {path}: not an ordinary file")
+        if path.stat().st_size > LARGEST_RECIPE_BYTES:
+            raise UsageError(f"the recipe {path} is larger than {LARGEST_RECIPE_BYTES} bytes; it is not one of vsr")
+        return _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"the recipe {path} is not TOML: {error}") from error
+
+
+def _parsed(text: str) -> Table:
+    """Raises ValueError for what is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its tables or lists are nested too deeply") from None
 
 
 def _apply_setting(table: Table, setting: str) -> None:
@@ -128,8 +176,8 @@ def _apply_setting(table: Table, setting: str) -> None:
     if not equals or not all(dotted.strip().split(".")):
         raise UsageError(f"cannot take the setting {setting!r}: write it as key=value, such as a.b=1")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _parsed(f"value = {text}")["value"]
+    except ValueError:
         value = text.strip()
     _put(table, dotted.strip(), value)
 

@@ -25,6 +25,8 @@ def print_run(manifest: Manifest) -> None:
         markup=False,
         soft_wrap=True,
     )
+    at_work = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items())
+    console.print(f"at work, side by side: {at_work} of the time", highlight=False, markup=False, soft_wrap=True)
     for stream in manifest.streams_dropped:
         console.print(f"left out: {stream}", highlight=False, markup=False, soft_wrap=True)
     if manifest.metrics:
@@ -40,6 +42,16 @@ def print_run(manifest: Manifest) -> None:
         for name, result in manifest.metrics.items():
             table.add_row(metric_label(name, result), *(_mean(column.get(name, {})) for column in columns))
         console.print(table)
+
+
+def print_profile(manifest: Manifest) -> None:
+    """What each stage took, on standard error; stages run side by side, so their times add up to more than the run."""
+    table = Table("stage", *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")))
+    frames = max(manifest.frames_out - manifest.resumed_at_frame, 1)
+    for stage, share in manifest.stage_shares.items():
+        seconds = manifest.timings_seconds[stage]
+        table.add_row(stage, f"{seconds:.2f}", f"{100 * share:.1f} %", f"{1000 * seconds / frames:.1f}")
+    Console(stderr=True).print(table)
 
 
 def print_comparison(manifests: Sequence[Manifest]) -> None:

@@ -11,13 +11,14 @@ from time import perf_counter
 import torch
 
 from vsr.checkpoints import SHOT_MODEL_SUFFIX
-from vsr.errors import InputError, UsageError
+from vsr.errors import InputError, ModelError, UsageError
 from vsr.frames import ClipInfo
 from vsr.learning import LARGEST_SEED, ShotChoice, choose_shots, clip_name, file_stem, make_folder, read_frames
 from vsr.reader import open_clip
 from vsr.shot_models import ARCH, ShotCard, load_shot_model, save_shot_model
 from vsr.shots import Shot, find_shots
-from vsr.training.shot import ShotTraining, train_shot_model
+from vsr.training.bank import bank_lock
+from vsr.training.shot import ShotTraining, TrainedWindows, train_shot_model
 
 MOST_FRAMES = 48
 """Of a shot: more add little, and all are held in memory while the model is trained."""
@@ -84,34 +85,49 @@ def train_shot(
     bank = Path(models)
     make_folder(bank)
     trained, kept = [], []
-    for shot in chosen:
-        path = bank / _file_name(info, shot, seed)
-        name = path.name.removesuffix(SHOT_MODEL_SUFFIX)
-        if path.exists() and load_shot_model(path).card.clip_identity == info.identity:
-            kept.append(name)
-            continue
-        runs = _read_runs(clip, training_runs(shot, info.height * info.width))
-        made = train_shot_model(runs, ShotTraining(), seed, progress, budget_seconds)
-        card = ShotCard(
-            arch=ARCH,
-            network=made.networks[0].spec,
-            iterations=made.iterations,
-            seed=seed,
-            clip=clip_name(info),
-            clip_identity=info.identity,
-            first_frame=shot.first_frame,
-            last_frame=shot.last_frame,
-            shot_start_seconds=shot.start_seconds,
-            shot_end_seconds=shot.end_seconds,
-            frames_trained_on=sum(len(run) for run in runs),
-            loss_curve=made.loss_curve,
-            version=version("vsr"),
-        )
-        save_shot_model(path, card, made.networks)
-        trained.append(name)
+    with bank_lock(bank):
+        for shot in chosen:
+            path = bank / _file_name(info, shot, seed)
+            name = path.name.removesuffix(SHOT_MODEL_SUFFIX)
+            if _is_there(path, info):
+                kept.append(name)
+                continue
+            runs = _read_runs(clip, training_runs(shot, info.height * info.width))
+            made = train_shot_model(runs, ShotTraining(), seed, progress, budget_seconds)
+            num_frames = sum(len(run) for run in runs)
+            save_shot_model(path, _card(info, shot, seed, made, num_frames), made.networks)
+            trained.append(name)
     if kept:
         say(f"{len(kept)} of {len(chosen)} shot models are there already and are kept")
     return ShotTrainingReport(str(clip), str(bank), len(found), tuple(trained), tuple(kept), perf_counter() - start)
+
+
+def _is_there(path: Path, info: ClipInfo) -> bool:
+    """Whether the model is there already. Raises `ModelError` where one of another clip has its name."""
+    if not path.exists():
+        return False
+    card = load_shot_model(path).card
+    if card.clip_identity != info.identity:
+        raise ModelError(f"{path} is a model of another clip ({card.clip}). Use another folder for --models.")
+    return True
+
+
+def _card(info: ClipInfo, shot: Shot, seed: int, made: TrainedWindows, num_frames: int) -> ShotCard:
+    return ShotCard(
+        arch=ARCH,
+        network=made.networks[0].spec,
+        iterations=made.iterations,
+        seed=seed,
+        clip=clip_name(info),
+        clip_identity=info.identity,
+        first_frame=shot.first_frame,
+        last_frame=shot.last_frame,
+        shot_start_seconds=shot.start_seconds,
+        shot_end_seconds=shot.end_seconds,
+        frames_trained_on=num_frames,
+        loss_curve=made.loss_curve,
+        version=version("vsr"),
+    )
 
 
 def training_runs(shot: Shot, frame_px: int) -> list[range]:

@@ -6,11 +6,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
-from vsr.checkpoints import SHOT_MODEL_SUFFIX, check_tensors, read_tensors
+from vsr.checkpoints import SHOT_MODEL_SUFFIX, check_tensors, encode_tensors, read_tensors
 from vsr.errors import ModelError, OutputError
 from vsr.networks.window import WindowNetwork, WindowSpec
+from vsr.storage import write_whole
 
 ARCH = "window"
 MOST_NEIGHBOURS = 8
@@ -61,12 +60,9 @@ def save_shot_model(path: Path, card: ShotCard, networks: tuple[WindowNetwork, W
         for name, tensor in network.state_dict().items()
     }
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_bytes(save(tensors, metadata))
-        temporary.replace(path)
+        write_whole(path, encode_tensors(tensors, metadata))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"the shot model {path} cannot be written: {error.strerror}; name another folder.") from None
 
 
@@ -125,7 +121,7 @@ def _card(path: Path, metadata: dict[str, str]) -> ShotCard:
         )
     except KeyError as error:
         raise ModelError(f"{path} has no {error.args[0]} in its metadata; it is not a shot model of vsr.") from None
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
         raise ModelError(f"{path}: its metadata is not that of a shot model ({error}). Train it again.") from None
 
 

@@ -16,6 +16,7 @@ from vsr.policies.protocol import ShotModelSource
 from vsr.reader import open_clip
 from vsr.shot_learning import train_shot
 from vsr.shot_models import ShotModel, load_shot_model, shot_model_files
+from vsr.training.bank import end_with_parent
 
 POLL_SECONDS = 0.2
 
@@ -61,6 +62,7 @@ def _train(clip: str, models: str) -> None:
     """In the process: one thread, since the cores are also wanted for enlarging."""
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     torch.set_num_threads(1)
     try:
         train_shot(clip, models, shots="all")

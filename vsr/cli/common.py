@@ -37,7 +37,7 @@ def leave_damaged(damage: list[str]) -> None:
 
 
 def say(line: str) -> None:
-    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

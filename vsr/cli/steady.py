@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from vsr.cli.common import Json, frame_progress, leave_damaged, names, say
+from vsr.cli.stopping import KeepWork, Restart, WorkDir, stopping_on_request
 from vsr.errors import UsageError
 
 Steady = Annotated[
@@ -43,13 +44,16 @@ def steady(
     preset: Annotated[str | None, typer.Option(help="Speed of the encoder, by its own words.")] = None,
     pixel_format: Annotated[str | None, typer.Option("--pix-fmt", help="Default: like the result.")] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    work_dir: WorkDir = None,
+    keep_work: KeepWork = False,
+    restart: Restart = False,
     recipe: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="A recipe.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe.")] = None,
     json: Json = None,
 ) -> None:
     """Take the flicker out of RESULT, a video that any upscaler made of LR, along the motion of LR."""
     from vsr import pipeline
-    from vsr.api import command_recipe
+    from vsr.api import command_recipe, work_options
     from vsr.manifest import check_record, write_json
     from vsr.report import print_run
 
@@ -68,7 +72,7 @@ def steady(
         preset=preset,
         pix_fmt=pixel_format,
     )
-    with frame_progress("steadying") as advance:
+    with frame_progress("steadying") as advance, stopping_on_request() as is_stopping:
         manifest = pipeline.steady(
             result,
             low_resolution,
@@ -76,7 +80,8 @@ def steady(
             recipe=chosen,
             reference=reference,
             overwrite=overwrite,
-            listener=pipeline.Listener(say, advance),
+            listener=pipeline.Listener(say, advance, is_stopping),
+            work=work_options(work_dir, keep_work, restart),
         )
     print_run(manifest)
     if json is not None:

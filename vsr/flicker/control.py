@@ -8,7 +8,7 @@ from itertools import chain, islice
 import torch
 
 from vsr.engine.fusion import FusionOptions, fuse_shot
-from vsr.flicker.gauge import Gauge
+from vsr.flicker.gauge import Gauge, Reading, flicker_of, sharpness_kept
 from vsr.flicker.look import LOOK_FRAMES, choose_strength
 from vsr.frames import Frame
 
@@ -58,6 +58,27 @@ class ShotSteadiness:
         return line
 
 
+@dataclass(frozen=True)
+class ShotProgress:
+    """What was chosen for a shot, and what was read of it so far: all that a later run needs beside one picture."""
+
+    first_frame: int
+    strength: float
+    agreement: float
+    target: float | None
+    readings: list[Reading]
+
+    def up_to(self, frame: int) -> "ShotProgress":
+        """Without what was read of later frames."""
+        return replace(self, readings=[reading for reading in self.readings if reading.frame <= frame])
+
+    def outcome(self) -> ShotSteadiness:
+        """What was done with the shot, as far as it was read."""
+        before, after = flicker_of(self.readings)
+        kept = sharpness_kept(self.readings)
+        return ShotSteadiness(self.first_frame, self.strength, self.agreement, self.target, before, after, kept)
+
+
 class FlickerControl:
     """Steadies the shots of a clip, one after the other."""
 
@@ -77,6 +98,9 @@ class FlickerControl:
         self._agreement = agreement
         self._say = say
         self.record: list[ShotSteadiness] = []
+        """Of the shots that are done."""
+        self.begun: list[ShotProgress] = []
+        """Of the shots that were begun, but for those that `forget_before` was told of."""
 
     def steady(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs of one shot, as many and in order, their second frames steadied; at least one."""
@@ -89,17 +113,35 @@ class FlickerControl:
             strength = choose_strength(pictures, self._target, agreement, fusion_options, otherwise=AUTO_STRENGTH)
         else:
             strength = self.strength
-        done = ShotSteadiness(first_frame, strength, agreement, self._target)
-        gauge = Gauge()
-        pairs = chain(look, pairs)
-        yield from pairs if strength == 0 else _fused(pairs, strength, agreement, gauge)
-        before, after = gauge.flicker()
-        done = replace(done, flicker_before=before, flicker_after=after, sharpness_kept=gauge.sharpness_kept())
-        self.record.append(done)
-        self._say(done.words())
+        progress = ShotProgress(first_frame, strength, agreement, self._target, [])
+        yield from self._through(chain(look, pairs), progress, None)
+
+    def go_on(self, pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor) -> Iterator[Pair]:
+        """As `steady` would for the rest of a shot whose pairs up to the first of `pairs` were steadied before.
+
+        `done` is what the first pair's second frame became then; that pair is not handed out again.
+        """
+        yield from self._through(iter(pairs), progress, done)
+
+    def forget_before(self, frame: int) -> None:
+        """Shots that ended before this frame need not be gone on with."""
+        # In place: shots are begun in another thread meanwhile.
+        while len(self.begun) > 1 and self.begun[1].first_frame <= frame:
+            self.begun.pop(0)
+
+    def _through(self, pairs: Iterator[Pair], progress: ShotProgress, done: torch.Tensor | None) -> Iterator[Pair]:
+        self.begun.append(progress)
+        if progress.strength == 0:
+            yield from pairs if done is None else islice(pairs, 1, None)
+        else:
+            yield from _fused(pairs, progress, done)
+        outcome = progress.outcome()
+        self.record.append(outcome)
+        self._say(outcome.words())
 
 
-def _fused(pairs: Iterable[Pair], strength: float, agreement: float, gauge: Gauge) -> Iterator[Pair]:
+def _fused(pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor | None) -> Iterator[Pair]:
+    gauge = Gauge(progress.readings)
     waiting: deque[Pair] = deque()
 
     def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -107,10 +149,18 @@ def _fused(pairs: Iterable[Pair], strength: float, agreement: float, gauge: Gaug
             waiting.append((low, large))
             yield low.pixels, large.pixels
 
-    for position, picture in enumerate(fuse_shot(pictures(), fusion_options(strength), agreement)):
+    for picture in fuse_shot(pictures(), fusion_options(progress.strength), progress.agreement, done=done):
         low, large = waiting.popleft()
-        if position % MEASURED_EVERY in (1, 2):
-            gauge.observe(low.pixels, large.pixels, picture)
+        if done is not None and picture is done:
+            if _is_measured(large.index, progress):
+                gauge.remember(low.pixels, large.pixels, picture)
+            continue
+        if _is_measured(large.index, progress):
+            gauge.observe(large.index, low.pixels, large.pixels, picture)
         else:
             gauge.skip()
         yield low, replace(large, pixels=picture)
+
+
+def _is_measured(frame: int, progress: ShotProgress) -> bool:
+    return (frame - progress.first_frame) % MEASURED_EVERY in (1, 2)

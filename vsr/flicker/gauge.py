@@ -3,6 +3,8 @@
 The motion is estimated apart from the one that pictures are fused along, whose errors would hide themselves.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -48,39 +50,61 @@ def share(value: float, of: float) -> float | None:
     return value / of if of > LEAST_CHANGE else None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one frame showed."""
+
+    frame: int
+    gradients: tuple[float, float]
+    """Of what the upscaler made, and of what flicker control made of that."""
+    changes: tuple[float, float, float] | None
+    """Along the motion from the frame before: of the source, of what the upscaler made, and of what became of that."""
+
+
 class Gauge:
     """Compares what an upscaler made of a shot with what flicker control made of that, on some of its frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, readings: list[Reading]) -> None:
+        """What is observed is added to `readings`."""
+        self._readings = readings
         self._before: tuple[FloatArray, FloatArray, FloatArray] | None = None
-        self._changes: list[tuple[float, float, float]] = []
-        self._gradients: list[tuple[float, float]] = []
 
-    def observe(self, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor) -> None:
+    def observe(self, frame: int, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor) -> None:
         """Measure a frame and, unless one was skipped in between, the change from the frame observed before it."""
-        now = (enlarged_luma(low, *plain.shape[-2:]), luma(plain), luma(steadied))
-        self._gradients.append((gradient(now[1]), gradient(now[2])))
-        motion = None if self._before is None else source_motion(now[0], self._before[0])
-        if motion is not None and self._before is not None:
-            source, *results = (change_along(motion, *pair) for pair in zip(now, self._before, strict=True))
-            self._changes.append((source, results[0], results[1]))
-        self._before = now
+        before = self._before
+        now = self.remember(low, plain, steadied)
+        motion = None if before is None else source_motion(now[0], before[0])
+        changes = None
+        if motion is not None and before is not None:
+            source, *results = (change_along(motion, *pair) for pair in zip(now, before, strict=True))
+            changes = (source, results[0], results[1])
+        self._readings.append(Reading(frame, (gradient(now[1]), gradient(now[2])), changes))
+
+    def remember(
+        self, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Take a frame as the one before the next, without measuring it."""
+        self._before = (enlarged_luma(low, *plain.shape[-2:]), luma(plain), luma(steadied))
+        return self._before
 
     def skip(self) -> None:
         """Pass over a frame."""
         self._before = None
 
-    def flicker(self) -> tuple[float | None, float | None]:
-        """Change along the motion over that of the source: before flicker control, and after."""
-        if not self._changes:
-            return None, None
-        source, before, after = (fmean(column) for column in zip(*self._changes, strict=True))
-        return share(before, source), share(after, source)
 
-    def sharpness_kept(self) -> float | None:
-        """Mean gradient after flicker control over that before it."""
-        before = sum(pair[0] for pair in self._gradients)
-        return share(sum(pair[1] for pair in self._gradients), before)
+def flicker_of(readings: Sequence[Reading]) -> tuple[float | None, float | None]:
+    """Change along the motion over that of the source: before flicker control, and after."""
+    changes = [reading.changes for reading in readings if reading.changes is not None]
+    if not changes:
+        return None, None
+    source, before, after = (fmean(column) for column in zip(*changes, strict=True))
+    return share(before, source), share(after, source)
+
+
+def sharpness_kept(readings: Sequence[Reading]) -> float | None:
+    """Mean gradient after flicker control over that before it."""
+    before = sum(reading.gradients[0] for reading in readings)
+    return share(sum(reading.gradients[1] for reading in readings), before)
 
 
 def _levels(plane: FloatArray) -> np.ndarray:

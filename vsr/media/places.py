@@ -1,19 +1,20 @@
-"""Where a result is built until it is whole: a hidden file or folder in the target's own folder, or a pipe."""
+"""Where a result is put together until it is whole, and how it gets its name then: a file, a folder, or a pipe."""
 
 import os
-import secrets
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
 from vsr.media.picture_output import names_of
+from vsr.storage import flush_to_disk, sync_folder
 
 
 class Place(Protocol):
-    """A context manager that removes what was built unless `commit` was called."""
+    """A context manager around the putting together of a result."""
 
     def __enter__(self) -> Self: ...
 
@@ -27,14 +28,14 @@ class Place(Protocol):
 
 
 class FilePlace:
-    """A file beside the target; `file` is open for writing. Raises OSError."""
+    """A file, open for writing as `file`, that becomes the target; without `commit` it is removed. Raises OSError."""
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._part = _part_of(target)
+    def __init__(self, target: Path, part: Path, before_naming: Callable[[Path, Path], None]) -> None:
+        self._target, self._part = target, part
+        self._before_naming = before_naming
 
     def __enter__(self) -> Self:
-        self.file: BinaryIO = self._part.open("xb")
+        self.file: BinaryIO = self._part.open("wb")
         return self
 
     def __exit__(
@@ -47,36 +48,60 @@ class FilePlace:
 
     def commit(self) -> None:
         self.file.flush()
-        os.fsync(self.file.fileno())
+        flush_to_disk(self.file.fileno())
         self.file.close()
+        self._before_naming(self._part, self._target)
         os.replace(self._part, self._target)
+        sync_folder(self._target.parent)
 
 
 class FolderPlace:
-    """A folder beside the target folder; pictures already in the target are replaced, other files stay."""
+    """A folder of pictures that becomes the target, or whose pictures replace those there; other files stay.
 
-    def __init__(self, target: Path, pattern: str) -> None:
-        self._target = target
+    It is there from one attempt to the next, since a part of its pictures may have reached the target already.
+    """
+
+    def __init__(
+        self, target: Path, part: Path, pattern: str, before_naming: Callable[[Path, Path], None], is_passing: bool
+    ) -> None:
+        self.target = target
+        self.folder = part
         self._pattern = pattern
-        self.folder = _part_of(target)
+        self._before_naming = before_naming
+        self._is_passing = is_passing
 
     def __enter__(self) -> Self:
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=not self._is_passing)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            # Only where it is empty.
+            self.folder.rmdir()
+        if self._is_passing:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def gather(self, pictures: Sequence[Path]) -> None:
+        """Take these pictures over; those that are gone were taken over before."""
+        self._names = [path.name for path in pictures]
+        for path in pictures:
+            if path.exists():
+                shutil.move(path, self.folder / path.name)
+            elif not (self.folder / path.name).exists() and not (self.target / path.name).exists():
+                raise FileNotFoundError(2, f"the picture {path.name} is gone")
 
     def commit(self) -> None:
-        if not self._target.exists():
-            os.replace(self.folder, self._target)
+        self._before_naming(self.folder, self.target)
+        if not self.target.exists():
+            os.replace(self.folder, self.target)
             return
-        fresh = {path.name for path in self.folder.iterdir()}
-        stale = [path for path in existing_pictures(self._target, self._pattern) if path.name not in fresh]
-        for name in sorted(fresh):
-            os.replace(self.folder / name, self._target / name)
+        fresh = set(self._names)
+        stale = [path for path in existing_pictures(self.target, self._pattern) if path.name not in fresh]
+        for name in self._names:
+            if (self.folder / name).exists():
+                os.replace(self.folder / name, self.target / name)
         for path in stale:
             path.unlink()
 
@@ -123,7 +148,3 @@ def existing_pictures(folder: Path, pattern: str) -> list[Path]:
     """Files in the folder that the pattern could have named."""
     names = names_of(pattern)
     return [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
-
-
-def _part_of(target: Path) -> Path:
-    return target.absolute().with_name(f".vsr-{secrets.token_hex(4)}.part")

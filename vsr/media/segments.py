@@ -1,5 +1,8 @@
 """Frames -> packets, in closed segments that a later run could replace one by one."""
 
+import io
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 import av
@@ -11,8 +14,10 @@ from av.video.frame import CudaContext
 from av.video.stream import VideoStream
 
 from vsr.color import from_rgb, interleave_chroma, write_channels
+from vsr.errors import OutputError
 from vsr.frames import Frame
 from vsr.media.encoders import VideoPlan, configure
+from vsr.resample import resize
 
 
 class FrameConverter:
@@ -27,7 +32,7 @@ class FrameConverter:
         pixels = padded(frame.pixels, video.height, video.width)
         channels = from_rgb(pixels, video.layout, video.matrix, video.color.full_range)
         if self._cuda is None:
-            converted = write_channels(channels, video.pixel_format)
+            converted = write_channels(channels, video.pixel_format, self._alpha_of(frame))
         else:
             planes = interleave_chroma(channels, video.layout)
             # The encoder reads on a stream of its own.
@@ -38,6 +43,13 @@ class FrameConverter:
         converted.pts, converted.time_base, converted.duration = frame.pts, frame.time_base, frame.duration
         return converted
 
+    def _alpha_of(self, frame: Frame) -> torch.Tensor | None:
+        """Enlarged apart from the colours, which a network must not mix it with."""
+        if frame.alpha is None or not self._video.layout.has_alpha:
+            return None
+        enlarged = resize(frame.alpha, frame.height, frame.width).clamp_(0, 1)
+        return padded(enlarged[None], self._video.height, self._video.width)[0]
+
 
 class Encoder(Protocol):
     """Frames -> packets in segments that each start with a keyframe and refer to nothing outside of themselves."""
@@ -45,52 +57,107 @@ class Encoder(Protocol):
     plan: VideoPlan
 
     def add_stream(self, container: OutputContainer) -> VideoStream:
-        """Make the stream that the packets are for. Called once, before anything else."""
+        """Make a stream that the packets can be for. Called at least once, before anything else."""
         ...
 
-    def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]: ...
+    def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
+        """The packets that are ready. The first frame of all, or after `finish`, begins a segment."""
+        ...
 
     def finish(self) -> list["Packet[VideoStream]"]:
-        """The packets that are still held back."""
+        """The packets that are still held back; ends the segment."""
         ...
 
 
 class LibavEncoder:
     """An encoder of PyAV's own libav. Implements Encoder."""
 
-    def __init__(self, plan: VideoPlan, frames_per_segment: int) -> None:
+    def __init__(self, plan: VideoPlan) -> None:
         self.plan = plan
-        self._frames_per_segment = frames_per_segment
-        self._num_frames = 0
         self._context: VideoCodecContext | None = None
 
     def add_stream(self, container: OutputContainer) -> VideoStream:
         stream = container.add_stream(self.plan.codec, rate=self.plan.rate)
         assert isinstance(stream, VideoStream)
         stream.time_base = self.plan.time_base
-        # The stream's own encoder writes the file's header, which describes all segments. It is fed with nothing: it
-        # lives as long as the file, and would keep a segment's pictures all that time.
+        # The stream's own encoder writes the file's header. It is fed with nothing: it lives as long as the file, and
+        # would keep a segment's pictures all that time.
         self._flags = stream.codec_context.flags
         configure(stream.codec_context, self.plan)
         return stream
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
-        packets: list[Packet[VideoStream]] = []
-        if self._num_frames == self._frames_per_segment:
-            packets += self.finish()
         if self._context is None:
             self._context = av.Codec(self.plan.codec, "w").create("video")
             self._context.flags = self._flags
             configure(self._context, self.plan)
-        self._num_frames += 1
-        return packets + self._context.encode(frame)
+        return self._context.encode(frame)
 
     def finish(self) -> list["Packet[VideoStream]"]:
         if self._context is None:
             return []
         packets = self._context.encode(None)
-        self._context, self._num_frames = None, 0
+        self._context = None
         return packets
+
+
+class FrameEncoder:
+    """Frames of the pipeline -> packets with exact times, segment by segment."""
+
+    def __init__(self, encoder: Encoder, device: torch.device) -> None:
+        self.encoder = encoder
+        self._device = device
+        self._convert = FrameConverter(encoder.plan, device)
+        self._time_base = encoder.plan.time_base
+        self._durations: dict[int, int] = {}
+        self._pts_before: int | None = None
+        self._num_missing = 0
+
+    def encode(self, frame: Frame) -> list["Packet[VideoStream]"]:
+        """Times strictly increase and are in the source's time base."""
+        assert frame.time_base == self._time_base, f"expected times in {self._time_base}, got {frame.time_base}"
+        step = 0 if self._pts_before is None else frame.pts - self._pts_before
+        assert step > 0 or self._pts_before is None, f"frame {frame.index} is not later than the one before"
+        self.go_on_after(frame.pts)
+        self._durations[frame.pts] = frame.duration or step
+        self._num_missing += 1
+        return self._timed(self.encoder.encode(self._convert(frame)))
+
+    def end_segment(self) -> list["Packet[VideoStream]"]:
+        """The packets that are still held back. Raises OutputError where the encoder lost a frame."""
+        packets = self._timed(self.encoder.finish())
+        if self._num_missing:
+            raise OutputError(f"{self.encoder.plan.codec} did not give back {self._num_missing} frames: try another")
+        return packets
+
+    def go_on_after(self, pts: int) -> None:
+        """The time of the frame before the next one."""
+        self._pts_before = pts
+
+    def header(self, resources: ExitStack) -> VideoStream:
+        """The stream as Matroska describes it, to be the template of others.
+
+        One black frame is encoded for that: here it shows whether the encoder really works.
+        """
+        plan, file = self.encoder.plan, io.BytesIO()
+        device = self._device if plan.on_gpu else "cpu"
+        black = Frame(torch.zeros(3, plan.height, plan.width, device=device), 0, 0, self._time_base, 1)
+        with av.open(file, "w", format="matroska") as container:
+            stream = self.encoder.add_stream(container)
+            for packet in [*self.encoder.encode(self._convert(black)), *self.encoder.finish()]:
+                packet.stream = stream
+                packet.time_base = self._time_base
+                container.mux_one(packet)
+        file.seek(0)
+        return resources.enter_context(av.open(file, "r", format="matroska")).streams.video[0]
+
+    def _timed(self, packets: Sequence["Packet[VideoStream]"]) -> list["Packet[VideoStream]"]:
+        for packet in packets:
+            assert packet.pts is not None
+            packet.time_base = self._time_base
+            packet.duration = self._durations.pop(packet.pts)
+            self._num_missing -= 1
+        return list(packets)
 
 
 def padded(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from vsr.errors import OutputError
 from vsr.manifest import Manifest
-from vsr.media.places import FilePlace
 from vsr.page.document import render
 from vsr.page.gathering import Progress, gather
 from vsr.page.of_run import check_run_files, subject_of_run
@@ -13,6 +12,7 @@ from vsr.page.pictures import encode_samples
 from vsr.page.sampling import choose_moments, num_moments
 from vsr.page.subject import Subject
 from vsr.scoring import Scores
+from vsr.storage import write_whole
 
 __all__ = ["check_run_files", "write_page", "write_run_page", "write_score_page"]
 
@@ -45,8 +45,6 @@ def write_page(subject: Subject, path: Path, progress: Progress | None = None) -
     encoded, storage = encode_samples(gathered.samples, PICTURE_BYTES)
     text = render(subject, gathered, encoded, storage)
     try:
-        with FilePlace(path) as place:
-            place.file.write(text.encode())
-            place.commit()
+        write_whole(path, text.encode())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for the page.") from None

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from vsr.alignment import Timeline
 from vsr.frames import Frame
+from vsr.media.work import Json
 from vsr.metrics import beside_sharpness
-from vsr.metrics.scoreboard import Scoreboard
+from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.reader import ClipReader, open_clip
 from vsr.recipe import Recipe
 
@@ -29,6 +30,8 @@ class Measuring:
     is_sample: bool
     unmatched: list[int]
     """Frames without a truth at their time."""
+    counted: list[int]
+    """How many frames, with and without a truth, a `memory` speaks of already."""
 
     def remarks(self) -> list[str]:
         """What the user ought to know of the truth, once all frames are measured."""
@@ -42,6 +45,36 @@ class Measuring:
                 f"{count} frames, the first of them {first}, have no truth at their time in {path}: not scored"
             )
         return lines
+
+    def memory(self) -> Json:
+        """What was measured since the last call, as plain values."""
+        observed, unmatched = self.counted
+        values = self.board.values_from(observed)
+        alone = self.unmatched[unmatched:]
+        self.counted[:] = (
+            observed + max((len(of_metric) for of_metric in values[0].values()), default=0),
+            len(self.unmatched),
+        )
+        return {"values": values, "unmatched": alone}
+
+    def go_on(self, memories: Sequence[Json]) -> None:
+        """Take over what an earlier run measured."""
+        known: list[Values] = [{} for _ in memories[0]["values"]]
+        for memory in memories:
+            self.unmatched.extend(memory["unmatched"])
+            for sheet, more in zip(known, memory["values"], strict=True):
+                for metric, values in more.items():
+                    sheet.setdefault(metric, []).extend(values)
+        self.board.go_on(known)
+        observed = max((len(values) for values in known[0].values()), default=0)
+        self.counted[:] = observed, len(self.unmatched)
+
+    def remember(self, low: Frame, large: Frame) -> None:
+        """Take the last frame that an earlier run measured as the one before the next."""
+        if self.truth is None:
+            self.board.remember(large, None, low.pixels)
+        elif (true := self.truth.take_nearest(large.seconds)) is not None:
+            self.board.remember(large, true.pixels, low.pixels)
 
     def observe(self, low: Frame, large: Frame) -> None:
         """Score a frame beside its source and, where there is one, its truth."""
@@ -69,4 +102,4 @@ def measuring(recipe: Recipe, reference: str | Path | None, default: Sequence[st
             has_low_resolution=True,
             with_baseline=True,
         )
-        yield Measuring(board, reader, truth, reference is None and recipe.metrics is None, [])
+        yield Measuring(board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0])

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,21 +10,27 @@ from pathlib import Path
 import torch
 
 from vsr.checkpoints import Model, has_shot_model, load_bank
+from vsr.engine.cores import use_threads
 from vsr.engine.device import choose_device
+from vsr.engine.options import dtype_name
 from vsr.errors import InputError, UsageError
 from vsr.frames import ClipInfo
-from vsr.manifest import Manifest, StageClock, check_output, peak_memory_bytes, versions
+from vsr.manifest import Manifest, check_output, peak_memory_bytes, versions
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.pipeline.failing import memory_failures_told, stopped
 from vsr.pipeline.listener import Listener
 from vsr.pipeline.measuring import LIVE_METRICS, measuring
+from vsr.pipeline.resuming import Resumed, as_decided, model_files, plan_of, resumed_from
 from vsr.pipeline.upscaling import Stages, Upscaling
 from vsr.policies import MODEL_FREE, POLICIES
 from vsr.policies.protocol import ShotModelSource, no_shot_models
+from vsr.policies.upscaler import UPSCALER
 from vsr.reader import ClipReader, open_clip
 from vsr.recipe import Recipe, to_table
 from vsr.resample import scaled_size
 from vsr.shot_models import load_shot_models
-from vsr.writer import ClipWriter, WriteReport
+from vsr.stage_clock import StageClock, shares
+from vsr.writer import ClipWriter, WorkOptions, WriteReport
 
 COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
 """Of a comparison of policies, which has a truth."""
@@ -40,29 +46,37 @@ def run(
     overwrite: bool = False,
     listener: Listener = Listener(),
     shot_models: ShotModelSource | None = None,
+    work: WorkOptions = WorkOptions(),
+    clock: StageClock | None = None,
 ) -> Manifest:
     """Upscale a clip into `output` (default: `<stem>_x<scale><suffix>` beside it) and tell what was done.
 
     `shot_models` gives policy `shot` its models; where not given, those of the bank. The output appears under
-    its name only when it is whole. Raises a `VsrError` for what a user can mend.
+    its name only when it is whole; a run that was ended before is gone on with. `clock` tells more of the stages than
+    the manifest does. Raises a `VsrError` for what a user can mend.
     """
     recipe = with_policy(recipe, models)
     check(recipe, models)
-    clock = StageClock()
+    clock = clock or StageClock()
     device = choose_device(recipe.device)
+    if recipe.threads is not None:
+        use_threads(recipe.threads)
     with ExitStack() as stack:
-        reader = stack.enter_context(open_clip(clip))
+        reader = stack.enter_context(open_clip(clip, recipe.read))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
         target = output_path(reader.info, recipe) if output is None else output
         check_output(target, [reference])
+        files = model_files(recipe, None if shot_models else models)
+        plan = plan_of(reader.info, recipe, device, files, {"reference": reference}, Path(target).suffix)
         writer = stack.enter_context(
-            ClipWriter(target, reader.info, height, width, recipe.encode, overwrite=overwrite, device=device)
+            ClipWriter(target, reader.info, height, width, recipe.encode, overwrite, device, plan, work)
         )
         notes = Notes(listener)
         notes.say_all([*reader.notes, *writer.notes])
-        bank, shot_models = _bank([recipe], models), shot_models or _shot_models([recipe], models)
-        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models)
-        return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device)
+        recipe, resumed = as_decided(recipe, writer.work), resumed_from(writer.work)
+        bank, shot_models = bank_for([recipe], models), shot_models or shot_models_for([recipe], models)
+        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models, resumed)
+        return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device, resumed)
 
 
 def compare(
@@ -81,16 +95,16 @@ def compare(
     for one in recipes:
         check(one, models)
     device = choose_device(recipe.device)
-    bank, shot_models = _bank(recipes, models), _shot_models(recipes, models)
+    bank, shot_models = bank_for(recipes, models), shot_models_for(recipes, models)
     manifests = []
     for one in recipes:
         clock = StageClock()
         listener.say(f"policy {one.policy}")
         with ExitStack() as stack:
-            reader = stack.enter_context(open_clip(clip))
+            reader = stack.enter_context(open_clip(clip, one.read))
             upscaling = Upscaling(one, bank, device, reader, listener.say, shot_models)
             live = stack.enter_context(measuring(one, reference, COMPARED_METRICS))
-            for low, large in upscaling.pairs(clock):
+            for low, large in stack.enter_context(closing(upscaling.pairs(clock))):
                 with clock.apart("metrics"):
                     live.observe(low, large)
                 listener.advance(large.index + 1, reader.info.num_frames_from_header)
@@ -138,25 +152,47 @@ def record(
     notes: Notes,
     clock: StageClock,
     device: torch.device,
+    resumed: Resumed = Resumed(),
 ) -> Manifest:
     """Run the stages to the end of the clip, measure and write what comes out, and tell what was done."""
-    with measuring(recipe, reference, LIVE_METRICS) as live:
-        for low, large in stages.pairs(clock):
+    total = reader.info.num_frames_from_header
+    with ExitStack() as stack:
+        live = stack.enter_context(measuring(recipe, reference, LIVE_METRICS))
+        stack.enter_context(memory_failures_told())
+        if resumed.frames_done:
+            notes.say(f"going on at frame {resumed.frames_done}: the frames before it are done")
+            live.go_on(resumed.measured)
+        first_of_segment = resumed.frames_done
+        pairs = stack.enter_context(closing(stages.pairs(clock)))
+        for low, large in pairs:
+            if large.index == resumed.frames_done and stages.last_done is not None:
+                assert resumed.last_picture is not None
+                live.remember(stages.last_done, replace(stages.last_done, pixels=resumed.last_picture.to(device)))
             with clock.apart("metrics"):
                 live.observe(low, large)
             with clock.apart("write"):
                 writer.write(large)
-            notes.listener.advance(large.index + 1, reader.info.num_frames_from_header)
+                if writer.is_segment_full:
+                    writer.close_segment(stages.memory(large.index, first_of_segment, live.memory()))
+                    first_of_segment = large.index + 1
+            notes.listener.advance(large.index + 1, total)
+            if notes.listener.is_stopping():
+                raise stopped(stages.frames_out, total, writer.work)
         if not stages.frames_out:
             raise InputError(f"{reader.info.path} has no frame that can be decoded; nothing was written.")
         with clock.apart("write"):
+            writer.close_segment(stages.memory(stages.frames_out - 1, first_of_segment, live.memory()))
             report = writer.finish()
         notes.say_all([*report.notes, *live.remarks()])
-    return _manifest(reader, output, recipe, stages, live.board, report, notes.lines, clock, device)
+    return _manifest(
+        reader, output, recipe, stages, live.board, report, notes.lines, clock, device, resumed.frames_done
+    )
 
 
 def with_policy(recipe: Recipe, models: str | Path | None) -> Recipe:
-    """The recipe with a policy: its own, else the one that suits the bank."""
+    """The recipe with a policy: its own, else the one that suits the bank; an upscaler from a file beats both."""
+    if recipe.upscaler:
+        return replace(recipe, policy=UPSCALER)
     return recipe if recipe.policy is not None else replace(recipe, policy=default_policy(models))
 
 
@@ -167,23 +203,26 @@ def default_policy(models: str | Path | None) -> str:
 
 def check(recipe: Recipe, models: str | Path | None) -> None:
     """Raise `UsageError` for what can be seen to be impossible before any work."""
-    if recipe.policy not in POLICIES:
+    if recipe.policy not in POLICIES and not recipe.upscaler:
         nearest = get_close_matches(str(recipe.policy), POLICIES, n=1, cutoff=0)[0]
         raise UsageError(f"unknown policy {recipe.policy}; did you mean {nearest}? Known: {', '.join(POLICIES)}.")
     if not 1 <= recipe.scale <= 16:
         raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
-    if recipe.policy not in MODEL_FREE and models is None:
+    if recipe.policy not in MODEL_FREE | {UPSCALER} and models is None:
         raise UsageError(
             f"policy {recipe.policy} needs a bank: --models DIR. Train one with vsr train-keyframe CLIP --models DIR."
         )
 
 
-def _bank(recipes: Sequence[Recipe], models: str | Path | None) -> list[Model]:
+def bank_for(recipes: Sequence[Recipe], models: str | Path | None) -> list[Model]:
     """The keyframe models, where a policy uses them."""
-    return load_bank(Path(models or "")) if {recipe.policy for recipe in recipes} - MODEL_FREE - {"shot"} else []
+    return (
+        load_bank(Path(models or "")) if {recipe.policy for recipe in recipes} - MODEL_FREE - {"shot", UPSCALER} else []
+    )
 
 
-def _shot_models(recipes: Sequence[Recipe], models: str | Path | None) -> ShotModelSource:
+def shot_models_for(recipes: Sequence[Recipe], models: str | Path | None) -> ShotModelSource:
+    """The bank's shot models, where a policy uses them."""
     if not any(recipe.policy == "shot" for recipe in recipes):
         return no_shot_models
     loaded = load_shot_models(Path(models or ""))
@@ -200,8 +239,10 @@ def _manifest(
     notes: list[str],
     clock: StageClock,
     device: torch.device,
+    resumed_at_frame: int = 0,
 ) -> Manifest:
     used = [name for decision in stages.decisions for name in decision.models]
+    seconds = clock.seconds()
     return Manifest(
         clip=str(reader.info.path),
         clip_identity=reader.info.identity,
@@ -209,7 +250,7 @@ def _manifest(
         frames_in=stages.frames_in,
         frames_out=report.frames_out if report else stages.frames_out,
         max_pts_error_seconds=report.max_pts_error_seconds if report else 0.0,
-        resumed_at_frame=0,
+        resumed_at_frame=resumed_at_frame,
         policy=recipe.policy or "",
         models=list(dict.fromkeys(used)),
         decisions=[asdict(decision) | {"clearness": decision.clearness} for decision in stages.decisions],
@@ -217,11 +258,13 @@ def _manifest(
         steady=[asdict(shot) for shot in stages.steadiness],
         streams_kept=list(report.streams_kept) if report else [],
         streams_dropped=list(report.streams_dropped) if report else [],
-        damage=[str(damage) for damage in reader.damage],
+        damage=[*(str(damage) for damage in reader.damage), *(report.damage if report else ())],
         notes=notes,
         encoder=report.encoder if report else None,
         device=str(device),
-        timings_seconds=clock.seconds(),
+        dtype=dtype_name(recipe.dtype, device),
+        timings_seconds=seconds,
+        stage_shares=shares(seconds),
         peak_memory_bytes=peak_memory_bytes(),
         metrics={name: result.to_json() for name, result in board.results().items()},
         baseline={name: result.to_json() for name, result in (board.baseline_results() or {}).items()},

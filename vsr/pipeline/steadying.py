@@ -13,19 +13,19 @@ from vsr.alignment.clocks import BRIEF_SURVEY_FRAMES, Clock, guess_clock, survey
 from vsr.engine.device import choose_device
 from vsr.errors import InputError, UsageError
 from vsr.frames import Frame
-from vsr.manifest import Manifest, StageClock, check_output
+from vsr.manifest import Manifest, check_output
 from vsr.pipeline.listener import Listener
+from vsr.pipeline.resuming import GIVEN, plan_of, resumed_from
 from vsr.pipeline.running import Notes, record
 from vsr.pipeline.upscaling import Stages
 from vsr.reader import ClipReader, open_clip
 from vsr.recipe import Recipe
 from vsr.resample import resize
-from vsr.writer import ClipWriter
+from vsr.stage_clock import StageClock
+from vsr.writer import ClipWriter, WorkOptions
 
 STRANGE_ERROR = 0.15
 """Root mean square difference between a source and its reduced enlargement that no upscaler explains (16 dB)."""
-GIVEN = "given"
-"""What a manifest calls the policy of a video that was upscaled elsewhere."""
 
 
 def steady(
@@ -37,6 +37,7 @@ def steady(
     reference: str | Path | None = None,
     overwrite: bool = False,
     listener: Listener = Listener(),
+    work: WorkOptions = WorkOptions(),
 ) -> Manifest:
     """Keep `result` steady along the motion of `low_resolution`, which it was made from, and write it to `output`.
 
@@ -54,14 +55,17 @@ def steady(
         reader = stack.enter_context(open_clip(result))
         source = stack.enter_context(open_clip(low_resolution))
         info = reader.info
+        others = {"low_resolution": low_resolution, "reference": reference}
+        plan = plan_of(info, recipe, device, [], others, Path(output).suffix)
         writer = stack.enter_context(
-            ClipWriter(output, info, info.height, info.width, recipe.encode, overwrite=overwrite, device=device)
+            ClipWriter(output, info, info.height, info.width, recipe.encode, overwrite, device, plan, work)
         )
         notes = Notes(listener)
         notes.say_all([*reader.notes, *source.notes, *writer.notes])
-        given = GivenPictures(reader, source, stamps, device)
-        stages = Stages(recipe, given.sources, given.policy, device, notes.say)
-        manifest = record(stages, reader, writer, str(output), recipe, reference, notes, clock, device)
+        resumed = resumed_from(writer.work)
+        given = GivenPictures(reader, source, stamps, device, resumed.frames_done - 1)
+        stages = Stages(recipe, given.sources, given.policy, device, notes.say, resumed)
+        manifest = record(stages, reader, writer, str(output), recipe, reference, notes, clock, device, resumed)
         damage = [f"{low_resolution}: {damage}" for damage in source.damage]
         return replace(manifest, damage=[*manifest.damage, *damage], notes=[*manifest.notes, *given.remarks()])
 
@@ -79,10 +83,14 @@ def _clock(result: str | Path, low_resolution: str | Path) -> Clock:
 class GivenPictures:
     """A result and its source as the stages want them: frames, and a policy that enlarges them."""
 
-    def __init__(self, result: ClipReader, source: ClipReader, clock: Clock, device: torch.device) -> None:
+    def __init__(
+        self, result: ClipReader, source: ClipReader, clock: Clock, device: torch.device, first_needed: int
+    ) -> None:
+        """Of frames before `first_needed` the pictures are not held."""
         self._result, self._source = result, source
         self._clock = clock
         self._device = device
+        self._first_needed = first_needed
         self._waiting: deque[Frame] = deque()
         self._alone: list[int] = []
 
@@ -101,12 +109,16 @@ class GivenPictures:
                 self._alone.append(large.index)
             elif large.index == 0:
                 self._check(reduced, low.pixels)
-            self._waiting.append(large)
+            if large.index >= self._first_needed:
+                self._waiting.append(large)
             yield replace(large, pixels=reduced.clamp(0, 1) if low is None else low.pixels)
 
     def policy(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The result's frames for these sources."""
-        for _ in frames:
+        """The result's frames for these sources; one that is not needed stands for itself."""
+        for frame in frames:
+            if frame.index < self._first_needed:
+                yield frame
+                continue
             large = self._waiting.popleft()
             yield replace(large, pixels=large.pixels.to(self._device))
 

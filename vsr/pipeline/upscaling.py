@@ -1,27 +1,35 @@
 """The middle of a run: frames of the clip go in, each comes out again beside its enlargement."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
+from pathlib import Path
 
 import torch
 
-from vsr.checkpoints import Model
+from vsr.checkpoints import SYSTEMS, Model, of_one_system
+from vsr.engine.options import choose_options
 from vsr.flicker import FlickerControl, Pair, ShotSteadiness
 from vsr.flicker.control import AUTO_STRENGTH
 from vsr.frames import Frame
-from vsr.manifest import StageClock
+from vsr.media.work import Json
+from vsr.pipeline.resuming import Resumed, is_frame_by_frame, memory_of
 from vsr.policies import MODEL_FREE, POLICIES, SELF_STEADY, Decision, Policy, PolicyContext
 from vsr.policies.agreement import agreement_for_noise, noise_level
 from vsr.policies.protocol import ShotModelSource, no_shot_models
+from vsr.policies.upscaler import UPSCALER, upscaler
 from vsr.reader import ClipReader
 from vsr.recipe import Recipe
 from vsr.shots import ShotFrames, split_shots
+from vsr.stage_clock import StageClock
 
 PairOfShot = tuple[int, Frame, Frame]
 """Number of the shot, frame, enlargement."""
+FRAMES_AHEAD, PAIRS_AHEAD = 4, 2
+"""How many may wait for the next stage. More would take memory and gain nothing: one stage decides the speed."""
 
 
 class Stages:
@@ -34,51 +42,123 @@ class Stages:
         policy: Policy,
         device: torch.device,
         say: Callable[[str], None],
+        resumed: Resumed = Resumed(),
     ) -> None:
+        """With frames that are done already, the others come out as if those had been made as well."""
         self.shot_starts: list[int] = []
         """Number of the first frame of each shot."""
         self.decisions: list[Decision] = []
         self.frames_in = 0
-        self.frames_out = 0
+        self.frames_out = resumed.frames_done
+        self.last_done: Frame | None = None
+        """The last frame of the clip that was done already, once it is read."""
         self._frames, self._policy, self._shots = frames, policy, recipe.shots
         self._device, self._say = device, say
         self._waiting: deque[Frame] = deque()
         self._control = flicker_control(recipe, say)
+        self._resumed = resumed
+        self._is_frame_by_frame = is_frame_by_frame(recipe)
 
     @property
     def steadiness(self) -> list[ShotSteadiness]:
         """What flicker control did with each shot."""
         return [] if self._control is None else self._control.record
 
-    def pairs(self, clock: StageClock) -> Iterator[Pair]:
-        """(frame, the same frame enlarged), in order."""
-        shots = split_shots(clock.through("read", self._frames()), self._shots)
-        enlarged = clock.through("upscale", self._enlarged(shots))
-        for low, large in clock.through("steady", self._steadied(enlarged)):
-            self.frames_out += 1
-            yield low, large
+    def pairs(self, clock: StageClock) -> Generator[Pair, None, None]:
+        """(frame, the same frame enlarged), in order. Close it to end its threads.
+
+        Frames are read, enlarged and steadied side by side, a few ahead of what is done with these.
+        """
+        frames = clock.ahead("read", self._read(), FRAMES_AHEAD)
+        enlarged = clock.ahead("upscale", self._enlarged(frames), PAIRS_AHEAD)
+        with closing(clock.ahead("steady", self._steadied(enlarged), PAIRS_AHEAD)) as steadied:
+            for low, large in steadied:
+                if large.index >= self._resumed.frames_done:
+                    self.frames_out += 1
+                    yield low, large
         assert not self._waiting, "a policy must keep every frame"
 
-    def _enlarged(self, shots: Iterable[ShotFrames]) -> Iterator[PairOfShot]:
-        for shot in shots:
-            self.shot_starts.append(shot.first_frame)
-            for large in self._policy(self._remembered(shot.frames)):
-                low = self._waiting.popleft()
-                assert low.pts == large.pts, "a policy must keep every frame and its time"
-                yield shot.index, low, large
+    def memory(self, frame: int, first: int, measured: Json) -> Json:
+        """What a later run must know to go on behind `frame`, but for what was told of the frames before `first`."""
+        if self._control is not None:
+            self._control.forget_before(first)
+        return memory_of(
+            frame,
+            [start for start in self.shot_starts if start >= first],
+            [decision for decision in self.decisions if first <= decision.frame <= frame],
+            [] if self._control is None else self._control.begun,
+            measured,
+        )
+
+    def _read(self) -> Iterator[Frame]:
+        for frame in self._frames():
+            self.frames_in += 1
+            if frame.index == self._resumed.frames_done - 1:
+                self.last_done = replace(frame, pixels=frame.pixels.to(self._device))
+            yield frame
+
+    def _enlarged(self, frames: Generator[Frame, None, None]) -> Iterator[PairOfShot]:
+        with closing(frames):
+            for shot in split_shots(frames, self._shots):
+                self.shot_starts.append(shot.first_frame)
+                needed = self._needed(shot)
+                first = next(needed, None)
+                if first is None:
+                    self._take_over(shot.first_frame)
+                    continue
+                for large in self._policy(self._remembered(chain([first], needed))):
+                    low = self._waiting.popleft()
+                    assert low.pts == large.pts, "a policy must keep every frame and its time"
+                    yield shot.index, low, large
+
+    def _needed(self, shot: ShotFrames) -> Iterator[Frame]:
+        """The frames of a shot, but for those that are done and that no other depends on."""
+        done = self._resumed.frames_done
+        if self._resumed.is_shot_done(shot.first_frame):
+            deque(shot.frames, maxlen=0)
+        elif shot.first_frame >= done or not self._is_frame_by_frame:
+            yield from shot.frames
+        else:
+            # The first decides for the shot, and the last that is done is what flicker control goes on from.
+            held = [next(shot.frames)]
+            for frame in shot.frames:
+                if frame.index >= done:
+                    yield from chain(held, [frame], shot.frames)
+                elif frame.index == done - 1:
+                    held.append(frame)
+
+    def _take_over(self, first_frame: int) -> None:
+        """What is known of a shot that is done."""
+        following = min((start for start in self._resumed.shot_starts if start > first_frame), default=None)
+        for decision in self._resumed.decisions:
+            if first_frame <= decision.frame and (following is None or decision.frame < following):
+                self.decisions.append(decision)
+        if self._control is not None and first_frame in self._resumed.progress:
+            self._control.record.append(self._resumed.progress[first_frame].outcome())
 
     def _remembered(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Frames on the run's device; each waits until its enlargement comes."""
         for frame in frames:
             moved = replace(frame, pixels=frame.pixels.to(self._device))
-            self.frames_in += 1
             self._waiting.append(moved)
             yield moved
 
-    def _steadied(self, enlarged: Iterable[PairOfShot]) -> Iterator[Pair]:
-        for _, shot in groupby(enlarged, key=itemgetter(0)):
-            pairs = ((low, large) for _, low, large in shot)
-            yield from pairs if self._control is None else self._control.steady(pairs)
+    def _steadied(self, enlarged: Generator[PairOfShot, None, None]) -> Iterator[Pair]:
+        with closing(enlarged):
+            for _, shot in groupby(enlarged, key=itemgetter(0)):
+                pairs = ((low, large) for _, low, large in shot)
+                yield from pairs if self._control is None else self._controlled(self._control, pairs)
+
+    def _controlled(self, control: FlickerControl, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """The pairs of one shot, steadied: from its first frame, or on from the last that is done."""
+        first = next(pairs)
+        last = self._resumed.frames_done - 1
+        if not self._is_frame_by_frame or first[0].index > last:
+            return control.steady(chain([first], pairs))
+        assert self._resumed.last_picture is not None
+        progress = self._resumed.progress[first[0].index]
+        rest = (pair for pair in chain([first], pairs) if pair[0].index >= last)
+        return control.go_on(rest, progress, self._resumed.last_picture.to(self._device))
 
 
 class Upscaling(Stages):
@@ -92,10 +172,23 @@ class Upscaling(Stages):
         reader: ClipReader,
         say: Callable[[str], None],
         shot_models: ShotModelSource = no_shot_models,
+        resumed: Resumed = Resumed(),
+        frames: Callable[[], Iterator[Frame]] | None = None,
     ) -> None:
+        """`frames` are read in the place of all of the clip's."""
         identity = reader.info.identity
-        context = PolicyContext(bank, recipe.scale, device, identity, recipe.policies, self._decide, shot_models)
-        super().__init__(recipe, reader.frames, POLICIES[resolve_policy(recipe)](context), device, say)
+        engine = choose_options(recipe.dtype, recipe.tile, device)
+        context = PolicyContext(
+            bank, recipe.scale, device, identity, recipe.policies, self._decide, shot_models, engine
+        )
+        if _is_deblurring(bank, resolve_policy(recipe)):
+            # Flicker control agrees with the input bicubically, which would blur what was made for another kernel.
+            recipe = replace(recipe, policies=replace(recipe.policies, agreement=0.0))
+        if recipe.upscaler:
+            policy = upscaler(context, Path(recipe.upscaler), recipe.sample)
+        else:
+            policy = POLICIES[resolve_policy(recipe)](context)
+        super().__init__(recipe, frames or reader.frames, policy, device, say, resumed)
 
     def _decide(self, decision: Decision) -> None:
         self.decisions.append(decision)
@@ -103,8 +196,14 @@ class Upscaling(Stages):
 
 
 def resolve_policy(recipe: Recipe) -> str:
-    """The recipe's policy, else `smi`."""
-    return recipe.policy or "smi"
+    """The recipe's policy, else `smi`; a network from a file takes the place of either."""
+    return UPSCALER if recipe.upscaler else recipe.policy or "smi"
+
+
+def _is_deblurring(bank: Sequence[Model], policy: str) -> bool:
+    """Whether the policy's models were trained with a blur kernel."""
+    models = of_one_system(bank, policy if policy in SYSTEMS else None)
+    return policy not in MODEL_FREE and any(model.card.kernel is not None for model in models)
 
 
 def flicker_control(recipe: Recipe, say: Callable[[str], None]) -> FlickerControl | None:

@@ -1,11 +1,15 @@
 """Trains many models, on as many cores as asked, and saves each as soon as it is whole."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import queue
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +19,10 @@ import torch
 
 from vsr.checkpoints import ModelCard, save_model
 from vsr.errors import ModelError, OutputError
+from vsr.storage import FolderLock
 from vsr.training.method import Method, TrainedPair, one_thread
 
+LOCK_NAME = ".vsr-lock"
 POLL_SECONDS = 0.2
 REPORT_EVERY = 10
 """Iterations between two news of a worker."""
@@ -108,18 +114,44 @@ class _Gather:
         self._progress(TrainingState(finished, len(self._shares), share, loss, left))
 
 
+@contextmanager
+def bank_lock(bank: Path) -> Iterator[None]:
+    """Hold a bank for this training alone, and clear away what a killed one left. Raises OutputError."""
+    with ExitStack() as resources:
+        try:
+            resources.enter_context(FolderLock(bank, "models are being trained in it", LOCK_NAME))
+            for unfinished in bank.glob(".*.part"):
+                unfinished.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot write models to {bank}: {error.strerror}. Choose another --models.") from error
+        yield
+
+
+def end_with_parent() -> None:
+    """In a process of a pool: end when the parent has ended, however that happened, and not wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only for processes that this package has started"
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
 def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
     with one_thread():
         pair = _train(job, report)
-    with torch.inference_mode():
-        scores = pair.critic((2 * job.pixels - 1)[None])
+    critic_mean, critic_std = _critic_scores(pair, job.pixels)
     card = replace(
         job.card,
         network=pair.generator.spec,
         noise_amplitude=pair.noise_amplitude,
-        critic_mean=float(scores.mean()),
-        critic_std=float(scores.std()),
+        critic_mean=critic_mean,
+        critic_std=critic_std,
         loss_curve=pair.loss_curve,
+        kernel=pair.kernel,
+        remark=pair.remark,
     )
     if not all(torch.isfinite(tensor).all() for tensor in pair.generator.state_dict().values()):
         raise ModelError(f"training {job.path.stem} went astray: its weights are not finite. Try another --seed.")
@@ -127,6 +159,15 @@ def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> N
         save_model(job.path, card, pair.generator, pair.critic)
     except OSError as error:
         raise OutputError(f"cannot write {job.path}: {error.strerror}. Models made so far are kept.") from None
+
+
+def _critic_scores(pair: TrainedPair, keyframe: torch.Tensor) -> tuple[float | None, float | None]:
+    """Mean and standard deviation of the critic's map on the keyframe."""
+    if pair.critic is None:
+        return None, None
+    with torch.inference_mode():
+        scores = pair.critic((2 * keyframe - 1)[None])
+    return float(scores.mean()), float(scores.std())
 
 
 def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> TrainedPair:
@@ -143,6 +184,7 @@ def _start_worker(news: "multiprocessing.Queue[tuple[int, int, int, float]]") ->
     """The parent alone answers Ctrl-C, and ends its workers then."""
     global _news  # noqa: PLW0603 (a worker's initializer has no other way to hand the queue to its tasks)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     _news = news
 
 

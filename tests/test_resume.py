@@ -1,0 +1,296 @@
+"""A run that was ended goes on, and nobody can tell from the result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.clips import moving_pictures, read_frames, two_shots, write_clip
+from tests.models import make_model, make_shot_model, picture
+from vsr import pipeline
+from vsr.errors import InterruptedRunError, OutputError, UsageError
+from vsr.pipeline import Listener
+from vsr.policies import PolicyOptions
+from vsr.recipe import Recipe
+from vsr.shot_models import save_shot_model
+from vsr.storage import FolderLock
+from vsr.writer import EncodeOptions, WorkOptions
+
+FRAMES = 24
+ENCODE = EncodeOptions("libx264", preset="ultrafast", segment_frames=5)
+BICUBIC = Recipe("bicubic", scale=2.0, encode=ENCODE)
+RECIPES = {
+    "bicubic": BICUBIC,
+    "smi": replace(BICUBIC, policy="smi", steady=0.0),
+    "smi steady": replace(BICUBIC, policy="smi"),
+    "avgi steady by target": replace(BICUBIC, policy="avgi", target_flicker=1.0),
+    "dsrfi switching": replace(BICUBIC, policy="dsrfi", policies=PolicyOptions(per_frame=True, hysteresis=0.0)),
+    "shot": replace(BICUBIC, policy="shot"),
+    "shot steady": replace(BICUBIC, policy="shot", steady=0.5),
+    "every metric on every frame": replace(BICUBIC, metrics=("flicker_live", "sharpness_live", "lr_psnr")),
+}
+ENDS = ((11, 13), (3, 8), (12, 23), (16, 17))
+"""Where a run is ended, and where the one that goes on: before, in and behind the shot that begins at frame 12."""
+SAME = ("frames_in", "frames_out", "policy", "models", "decisions", "shots", "steady", "metrics", "baseline", "damage")
+"""What a record says alike, whether the run was ended or not."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture(scope="module")
+def clip(folder):
+    return write_clip(
+        folder / "clip.mkv", two_shots(FRAMES, 32, 40), codec="ffv1", pixel_format="bgr0", audio_codec="aac"
+    )
+
+
+@pytest.fixture(scope="module")
+def bank(folder):
+    for seed in range(2):
+        make_model(folder / "bank", f"m{seed}", picture(32, 40), seed)
+    model = make_shot_model()
+    save_shot_model(folder / "bank" / "m.shot.safetensors", model.card, model.networks)
+    return folder / "bank"
+
+
+def end_after(frame):
+    """A listener that ends the run when so many frames are written."""
+
+    def advance(done, _):
+        if done == frame:
+            raise KeyboardInterrupt
+
+    return Listener(advance=advance)
+
+
+def run_until(frame, clip, output, **options):
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(clip, output, listener=end_after(frame), **options)
+
+
+def packets(path):
+    """All that a film holds but the random number by which Matroska tells one file from another."""
+    with av.open(str(path)) as film:
+        return [
+            (packet.stream_index, packet.pts, packet.dts, packet.duration, packet.is_keyframe, bytes(packet))
+            for packet in film.demux()
+        ]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def policy_is_quick(recipe):
+    return recipe.policy in ("bicubic", "smi")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name != "shot steady" else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
+def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(tmp_path, clip, bank, name):
+    recipe, out = RECIPES[name], tmp_path / "out.mkv"
+    whole = pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=bank)
+    for first, second in ENDS if policy_is_quick(recipe) else ENDS[:1]:
+        run_until(first, clip, out, recipe=recipe, models=bank)
+        run_until(second, clip, out, recipe=recipe, models=bank)
+        assert not out.exists()
+        resumed = pipeline.run(clip, out, recipe=recipe, models=bank)
+        assert resumed.resumed_at_frame == second // 5 * 5
+        assert packets(out) == packets(tmp_path / "whole.mkv")
+        assert {field: getattr(resumed, field) for field in SAME} == {field: getattr(whole, field) for field in SAME}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
+        out.unlink()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "avi"])
+def test_containers_that_store_other_packets_are_the_same_too(tmp_path, clip, suffix):
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    pipeline.run(clip, whole, recipe=BICUBIC)
+    run_until(13, clip, out, recipe=BICUBIC)
+    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(read_frames(out)) == FRAMES
+
+
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_pictures_go_on_too(tmp_path, clip, overwrites):
+    recipe = replace(BICUBIC, encode=EncodeOptions("png", segment_frames=5))
+    pipeline.run(clip, tmp_path / "whole", recipe=recipe)
+    out = tmp_path / "out"
+    if overwrites:
+        out.mkdir()
+        (out / "000077.png").write_text("of an earlier, longer run")
+        (out / "notes.txt").write_text("mine")
+    run_until(13, clip, out, recipe=recipe, overwrite=overwrites)
+    assert pipeline.run(clip, out, recipe=recipe, overwrite=overwrites).resumed_at_frame == 10
+    mine = {"notes.txt": b"mine"} if overwrites else {}
+    assert contents(out) == contents(tmp_path / "whole") | mine
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_a_metric_of_the_whole_clip_says_why_it_has_no_value(tmp_path, clip):
+    truth = tmp_path / "truth.mkv"
+    pipeline.run(clip, truth, recipe=replace(BICUBIC, policy="lanczos"))
+    recipe = replace(BICUBIC, metrics=("spectrum", "psnr"))
+    run_until(13, clip, tmp_path / "out.mkv", recipe=recipe, reference=truth)
+    metrics = pipeline.run(clip, tmp_path / "out.mkv", recipe=recipe, reference=truth).metrics
+    assert metrics["spectrum"]["mean"] is None
+    assert "vsr score" in metrics["spectrum"]["reason"]
+    whole = pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, reference=truth).metrics
+    assert metrics["psnr"] == whole["psnr"]
+
+
+def test_a_steadied_video_goes_on(tmp_path, clip, bank):
+    plain = tmp_path / "plain.mkv"
+    pipeline.run(clip, plain, recipe=RECIPES["smi"], models=bank)
+    recipe = replace(BICUBIC, policy=None)
+    pipeline.steady(plain, clip, tmp_path / "whole.mkv", recipe=recipe)
+    for frame in (8, 18):
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.steady(plain, clip, tmp_path / "out.mkv", recipe=recipe, listener=end_after(frame))
+    assert pipeline.steady(plain, clip, tmp_path / "out.mkv", recipe=recipe).resumed_at_frame == 15
+    assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
+
+
+def test_what_was_changed_is_named_and_the_work_stays(tmp_path, bank):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(12, 32, 40))
+    out = tmp_path / "out.mkv"
+    run_until(8, clip, out, recipe=RECIPES["smi"], models=bank)
+    work = contents(tmp_path / ".out.mkv.vsr-work")
+    other = replace(RECIPES["smi"], encode=replace(ENCODE, crf=30.0), scale=3.0)
+    with pytest.raises(
+        UsageError, match=r"scale was 2.0 and is 3.0; options.encode.crf was not set and is 30.0.*--restart"
+    ):
+        pipeline.run(clip, out, recipe=other, models=bank)
+    os.utime(clip, (1, 1))
+    with pytest.raises(UsageError, match=r"input.changed_at_ns was"):
+        pipeline.run(clip, out, recipe=RECIPES["smi"], models=bank)
+    assert contents(tmp_path / ".out.mkv.vsr-work") == work
+    manifest = pipeline.run(clip, out, recipe=other, models=bank, work=WorkOptions(restart=True))
+    assert manifest.resumed_at_frame == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", "out.mkv"]
+
+
+def test_a_changed_model_is_named(tmp_path, clip):
+    make_model(tmp_path / "bank", "a", picture(), 0)
+    run_until(8, clip, tmp_path / "out.mkv", recipe=RECIPES["smi"], models=tmp_path / "bank")
+    make_model(tmp_path / "bank", "a", picture(), 1)
+    with pytest.raises(UsageError, match=r"models.a.safetensors was"):
+        pipeline.run(clip, tmp_path / "out.mkv", recipe=RECIPES["smi"], models=tmp_path / "bank")
+
+
+def test_work_without_a_closed_segment_hinders_nothing(tmp_path, clip):
+    run_until(3, clip, tmp_path / "out.mkv", recipe=BICUBIC)
+    assert list(tmp_path.iterdir()) == []
+    assert pipeline.run(clip, tmp_path / "out.mkv", recipe=replace(BICUBIC, scale=3.0)).resumed_at_frame == 0
+
+
+def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
+    places = WorkOptions(tmp_path / "work", keep=True)
+    places.folder.mkdir()
+    out = tmp_path / "out.mkv"
+    run_until(8, clip, out, recipe=BICUBIC, work=places)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["work"]
+    manifest = pipeline.run(clip, out, recipe=BICUBIC, work=places)
+    assert manifest.resumed_at_frame == 5
+    kept = {path.name for path in (tmp_path / "work" / "out.mkv.vsr-work").iterdir()}
+    assert {f"segment-00000{number}.mkv" for number in range(5)} <= kept
+    segment = read_frames(tmp_path / "work" / "out.mkv.vsr-work" / "segment-000001.mkv")
+    film = read_frames(out)[5:10]
+    assert all(np.array_equal(a.to_ndarray(), b.to_ndarray()) for a, b in zip(segment, film, strict=True))
+
+
+def test_damaged_work_is_told_and_not_used(tmp_path, clip):
+    out = tmp_path / "out.mkv"
+    run_until(13, clip, out, recipe=BICUBIC)
+    segment = tmp_path / ".out.mkv.vsr-work" / "segment-000001.mkv"
+    segment.write_bytes(segment.read_bytes()[:-100])
+    with pytest.raises(OutputError, match=r"is damaged .*--restart"):
+        pipeline.run(clip, out, recipe=BICUBIC)
+    assert segment.exists()
+
+
+def test_the_second_run_on_an_output_says_who_holds_it(tmp_path, clip):
+    out = tmp_path / "out.mkv"
+
+    def begin_another(done, _):
+        if done == 7:
+            with pytest.raises(OutputError, match=f"is being done by process {os.getpid()} on"):
+                pipeline.run(clip, out, recipe=BICUBIC)
+
+    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(advance=begin_another))
+    assert len(read_frames(out)) == FRAMES
+
+
+def test_a_lock_whose_owner_was_killed_holds_nobody_up(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from vsr.storage import FolderLock
+with FolderLock(Path({str(tmp_path)!r}), "a test is being done"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "lock").exists()
+    with FolderLock(tmp_path, "a test is being done"):
+        owner = json.loads((tmp_path / "lock").read_text())
+        assert owner["process"] == os.getpid()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_same_command(
+    tmp_path, clip, monkeypatch
+):
+    out = tmp_path / "out.mkv"
+    pipeline.run(clip, tmp_path / "whole.mkv", recipe=BICUBIC)
+    with monkeypatch.context() as patch:
+        # What follows the naming is left out, as where the process is killed there.
+        patch.setattr("vsr.media.work.WorkFolder.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(clip, out, recipe=BICUBIC)
+    assert out.exists()
+    assert (tmp_path / ".out.mkv.vsr-work").is_dir()
+    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == FRAMES
+    assert packets(out) == packets(tmp_path / "whole.mkv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
+    with pytest.raises(OutputError, match="exists already"):
+        pipeline.run(clip, out, recipe=BICUBIC)
+
+
+def test_an_end_that_is_asked_for_keeps_the_work_and_says_so(tmp_path, clip):
+    out, done = tmp_path / "out.mkv", []
+    listener = Listener(advance=lambda frame, _: done.append(frame), is_stopping=lambda: len(done) == 13)
+    with pytest.raises(InterruptedRunError, match="stopped after frame 13; 10 are kept in") as end:
+        pipeline.run(clip, out, recipe=BICUBIC, listener=listener)
+    assert end.value.can_go_on
+    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_ends_the_command_with_130_and_the_line_that_goes_on(tmp_path, number):
+    clip = write_clip(tmp_path / "a clip.mkv", moving_pictures(200, 32, 40))
+    options = ["--policy", "bicubic", "--scale", "2", "--set", "encode.segment_frames=5", "--restart"]
+    command = [sys.executable, "-c", "from vsr.cli import main; main()", "run", str(clip), *options]
+    work = tmp_path / ".a clip_x2.mkv.vsr-work"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (work / "segment-000002.json").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "are kept in" in said
+    line = f"vsr: go on with: vsr run '{clip}' --policy bicubic --scale 2 --set encode.segment_frames=5"
+    assert said.splitlines()[-1] == line
+    assert work.is_dir()
+    assert not Path(f"{tmp_path}/a clip_x2.mkv").exists()

@@ -1,0 +1,163 @@
+"""Going on with a run that was ended: what has to be the same, and what the earlier run knew."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsr.checkpoints import bank_files
+from vsr.engine.cores import use_threads
+from vsr.engine.options import dtype_name
+from vsr.flicker.control import ShotProgress
+from vsr.flicker.gauge import Reading
+from vsr.frames import ClipInfo
+from vsr.manifest import versions
+from vsr.media.work import ASKED, DECIDED, Json, WorkFolder
+from vsr.policies import MODEL_FREE, Decision
+from vsr.policies.upscaler import UPSCALER
+from vsr.recipe import Recipe, to_table
+from vsr.shot_models import shot_model_files
+
+GIVEN = "given"
+"""What a manifest calls the policy of a video that was upscaled elsewhere."""
+FRAME_BY_FRAME = MODEL_FREE | {"smi", "ami", "avgi", "student", UPSCALER, GIVEN}
+"""Policies that make each frame from itself, once the first frame of its shot has decided how."""
+FRAME_BY_FRAME_UNLESS_SWITCHING = frozenset({"dsrfi", "selfrec"})
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What an earlier run left; without one there is nothing done."""
+
+    frames_done: int = 0
+    last_picture: torch.Tensor | None = None
+    """The last enlarged frame that is done, as it was before it was encoded: (3, H, W)."""
+    shot_starts: frozenset[int] = frozenset()
+    """First frames of the shots that were known of."""
+    decisions: tuple[Decision, ...] = ()
+    progress: Mapping[int, ShotProgress] = field(default_factory=dict)
+    """What flicker control knew, by the first frame of the shot."""
+    measured: tuple[Json, ...] = ()
+
+    def is_shot_done(self, first_frame: int) -> bool:
+        """Whether all frames of the shot that begins here are known to be done.
+
+        Of the shot that the last of them lies in, that is not always known.
+        """
+        following = [start for start in self.shot_starts if start > first_frame]
+        return bool(following) and min(following) <= self.frames_done
+
+
+def is_frame_by_frame(recipe: Recipe) -> bool:
+    """Whether a frame can be made again without the frames before it."""
+    if recipe.policy in FRAME_BY_FRAME_UNLESS_SWITCHING:
+        return not recipe.policies.per_frame
+    return recipe.policy in FRAME_BY_FRAME
+
+
+def plan_of(
+    info: ClipInfo,
+    recipe: Recipe,
+    device: torch.device,
+    models: Iterable[Path],
+    others: Mapping[str, str | Path | None],
+    container: str,
+) -> Json | None:
+    """What a later run must be asked for as well to go on with this one; None where it could not, as of a pipe.
+
+    `others` are the clips that are read beside the input, by what they are for.
+    """
+    if not info.identity:
+        return None
+    clips = {name: _file_identity(Path(path)) for name, path in others.items() if path is not None}
+    asked = {
+        "input": _file_identity(info.path) | {"content": info.identity},
+        **clips,
+        "models": {path.name: _content_hash(path) for path in models},
+        "options": to_table(replace(recipe, threads=None)),
+        "device": str(device),
+        "container": container,
+        "versions": versions(),
+    }
+    decided = {"threads": torch.get_num_threads(), "dtype": dtype_name(recipe.dtype, device)}
+    return {ASKED: asked, DECIDED: decided}
+
+
+def as_decided(recipe: Recipe, work: WorkFolder | None) -> Recipe:
+    """The recipe with what an earlier run found best for it, and as many threads as that had unless told otherwise."""
+    if work is None or work.plan is None or not work.num_segments:
+        return recipe
+    decided = work.plan[DECIDED]
+    if recipe.threads is None and decided["threads"] != torch.get_num_threads():
+        use_threads(decided["threads"])
+    return replace(recipe, dtype=decided["dtype"])
+
+
+def model_files(recipe: Recipe, models: str | Path | None) -> list[Path]:
+    """The files that a policy's models come from."""
+    if recipe.upscaler:
+        return [Path(recipe.upscaler)]
+    if recipe.policy in MODEL_FREE or models is None:
+        return []
+    return (shot_model_files if recipe.policy == "shot" else bank_files)(Path(models))
+
+
+def memory_of(
+    frame: int, starts: Iterable[int], decisions: Iterable[Decision], progress: Iterable[ShotProgress], measured: Json
+) -> Json:
+    """What to keep beside a segment whose last frame is `frame`; the lists may be of a part of the clip."""
+    return {
+        "starts": list(starts),
+        "decisions": [asdict(decision) for decision in decisions],
+        "progress": [asdict(each.up_to(frame)) for each in progress],
+        "measured": measured,
+    }
+
+
+def resumed_from(work: WorkFolder | None) -> Resumed:
+    """What stands beside the closed segments of a work folder."""
+    if work is None or work.num_segments == 0:
+        return Resumed()
+    memories = [segment.memory for segment in work.segments()]
+    shots = [_progress(each) for memory in memories for each in memory["progress"]]
+    return Resumed(
+        frames_done=work.frames_done,
+        last_picture=work.last_picture(),
+        shot_starts=frozenset(start for memory in memories for start in memory["starts"]),
+        decisions=tuple(_decision(each) for memory in memories for each in memory["decisions"]),
+        progress={progress.first_frame: progress for progress in shots},
+        measured=tuple(memory["measured"] for memory in memories),
+    )
+
+
+def _progress(values: dict[str, Any]) -> ShotProgress:
+    readings = [
+        Reading(each["frame"], tuple(each["gradients"]), each["changes"] and tuple(each["changes"]))
+        for each in values["readings"]
+    ]
+    return ShotProgress(**{**values, "readings": readings})
+
+
+def _decision(values: dict[str, Any]) -> Decision:
+    ranking = tuple((name, score) for name, score in values["ranking"])
+    return Decision(**{**values, "models": tuple(values["models"]), "ranking": ranking})
+
+
+def _file_identity(path: Path) -> dict[str, object]:
+    """Of a folder of pictures only its place: what is in it is part of its content's hash."""
+    if not path.is_file():
+        return {"path": str(path)}
+    status = path.stat()
+    return {"bytes": status.st_size, "changed_at_ns": status.st_mtime_ns}
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        # Loading it will tell.
+        return f"cannot be read: {error.strerror}"

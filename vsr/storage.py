@@ -1,0 +1,108 @@
+"""Files that appear whole or not at all, and folders that one process at a time may write to."""
+
+import fcntl
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vsr.errors import OutputError
+
+LOCK_NAME = "lock"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Give `path` this content, or leave it as it was: also where the power fails. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            flush_to_disk(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Wait until what was written can survive a loss of power, where the file system can do that. Raises OSError."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_THIS_FILE:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        flush_to_disk(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_NOT_FOR_THIS_FILE = (22, 95)
+"""EINVAL and EOPNOTSUPP: the file system has no way to wait."""
+
+
+class FolderLock:
+    """A context manager that holds a folder for this process alone.
+
+    The system itself lets go of the lock when its owner ends, however that happens: there are no stale locks to judge,
+    and a process number that was given to another program since then misleads nobody. Raises OutputError on entry,
+    with the owner's number, where another process holds it, and OSError.
+    """
+
+    def __init__(self, folder: Path, purpose: str, name: str = LOCK_NAME) -> None:
+        """`purpose` is what the owner does, in words."""
+        self._path = folder / name
+        self._purpose = purpose
+
+    def __enter__(self) -> Self:
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = _owner(descriptor)
+                os.close(descriptor)
+                raise OutputError(f"{self._path.parent}: {self._purpose} by {owner}; wait for it, or stop it") from None
+            except OSError as error:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self._path.parent}: its file system takes no locks ({error.strerror}); use a local folder"
+                ) from None
+            if self._is_still_there(descriptor):
+                break
+            # Its last owner removed it between our opening and our locking.
+            os.close(descriptor)
+        self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a new one.
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def _is_still_there(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {owner['process']} on {owner['machine']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
