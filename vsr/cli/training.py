@@ -14,11 +14,19 @@ from vsr.cli.common import Json, number, say
 def train_keyframe(
     clip: Annotated[str, typer.Argument(help="The video to learn from.")],
     models: Annotated[Path, typer.Option("--models", metavar="DIR", help="The folder that takes the models.")],
-    count: Annotated[int, typer.Option(help="Models for each keyframe.")] = 15,
+    count: Annotated[int | None, typer.Option(help="Models for each keyframe; default 15, zssr and zssrgan 1.")] = None,
     shots: Annotated[str, typer.Option(metavar="longest|all|N", help="Shots to train for.")] = "longest",
     keyframe: Annotated[str, typer.Option(metavar="auto|N", help="Frame to train on, from 0.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the first model; the next has the next.")] = 0,
-    method: Annotated[str, typer.Option(help="quick, faithful or pyramid.")] = "quick",
+    method: Annotated[str, typer.Option(help="quick, faithful, pyramid, zssr or zssrgan.")] = "quick",
+    full: Annotated[bool, typer.Option("--full", help="zssr, zssrgan: the schedule as published.")] = False,
+    regime: Annotated[str | None, typer.Option(help="zssrgan: fixed, serial or semi-e2e.")] = None,
+    kernel: Annotated[
+        str | None, typer.Option(metavar="FILE|auto", help="quick, zssr, zssrgan: the blur to undo (see vsr kernel).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the method, as crop_px=96.")
+    ] = None,
     neighbours: Annotated[
         int, typer.Option(metavar="N", help="Make the models steady on N frames on each side of the keyframe.")
     ] = 0,
@@ -38,6 +46,10 @@ def train_keyframe(
             keyframe=None if keyframe == "auto" else number(keyframe, "--keyframe"),
             seed=seed,
             method=method,
+            full=full,
+            regime=regime,
+            settings=settings or [],
+            kernel=kernel,
             neighbours=neighbours,
             workers=len(os.sched_getaffinity(0)),
             say=say,

@@ -6,6 +6,7 @@ from vsr.policies.ami import ami
 from vsr.policies.avgi import avgi
 from vsr.policies.baselines import bicubic, lanczos
 from vsr.policies.dsrfi import dsrfi
+from vsr.policies.internal import kernelgan, zssr, zssrgan
 from vsr.policies.protocol import Decision, Policy, PolicyContext, PolicyOptions
 from vsr.policies.selfrec import selfrec
 from vsr.policies.shot import shot
@@ -18,6 +19,9 @@ POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
     "selfrec": selfrec,
     "ami": ami,
     "avgi": avgi,
+    "zssr": zssr,
+    "kernelgan": kernelgan,
+    "zssrgan": zssrgan,
     "student": student,
     "shot": shot,
     "bicubic": bicubic,

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from vsr.blur import FACTOR, as_tensor, reduce_blurred
 from vsr.checkpoints import Model
 from vsr.engine.generator import FastGenerator
 from vsr.errors import ModelError
@@ -16,6 +17,8 @@ def dsrf(model: Model, pixels: torch.Tensor) -> float:
     statistics in its normalisation every frame would look like the keyframe. Raises `ModelError` for a frame smaller
     than the critic's patch.
     """
+    assert model.critic is not None, "checked by whoever asks"
+    assert model.card.critic_mean is not None
     smallest = 2 * model.critic.spec.halo + 1
     if min(pixels.shape[-2:]) < smallest:
         raise ModelError(
@@ -32,8 +35,14 @@ def restoration_error(generator: FastGenerator, pixels: torch.Tensor) -> float:
 
     Ranks models by quality far better than DSRF does: it asks the generator for the very thing it is needed for.
     """
+    kernel = generator.use.kernel
+    if kernel is not None:
+        pixels = pixels[:, : pixels.shape[-2] // FACTOR * FACTOR, : pixels.shape[-1] // FACTOR * FACTOR]
     height, width = pixels.shape[-2:]
-    low = resize(pixels, max(1, round(height / generator.step_ratio)), max(1, round(width / generator.step_ratio)))
+    if kernel is not None:
+        low = reduce_blurred(pixels, as_tensor(kernel))
+    else:
+        low = resize(pixels, max(1, round(height / generator.step_ratio)), max(1, round(width / generator.step_ratio)))
     with torch.inference_mode():
         restored = generator.add_detail(resize(low, height, width)).clamp(0, 1)
     return float(F.l1_loss(restored, pixels))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vsr.blur import FACTOR, Rows, as_tensor, reduce_blurred
 from vsr.networks.singan import NetworkSpec, pad
 from vsr.resample import resize
 
@@ -41,27 +42,41 @@ class Place:
         return torch.rot90(crop.flip(-1) if self.flip else crop, -self.turns, (-2, -1))
 
 
-def scale_pairs(picture: torch.Tensor, network: NetworkSpec, step_ratio: float, scales: Sequence[float]) -> list[Pair]:
+def scale_pairs(
+    picture: torch.Tensor,
+    network: NetworkSpec,
+    step_ratio: float,
+    scales: Sequence[float],
+    kernel: Rows | None = None,
+) -> list[Pair]:
     """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced by one step.
 
-    The reduced picture is rounded to 8 bits, as a clip's own frames are.
+    The reduced picture is rounded to 8 bits, as a clip's own frames are. With a blur `kernel` a step is one of half the
+    size through it.
     """
+    assert kernel is None or step_ratio == FACTOR, "a kernel is one of half the size"
     height, width = picture.shape[-2:]
     pairs = []
     for scale in scales:
         target = resize(picture, round(height * scale), round(width * scale)).clamp(0, 1)
+        if kernel is not None:
+            target = target[:, : target.shape[-2] // FACTOR * FACTOR, : target.shape[-1] // FACTOR * FACTOR]
         target_height, target_width = target.shape[-2:]
-        low = resize(target, round(target_height / step_ratio), round(target_width / step_ratio))
+        if kernel is None:
+            low = resize(target, round(target_height / step_ratio), round(target_width / step_ratio))
+        else:
+            low = reduce_blurred(target, as_tensor(kernel))
         base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
         pairs.append(Pair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
     return pairs
 
 
-def draw_place(pair: Pair, crop_px: int, draw: Callable[[int], int]) -> Place:
-    """A place in `pair` for a crop of at most `crop_px` pixels a side."""
+def draw_place(pair: Pair, crop_px: int, draw: Callable[[int], int], *, turned: bool = True) -> Place:
+    """A place in `pair` for a crop of at most `crop_px` pixels a side, turned and flipped at random where asked for."""
     height, width = pair.target.shape[-2:]
     side = min(crop_px, height, width)
-    return Place(draw(height - side + 1), draw(width - side + 1), side, draw(4), draw(2))
+    top, left = draw(height - side + 1), draw(width - side + 1)
+    return Place(top, left, side, draw(4), draw(2)) if turned else Place(top, left, side, turns=0, flip=0)
 
 
 def cut(pair: Pair, places: Sequence[Place]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,13 +1,14 @@
 """What a training method is, what it takes and what it hands back."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from vsr.blur import Rows
 from vsr.networks.singan import Critic, Generator
 
 Progress = Callable[[int, int, float], None]
@@ -16,14 +17,20 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainedPair:
-    """A trained generator with its critic, both in eval mode."""
+    """A trained generator with its critic, both in eval mode; the critic is None where the method has none."""
 
     generator: Generator
-    critic: Critic
+    critic: Critic | None
     noise_amplitude: float
     """Standard deviation, in [-1, 1] units, of the noise that the generator was trained with."""
     loss_curve: tuple[float, ...]
     """Reconstruction loss, averaged over equal parts of the training, first to last."""
+    kernel: Rows | None = None
+    """Blur kernel that the generator was trained with; None: bicubic."""
+    remark: str = ""
+    """What the user should know, such as that training was stopped early."""
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Further losses of the training, by name, averaged likewise."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,10 @@ class Method:
     """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
     train_steady: Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, Progress], TrainedPair] | None = None
     """The same, given the frames around the keyframe after it; None for a method that has no use for them."""
+    full: Any = None
+    """Options of the schedule as published, where the default one is shorter."""
+    count: int = 15
+    """Models of a keyframe, where nobody says."""
 
 
 @contextmanager
@@ -51,7 +62,9 @@ def one_thread() -> Iterator[None]:
 
 
 def loss_curve_summary(losses: list[float], parts: int = 10) -> tuple[float, ...]:
-    """Means over `parts` equal stretches of the curve (fewer where there are fewer iterations)."""
+    """Means over `parts` equal stretches of the curve; fewer where there are fewer iterations, none of an empty one."""
+    if not losses:
+        return ()
     parts = min(parts, len(losses))
     edges = [len(losses) * part // parts for part in range(parts + 1)]
     return tuple(sum(losses[a:b]) / (b - a) for a, b in pairwise(edges))

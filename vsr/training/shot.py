@@ -7,7 +7,6 @@ motion, makes of frames that were reduced four times: its inputs in use are such
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import cos, pi
 from time import perf_counter
 
 import torch
@@ -18,6 +17,7 @@ from vsr.engine.registration import ShotRegistrar
 from vsr.engine.windows import STEP_RATIO, enlarge_shot, luma_of, pad_planes, window_planes
 from vsr.networks.window import WindowNetwork, WindowSpec
 from vsr.resample import resize
+from vsr.training.adam import Adam, cosine_rate
 from vsr.training.crops import uniform_draw
 from vsr.training.method import Progress, loss_curve_summary
 from vsr.training.quick import update_average
@@ -31,7 +31,7 @@ class ShotTraining:
     """Settings of the training of a shot model."""
 
     network: WindowSpec = WindowSpec()
-    iterations: tuple[int, int] = (600, 600)
+    iterations: tuple[int, int] = (450, 450)
     """Of the first network and of the second, which begins as a copy of the first."""
     learning_rates: tuple[float, float] = (2e-3, 1e-3)
     example_scales: tuple[tuple[float, ...], tuple[float, ...]] = ((1.0, 0.8, 0.6), (1.0, 0.8))
@@ -123,17 +123,16 @@ def _train(
 ) -> tuple[WindowNetwork, list[float]]:
     network = copy.deepcopy(start).requires_grad_(True)
     average = copy.deepcopy(start).requires_grad_(False)
-    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rates[stage])
+    optimiser = Adam(network, options.learning_rates[stage])
+    side = _crop_side(examples, options)
     losses: list[float] = []
     while (share := schedule.share_done(len(losses))) < 1:
-        optimiser.param_groups[0]["lr"] = options.learning_rates[stage] * (1 + cos(pi * share)) / 2
-        planes, target = _draw_crops(examples, options, random)
+        optimiser.learning_rate = cosine_rate(options.learning_rates[stage], share)
+        planes, target = _draw_crops(examples, side, options, random)
         halo = options.network.halo
         output = planes[:, :1, halo:-halo, halo:-halo] + network(planes)
         loss = F.l1_loss(output, target)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        optimiser.descend(loss)
         losses.append(loss.item())
         update_average(average, network, min(options.average_decay, len(losses) / (len(losses) + 9)))
         tell(schedule.share_done(len(losses)), losses[-1])
@@ -173,13 +172,17 @@ def _as_stored(luma: torch.Tensor) -> torch.Tensor:
     return (luma.clamp(0, 1) * 255).round() / 255
 
 
+def _crop_side(examples: Sequence[Example], options: ShotTraining) -> int:
+    """Even, and no longer than any side of the examples."""
+    smallest = min(min(target.shape[-2:]) for _, target in examples)
+    return min(options.crop_px, smallest - smallest % 2)
+
+
 def _draw_crops(
-    examples: Sequence[Example], options: ShotTraining, random: torch.Generator
+    examples: Sequence[Example], side: int, options: ShotTraining, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of matching crops, each of an example drawn at random, flipped and turned at random."""
     draw = uniform_draw(random)
-    smallest = min(min(target.shape[-2:]) for _, target in examples)
-    side = min(options.crop_px, smallest - smallest % 2)
     extended = side + 2 * options.network.halo
     inputs, targets = [], []
     for _ in range(options.batch):

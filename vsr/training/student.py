@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vsr.networks.singan import Generator
+from vsr.training.adam import Adam, cosine_rate
 from vsr.training.crops import Pair, Place, cut, uniform_draw
 from vsr.training.method import Progress, loss_curve_summary, one_thread
 from vsr.training.quick import update_average
@@ -36,8 +37,7 @@ def train_student(
     # Eval mode throughout: statistics of a normalisation are kept as the keyframe's training left them.
     student = copy.deepcopy(start).eval().requires_grad_(True)
     average = copy.deepcopy(student)
-    optimiser = torch.optim.Adam(student.parameters(), lr=options.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.iterations)
+    optimiser = Adam(student, options.learning_rate)
     halo = start.spec.halo
     losses = []
     with one_thread():
@@ -49,10 +49,8 @@ def train_student(
             padded, target = cut(lesson, [place])
             loss = F.l1_loss(padded[..., halo:-halo, halo:-halo] + student.residual(padded), target)
             losses.append(loss.item())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            optimiser.learning_rate = cosine_rate(options.learning_rate, iteration / options.iterations)
+            optimiser.descend(loss)
             update_average(average, student, options.average_decay)
             progress(iteration + 1, options.iterations, losses[-1])
     return average.requires_grad_(False), loss_curve_summary(losses)

@@ -1,0 +1,256 @@
+"""ZSSR, KernelGAN and ZSSRGAN: networks, games, rules, and what becomes of them in a bank."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.models import make_model, picture
+from tests.test_policies import context_of
+from vsr.blur import as_rows, bicubic_kernel, centre_of, centre_of_mass, gaussian_kernel, reduce_blurred
+from vsr.checkpoints import load_model, save_model
+from vsr.engine.generator import FastGenerator, StepUse
+from vsr.errors import ModelError, UsageError
+from vsr.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator
+from vsr.networks.singan import Generator, NetworkSpec
+from vsr.policies import POLICIES
+from vsr.reader import open_clip
+from vsr.resample import resize
+from vsr.training.crops import scale_pairs
+from vsr.training.fathers import FatherDraw
+from vsr.training.kernelgan import KernelGame, KernelGan, border_mask, clean, estimate_kernel
+from vsr.training.texture import place_by_texture, texture_map
+from vsr.training.zssr import ZSSR_NETWORK, Lessons, RateRule, Restorer, Zssr, train_zssr
+from vsr.training.zssrgan import ZssrGan, train_zssrgan
+
+SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
+NARROW = replace(ZSSR_NETWORK, width=8, layers=4)
+SHORT = Zssr(network=NARROW, iterations=60, crop_px=24, rate=RateRule(start=1e-2))
+
+
+def ignore(*_):
+    pass
+
+
+def parameters_of(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_networks_have_the_published_numbers_of_parameters():
+    # 3x3x(3x64 + 6x64x64 + 64x3); 7x7x64 + 5x5x64x64 + 3x3x64x64 + 2x64x64 + 64.
+    assert parameters_of(Generator(ZSSR_NETWORK)) == 224_640
+    assert parameters_of(LinearReducer()) == 150_656
+    # 7x7x3x64 + 64, five times 64x64 + 64 and 2x64 of its normalisation, 64 + 1.
+    assert parameters_of(PatchDiscriminator()) == 30_977
+
+
+def test_the_reducers_kernel_is_what_its_layers_do_to_a_picture():
+    torch.manual_seed(0)
+    reducer = LinearReducer()
+    for layer in reducer.layers:
+        torch.nn.init.normal_(layer.weight, 0, 0.1)
+    image = torch.rand(1, 1, 32, 36)
+    by_layers = image
+    for layer in reducer.layers:
+        by_layers = layer(by_layers)
+    torch.testing.assert_close(F.conv2d(image, reducer.kernel()[None, None]), by_layers, atol=1e-4, rtol=1e-4)
+
+
+def test_a_bicubic_reducer_has_no_bicubic_loss():
+    """So the two reductions that are compared show the same pixels."""
+    game = KernelGame(picture(64, 64), KernelGan(), 0)
+    kernel = F.pad(bicubic_kernel(), (3, 2, 3, 2))
+    crop = 2 * picture(64, 64)[None] - 1
+    reduced = F.conv2d(crop.transpose(0, 1), kernel[None, None], stride=2).transpose(0, 1)
+    # What is left is the border's part: 0.5 times the mean of the mask over the kernel.
+    assert float(game._terms.loss(kernel, crop, reduced)) == pytest.approx(
+        0.5 * float((kernel * border_mask(KERNEL_SIDE)).abs().mean()), abs=1e-5
+    )
+
+
+def test_the_border_mask_is_nought_in_the_middle_and_grows_outwards():
+    mask = border_mask(13)
+    assert not mask[2:-2, 2:-2].any()
+    assert mask[0, 0] == mask.max() == pytest.approx(30 * (1 - torch.exp(torch.tensor(-36 / 169)).item()))
+    assert torch.equal(mask, mask.T)
+
+
+def test_cleaning_keeps_the_largest_values_and_puts_the_kernel_in_its_place():
+    noisy = torch.roll(SKEWED, 1, 0) + 1e-4 * torch.rand(13, 13, generator=torch.Generator().manual_seed(0))
+    kernel = clean(noisy, 40)
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert kernel.min() >= 0
+    assert centre_of_mass(kernel).tolist() == pytest.approx([centre_of(13)] * 2, abs=0.02)
+    assert (kernel > 0).sum() < 90
+
+
+def test_crops_are_drawn_the_likelier_the_more_texture_they_hold():
+    flat_left = picture(48, 96)
+    flat_left[:, :, :48] = 0.5
+    draw = place_by_texture(texture_map(flat_left), 16, torch.Generator().manual_seed(0))
+    lefts = [columns.start for _, columns in (draw() for _ in range(200))]
+    assert sum(left >= 40 for left in lefts) > 190
+
+
+def test_fathers_are_crops_of_the_picture_or_look_like_it():
+    image = picture(48, 56)
+    fathers = FatherDraw(image, 24, torch.Generator().manual_seed(0), free=True)
+    patches = image.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4).reshape(-1, 3, 24, 24)
+    found = 0
+    for _ in range(30):
+        crop, weights = fathers.draw()
+        assert crop.shape == (3, 24, 24)
+        assert 0 <= crop.min() <= crop.max() <= 1
+        assert torch.equal(weights, torch.ones(24, 24))
+        ways = [torch.rot90(flipped, turns, (1, 2)) for flipped in (crop, crop.flip(2)) for turns in range(4)]
+        found += any(bool(((patches - way).abs().amax(dim=(1, 2, 3)) == 0).any()) for way in ways)
+    assert 8 <= found <= 22
+
+
+def test_with_a_kernel_fathers_are_taken_as_they_are_and_sons_are_made_by_it():
+    image = picture(48, 56)
+    lessons = Lessons(image, replace(SHORT, kernel=as_rows(SKEWED)), SKEWED, 0)
+    base, father, weights = lessons.draw()
+    patches = image.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4).reshape(-1, 3, 24, 24)
+    assert (2 * patches - 1 - father).abs().amax(dim=(1, 2, 3)).min() < 1e-6
+    son = reduce_blurred((father[0] + 1) / 2, SKEWED)
+    torch.testing.assert_close((base[0] + 1) / 2, resize(son, 24, 24), atol=1e-6, rtol=0)
+    assert weights.std() > 0
+
+
+def test_quick_pairs_can_be_made_by_a_kernel():
+    (pair,) = scale_pairs(picture(41, 47), NARROW, 2.0, [1.0], as_rows(SKEWED))
+    target = (pair.target + 1) / 2
+    assert target.shape == (3, 40, 46)
+    low = (reduce_blurred(target, SKEWED) * 255).round() / 255
+    inner = pair.padded[:, NARROW.halo : -NARROW.halo, NARROW.halo : -NARROW.halo]
+    torch.testing.assert_close((inner + 1) / 2, resize(low, 40, 46), atol=1e-5, rtol=0)
+
+
+def test_zssr_restores_its_picture_better_than_bicubic():
+    image = picture(48, 56)
+    trained = train_zssr(image, replace(SHORT, iterations=300), 0, ignore)
+    base = resize(resize(image, 24, 28), 48, 56)
+    restored = FastGenerator("m", trained.generator, 2.0, torch.device("cpu")).add_detail(base)
+    assert F.l1_loss(restored, image) < 0.8 * F.l1_loss(base, image)
+    assert trained.critic is None
+    assert trained.remark == ""
+
+
+def test_the_learning_rate_falls_once_the_error_no_longer_does_and_training_ends_below_its_least():
+    image = picture(32, 36)
+    rule = RateRule(start=1e-3, end=9e-6, test_every=5, check_every=5, window=20)
+    student = Restorer(image, replace(SHORT, rate=rule), None, 0)
+    rates, finished = [], False
+    while not finished and len(rates) < 500:
+        # A loss that moves nothing: the error stays where it is.
+        student.step(0 * student.restore(torch.zeros(1, 3, 8, 8)).sum())
+        finished = student.finished()
+        rates.append(student._optimiser.param_groups[0]["lr"])
+    falls = [number for number, (before, after) in enumerate(pairwise(rates)) if after < before]
+    assert finished
+    assert len(falls) == 3
+    assert all(later - earlier > rule.window for earlier, later in pairwise(falls))
+    assert rates[-1] == pytest.approx(1e-6)
+
+
+def test_a_training_that_goes_astray_late_keeps_its_best_state_and_says_so():
+    image = picture(48, 56)
+    student = Restorer(image, replace(SHORT, rate=RateRule(start=1e-2, test_every=10)), None, 0)
+    lessons = Lessons(image, SHORT, None, 0)
+    for _ in range(100):
+        base, father, _ = lessons.draw()
+        student.step(F.l1_loss(student.restore(base), father))
+        assert not student.finished()
+    best = student._best_error
+    student.step(student.restore(torch.full((1, 3, 8, 8), 1e30)).sum() * 1e30)
+    assert student.finished()
+    trained = student.trained(None)
+    assert "went astray at iteration 101" in trained.remark
+    assert student._test.error(trained.generator) == best
+    assert all(torch.isfinite(value).all() for value in trained.generator.state_dict().values())
+
+
+def test_a_training_that_goes_astray_at_once_is_an_error():
+    with pytest.raises(ModelError, match=r"went astray at iteration \d+, before it was better than bicubic"):
+        train_zssr(picture(32, 36), replace(SHORT, rate=RateRule(start=1e12, test_every=5)), 0, ignore)
+
+
+@pytest.mark.parametrize("regime", ["fixed", "serial", "semi-e2e"])
+def test_every_regime_trains_the_restorer_and_keeps_the_games_kernel(regime):
+    options = ZssrGan(
+        network=NARROW, iterations=12, crop_px=24, regime=regime, game=KernelGan(iterations=8, crop_px=32)
+    )
+    heard = []
+    trained = train_zssrgan(picture(48, 56), options, 0, lambda *news: heard.append(news))
+    assert torch.tensor(trained.kernel).sum() == pytest.approx(1, abs=1e-5)
+    assert heard[-1][0] == heard[-1][1] == (12 if regime == "semi-e2e" else 20)
+    assert {"reducer", "discriminator", "accuracy", "adversarial"} <= trained.curves.keys()
+    assert all(0 <= share <= 1 for share in trained.curves["accuracy"])
+
+
+def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixed(monkeypatch):
+    ends = {}
+    for regime in ("fixed", "serial"):
+        states = []
+        monkeypatch.setattr(KernelGame, "discriminator_loss", _watched(KernelGame.discriminator_loss, states))
+        options = ZssrGan(
+            network=NARROW, iterations=6, crop_px=24, regime=regime, game=KernelGan(iterations=3, crop_px=32)
+        )
+        train_zssrgan(picture(48, 56), options, 0, ignore)
+        monkeypatch.undo()
+        ends[regime] = [not torch.equal(states[3], later) for later in states[4:]]
+    assert not any(ends["fixed"])
+    assert all(ends["serial"])
+
+
+def _watched(loss, states):
+    def watched(game, real, fake):
+        states.append(torch.cat([value.flatten() for value in game.discriminator.state_dict().values()]).clone())
+        # One range on both sides: nothing to tell them apart by.
+        for side in (real, fake) if len(states) > 3 else ():
+            assert side.min() < -0.2
+            assert side.max() <= 1.5
+        return loss(game, real, fake)
+
+    return watched
+
+
+def test_a_self_ensemble_turns_with_the_picture():
+    torch.manual_seed(0)
+    generator = Generator(NetworkSpec(width=8, layers=3, leak=0.0, bias=False)).eval()
+    fast = FastGenerator("m", generator, 2.0, torch.device("cpu"), StepUse(self_ensemble=True))
+    plain = FastGenerator("m", generator, 2.0, torch.device("cpu"))
+    image = picture(24, 32)
+    turned = torch.rot90(image, 1, (1, 2)).flip(2)
+    torch.testing.assert_close(
+        fast.add_detail(turned), torch.rot90(fast.add_detail(image), 1, (1, 2)).flip(2), atol=1e-6, rtol=0
+    )
+    assert not torch.allclose(fast.add_detail(image), plain.add_detail(image))
+
+
+def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic_is_asked(tmp_path):
+    model = make_model(tmp_path, "zssr", picture(), kernel=as_rows(SKEWED), arch="zssr", scale_factors=(2.0, 2.0))
+    bare = replace(model, critic=None, card=replace(model.card, critic_mean=None, critic_std=None, remark="late"))
+    save_model(tmp_path / "bare.safetensors", bare.card, bare.generator, None)
+    read = load_model(tmp_path / "bare.safetensors")
+    assert read.critic is None
+    assert read.card == bare.card
+    assert read.card.kernel == as_rows(SKEWED)
+    assert read.card.system == "kernelgan"
+    with pytest.raises(ModelError, match=r"bare was trained without one.*selfrec"):
+        POLICIES["dsrfi"](context_of([read]))
+    with pytest.raises(UsageError, match="would not be turned"):
+        context_of([read], self_ensemble=True).ready(read)
+
+
+@pytest.mark.slow
+def test_kernelgan_finds_an_unknown_kernel_on_a_photograph(shared_data):
+    with open_clip(shared_data / "stills/set14/HR/comic.png") as reader:
+        truth = next(reader.frames()).pixels[:, :360, :250]
+    low = (reduce_blurred(truth, SKEWED).clamp(0, 1) * 255).round() / 255
+    found = torch.tensor(estimate_kernel(low[:, 5:-5, 5:-5], KernelGan(), 0, ignore).kernel)
+    bicubic = F.pad(bicubic_kernel(), (3, 2, 3, 2))
+    assert (found - SKEWED).abs().sum() < 0.5 * (bicubic - SKEWED).abs().sum()

@@ -1,0 +1,43 @@
+"""Finds the blur kernel of a clip on one of its keyframes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+from vsr.blur import FACTOR
+from vsr.errors import InputError
+from vsr.kernel_files import KernelRecord
+from vsr.learning import ShotChoice, check_seed, choose_shots, clip_name, read_frames
+from vsr.reader import open_clip
+from vsr.shots import find_shots
+from vsr.training import check_keyframe
+from vsr.training.kernelgan import KernelGan, estimate_kernel
+from vsr.training.method import Progress
+
+
+def find_kernel(
+    clip: str | Path,
+    *,
+    shots: ShotChoice = "longest",
+    keyframe: int | None = None,
+    seed: int = 0,
+    options: KernelGan = KernelGan(),
+    progress: Progress,
+    say: Callable[[str], None],
+) -> KernelRecord:
+    """KernelGAN's kernel of the keyframe of one shot. Raises `UsageError`, `InputError` or `ModelError`."""
+    check_seed(seed)
+    start = perf_counter()
+    with open_clip(clip) as reader:
+        info = reader.info
+        found = find_shots(reader.frames())
+    if not found:
+        raise InputError(f"{clip} has no frame to look at.")
+    shot = choose_shots(found, shots, keyframe)[0]
+    say(f"looking for the blur kernel on frame {shot.keyframe}")
+    pixels = read_frames(clip, {shot.keyframe})[shot.keyframe].pixels
+    check_keyframe(pixels)
+    estimate = estimate_kernel(pixels, options, seed, progress)
+    return KernelRecord(
+        clip_name(info), shot.keyframe, seed, FACTOR, estimate.kernel, estimate.accuracy, perf_counter() - start
+    )

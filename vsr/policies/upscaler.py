@@ -1,0 +1,40 @@
+"""`--upscaler FILE`: a network from elsewhere, frame by frame, in the place of a policy over a bank."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from vsr.frames import Frame
+from vsr.policies.agreement import noise_level
+from vsr.policies.protocol import Decision, Policy, PolicyContext, peek
+from vsr.resample import back_project, scaled_size
+from vsr.upscalers import enlarge, load_upscaler
+from vsr.upscalers.enlarging import mismatch
+
+UPSCALER = "upscaler"
+"""The policy's name in records."""
+SEEDS_APART = 1_000_003
+"""Between the noise of one sample and of the next; shots of a sample are told apart by their first frames."""
+
+
+def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
+    """The network of `file`; back-projection onto the input only where the user asked for it.
+
+    A stochastic network gets one noise for each shot: `sample` numbers the draws, frames of a shot share theirs.
+    """
+    network = load_upscaler(file, context.device)
+    agreement = context.options.agreement or 0.0
+    remarks = [mismatch(network, context.scale), network.remark]
+    about = "; ".join([network.about, *filter(None, remarks)])
+
+    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
+        first, frames = peek(frames)
+        context.decide(Decision(first.index, (network.name,), about, agreement, noise_level(first.pixels)))
+        seed = SEEDS_APART * sample + first.index
+        for frame in frames:
+            pixels = enlarge(network, frame.pixels, *scaled_size(frame.height, frame.width, context.scale), seed)
+            if agreement:
+                pixels = back_project(pixels, frame.pixels, agreement).clamp(0, 1)
+            yield replace(frame, pixels=pixels)
+
+    return policy

@@ -1,0 +1,130 @@
+"""What a training is to do: a method with the options that a user asked for, and a name for the two together."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+from vsr.blur import FACTOR, Rows
+from vsr.errors import UsageError
+from vsr.kernel_files import kernel_words, read_kernel
+from vsr.recipe import with_settings
+from vsr.training import METHODS
+from vsr.training.bank import TrainingJob
+from vsr.training.kernelgan import KernelGan, estimate_kernel
+from vsr.training.method import Method
+
+MOST_NEIGHBOURS = 8
+"""On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
+AUTO = "auto"
+HASH_CHARACTERS = 6
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A method, ready but for a kernel that is still to be estimated."""
+
+    method: Method
+    label: str
+    """Tells apart what was trained with different options; part of the models' names."""
+    estimate: bool = False
+    """Whether each keyframe's kernel is to be estimated first."""
+
+    def with_kernels(self, jobs: Sequence[TrainingJob], say: Callable[[str], None]) -> list[TrainingJob]:
+        """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe share it."""
+        found: dict[str, Rows] = {}
+        if not self.estimate:
+            return list(jobs)
+        for job in jobs:
+            if job.card.keyframe_hash not in found:
+                say(f"estimating the blur kernel of frame {job.card.keyframe}, about a minute")
+                found[job.card.keyframe_hash] = _estimated(job.pixels)
+                say(f"frame {job.card.keyframe}: {kernel_words(found[job.card.keyframe_hash])}")
+        return [replace(job, method=_with_kernel(job.method, found[job.card.keyframe_hash])) for job in jobs]
+
+
+def plan_training(
+    name: str,
+    *,
+    full: bool = False,
+    regime: str | None = None,
+    settings: Sequence[str] = (),
+    kernel: str | Path | None = None,
+    neighbours: int = 0,
+) -> TrainingPlan:
+    """The training that these options mean. Raises `UsageError` for what cannot be meant."""
+    method = _method(name)
+    _check_neighbours(neighbours, name, method)
+    label = [name]
+    if full:
+        if method.full is None:
+            raise UsageError(f"--full is for methods with a shorter schedule by default: {_names('full')}.")
+        method = replace(method, options=method.full)
+        label.append("full")
+    if regime is not None:
+        if not _has_option(method, "regime"):
+            raise UsageError(f"--regime is not for method {name}; it is for {_able('regime')}.")
+        method = replace(method, options=with_settings(method.options, [f"regime={regime}"]))
+        label.append(regime)
+    if settings:
+        method = replace(method, options=with_settings(method.options, settings))
+        label.append(_short_hash("\n".join(sorted(settings))))
+    if kernel is not None and not _has_option(method, "kernel"):
+        raise UsageError(f"--kernel is not for method {name}; it is for {_able('kernel')}.")
+    # ZSSRGAN finds its kernel by itself.
+    estimate = str(kernel) == AUTO and name != "zssrgan"
+    if estimate:
+        label.append("kernel")
+        # Its own, once it is found; until then one that makes the card say that there is one.
+        method = _with_kernel(method, ((1.0,),))
+    elif kernel is not None and str(kernel) != AUTO:
+        rows = read_kernel(Path(kernel))
+        method = _with_kernel(method, rows)
+        label.append(f"kernel_{_short_hash(repr(rows))}")
+    if neighbours:
+        label.append(f"n{neighbours}")
+    return TrainingPlan(method, "-".join(label), estimate)
+
+
+def _estimated(pixels: torch.Tensor) -> Rows:
+    # One seed for all: what is added to a bank later must have the same kernel.
+    return estimate_kernel(pixels, KernelGan(), 0, lambda *_: None).kernel
+
+
+def _with_kernel(method: Method, kernel: Rows) -> Method:
+    return replace(method, options=replace(method.options, kernel=kernel, step_ratio=float(FACTOR)))
+
+
+def _has_option(method: Method, option: str) -> bool:
+    return any(field.name == option for field in fields(method.options))
+
+
+def _able(option: str) -> str:
+    """Names of the methods that have an option."""
+    return ", ".join(name for name, method in METHODS.items() if _has_option(method, option))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
+
+
+def _names(attribute: str) -> str:
+    """Names of the methods that have an optional part."""
+    return ", ".join(name for name, method in METHODS.items() if getattr(method, attribute) is not None)
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+        raise UsageError(f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def _check_neighbours(neighbours: int, name: str, method: Method) -> None:
+    if not 0 <= neighbours <= MOST_NEIGHBOURS:
+        raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MOST_NEIGHBOURS}.")
+    if neighbours and method.train_steady is None:
+        raise UsageError(f"--neighbours is not for method {name}; it is for {_names('train_steady')}.")
