@@ -1,0 +1,328 @@
+"""`vsr train`: pictures in, a network out, also after a stop, a bad picture or a divergence."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from tests.clips import textured_picture
+from vsr import external
+from vsr.errors import InputError, ModelError, OutputError, UsageError
+from vsr.external.course import Course
+from vsr.external.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
+from vsr.external.games import GAMES, gradient_penalty
+from vsr.external.methods import METHODS
+from vsr.external.perceptual import load_perceptual
+from vsr.external.pictures import Batches, PictureStore, usable_pictures
+from vsr.external.plan import resolve_method
+from vsr.external.state import state_path
+from vsr.metrics.spectrum import profile
+from vsr.resample import resize
+from vsr.upscalers import enlarge, load_upscaler
+
+CPU = torch.device("cpu")
+TINY = {
+    "srcnn": ["network.width=8", "network.inner_width=4"],
+    "fsrcnn": ["network.d=8", "network.s=4", "network.m=1"],
+    "espcn": ["network.width=8", "network.inner_width=8"],
+    "srresnet": ["network.width=8", "network.blocks=1"],
+    "srgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
+    "esrgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
+    "stochastic": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.diversity_weight=0"],
+}
+BRIEF = ["steps=6", "batch=2", "crop_px=32", "adversarial_start=0.3", "validate_every=3"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for seed in range(3):
+        Image.fromarray(textured_picture(48, 64, seed=seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+def brief_training(images, output, method="espcn", settings=(), **options):
+    return external.train(
+        images, output, method=method, scale=2, settings=[*TINY[method], *BRIEF, *settings], **options
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_a_network_that_can_be_loaded(method, images, tmp_path):
+    output = tmp_path / "net.safetensors"
+    report = brief_training(images, output, method, validation=images)
+    assert (report.steps, report.pictures) == (6, 3)
+    assert [look["step"] for look in report.validation] == [3, 6]
+    upscaler = load_upscaler(output, CPU)
+    assert enlarge(upscaler, torch.rand(3, 10, 12), 20, 24).shape == (3, 20, 24)
+    assert upscaler.consistency_passes == METHODS[method].options.consistency_passes
+    assert not state_path(output).exists()
+
+
+@pytest.mark.parametrize("method", ["espcn", "esrgan"])
+def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    brief_training(images, whole, method, validation=images)
+    monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
+
+    def stop_at_four(done, _total, _loss):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        brief_training(images, parts, method, validation=images, telling=external.Telling(progress=stop_at_four))
+    assert state_path(parts).exists()
+    heard = []
+    report = brief_training(images, parts, method, validation=images, telling=external.Telling(heard.append))
+    assert report.resumed_at_step == 4
+    assert "going on from step 4" in heard[0]
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
+    output = tmp_path / "net.safetensors"
+
+    def stop(done, _total, _loss):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        brief_training(images, output, telling=external.Telling(progress=stop))
+    with pytest.raises(UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"):
+        brief_training(images, output, settings=["learning_rate=0.01"])
+    assert brief_training(images, output, settings=["learning_rate=0.01"], restart=True).resumed_at_step == 0
+
+
+def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("vsr.external.course.WINDOW_STEPS", 5)
+    output = tmp_path / "net.safetensors"
+    real_rates = Course._set_rates
+
+    def rates_that_explode(course):
+        real_rates(course)
+        if course.step >= 20:
+            for group in course._optimiser.param_groups:
+                group["lr"] = 1e6
+
+    monkeypatch.setattr(Course, "_set_rates", rates_that_explode)
+    with pytest.raises(ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"):
+        brief_training(images, output, settings=["steps=200"])
+    kept = load_upscaler(output, CPU)
+    monkeypatch.undo()
+    brief_training(images, tmp_path / "twenty.safetensors", settings=["steps=200"], telling=external.Telling())
+    assert torch.isfinite(enlarge(kept, torch.rand(3, 12, 12), 24, 24)).all()
+
+
+def test_a_training_that_was_lost_from_the_start_keeps_nothing(images, tmp_path):
+    output = tmp_path / "net.safetensors"
+    with pytest.raises(ModelError, match="nothing is kept"):
+        brief_training(images, output, settings=["steps=60", "learning_rate=1e30"])
+    assert not output.exists()
+
+
+def test_the_last_layer_can_be_swapped_for_another_scale(images, tmp_path):
+    first, second = tmp_path / "x2.safetensors", tmp_path / "x3.safetensors"
+    brief_training(images, first, "fsrcnn")
+    heard = []
+    settings = [*TINY["fsrcnn"], *BRIEF, "learning_rate=1e-12"]
+    telling = external.Telling(heard.append)
+    external.train([images], second, method="fsrcnn", scale=3, settings=settings, start=first, telling=telling)
+    body, other = (load_upscaler(path, CPU).run for path in (first, second))
+    assert torch.allclose(body.map[0].weight, other.map[0].weight, atol=1e-9)
+    assert (load_upscaler(second, CPU).scale, other.enlarge.stride) == (3, (3, 3))
+    with pytest.raises(ModelError, match="shares no tensor"):
+        brief_training(images, tmp_path / "other.safetensors", "espcn", start=first)
+
+
+def test_odd_pictures_are_told_in_a_line_each(tmp_path):
+    pixels = textured_picture(48, 64)
+    good = Image.fromarray(pixels)
+    good.save(tmp_path / "good.png")
+    good.convert("L").save(tmp_path / "grey.png")
+    good.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    good.save(tmp_path / "animated.png", save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    good.crop((0, 0, 9, 9)).save(tmp_path / "tiny.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    heard = []
+    used = usable_pictures([tmp_path], 32, heard.append)
+    assert [path.name for path in used] == ["animated.png", "cmyk.jpg", "deep.png", "good.png", "grey.png"]
+    for name, words in {
+        "animated.png": "its first picture is used",
+        "cmyk.jpg": "CMYK",
+        "deep.png": "rounded to 8 bit",
+        "grey.png": "three equal colours",
+        "tiny.png": "left out: .*9x9",
+        "cut.png": "left out",
+        "text.jpg": "left out",
+    }.items():
+        assert [line for line in heard if name in line and re.search(words, line)], (name, heard)
+    assert not any("good.png" in line for line in heard)
+
+
+def test_a_folder_without_a_usable_picture_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no folder of pictures"):
+        usable_pictures([tmp_path / "absent"], 32, print)
+    with pytest.raises(InputError, match="holds no picture"):
+        usable_pictures([tmp_path], 32, print)
+    Image.fromarray(textured_picture(20, 20)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match=r"no picture in .* can be used"):
+        usable_pictures([tmp_path], 32, lambda _: None)
+
+
+def test_crops_of_both_resolutions_show_the_same_and_follow_from_seed_and_step(images):
+    store = PictureStore(sorted(images.iterdir()), 2, largest_bytes=1)
+    batches = Batches(store, 2, 24, 4, seed=5)
+    low, high = batches.of_step(7)
+    assert (low.shape, high.shape) == ((4, 3, 12, 12), (4, 3, 24, 24))
+    inner = (..., slice(3, -3), slice(3, -3))
+    assert (resize(high, 12, 12).clamp(0, 1) - low)[inner].abs().max() < 0.02
+    assert torch.equal(batches.of_step(7)[1], high)
+    assert not torch.equal(batches.of_step(8)[1], high)
+    assert not torch.equal(Batches(store, 2, 24, 4, seed=6).of_step(7)[1], high)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["stepz=5"], "did you mean 'steps'"),
+        (["network.depth=5"], "unknown key"),
+        (["steps=0"], "expected 1 or more"),
+        (["losses.adversarial=ragn"], "did you mean 'ragan'"),
+        (["losses.fft_weight=-1.0"], "expected 0 or more"),
+        (["losses.perceptual=lpips"], "knows luma alone"),
+        (["losses.diversity_weight=1.0"], "knows luma alone"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_with_what_to_do(settings, words):
+    with pytest.raises(UsageError, match=words):
+        resolve_method("espcn", 4, settings)
+
+
+def test_an_output_is_checked_before_any_work(images, tmp_path):
+    with pytest.raises(OutputError, match=r"ends in \.safetensors"):
+        brief_training(images, tmp_path / "net.pth")
+    existing = tmp_path / "net.safetensors"
+    existing.write_bytes(b"")
+    with pytest.raises(OutputError, match="exists already"):
+        brief_training(images, existing)
+
+
+def test_a_loss_without_its_weights_says_where_they_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    for name in ("lpips", "dists", "vgg22", "vgg54"):
+        with pytest.raises(ModelError, match="VSR_WEIGHTS"):
+            load_perceptual(name, CPU)
+
+
+def test_lpips_as_a_loss_is_lpips_as_a_metric_and_has_a_gradient(shared_data, monkeypatch):
+    from vsr.metrics.perceptual import load_distance
+
+    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
+    one, other = torch.rand(2, 1, 3, 48, 48)
+    one.requires_grad_(True)
+    loss = load_perceptual("lpips", CPU)(one, other)
+    assert float(loss.detach()) == pytest.approx(load_distance().between(one.detach()[0], other[0]), rel=1e-4)
+    loss.backward()
+    assert one.grad.abs().sum() > 0
+
+
+def test_the_fft_loss_is_no_pixel_distance_in_disguise():
+    """Two errors of one pixel L2: a single wave is a smaller error of the spectrum than noise is."""
+    truth = torch.rand(1, 1, 32, 32)
+    noise = torch.randn(1, 1, 32, 32)
+    wave = torch.cos(2 * torch.pi * 5 * torch.arange(32) / 32).expand(1, 1, 32, 32)
+    errors = [0.05 * error / error.square().mean().sqrt() for error in (noise, wave)]
+    pixel = [F.mse_loss(truth + error, truth) for error in errors]
+    assert torch.allclose(pixel[0], pixel[1])
+    assert fft_loss(truth + errors[0], truth) > 3 * fft_loss(truth + errors[1], truth)
+    spectra = [torch.fft.fft2(truth + error).sub(torch.fft.fft2(truth)).abs().square().sum() for error in errors]
+    assert torch.allclose(spectra[0], spectra[1]), "which the L2 norm of spectra could not tell apart (Parseval)"
+
+
+def test_the_fft_loss_follows_its_formula():
+    result, truth = torch.rand(2, 1, 1, 8, 6)
+    of_result, of_truth = np.fft.rfft2(result[0, 0].numpy()), np.fft.rfft2(truth[0, 0].numpy())
+    largest = max(np.abs(of_result).sum(), np.abs(of_truth).sum())
+    assert float(fft_loss(result, truth)) == pytest.approx(np.abs(of_result - of_truth).sum() / largest, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [fft_loss, spectral_loss, focal_frequency_loss])
+def test_a_loss_of_spectra_is_least_for_equal_pictures_and_moves_towards_them(loss):
+    truth = torch.from_numpy(textured_picture(32, 32)).permute(2, 0, 1)[None].float() / 255
+    blurred = F.avg_pool2d(truth, 3, 1, 1).requires_grad_(True)
+    assert float(loss(truth, truth)) == pytest.approx(0, abs=1e-5)
+    before = loss(blurred, truth)
+    before.backward()
+    step = 1e-3 * blurred.grad / blurred.grad.abs().max()
+    assert float(loss(blurred.detach() - step, truth)) < float(before.detach())
+
+
+def test_the_azimuthal_profile_agrees_with_the_metrics_own():
+    """That one has log(1 + power) of luma in studio range; at these powers the 1 is nothing."""
+    grey = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
+    noisy = grey + 20 * torch.randn(1, 40, 56)
+    assert np.allclose(azimuthal_profile(noisy[None])[0].numpy(), profile(noisy[0].numpy()), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_game_pulls_discriminator_and_generator_apart(name):
+    game = GAMES[name]
+    real, fake = torch.tensor([0.3, 0.1], requires_grad=True), torch.tensor([-0.1, 0.2], requires_grad=True)
+    of_real, of_fake = torch.autograd.grad(game.discriminator(real, fake), (real, fake))
+    assert of_real.sum() < 0 < of_fake.sum(), "real logits are to rise, fake ones to fall"
+    (of_fake,) = torch.autograd.grad(game.generator(real.detach(), fake), fake)
+    assert of_fake.sum() < 0, "the generator wants its logits to rise"
+
+
+def test_relativistic_games_follow_their_formulas():
+    real, fake = torch.tensor([1.0, -0.5]), torch.tensor([0.2, 0.4])
+    against = real - fake.mean(), fake - real.mean()
+    expected = (
+        F.binary_cross_entropy_with_logits(against[0], torch.ones(2))
+        + F.binary_cross_entropy_with_logits(against[1], torch.zeros(2))
+    ) / 2
+    assert torch.allclose(GAMES["ragan"].discriminator(real, fake), expected)
+    assert torch.allclose(GAMES["ragan"].generator(fake, real), expected), "the sides are swapped"
+    centre = (real.mean() + fake.mean()) / 2
+    hinge = (F.relu(1 - (real - centre)).mean() + F.relu(1 + (fake - centre)).mean()) / 2
+    assert torch.allclose(GAMES["rchinge"].discriminator(real, fake), hinge)
+
+
+def test_the_gradient_penalty_is_that_of_a_linear_critic():
+    """Whose gradient is its weights everywhere."""
+    weights = torch.randn(3 * 4 * 4)
+
+    class Linear(torch.nn.Module):
+        def forward(self, crops):
+            return crops.flatten(1) @ weights
+
+    real, fake, mix = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 1, 1, 1)
+    penalty = gradient_penalty(Linear(), real, fake, mix)
+    assert float(penalty) == pytest.approx(float((weights.norm() - 1) ** 2), rel=1e-4)
+
+
+def test_curves_and_pictures_reach_tensorboard(images, tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = tmp_path / "curves"
+    settings = ["steps=10", "validate_every=5"]
+    telling = external.Telling(tensorboard=folder)
+    brief_training(images, tmp_path / "net.safetensors", settings=settings, validation=images, telling=telling)
+    events = reader.EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars("validation/psnr_y")] == [5, 10]
+    assert "loss/pixel" in events.Tags()["scalars"]
+    assert events.Images("validation/0")[0].width == 3 * 64
+
+
+def test_a_broken_state_is_told(images, tmp_path):
+    output = tmp_path / "net.safetensors"
+    state_path(output).write_bytes(b"broken")
+    with pytest.raises(ModelError, match="--restart begins anew"):
+        brief_training(images, output)
+    assert brief_training(images, output, restart=True).steps == 6

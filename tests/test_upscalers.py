@@ -1,0 +1,345 @@
+"""Networks from files in the place of a policy, and the classic networks themselves."""
+
+import pickle
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy.signal import correlate2d
+
+from tests.clips import moving_pictures, read_times, two_shots, write_clip
+from tests.models import make_model, picture
+from vsr import api
+from vsr.errors import ModelError, UsageError
+from vsr.networks.discriminators import Discriminator, DiscriminatorSpec
+from vsr.networks.espcn import Espcn, EspcnSpec
+from vsr.networks.fsrcnn import Fsrcnn, FsrcnnSpec
+from vsr.networks.rrdb import RrdbSpec, rrdb
+from vsr.networks.srcnn import Srcnn, SrcnnSpec
+from vsr.networks.srresnet import Srresnet, SrresnetSpec
+from vsr.reader import open_clip
+from vsr.resample import resize
+from vsr.upscalers import enlarge, load_upscaler
+from vsr.upscalers.architectures import ARCHITECTURES
+from vsr.upscalers.enlarging import mismatch, noise_planes, passes
+from vsr.upscalers.files import UpscalerCard, encode_upscaler
+from vsr.upscalers.tiles import run_in_tiles, spans
+
+CPU = torch.device("cpu")
+LUMA = torch.tensor([65.481, 128.553, 24.966]) / 255
+"""MATLAB's rgb2ycbcr, apart from its offset of 16."""
+SMALL_SPECS = {
+    "srcnn": SrcnnSpec((9, 1, 5), 8, 4, scale=2),
+    "fsrcnn": FsrcnnSpec(8, 4, 1, scale=3),
+    "espcn": EspcnSpec(scale=2, width=8, inner_width=8),
+    "srresnet": SrresnetSpec(width=8, blocks=1, scale=2),
+    "rrdb": RrdbSpec(width=8, blocks=1, scale=2),
+}
+
+
+def weights_in(network):
+    """Numbers in the kernels, biases and slopes left out, as papers count."""
+    return sum(p.numel() for name, p in network.named_parameters() if name.endswith("weight") and p.ndim > 1)
+
+
+def write_upscaler(folder, arch, spec=None, seed=0, **card):
+    spec = spec or SMALL_SPECS[arch]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ARCHITECTURES[arch].build(spec)
+    path = folder / f"{arch}.safetensors"
+    path.write_bytes(encode_upscaler(UpscalerCard(arch, asdict(spec), arch, {}, "0", **card), network))
+    return path
+
+
+def read_still(path):
+    with open_clip(path) as reader:
+        return next(iter(reader.frames())).pixels
+
+
+def psnr_y(one, other, border):
+    """As the literature measures: luma of 8-bit colours, borders off."""
+    lumas = [torch.einsum("c,chw->hw", LUMA, (p.clamp(0, 1) * 255).round()) for p in (one, other)]
+    error = (lumas[0] - lumas[1])[border:-border, border:-border].square().mean()
+    return float(10 * torch.log10(255**2 / error))
+
+
+def reduced_with_antialiasing(truth, scale):
+    low = resize(truth, truth.shape[-2] // scale, truth.shape[-1] // scale)
+    return (low.clamp(0, 1) * 255).round() / 255
+
+
+def reduced_without_antialiasing(truth, scale):
+    pixels = (truth * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    size = (truth.shape[-1] // scale, truth.shape[-2] // scale)
+    return torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1) / 255
+
+
+def gains_on_set5(shared_data, file, reduce):
+    """(PSNR-Y of the network, of bicubic interpolation), means over Set5."""
+    upscaler = load_upscaler(shared_data / "weights" / file, CPU)
+    scale, figures = upscaler.scale, []
+    for path in sorted((shared_data / "stills" / "set5" / "HR").iterdir()):
+        truth = read_still(path)
+        height, width = (side - side % scale for side in truth.shape[-2:])
+        truth = truth[:, :height, :width]
+        low = reduce(truth, scale)
+        ours, bicubic = enlarge(upscaler, low, height, width), resize(low, height, width)
+        figures.append((psnr_y(ours, truth, scale), psnr_y(bicubic, truth, scale)))
+    return np.mean(figures, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("network", "published"),
+    [
+        (Srcnn(SrcnnSpec((9, 1, 5))), 8_032),
+        (Srcnn(SrcnnSpec((9, 3, 5))), 24_416),
+        (Srcnn(SrcnnSpec((9, 5, 5))), 57_184),
+        (Fsrcnn(FsrcnnSpec(56, 12, 4)), 12_464),
+        (Fsrcnn(FsrcnnSpec(32, 5, 1)), 3_937),
+    ],
+    ids=["srcnn-915", "srcnn-935", "srcnn-955", "fsrcnn", "fsrcnn-s"],
+)
+def test_a_network_has_the_published_number_of_weights(network, published):
+    assert weights_in(network) == published
+
+
+def test_the_large_networks_have_the_published_number_of_parameters():
+    def count(network):
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    with torch.device("meta"):
+        assert count(Srresnet()) == 1_549_462
+        assert count(rrdb()) == 16_697_987
+        assert count(Discriminator(DiscriminatorSpec(128))) == 14_502_281
+
+
+def test_the_shuffle_puts_each_channel_where_the_paper_says():
+    network = Espcn(EspcnSpec(scale=3, width=8, inner_width=8)).eval()
+    captured = []
+    network.conv3.register_forward_hook(lambda _module, _inputs, output: captured.append(output))
+    with torch.inference_mode():
+        enlarged = network(torch.rand(1, 1, 5, 4))[0, 0]
+    for y, x in np.ndindex(15, 12):
+        assert enlarged[y, x] == captured[0][0, 3 * (y % 3) + x % 3, y // 3, x // 3]
+
+
+def test_fsrcnn_reaches_its_published_quality_on_set5(shared_data):
+    ours, bicubic = gains_on_set5(shared_data, "fsrcnn_x4.pth", reduced_with_antialiasing)
+    assert ours == pytest.approx(30.50, abs=0.1)
+    assert bicubic == pytest.approx(28.42, abs=0.05)
+
+
+def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
+    ours, bicubic = gains_on_set5(shared_data, "espcn_x4.pth", reduced_without_antialiasing)
+    assert ours > bicubic + 0.7
+    ours, bicubic = gains_on_set5(shared_data, "espcn_x4.pth", reduced_with_antialiasing)
+    assert ours < bicubic + 0.1
+    assert "antialiasing" in load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).remark
+
+
+def test_espcn_gives_what_its_tensorflow_graph_says(shared_data):
+    """OpenCV 5 reads that graph but cannot run it, so scipy does: layer by layer, with OpenCV's tensors."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    graph = cv2.dnn.readNetFromTensorflow(str(shared_data / "weights" / "ESPCN_x4.pb"))
+    luma = np.random.default_rng(0).random((1, 12, 10))
+    features = luma
+    for convolution, bias in (("conv1", "add"), ("conv2", "add_1"), ("conv3", "add_2")):
+        kernels, biases = graph.getLayer(convolution).blobs[0], graph.getLayer(bias).blobs[0].ravel()
+        features = np.stack(
+            [
+                sum(correlate2d(plane, kernel, mode="same") for plane, kernel in zip(features, each, strict=True))
+                + shift
+                for each, shift in zip(kernels, biases, strict=True)
+            ]
+        )
+        features = np.maximum(features, 0) if convolution != "conv3" else features
+    theirs = np.tanh(features.reshape(4, 4, 12, 10).transpose(2, 0, 3, 1).reshape(48, 40))
+    ours = load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).run(torch.from_numpy(luma)[None].float())
+    assert np.allclose(ours[0, 0].numpy(), theirs, atol=1e-5)
+
+
+def test_a_file_that_spandrel_knows_gives_what_spandrel_makes_of_it(shared_data):
+    from spandrel import ModelLoader
+
+    path = shared_data / "weights" / "realesr-animevideov3.pth"
+    low = picture(30, 41)
+    expected = ModelLoader().load_from_file(path).eval()(low[None])[0]
+    ours = enlarge(load_upscaler(path, CPU), low, 120, 164)
+    assert torch.allclose(ours, expected.clamp(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("arch", ["fsrcnn", "espcn", "srcnn", "srresnet"])
+def test_tiled_is_the_same_as_whole(arch, tmp_path):
+    upscaler = load_upscaler(write_upscaler(tmp_path, arch), CPU)
+    low = picture(96, 131)
+    height, width = upscaler.scale * 96, upscaler.scale * 131
+    whole = enlarge(upscaler, low, height, width)
+    assert torch.allclose(enlarge(upscaler, low, height, width, tile_px=40), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [17, 100, 263])
+def test_the_weights_of_tiles_add_up_to_one_everywhere(length):
+    total = torch.zeros(3 * length)
+    for span in spans(length, tile_px=40, reach_px=5):
+        total[3 * span.start : 3 * span.stop] += span.weights(3, CPU)
+    assert torch.allclose(total, torch.ones(3 * length), atol=1e-6)
+
+
+def test_seams_of_tiles_that_disagree_are_feathered():
+    """Every tile answers with a shade of its own: the picture has no step larger than a ramp makes."""
+    shades = iter((0.0, 1.0, 0.0, 1.0))
+    tiled = run_in_tiles(lambda tile: torch.full_like(tile, next(shades)), torch.zeros(1, 4, 80), 1, 3, tile_px=40)
+    assert tiled.diff(dim=-1).abs().max() <= 1 / 15
+    assert tiled[0, 0, 0] == 0
+    assert tiled[0, 0, -1] == 1
+
+
+def test_memory_that_runs_out_halves_the_tiles():
+    sizes = []
+
+    def run(tile):
+        sizes.append(tile.shape[-1])
+        if tile.shape[-1] > 70:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tile
+
+    planes = torch.rand(1, 20, 150)
+    assert torch.allclose(run_in_tiles(run, planes, 1, 2, tile_px=150), planes, atol=1e-6)
+    assert max(sizes) == 150
+    with pytest.raises(ModelError, match="does not fit into the memory"):
+        run_in_tiles(lambda _: run(torch.zeros(1, 1, 1, 99)), planes, 1, 2)
+
+
+def test_a_network_for_luma_leaves_chroma_to_bicubic_interpolation(shared_data):
+    upscaler = load_upscaler(shared_data / "weights" / "fsrcnn_x4.pth", CPU)
+    low = 0.4 + 0.2 * picture(20, 24)
+    ours, bicubic = enlarge(upscaler, low, 80, 96), resize(low, 80, 96)
+    inside = ((ours > 0) & (ours < 1)).all(dim=0)
+    assert inside.float().mean() > 0.5
+    for one, other in ((0, 1), (2, 1)):
+        difference = (ours[one] - ours[other]) - (bicubic[one] - bicubic[other])
+        assert difference[inside].abs().max() < 1e-5
+
+
+def test_a_scale_that_is_not_the_networks_own_is_met_by_resizing_and_told(tmp_path):
+    upscaler = load_upscaler(write_upscaler(tmp_path, "espcn"), CPU)
+    assert [passes(2, wanted) for wanted in (1.5, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    assert passes(1, 4) == 1
+    assert enlarge(upscaler, picture(16, 20), 48, 60).shape == (3, 48, 60)
+    assert mismatch(upscaler, 2) is None
+    assert mismatch(upscaler, 4) == "espcn enlarges by 2, and x4 is wanted: it is applied 2 times"
+    assert "resized from x4 to x3" in mismatch(upscaler, 3)
+
+
+def test_noise_is_the_same_for_a_seed_and_another_for_another(tmp_path):
+    spec = SrresnetSpec(width=8, blocks=1, scale=2, batch_norm=False, noise_channels=2)
+    upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", spec), CPU)
+    low = picture(20, 24)
+    assert noise_planes(upscaler, low, 1).shape == (2, 20, 24)
+    results = [enlarge(upscaler, low, 40, 48, seed) for seed in (3, 3, 4)]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_passes_of_consistency_bring_the_result_back_to_its_input(tmp_path):
+    low = picture(20, 24)
+    errors = []
+    for count in (0, 3):
+        upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
+        errors.append(float((resize(enlarge(upscaler, low, 40, 48), 20, 24) - low).abs().mean()))
+    assert errors[1] < errors[0] / 5
+
+
+def test_a_run_with_an_upscaler_keeps_frames_times_and_says_what_it_used(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(6, 32, 40), codec="ffv1", pixel_format="bgr0")
+    file = write_upscaler(tmp_path, "fsrcnn")
+    manifest = api.run(clip, tmp_path / "out.mkv", upscaler=file, metrics=())
+    assert read_times(tmp_path / "out.mkv") == read_times(clip)
+    assert (manifest.policy, manifest.models) == ("upscaler", ["fsrcnn"])
+    assert "x4 is wanted" in manifest.decisions[0]["reason"]
+    assert manifest.steady, "flicker control is on for networks, as for models"
+
+
+def test_frames_of_a_shot_share_their_noise_and_shots_do_not(tmp_path):
+    spec = SrresnetSpec(width=8, blocks=1, scale=2, batch_norm=False, noise_channels=2)
+    file = write_upscaler(tmp_path, "srresnet", spec)
+    still = two_shots(24, 48, 64)
+    frames = [still[0]] * 12 + [still[-1]] * 12
+    clip = write_clip(tmp_path / "clip.mkv", frames, codec="ffv1", pixel_format="bgr0")
+    outputs = {}
+    for sample in (0, 1):
+        out = tmp_path / f"out{sample}.mkv"
+        settings = [f"sample={sample}"]
+        api.run(clip, out, upscaler=file, scale=2, steady=0.0, codec="ffv1", metrics=(), settings=settings)
+        with open_clip(out) as reader:
+            outputs[sample] = [frame.pixels for frame in reader.frames()]
+    assert torch.equal(outputs[0][0], outputs[0][11])
+    assert torch.equal(outputs[0][12], outputs[0][23])
+    assert not torch.equal(outputs[0][0], outputs[1][0])
+
+
+class _Shout:
+    """A pickle that would run code on loading."""
+
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, capsys):
+    keyframe_model = make_model(tmp_path / "bank", "m", picture())
+    good = write_upscaler(tmp_path, "espcn")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(good.read_bytes()[:-100])
+    unknown, broken = tmp_path / "unknown.pth", tmp_path / "broken.pth"
+    torch.save({"somewhere.weight": torch.zeros(3, 3)}, unknown)
+    broken.write_bytes(b"not a checkpoint")
+    evil = tmp_path / "evil.pth"
+    evil.write_bytes(pickle.dumps({"a": _Shout()}, protocol=2))
+    half = tmp_path / "net_x4.pth"
+    state = {"first_part.0.weight": torch.zeros(8, 1, 5, 5), "mid_part.0.weight": torch.zeros(4, 8, 1, 1)}
+    torch.save(state | {"last_part.weight": torch.zeros(8, 1, 9, 9)}, half)
+    infinite = tmp_path / "infinite.safetensors"
+    save_file({"conv1.weight": torch.full((8, 1, 5, 5), torch.inf)}, infinite)
+    cases = {
+        cut: "not a whole .safetensors file",
+        unknown: "no architecture that is known here",
+        broken: "not a readable checkpoint",
+        evil: "nothing in it was run",
+        half: "looks like fsrcnn",
+        infinite: "not finite",
+        tmp_path / "bank" / f"{keyframe_model.name}.safetensors": "give --models DIR",
+        tmp_path / "missing.pth": "cannot be read: No such file",
+        tmp_path / "graph.pb": "OpenCV 5 cannot run",
+        tmp_path: "expected an upscaler as",
+    }
+    for path, words in cases.items():
+        with pytest.raises(ModelError, match=words):
+            load_upscaler(path, CPU)
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_a_card_that_was_tampered_with_is_refused(tmp_path):
+    network = ARCHITECTURES["espcn"].build(SMALL_SPECS["espcn"])
+    shape = asdict(SMALL_SPECS["espcn"])
+    for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 2}):
+        path = tmp_path / "tampered.safetensors"
+        path.write_bytes(encode_upscaler(UpscalerCard("espcn", table, "espcn", {}, "0"), network))
+        with pytest.raises(ModelError, match="its card is not one of vsr train"):
+            load_upscaler(path, CPU)
+
+
+def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):
+    with pytest.raises(UsageError, match="not both"):
+        api.run(tmp_path / "clip.mkv", policy="bicubic", upscaler="x.pth")
+
+
+def test_a_policy_on_the_command_line_beats_the_upscaler_of_a_recipe(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('upscaler = "absent.pth"\n')
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1", pixel_format="bgr0")
+    manifest = api.run(clip, tmp_path / "out.mkv", recipe=recipe, policy="bicubic", metrics=())
+    assert manifest.policy == "bicubic"

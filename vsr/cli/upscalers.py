@@ -1,0 +1,41 @@
+"""`vsr upscalers`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def upscalers(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE]", help="Of an upscaler, or a network's file.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")] = False,
+) -> None:
+    """Model cards: what each upscaler is, where it comes from, what it costs and when to use it."""
+    from vsr import cards
+
+    if markdown:
+        print(cards.markdown())
+    elif name is None:
+        _print_table()
+    elif name not in cards.CARDS and Path(name).exists():
+        print(cards.file_card(Path(name)))
+    else:
+        card = cards.named_card(name)
+        print(f"{name}: {card.what}\nsource: {card.source}\ncost: {card.cost} for each output pixel at x{cards.SCALE}")
+        print(f"when: {card.when}\nhow: {card.how.replace('`', '')}")
+
+
+def _print_table() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vsr.cards import CARDS
+
+    table = Table(caption="vsr upscalers NAME tells more; NAME may be a network's file")
+    for head in ("upscaler", "cost per output pixel at x4", "when to use it"):
+        table.add_column(head, overflow="fold")
+    for name, card in CARDS.items():
+        table.add_row(name, card.cost, card.when)
+    Console().print(table)

@@ -1,0 +1,111 @@
+"""Checkpoints of others: everything that spandrel recognises, and the classic networks that it does not know."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vsr.checkpoints import read_tensors
+from vsr.errors import ModelError
+from vsr.upscalers.classics import CLASSICS, Classic, State
+from vsr.upscalers.upscaler import FULL_RANGE, Upscaler
+
+
+def read_foreign(path: Path, device: torch.device) -> Upscaler:
+    """Raises `ModelError` for a file that cannot be read, is broken, or holds no network that is known."""
+    state = _read_state(path)
+    for classic in CLASSICS:
+        if classic.fits(state):
+            return _classic(path, classic, state, device)
+    return _by_spandrel(path, state, device)
+
+
+def _read_state(path: Path) -> State:
+    """The tensors of a checkpoint, out of the tables that training programs wrap around them."""
+    if path.suffix.lower() == ".safetensors":
+        stored: Any = read_tensors(path)[1]
+    else:
+        try:
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise ModelError(f"the upscaler {path} cannot be read: {error.strerror or error}.") from None
+        # What a damaged or foreign file leads to depends on where its bytes go wrong.
+        except (EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
+            raise ModelError(
+                f"{path} is not a readable checkpoint of tensors alone ({_first_line(error)}); nothing in it was run. "
+                "Get it again, or as .safetensors."
+            ) from None
+    if isinstance(stored, dict):
+        from spandrel import canonicalize_state_dict
+
+        stored = canonicalize_state_dict(stored)
+    if not isinstance(stored, dict) or not stored or not all(torch.is_tensor(value) for value in stored.values()):
+        raise ModelError(f"{path} holds {_kind(stored)}; expected the tensors of one network (a state_dict).")
+    for name, tensor in stored.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: tensor {name} holds values that are not finite; get the file again.")
+    return {str(name): tensor for name, tensor in stored.items()}
+
+
+def _by_spandrel(path: Path, state: State, device: torch.device) -> Upscaler:
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+
+    first = next(iter(state))
+    try:
+        found = ModelLoader(device).load_from_state_dict(dict(state))
+    except UnsupportedModelError:
+        raise ModelError(
+            f"{path} holds {len(state)} tensors, the first named {first}: no architecture that is known here has them. "
+            "Expected a network that spandrel recognises, FSRCNN, ESPCN, SRCNN, or one of vsr train."
+        ) from None
+    # A file that looks like a known architecture and is none can fail anywhere in that architecture's code.
+    except Exception as error:
+        raise ModelError(
+            f"{path} looks like a network that is known, but its tensors do not fit together ({_first_line(error)}). "
+            "It may be of another version; get it again."
+        ) from None
+    if not isinstance(found, ImageModelDescriptor):
+        raise ModelError(f"{path} is {found.architecture.name}, which fills holes under a mask; expected an upscaler.")
+    inputs, outputs = found.input_channels, found.output_channels
+    if inputs != outputs or inputs not in {1, 3}:
+        raise ModelError(f"{path} takes {inputs} channels and gives {outputs}; expected 3 and 3, or 1 and 1.")
+    found.eval().model.requires_grad_(False)
+    luma = FULL_RANGE if inputs == 1 else None
+    count = _count(found.model)
+    return Upscaler(path.stem, found.architecture.name, found.scale, found, count, luma)
+
+
+def _classic(path: Path, classic: Classic, state: State, device: torch.device) -> Upscaler:
+    try:
+        spec, network = classic.build(path, state)
+    except (RuntimeError, KeyError, IndexError, ValueError) as error:
+        raise ModelError(
+            f"{path} looks like {classic.arch}, but its tensors do not fit together ({_first_line(error)}); "
+            "get the file again."
+        ) from None
+    ready = network.eval().requires_grad_(False).to(device)
+    return Upscaler(
+        name=path.stem,
+        arch=classic.arch,
+        scale=spec.scale,
+        run=ready,
+        num_parameters=_count(network),
+        luma=classic.luma,
+        enlarged_first=classic.enlarged_first,
+        reach_px=spec.reach_px,
+        remark=classic.remark,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def _kind(stored: object) -> str:
+    return "nothing" if stored == {} else f"a {type(stored).__name__}"
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,66 @@
+"""What an upscaler is: a network and what has to be known to feed it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+UNKNOWN_REACH_PX = 16
+"""Taken for networks that do not tell how far they see: what lies further away changes little."""
+
+Run = Callable[[torch.Tensor], torch.Tensor]
+"""Planes (1, C, h, w) -> colours (1, c, H, W)."""
+
+
+@dataclass(frozen=True)
+class LumaRange:
+    """Where black and white of BT.601 luma lie for a network that works on luma alone."""
+
+    black: float
+    white: float
+
+    def of(self, picture: torch.Tensor) -> torch.Tensor:
+        """Luma (..., 1, H, W) of RGB (..., 3, H, W) in [0, 1]."""
+        weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
+        luma = torch.einsum("c,...chw->...hw", weights, picture)[..., None, :, :]
+        return self.black + (self.white - self.black) * luma
+
+    def change(self, luma: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+        """What must be added to each colour of `picture` so that it has this luma and its own chroma."""
+        return (luma - self.of(picture)) / (self.white - self.black)
+
+
+FULL_RANGE = LumaRange(0.0, 1.0)
+STUDIO_RANGE = LumaRange(16 / 255, 235 / 255)
+"""What MATLAB's rgb2ycbcr gives, and with it most of the literature."""
+
+
+@dataclass(frozen=True, eq=False)
+class Upscaler:
+    """One network, ready to run."""
+
+    name: str
+    """File name without its suffix."""
+    arch: str
+    scale: int
+    """What the network itself enlarges by; 1 for one that only restores."""
+    run: Run
+    num_parameters: int
+    luma: LumaRange | None
+    """Of a network that knows luma alone, chroma being left to bicubic interpolation; None for one that takes RGB."""
+    enlarged_first: bool = False
+    """Whether the network takes a bicubically enlarged picture, and keeps its size."""
+    noise_channels: int = 0
+    """Channels of noise that it takes beside the picture."""
+    reach_px: int = UNKNOWN_REACH_PX
+    """How far, in pixels of what the network takes, an output pixel sees."""
+    consistency_passes: int = 0
+    """Back-projections onto the input that belong to the method."""
+    remark: str | None = None
+    """What the user ought to know of its inputs."""
+
+    @property
+    def about(self) -> str:
+        """A few words for the record."""
+        kind = "luma" if self.luma else "RGB"
+        return f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand parameters"
