@@ -50,6 +50,8 @@ class Campaign:
     seeds: list[Path]
     place: Callable[[Path], Path]
     command: Callable[[Path, Path], list[str]]
+    telling_codes: tuple[int, ...]
+    """Exit codes of the contract that may come of it."""
 
 
 def clip_campaign(folder: Path) -> Campaign:
@@ -58,7 +60,10 @@ def clip_campaign(folder: Path) -> Campaign:
         for number, (suffix, codec, pixel_format, options, sound) in enumerate(KINDS)
     ]
     return Campaign(
-        seeds, lambda seed: folder / f"case.{seed.name.partition('.')[2]}", lambda case, out: _run(case, out, "bicubic")
+        seeds,
+        lambda seed: folder / f"case.{seed.name.partition('.')[2]}",
+        lambda case, out: _run(case, out, "bicubic"),
+        (0, 3, 6),
     )
 
 
@@ -103,7 +108,7 @@ def model_campaign(folder: Path) -> Campaign:
         policy = "shot" if case.name.endswith(".shot.safetensors") else "smi"
         return [*_run(clip, output, policy), "--models", str(bank), "--steady", "0"]
 
-    return Campaign(seeds, place, command)
+    return Campaign(seeds, place, command, (0, 5))
 
 
 def recipe_campaign(folder: Path) -> Campaign:
@@ -116,6 +121,7 @@ def recipe_campaign(folder: Path) -> Campaign:
         seeds,
         lambda _: folder / "case.toml",
         lambda case, out: [*_run(clip, out, "bicubic"), "--recipe", str(case)],
+        (0, 2),
     )
 
 

@@ -61,7 +61,7 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
         log = DamageLog(PIPE_NAME if is_pipe else str(path), stops=options.on_damage == "stop")
         pictures = None if is_pipe else find_pictures(path)
         if pictures is not None:
-            info, notes, decoder = _describe_pictures(path, pictures, log)
+            info, notes, decoder = _describe_pictures(path, pictures, log, options.allow_huge)
         else:
             file = sys.stdin.buffer if is_pipe else path
             container = resources.enter_context(open_container(file, options.allow_huge))
@@ -162,7 +162,7 @@ def _describe_video(
     if not options.allow_huge:
         check_size(name, stream.codec_context.width, stream.codec_context.height)
         check_duration(name, duration_seconds)
-    decoder = StreamDecoder(container, stream, name, log)
+    decoder = StreamDecoder(container, stream, name, log, options.allow_huge)
     first = decoder.first.frame
     average_rate = stream.average_rate
     info = ClipInfo(
@@ -187,8 +187,10 @@ def _describe_video(
     return info, [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)], decoder
 
 
-def _describe_pictures(path: Path, pictures: list[Path], log: DamageLog) -> tuple[ClipInfo, list[str], Decoder]:
-    decoder = PictureDecoder(pictures, log)
+def _describe_pictures(
+    path: Path, pictures: list[Path], log: DamageLog, allow_huge: bool
+) -> tuple[ClipInfo, list[str], Decoder]:
+    decoder = PictureDecoder(pictures, log, allow_huge)
     first = decoder.first.frame
     info = ClipInfo(
         path=path,
@@ -233,6 +235,11 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     if len(moving) > 1:
         notes.append(
             f"{len(moving)} video streams: stream {stream.index} is upscaled, the others are copied as they are"
+        )
+    if decoder.num_leading_packets:
+        notes.append(
+            f"{decoder.num_leading_packets} packets come before the first keyframe: what they show needs pictures that "
+            "are not in the clip"
         )
     if not decoder.has_times:
         rate = float(decoder.rate)

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from vsr.frames import ClipInfo
 from vsr.media.sources import is_cover_art, main_video, open_container, read_packets
+from vsr.terminal import printable
 
 _TAGS_OF_THE_OLD_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands")
 _TAGS_OF_THE_OLD_STREAM = (
@@ -199,7 +200,7 @@ def _cover_of_matroska(stream: Stream) -> tuple[str, str] | None:
 def _label(stream: Stream) -> str:
     details = [_codec_name(stream), *([stream.language] if stream.language else [])]
     kind = "cover art" if _is_cover(stream) else stream.type
-    return f"stream {stream.index}: {kind} ({', '.join(details)})"
+    return printable(f"stream {stream.index}: {kind} ({', '.join(details)})")
 
 
 def _is_cover(stream: Stream) -> bool:

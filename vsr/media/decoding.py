@@ -1,5 +1,6 @@
 """Packets and pictures -> decoded pictures, with an account of what could not be read or decoded."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 from vsr.errors import InputError
 from vsr.media.checksums import CHECKSUMS, chunks_are_whole
 from vsr.media.damage import DamageLog
+from vsr.media.limits import HOW_FRAMES_ARE_LIMITED, limit_of_pixels
 from vsr.media.pictures import PICTURES_PER_SECOND, decode_picture
 from vsr.media.sources import PIPE_HINT, PIPE_NAME, read_packets
 
@@ -46,6 +48,8 @@ class Decoder(Protocol):
     """Frames per second as well as it can be guessed."""
     has_times: bool
     """Whether the source stores presentation times."""
+    num_leading_packets: int
+    """Packets before the first keyframe, which need pictures that are not in the clip."""
     lost: deque[int]
     """Times of pictures that should have come before the latest one, for who fills the gaps to take out."""
 
@@ -57,7 +61,9 @@ class StreamDecoder:
 
     lost: deque[int]
 
-    def __init__(self, container: InputContainer, stream: VideoStream, name: str, log: DamageLog) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, name: str, log: DamageLog, allow_huge: bool
+    ) -> None:
         self._container = container
         self._stream = stream
         self._log = log
@@ -66,6 +72,7 @@ class StreamDecoder:
         self._codec = stream.codec_context.codec.canonical_name
         self._ledger = _Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name != "avi")
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
+        (self._alpha_decoder or stream.codec_context).options = limit_of_pixels(allow_huge)
         self.lost = deque()
         # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a damaged
         # frame could differ from run to run.
@@ -73,11 +80,12 @@ class StreamDecoder:
         self._pictures = self._decode()
         first = next(self._pictures, None)
         if first is None:
-            hint = f"; {PIPE_HINT}" if name == PIPE_NAME else ""
+            hint = f"; {PIPE_HINT}" if name == PIPE_NAME else "" if allow_huge else f"; {HOW_FRAMES_ARE_LIMITED}"
             raise InputError(
                 f"{name}: not a single frame of its {stream.codec_context.name} video can be decoded{hint}"
             )
         self.first = first
+        self.num_leading_packets = self._ledger.num_leading
         # Only raw streams leave it out, and then for every frame: PyAV has libavformat make up single missing ones.
         self.has_times = first.pts is not None
 
@@ -174,10 +182,14 @@ class _Ledger:
         self._num_due_without_time = 0
         self._first_time: int | None = None
         self._has_begun = False
+        self.num_leading = 0
+        """Packets before the first keyframe."""
 
     def expect(self, packet: "Packet[Stream]") -> None:
         if not self._has_begun and packet.is_keyframe:
             self._has_begun, self._first_time = True, packet.pts
+        elif not self._has_begun:
+            self.num_leading += 1
         if not self._one_a_packet or not self._has_begun or packet.is_discard:
             return
         if packet.pts is None or not self._by_time:
@@ -242,15 +254,18 @@ class _Slots:
 class PictureDecoder:
     """One frame for each picture file. Raises InputError where not a single one can be decoded."""
 
-    def __init__(self, pictures: Sequence[Path], log: DamageLog) -> None:
+    def __init__(self, pictures: Sequence[Path], log: DamageLog, allow_huge: bool) -> None:
         self._log = log
+        self._allow_huge = allow_huge
         self.rate = Fraction(PICTURES_PER_SECOND)
         self.has_times = False
+        self.num_leading_packets = 0
         self.lost: deque[int] = deque()
         self._pictures = self._decode(pictures)
         first = next(self._pictures, None)
         if first is None:
-            raise InputError(f"{pictures[0].parent}: not a single picture of {len(pictures)} can be decoded")
+            hint = "" if allow_huge else f"; {HOW_FRAMES_ARE_LIMITED}"
+            raise InputError(f"{pictures[0].parent}: not a single picture of {len(pictures)} can be decoded{hint}")
         self.first = first
 
     def __iter__(self) -> Iterator[Picture]:
@@ -258,7 +273,7 @@ class PictureDecoder:
 
     def _decode(self, pictures: Sequence[Path]) -> Iterator[Picture]:
         for picture in pictures:
-            frame = decode_picture(picture)
+            frame = decode_picture(picture, self._allow_huge)
             if frame is None:
                 self._log.add("undecodable_pictures", f"{picture.name} cannot be decoded and is left out")
                 continue
@@ -286,10 +301,18 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
     if "matroska" in container.format.name:
         tag = stream.metadata.get("DURATION")
         if tag is not None:
-            hours, minutes, seconds = tag.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            return _seconds_of(tag)
         timed = [other for other in container.streams if other.type in ("video", "audio", "subtitle")]
         return container.duration / av.time_base if len(timed) == 1 and container.duration else None
     if container.format.name == "avi" and stream.duration:
         return float(stream.duration * Fraction(stream.time_base or 1))
     return None
+
+
+def _seconds_of(duration: str) -> float | None:
+    """Hours, minutes and seconds as Matroska's tags have them; None for what is written otherwise."""
+    told = re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", duration)
+    if told is None:
+        return None
+    hours, minutes, seconds = map(float, told.groups())
+    return 3600 * hours + 60 * minutes + seconds

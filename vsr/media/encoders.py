@@ -266,7 +266,7 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
         raise UsageError(f"{codec} is lossless and has no quality to set: leave out --crf")
     if options.crf is not None and not 0 <= options.crf <= profile.worst_quality:
         raise UsageError(
-            f"{codec} does not take crf {options.crf:g}: its quality goes from 0, the best, to {profile.worst_quality:g}"
+            f"{codec} does not take crf {options.crf:g}: quality goes from 0, the best, to {profile.worst_quality:g}"
         )
     if options.preset is not None and profile.preset is None:
         raise UsageError(f"{codec} has no presets: leave out --preset")

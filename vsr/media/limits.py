@@ -8,6 +8,13 @@ MOST_SECONDS = 7 * 24 * 3600
 
 HOW_TO_ALLOW = "vsr run --allow-huge reads it all the same"
 
+HOW_FRAMES_ARE_LIMITED = f"frames of more than {MOST_PIXELS // 2**20} million pixels are left out; {HOW_TO_ALLOW}"
+
+
+def limit_of_pixels(allow_huge: bool) -> dict[str, str]:
+    """For libav, as an option of a container or of a decoder: larger frames are an error before they take memory."""
+    return {} if allow_huge else {"max_pixels": str(MOST_PIXELS)}
+
 
 def check_size(name: str, width: int, height: int) -> None:
     """Raises InputError for frames of more pixels than are expected of a video."""

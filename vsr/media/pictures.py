@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 
 from vsr.errors import InputError
+from vsr.media.limits import limit_of_pixels
 from vsr.media.sources import clip_identity, open_container
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2")
@@ -56,10 +57,11 @@ def pictures_identity(pictures: Sequence[Path]) -> str:
     return hashlib.sha256((listing + ends).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def decode_picture(picture: Path) -> av.VideoFrame | None:
+def decode_picture(picture: Path, allow_huge: bool = False) -> av.VideoFrame | None:
     """The first picture in the file as PyAV decodes it; None where nothing in it can be decoded."""
     try:
-        with open_container(picture) as container:
+        with open_container(picture, allow_huge) as container:
+            container.streams.video[0].codec_context.options = limit_of_pixels(allow_huge)
             return next(container.decode(video=0), None)
     except (InputError, av.FFmpegError, IndexError):
         return None

@@ -1,6 +1,7 @@
 """Opening a source with PyAV: what is wrong with a file that does not open, and which of its streams is the clip."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -15,7 +16,7 @@ from av.video.stream import VideoStream
 
 from vsr.errors import InputError
 from vsr.media.joints import STEADY_STREAMS, Joints
-from vsr.media.limits import MOST_PIXELS
+from vsr.media.limits import limit_of_pixels
 
 STANDARD_INPUT = "-"
 
@@ -36,9 +37,8 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise InputError(f"{source}: not an ordinary file; give a pipe to standard input and name it -")
     options = {"format_whitelist": _formats_of_one_file(), "protocol_whitelist": "file,pipe"}
-    if not allow_huge:
-        # libavformat decodes a frame to learn what is in a stream.
-        options["max_pixels"] = str(MOST_PIXELS)
+    # libavformat decodes a frame to learn what is in a stream.
+    options |= limit_of_pixels(allow_huge)
     try:
         # The prefix keeps a name with a colon from being taken for a protocol; tags need not be UTF-8.
         name = f"file:{source}" if isinstance(source, Path) else source
@@ -138,16 +138,25 @@ def clip_identity(path: Path) -> str:
 
 
 def missing_bytes(path: Path) -> int:
-    """How much shorter a file is than its boxes (ISO media), chunk (AVI) or segment (Matroska) say; 0 where none does.
+    """How much shorter a file is than it says: by its boxes (ISO media), chunk (AVI), segment (Matroska), end (GIF).
 
-    Raises OSError.
+    0 where nothing tells. Raises OSError.
     """
     with path.open("rb") as file:
         head = file.read(4096)
     if head[4:8] == b"ftyp":
         return max((end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER), default=0)
+    if head.startswith(b"GIF8"):
+        return int(not has_gif_trailer(path))
     end = 8 + int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else _matroska_end(head)
     return max(0, end - path.stat().st_size)
+
+
+def has_gif_trailer(path: Path) -> bool:
+    """Whether a GIF ends as it should, with a semicolon. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(-1, io.SEEK_END)
+        return file.read() == b";"
 
 
 _BOXES_THAT_MATTER = (b"moov", b"mdat", b"moof")
