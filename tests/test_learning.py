@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,18 @@ def test_two_trainings_do_not_share_a_bank(clip, tmp_path):
             train_keyframe(clip, tmp_path / "bank", count=1)
 
     train_keyframe(clip, tmp_path / "bank", count=1, progress=begin_another)
+
+
+@pytest.mark.slow
+def test_a_training_process_that_is_killed_is_told_and_the_others_models_stay(clip, tmp_path):
+    def kill_one(state):
+        if state.models_done == 1:
+            multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(ModelError, match="ended from outside"):
+        train_keyframe(clip, tmp_path / "bank", count=6, workers=2, progress=kill_one)
+    assert len(train_keyframe(clip, tmp_path / "bank", count=6).kept) >= 1
+    assert [path.name for path in (tmp_path / "bank").iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_model_does_not_depend_on_the_number_of_workers(clip, tmp_path, monkeypatch):

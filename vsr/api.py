@@ -230,7 +230,7 @@ def command_recipe(
         "target_flicker": target_flicker,
         "metrics": None if metrics is None else tuple(metrics),
         # A policy on the command line beats a recipe that compares several.
-        "compare": None if policy is None and upscaler is None else (),
+        "compare": None if policy is None else (),
         "device": device,
         "dtype": dtype,
         "tile": tile,

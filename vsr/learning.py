@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,7 @@ from vsr.shots import Shot, find_shots
 from vsr.training import check_keyframe
 from vsr.training.bank import TrainingJob, TrainingState, bank_lock, train_all
 from vsr.training.method import Method
+from vsr.training_budget import iterations_within
 from vsr.training_plan import plan_training
 
 ShotChoice = Literal["longest", "all"] | int
@@ -68,6 +70,7 @@ def train_keyframe(
     settings: Sequence[str] = (),
     kernel: str | Path | None = None,
     neighbours: int = 0,
+    budget_seconds: float | None = None,
     workers: int = 1,
     say: Callable[[str], None] = _ignore,
     progress: Callable[[TrainingState], None] = _ignore,
@@ -78,13 +81,16 @@ def train_keyframe(
     published, `regime` for an order of training of `zssrgan`; `settings` ("a.b=value") change the method's options;
     `kernel`, a file or `auto` (estimated on the keyframe), is the blur that models learn to undo, bicubic where not
     given. Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has.
-    Models that are there already are kept. A model depends on its frames, method and seed alone, not on `workers`; more
+    Models that are there already are kept. `budget_seconds` is shared by all models: it sets their number of
+    iterations, which their names tell. A model depends on its frames, method and seed alone, not on `workers`; more
     than one worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`, `ModelError`
     or `OutputError`.
     """
-    plan = plan_training(method, full=full, regime=regime, settings=settings, kernel=kernel, neighbours=neighbours)
-    recipe, label = plan.method, plan.label
-    count = recipe.count if count is None else count
+    make_plan = partial(
+        plan_training, method, full=full, regime=regime, settings=settings, kernel=kernel, neighbours=neighbours
+    )
+    plan = make_plan()
+    count = plan.method.count if count is None else count
     if count < 1:
         raise UsageError(f"--count is {count}; at least one model must be trained.")
     check_seed(seed)
@@ -105,6 +111,15 @@ def train_keyframe(
     material = [[frames[index].pixels for index in indices] for indices in around]
     for keyframe_pixels, *_ in material:
         check_keyframe(keyframe_pixels)
+    if budget_seconds is not None:
+        pixels, models_wanted = material[0][0], count * len(chosen)
+        left = budget_seconds - (perf_counter() - start)
+        iterations = iterations_within(
+            left, models_wanted, workers, plan.method, pixels, Path(models), keyframe_hash(pixels)
+        )
+        say(f"{iterations} iterations for each of {models_wanted} models, at the most")
+        plan = make_plan(iterations=iterations)
+    recipe, label = plan.method, plan.label
     cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
     jobs = [
         _plan_job(Path(models), replace(card, seed=seed + number), recipe, pictures)

@@ -100,14 +100,6 @@ def load_recipe(cls: type[T], path: Path | None = None, settings: Sequence[str] 
     return from_table(cls, table)
 
 
-def with_settings(options: T, settings: Sequence[str]) -> T:
-    """A dataclass with `settings` ("a.b=value") over its own values. Raises UsageError as `load_recipe` does."""
-    table = to_table(options)
-    for setting in settings:
-        _apply_setting(table, setting)
-    return from_table(type(options), table)
-
-
 def from_table(cls: type[T], table: Mapping[str, object], prefix: str = "") -> T:
     """A dataclass from a table of its fields, checked all the way down; `prefix` is the table's own dotted path.
 

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from vsr.checkpoints import bank_files, load_model
 from vsr.errors import ModelError
 from vsr.manifest import Manifest
+from vsr.terminal import printable
 
 
 def print_run(manifest: Manifest) -> None:
@@ -19,7 +20,7 @@ def print_run(manifest: Manifest) -> None:
     console = Console(stderr=True)
     seconds = manifest.timings_seconds["total"]
     console.print(
-        f"{manifest.output}: {manifest.frames_out} frames in {seconds:.1f} s, "
+        f"{printable(str(manifest.output))}: {manifest.frames_out} frames in {seconds:.1f} s, "
         f"largest timestamp error {manifest.max_pts_error_seconds:g} s",
         highlight=False,
         markup=False,
@@ -28,7 +29,7 @@ def print_run(manifest: Manifest) -> None:
     at_work = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items())
     console.print(f"at work, side by side: {at_work} of the time", highlight=False, markup=False, soft_wrap=True)
     for stream in manifest.streams_dropped:
-        console.print(f"left out: {stream}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"left out: {printable(stream)}", highlight=False, markup=False, soft_wrap=True)
     if manifest.metrics:
         measured, frames = measured_frames(manifest), manifest.frames_out
         sample = "" if measured == frames else f" and on {measured} of {frames} frames"
@@ -42,16 +43,6 @@ def print_run(manifest: Manifest) -> None:
         for name, result in manifest.metrics.items():
             table.add_row(metric_label(name, result), *(_mean(column.get(name, {})) for column in columns))
         console.print(table)
-
-
-def print_profile(manifest: Manifest) -> None:
-    """What each stage took, on standard error; stages run side by side, so their times add up to more than the run."""
-    table = Table("stage", *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")))
-    frames = max(manifest.frames_out - manifest.resumed_at_frame, 1)
-    for stage, share in manifest.stage_shares.items():
-        seconds = manifest.timings_seconds[stage]
-        table.add_row(stage, f"{seconds:.2f}", f"{100 * share:.1f} %", f"{1000 * seconds / frames:.1f}")
-    Console(stderr=True).print(table)
 
 
 def print_comparison(manifests: Sequence[Manifest]) -> None:
@@ -79,13 +70,13 @@ def bank_table(folder: Path) -> Table:
     for path in files:
         card = load_model(path).card
         table.add_row(
-            escape(path.stem),
-            escape(card.clip),
+            escape(printable(path.stem)),
+            escape(printable(card.clip)),
             str(card.keyframe),
             f"{card.frame_time:.2f}",
             f"x{card.step_ratio:.2f}",
             f"{path.stat().st_size / 1024:.0f}",
-            escape(card.recipe),
+            escape(printable(card.recipe)),
             str(card.seed),
             f"{card.loss_curve[-1]:.4f}" if card.loss_curve else "",
         )

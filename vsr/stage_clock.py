@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
@@ -32,6 +33,8 @@ class StageClock:
         self._fetched: dict[str, float] = {}
         """Seconds in which the next stage got an item, where that is not the same."""
         self._apart: dict[str, float] = {}
+        self._items: Counter[str] = Counter()
+        """How often each stage has worked."""
         self._events: list[Event] = []
         self._traced = traced
 
@@ -57,6 +60,7 @@ class StageClock:
                     return
                 finally:
                     spent[stage] += self._note(label, start)
+                self._items[label] += 1
                 yield item
         finally:
             if isinstance(iterator, Generator):
@@ -70,6 +74,7 @@ class StageClock:
             yield
         finally:
             self._apart[stage] = self._apart.get(stage, 0.0) + self._note(stage, start)
+            self._items[stage] += 1
 
     def _note(self, label: str, start: float) -> float:
         """Seconds since `start`; a trace has them as an event."""
@@ -85,6 +90,10 @@ class StageClock:
             alone[stage] = inside - before
             before = self._fetched.get(stage, inside)
         return alone | self._apart | {TOTAL: perf_counter() - self._start}
+
+    def seconds_per_item(self) -> dict[str, float]:
+        """Of each stage alone: what it took on average, also where the next has not come as far yet."""
+        return {stage: spent / max(1, self._items[stage]) for stage, spent in self.seconds().items() if stage != TOTAL}
 
     def trace(self) -> str:
         """The events in the Trace Event Format, one row a thread, times in microseconds from the start of the clock."""

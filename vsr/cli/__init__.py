@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import typer
 
 from vsr.cli.common import EXIT_INTERRUPTED, say
-from vsr.cli.kernel import kernel
 from vsr.cli.external import experiment, train
+from vsr.cli.kernel import kernel
 from vsr.cli.mos import mos
 from vsr.cli.planning import doctor
 from vsr.cli.running import plan, run
@@ -47,7 +47,7 @@ app.add_typer(mos, name="mos")
 app.command("models")(list_models)
 app.command()(upscalers)
 app.add_typer(weights, name="weights")
-app.command()(plan)
+app.command("plan")(plan)
 app.command()(doctor)
 
 

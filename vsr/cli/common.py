@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vsr.errors import UsageError
+from vsr.terminal import printable
 
 EXIT_DAMAGED = 6
 EXIT_INTERRUPTED = 130

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.common import Json, say
+from vsr.cli.common import Json
 from vsr.errors import UsageError
 
 if TYPE_CHECKING:
+    from vsr.manifest import Manifest
     from vsr.pipeline import RunPlan
     from vsr.recipe import Recipe
+    from vsr.stage_clock import StageClock
 
 EXIT_DEVICE = 5
 MIB = 2**20
@@ -32,6 +34,23 @@ def print_plan(
             print(line)
     if json is not None:
         write_json(plan.to_json(), json)
+
+
+def print_profile(manifest: "Manifest", clock: "StageClock", destination: Path | None) -> None:
+    """What each stage took, on standard error, and the trace; nothing where no place for it is named."""
+    if destination is None:
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from vsr.manifest import write_json
+
+    table = Table("stage", *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")))
+    for stage, seconds in clock.seconds_per_item().items():
+        spent, share = manifest.timings_seconds[stage], manifest.stage_shares[stage]
+        table.add_row(stage, f"{spent:.2f}", f"{100 * share:.1f} %", f"{1000 * seconds:.1f}")
+    Console(stderr=True).print(table)
+    write_json(clock.trace(), str(destination))
 
 
 def plan_lines(plan: "RunPlan") -> list[str]:

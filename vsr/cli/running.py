@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vsr.cli.common import Json, Models, frame_progress, leave_damaged, names, say
-from vsr.cli.planning import print_plan
+from vsr.cli.planning import print_plan, print_profile
 from vsr.cli.steady import Steady, TargetFlicker, strength
 from vsr.cli.stopping import KeepWork, Restart, WorkDir, stopping_on_request
 from vsr.errors import UsageError
@@ -90,7 +90,7 @@ def run(
     from vsr import pipeline
     from vsr.api import command_recipe, run_recipe, work_options
     from vsr.manifest import check_apart, check_record, write_json
-    from vsr.report import print_comparison, print_profile, print_run
+    from vsr.report import print_comparison, print_run
     from vsr.stage_clock import StageClock
 
     if output == json == "-":
@@ -124,12 +124,12 @@ def run(
     if dry_run:
         print_plan(clip, output, chosen, models, reference, json)
         return
+    if chosen.compare and (report is not None or profile is not None):
+        raise UsageError("a recipe that compares policies writes no video that --report or --profile could show.")
     if report is not None:
         from vsr.page import check_run_files, write_run_page
 
         check_run_files(clip, output)
-        if chosen.compare:
-            raise UsageError("a recipe that compares policies writes no video that --report could show.")
     clock = StageClock(traced=profile is not None)
     with frame_progress("upscaling") as advance, stopping_on_request() as is_stopping:
         listener = pipeline.Listener(say, advance, is_stopping)
@@ -154,9 +154,7 @@ def run(
         print_comparison(compared)
     else:
         print_run(compared[0])
-    if profile is not None:
-        print_profile(compared[0])
-        write_json(clock.trace(), str(profile))
+        print_profile(compared[0], clock, profile)
     if json is not None:
         bodies = [manifest.to_json() for manifest in compared]
         write_json(bodies[0] if not chosen.compare else "[" + ",\n".join(bodies) + "]", json)
@@ -168,7 +166,7 @@ def run(
 
 @wraps(run)
 def plan(*arguments: Any, **options: Any) -> None:
-    run(*arguments, **options, dry_run=True)
+    run(*arguments, **(options | {"dry_run": True}))
 
 
 # The command line reads its options from here.

@@ -30,6 +30,9 @@ def train_keyframe(
     neighbours: Annotated[
         int, typer.Option(metavar="N", help="Make the models steady on N frames on each side of the keyframe.")
     ] = 0,
+    budget_seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="quick: time for all models together, instead of the usual one.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Train small models on a keyframe of CLIP. Finished models are kept; the same command continues."""
@@ -51,6 +54,7 @@ def train_keyframe(
             settings=settings or [],
             kernel=kernel,
             neighbours=neighbours,
+            budget_seconds=budget_seconds,
             workers=len(os.sched_getaffinity(0)),
             say=say,
             progress=progress,

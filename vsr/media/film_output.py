@@ -1,7 +1,7 @@
 """Frames -> a film: straight into a pipe, or by closed segments that a later run can go on from."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
 import av
@@ -189,7 +189,9 @@ class _OpenSegment:
 
     def give_up(self) -> None:
         """Let go of the file without completing it."""
-        self._file.close()
+        # What could not be flushed to a full disk is thrown away here in any case.
+        with suppress(OSError):
+            self._file.close()
         self._part.unlink(missing_ok=True)
 
 

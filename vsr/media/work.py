@@ -134,7 +134,7 @@ class WorkFolder:
         return torch.from_numpy(np.load(self._picture_path(self.num_segments - 1), allow_pickle=False))
 
     def about_to_name(self, whole: Path, target: Path) -> None:
-        """Called before the whole result gets its name, so that a later run knows it for its own: see `is_own_result`."""
+        """Called before the whole result gets its name: a later run knows it for its own then, by `is_own_result`."""
         if self._wanted is not None:
             write_whole(self.folder / LAST_STEP_NAME, json.dumps([str(target.name), whole.stat().st_ino]).encode())
 

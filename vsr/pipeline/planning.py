@@ -4,34 +4,32 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter
 
 import av
 
 from vsr.engine.cores import use_threads
 from vsr.engine.device import choose_device
-from vsr.errors import UsageError
-from vsr.frames import ClipInfo, Frame
-from vsr.manifest import Manifest, check_output
+from vsr.engine.options import dtype_name
+from vsr.errors import InputError, UsageError
+from vsr.frames import ClipInfo
+from vsr.manifest import check_output, peak_memory_bytes
 from vsr.pipeline.listener import Listener
-from vsr.pipeline.running import Notes, bank_for, check, output_path, record, shot_models_for, with_policy
-from vsr.pipeline.upscaling import Upscaling
-from vsr.reader import ClipReader, open_clip
+from vsr.pipeline.measuring import LIVE_METRICS, measuring
+from vsr.pipeline.running import bank_for, check, output_path, shot_models_for, with_policy
+from vsr.pipeline.upscaling import Stages, Upscaling
+from vsr.reader import open_clip
 from vsr.recipe import Recipe
 from vsr.resample import scaled_size
-from vsr.stage_clock import TOTAL, StageClock
+from vsr.stage_clock import StageClock
 from vsr.writer import STANDARD_OUTPUT, ClipWriter
 
 SAMPLE_SECONDS = 2.0
 FEWEST_FRAMES = 3
-"""Flicker control and live metrics look at two at once."""
-MOST_AHEAD = 3
-"""Frames read beyond those that are done: a sample must not outlast its time by what is waiting."""
-POLL_SECONDS = 0.01
+"""However long they take: from the first to the third is the least that says how long one takes."""
 
 
 @dataclass(frozen=True)
@@ -95,84 +93,75 @@ def plan(
     device = choose_device(recipe.device)
     if recipe.threads is not None:
         use_threads(recipe.threads)
-    clock = StageClock()
     with ExitStack() as stack:
         reader = stack.enter_context(open_clip(clip, recipe.read))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
         target = output_path(reader.info, recipe) if output is None else Path(output)
         check_output(target, [reference])
-        trial = Path(stack.enter_context(tempfile.TemporaryDirectory())) / (f"sample{target.suffix}" or "sample")
+        trial = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"sample{target.suffix}"
         writer = stack.enter_context(
             ClipWriter(trial, reader.info, height, width, recipe.encode, overwrite=False, device=device)
         )
-        notes = Notes(listener)
-        notes.say_all([*reader.notes, *writer.notes])
-        sample = Sample(reader)
         bank, shot_models = bank_for([recipe], models), shot_models_for([recipe], models)
-        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models, frames=sample.frames)
-        sample.stages = upscaling
-        manifest = record(upscaling, reader, writer, str(trial), recipe, reference, notes, clock, device)
-        return _described(manifest, reader.info, target, sample.seconds(), (width, height), trial)
+        upscaling = Upscaling(recipe, bank, device, reader, listener.say, shot_models)
+        sample = _try_frames(upscaling, writer, recipe, reference)
+        report = writer.finish()
+        frames = _num_frames(reader.info)
+        video_bytes, other_bytes = _bytes_of(trial)
+        output_bytes = None if frames is None else round(video_bytes / sample.frames * frames) + other_bytes
+        return RunPlan(
+            clip=str(reader.info.path),
+            output=str(target),
+            output_exists=target.exists(),
+            frames=frames,
+            size=(reader.info.width, reader.info.height),
+            output_size=(width, height),
+            policy=recipe.policy or "",
+            models=list(dict.fromkeys(name for decision in upscaling.decisions for name in decision.models)),
+            device=str(device),
+            dtype=dtype_name(recipe.dtype, device),
+            encoder=report.encoder,
+            streams_kept=list(report.streams_kept),
+            streams_dropped=list(report.streams_dropped),
+            notes=list(dict.fromkeys([*reader.notes, *report.notes])),
+            sampled_frames=sample.frames,
+            seconds_per_frame=sample.seconds_per_frame,
+            stage_seconds_per_frame=sample.stages,
+            seconds=None if frames is None else sample.seconds_per_frame * frames,
+            output_bytes=output_bytes,
+            work_bytes=None if output_bytes is None else 2 * output_bytes,
+            free_bytes=_free_bytes(target),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
 
 
+@dataclass(frozen=True)
 class Sample:
-    """The first frames of a clip, until the time of a sample is over."""
+    """What the first frames took."""
 
-    def __init__(self, reader: ClipReader) -> None:
-        self.stages: Upscaling | None = None
-        self._reader = reader
-        self._start = perf_counter()
-
-    def frames(self) -> Iterator[Frame]:
-        """At least `FEWEST_FRAMES`, where the clip has them; the next only when those before are nearly done."""
-        assert self.stages is not None
-        self._start = perf_counter()
-        for frame in self._reader.frames():
-            while frame.index >= max(FEWEST_FRAMES, self.stages.frames_out + MOST_AHEAD):
-                if self.seconds() > SAMPLE_SECONDS:
-                    return
-                sleep(POLL_SECONDS)
-            if frame.index >= FEWEST_FRAMES and self.seconds() > SAMPLE_SECONDS:
-                return
-            yield frame
-
-    def seconds(self) -> float:
-        """Since the first frame was asked for."""
-        return perf_counter() - self._start
+    frames: int
+    seconds_per_frame: float
+    stages: dict[str, float]
 
 
-def _described(
-    manifest: Manifest, info: ClipInfo, target: Path, seconds: float, output_size: tuple[int, int], trial: Path
-) -> RunPlan:
-    done = manifest.frames_out
-    frames = _num_frames(info)
-    video_bytes, other_bytes = _bytes_of(trial)
-    output_bytes = None if frames is None else round(video_bytes / done * frames) + other_bytes
-    stages = {stage: spent / done for stage, spent in manifest.timings_seconds.items() if stage != TOTAL}
-    return RunPlan(
-        clip=str(info.path),
-        output=str(target),
-        output_exists=target.exists(),
-        frames=frames,
-        size=(info.width, info.height),
-        output_size=output_size,
-        policy=manifest.policy,
-        models=manifest.models,
-        device=manifest.device,
-        dtype=manifest.dtype,
-        encoder=manifest.encoder,
-        streams_kept=manifest.streams_kept,
-        streams_dropped=manifest.streams_dropped,
-        notes=manifest.notes,
-        sampled_frames=done,
-        seconds_per_frame=seconds / done,
-        stage_seconds_per_frame=stages,
-        seconds=None if frames is None else seconds / done * frames,
-        output_bytes=output_bytes,
-        work_bytes=None if output_bytes is None else 2 * output_bytes,
-        free_bytes=_free_bytes(target),
-        peak_memory_bytes=manifest.peak_memory_bytes,
-    )
+def _try_frames(stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None) -> Sample:
+    """Run the stages until the time is over; the first frame, for which much is made ready, counts little."""
+    clock, finished = StageClock(), []
+    start = perf_counter()
+    with measuring(recipe, reference, LIVE_METRICS) as live, closing(stages.pairs(clock)) as pairs:
+        for low, large in pairs:
+            with clock.apart("metrics"):
+                live.observe(low, large)
+            with clock.apart("write"):
+                writer.write(large)
+            finished.append(perf_counter())
+            if len(finished) >= FEWEST_FRAMES and finished[-1] - start > SAMPLE_SECONDS:
+                break
+    if not finished:
+        raise InputError("the clip has no frame that can be decoded.")
+    between = finished[-1] - finished[0]
+    each = between / (len(finished) - 1) if len(finished) > 1 else finished[0] - start
+    return Sample(len(finished), each, clock.seconds_per_item())
 
 
 def _num_frames(info: ClipInfo) -> int | None:

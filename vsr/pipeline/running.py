@@ -89,9 +89,12 @@ def compare(
 ) -> list[Manifest]:
     """Run each policy of `recipe.compare` on a clip and score it against its truth, before any encoding.
 
-    Nothing is written. The manifests come in the recipe's order, each with the same metrics.
+    Nothing is written. The manifests come in the recipe's order, each with the same metrics; an upscaler from a file
+    comes last.
     """
-    recipes = [replace(recipe, policy=policy) for policy in recipe.compare]
+    recipes = [replace(recipe, policy=policy, upscaler=None) for policy in recipe.compare]
+    if recipe.upscaler:
+        recipes.append(replace(recipe, policy=UPSCALER))
     for one in recipes:
         check(one, models)
     device = choose_device(recipe.device)

@@ -173,9 +173,7 @@ class Upscaling(Stages):
         say: Callable[[str], None],
         shot_models: ShotModelSource = no_shot_models,
         resumed: Resumed = Resumed(),
-        frames: Callable[[], Iterator[Frame]] | None = None,
     ) -> None:
-        """`frames` are read in the place of all of the clip's."""
         identity = reader.info.identity
         engine = choose_options(recipe.dtype, recipe.tile, device)
         context = PolicyContext(
@@ -188,7 +186,7 @@ class Upscaling(Stages):
             policy = upscaler(context, Path(recipe.upscaler), recipe.sample)
         else:
             policy = POLICIES[resolve_policy(recipe)](context)
-        super().__init__(recipe, frames or reader.frames, policy, device, say, resumed)
+        super().__init__(recipe, reader.frames, policy, device, say, resumed)
 
     def _decide(self, decision: Decision) -> None:
         self.decisions.append(decision)

@@ -20,7 +20,7 @@ from vsr.shot_models import ShotModel
 Quality = Literal["fast", "balanced", "best"]
 
 FUSION: dict[str, FusionOptions] = {
-    "fast": FusionOptions(memory=0.8, look_ahead=1),
+    "fast": FusionOptions(memory=0.8, look_ahead=1, refinements=2),
     "balanced": FusionOptions(memory=0.9, look_ahead=2),
     "best": FusionOptions(memory=0.9, look_ahead=2),
 }

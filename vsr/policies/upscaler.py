@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 
 from vsr.frames import Frame
@@ -25,6 +26,8 @@ def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
     network = load_upscaler(file, context.device)
     agreement = context.options.agreement or 0.0
     remarks = [mismatch(network, context.scale), network.remark]
+    largest = context.engine.largest_strip_px
+    tile_px = None if largest is None else isqrt(largest)
     about = "; ".join([network.about, *filter(None, remarks)])
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -32,7 +35,8 @@ def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
         context.decide(Decision(first.index, (network.name,), about, agreement, noise_level(first.pixels)))
         seed = SEEDS_APART * sample + first.index
         for frame in frames:
-            pixels = enlarge(network, frame.pixels, *scaled_size(frame.height, frame.width, context.scale), seed)
+            height, width = scaled_size(frame.height, frame.width, context.scale)
+            pixels = enlarge(network, frame.pixels, height, width, seed, tile_px)
             if agreement:
                 pixels = back_project(pixels, frame.pixels, agreement).clamp(0, 1)
             yield replace(frame, pixels=pixels)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,14 @@ class Quick:
     """Of the loss over the frames around the keyframe, where any are given. More buys steadiness with blur."""
     kernel: Rows | None = None
     """Blur kernel of half the size, for a step ratio of 2; None: bicubic."""
+    held_out_scale: float = 0.75
+    """The keyframe at this size is never trained on: it tells when the first part of the training has done its work."""
+    check_every: int = 100
+    """Iterations between two looks at it."""
+    patience: int = 3
+    """Looks without a gain after which the rest of the first part is left out."""
+    least_gain: float = 0.003
+    """Share by which the loss must fall to count as a gain."""
 
 
 def train_quick(keyframe: torch.Tensor, options: Quick, seed: int, progress: Progress) -> TrainedPair:
@@ -64,8 +73,11 @@ def train_quick_steady(
     optimiser = Adam(generator, options.learning_rate)
     critic_optimiser = Adam(critic, options.critic_learning_rate, betas=(0.5, 0.999))
     halo = options.network.halo
-    losses = []
-    for iteration in range(options.iterations):
+    held_out = HeldOut(keyframe, options)
+    losses: list[float] = []
+    share_done = 0.0
+    while share_done < 1:
+        iteration = len(losses)
         number = draw(len(pairs))
         # A blur kernel is not turned with the crops.
         turned = options.kernel is None
@@ -74,7 +86,7 @@ def train_quick_steady(
         output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
         loss = F.l1_loss(output, target)
         losses.append(loss.item())
-        if iteration >= options.adversarial_start * options.iterations and iteration % options.adversarial_every == 0:
+        if share_done >= options.adversarial_start and iteration % options.adversarial_every == 0:
             mix = torch.rand((), generator=random)
             critic_optimiser.descend(critic_loss(critic, target, output.detach(), mix))
             loss = loss - options.adversarial_weight * critic(output).mean()
@@ -82,11 +94,39 @@ def train_quick_steady(
             frame = frames[draw(len(frames))][number]
             changes = [steadiness_loss(generator, frame, *each) for each in zip(places, output - target, strict=True)]
             loss = loss + options.steadiness_weight * torch.stack(changes).mean()
-        optimiser.learning_rate = cosine_rate(options.learning_rate, iteration / options.iterations)
+        optimiser.learning_rate = cosine_rate(options.learning_rate, share_done)
         optimiser.descend(loss)
         update_average(average, generator, options.average_decay)
-        progress(iteration + 1, options.iterations, losses[-1])
+        share_done = (round(share_done * options.iterations) + 1) / options.iterations
+        # The game that follows trades this loss for sharpness, so only before it does the loss say anything.
+        if share_done < options.adversarial_start and len(losses) % options.check_every == 0:
+            share_done = options.adversarial_start if held_out.has_settled(average) else share_done
+        progress(round(share_done * options.iterations), options.iterations, losses[-1])
     return TrainedPair(average.eval(), critic.eval(), 0.0, loss_curve_summary(losses), options.kernel)
+
+
+class HeldOut:
+    """Looks at a size of the keyframe that is not trained on, and tells when that is no longer done better."""
+
+    def __init__(self, keyframe: torch.Tensor, options: Quick) -> None:
+        scales = (options.held_out_scale,)
+        self._pair = scale_pairs(keyframe, options.network, options.step_ratio, scales, options.kernel)[0]
+        self._halo = options.network.halo
+        self._factor, self._patience = 1 - options.least_gain, options.patience
+        self._best = inf
+        self._looks_since = 0
+
+    def has_settled(self, generator: Generator) -> bool:
+        """Whether the last `patience` looks, this one among them, have all shown no gain."""
+        halo, padded = self._halo, self._pair.padded[None]
+        with torch.no_grad():
+            output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
+            loss = float(F.l1_loss(output[0], self._pair.target))
+        if loss < self._best * self._factor:
+            self._best, self._looks_since = loss, 0
+        else:
+            self._looks_since += 1
+        return self._looks_since >= self._patience
 
 
 def _pairs(picture: torch.Tensor, options: Quick) -> list[Pair]:
