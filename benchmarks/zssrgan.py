@@ -16,6 +16,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -24,7 +26,7 @@ from benchmarks.measure import Figures, mean_figures, print_table
 from benchmarks.stills import FACTOR, Still, figures_of, make_still
 from vsr.blur import as_rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
 from vsr.checkpoints import load_bank
-from vsr.kernel_files import KernelRecord, write_kernel
+from vsr.kernel_files import KernelRecord, draw_kernel, write_kernel
 from vsr.learning import train_keyframe
 from vsr.policies import PolicyOptions
 from vsr.reader import open_clip
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--degradations", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
     parser.add_argument("--regime", choices=REGIMES, default="serial", help="of ZSSRGAN in the table")
     parser.add_argument("--full", action="store_true", help="the published schedules")
+    parser.add_argument("--figure", type=Path, help="draw the true unknown kernel above the first image's estimate")
     parser.add_argument("--games", action="store_true", help="losses and accuracies of the regimes, not the table")
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "zssrgan")
     options = parser.parse_args()
@@ -83,6 +86,8 @@ def main() -> None:
             ["system", "PSNR-Y dB", "MS-SSIM", "SSIM-Y", "sharpness", "sum of differences", "correlation"],
             rows,
         )
+    if options.figure is not None:
+        draw_kernels(options)
 
 
 def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Figures]:
@@ -110,6 +115,16 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
             figures_of(still, "kernelgan", load_bank(folder / "true"), PROJECTIONS) | no_kernel
         )
     return figures
+
+
+def draw_kernels(options: Namespace) -> None:
+    """For half the size and for a quarter of it, left to right."""
+    name = options.images[0].split("/")[1]
+    bank = load_bank(options.models / ("full" if options.full else "default") / f"{name}-unknown" / "bank")
+    (found,) = [model.card.kernel for model in bank if model.card.system == "kernelgan"]
+    drawn = [draw_kernel(as_rows(UNKNOWN)), draw_kernel(found)]
+    gap = np.full_like(drawn[0][:12], 255)
+    cv2.imwrite(str(options.figure), np.concatenate([drawn[0], gap, drawn[1]]))
 
 
 def likeness(found: tuple[tuple[float, ...], ...], truth: torch.Tensor) -> Figures:

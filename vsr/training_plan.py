@@ -16,6 +16,7 @@ from vsr.training import METHODS
 from vsr.training.bank import TrainingJob
 from vsr.training.kernelgan import KernelGan, estimate_kernel
 from vsr.training.method import Method
+from vsr.training_budget import budget_label
 
 MOST_NEIGHBOURS = 8
 """On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
@@ -54,6 +55,7 @@ def plan_training(
     settings: Sequence[str] = (),
     kernel: str | Path | None = None,
     neighbours: int = 0,
+    iterations: int | None = None,
 ) -> TrainingPlan:
     """The training that these options mean. Raises `UsageError` for what cannot be meant."""
     method = _method(name)
@@ -69,6 +71,9 @@ def plan_training(
             raise UsageError(f"--regime is not for method {name}; it is for {_able('regime')}.")
         method = replace(method, options=with_settings(method.options, [f"regime={regime}"]))
         label.append(regime)
+    if iterations is not None:
+        method = replace(method, options=replace(method.options, iterations=iterations))
+        label.append(budget_label(iterations))
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
         label.append(_short_hash("\n".join(sorted(settings))))

@@ -57,7 +57,7 @@ def usable_pictures(folders: Sequence[Path], least_px: int, say: Callable[[str],
         usable.append(path)
     if not usable:
         raise InputError(
-            f"no picture in {', '.join(map(str, folders))} can be used; expected one of {least_px} pixels a side or more."
+            f"no picture in {', '.join(map(str, folders))} can be used; expected {least_px} pixels a side or more."
         )
     return usable
 

@@ -102,7 +102,8 @@ def make_network(
         network = ARCHITECTURES[method.arch].build(method.network)
     if start is not None:
         given = load_upscaler(start, torch.device("cpu")).run
-        theirs = getattr(given, "model", given).state_dict()  # type: ignore[union-attr]
+        # A network that spandrel found is wrapped in its description.
+        theirs = (given if isinstance(given, nn.Module) else given.model).state_dict()  # type: ignore[attr-defined]
         own = network.state_dict()
         fitting = {name: each for name, each in theirs.items() if name in own and own[name].shape == each.shape}
         if not fitting:

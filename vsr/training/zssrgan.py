@@ -13,9 +13,9 @@ import torch
 
 from vsr.blur import as_rows, as_tensor
 from vsr.networks.kernelgan import against_label
-from vsr.training.kernelgan import KernelGame, KernelGan
+from vsr.training.kernelgan import KERNELGAN_AS_PUBLISHED, KernelGame, KernelGan
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
-from vsr.training.zssr import ZSSR_AS_PUBLISHED, Lessons, RateRule, Restorer, Zssr, weighted_l1
+from vsr.training.zssr import ZSSR_AS_PUBLISHED, Lessons, Restorer, Zssr, weighted_l1
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,17 @@ class ZssrGan(Zssr):
 
     regime: Literal["fixed", "serial", "semi-e2e"] = "serial"
     """How the discriminator is trained: on the kernel's game alone, then on the restorer too, or on both at once."""
-    game: KernelGan = KernelGan(iterations=1000, decay_every=400)
+    game: KernelGan = KernelGan(iterations=1000)
     """Of the kernel; its length counts where it is played first."""
     adversarial_share: float = 0.5
     """Of the loss at the first iteration that is the discriminator's; 0 to below 1."""
 
 
 ZSSRGAN_AS_PUBLISHED = ZssrGan(
-    iterations=ZSSR_AS_PUBLISHED.iterations, crop_px=ZSSR_AS_PUBLISHED.crop_px, rate=RateRule(), game=KernelGan()
+    iterations=ZSSR_AS_PUBLISHED.iterations,
+    crop_px=ZSSR_AS_PUBLISHED.crop_px,
+    rate=ZSSR_AS_PUBLISHED.rate,
+    game=KERNELGAN_AS_PUBLISHED,
 )
 
 

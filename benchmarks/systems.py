@@ -1,0 +1,160 @@
+"""Every system on one real clip, with and without flicker control: a table by flicker at equal sharpness; a picture.
+
+    python -m benchmarks.systems --list systems.toml --frames 20
+
+The list names systems and the options of `vsr run` that use them: one `[[system]]` with `name` and `options` each, with
+paths relative to the list. Results are written without loss and scored as by `vsr score`. Without a list: bicubic.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import tomllib
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from benchmarks.clips import CLIPS, EXCERPTS, use_shared_data
+from benchmarks.measure import BORDER_PX, print_table
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.reader import open_clip
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "systems.png"
+SHOWN = {"psnr_y": ".2f", "lpips": ".3f", "flicker": ".2f", "sharpness": ".3f"}
+STEADY = ("0", "auto")
+CROP = (300, 150, 200, 160)
+"""Left, top, width and height in pixels of the truth."""
+SHOWN_FRAME = 10
+PANELS_PER_ROW = 4
+LABEL_PX = 24
+DEFAULT_LIST = '[[system]]\nname = "bicubic"\noptions = "--policy bicubic"\n'
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One system with one strength of flicker control."""
+
+    name: str
+    steady: str
+    figures: dict[str, float]
+    seconds_per_frame: float
+    panel: np.ndarray
+
+    @property
+    def flicker_at_equal_sharpness(self) -> float:
+        """Flicker for each unit of the truth's gradient that is there: blur would else count as steadiness."""
+        return self.figures["flicker"] / self.figures["sharpness"]
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--list", type=Path, help="a TOML list of systems")
+    parser.add_argument("--clip", choices=EXCERPTS, default="walk")
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="figures are kept here, and those that are there are not made again")
+    options = parser.parse_args()
+    use_shared_data()
+    systems = tomllib.loads(options.list.read_text() if options.list else DEFAULT_LIST)["system"]
+    folder = options.list.absolute().parent if options.list else Path.cwd()
+    excerpt = EXCERPTS[options.clip]
+    with tempfile.TemporaryDirectory() as temporary:
+        low = Path(temporary) / "low.mkv"
+        cut(CLIPS / excerpt.low, low, options.frames)
+        truths = list(islice(excerpt.pictures(), options.frames))
+        measured = [
+            measure(system, steady, low, truths, folder, Path(temporary)) for system in systems for steady in STEADY
+        ]
+    measured.sort(key=lambda each: each.flicker_at_equal_sharpness)
+    print_measured(measured, options)
+    draw(measured, truths[min(SHOWN_FRAME, len(truths) - 1)])
+    if options.json:
+        rows = [{"name": each.name, "steady": each.steady, **each.figures} for each in measured]
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def cut(source: Path, target: Path, frames: int) -> None:
+    """The first frames of a clip, unchanged."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(container.streams.video[0])
+        for packet in islice(container.demux(video=0), frames):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+
+
+def measure(system, steady, low, truths, folder, temporary) -> Measured:
+    """Run the command, and score what it wrote without loss."""
+    output, record = temporary / "out.mkv", temporary / "out.json"
+    command = ["run", str(low), "-o", str(output), "-y", "--steady", steady, "-c", "ffv1", "--pix-fmt", "bgr0"]
+    command += ["--metrics", "", "--json", str(record), *shlex.split(system["options"])]
+    print(f"{system['name']}, steady {steady}", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-c", "from vsr.cli import main; main()", *command], cwd=folder, check=True)
+    seconds = json.loads(record.read_text())["timings_seconds"]
+    board = Scoreboard(list(SHOWN), has_truth=True, has_low_resolution=False, border=BORDER_PX)
+    panel = None
+    with open_clip(output) as reader:
+        for frame, truth in zip(reader.frames(), truths, strict=True):
+            board.observe(frame, truth)
+            if frame.index == min(SHOWN_FRAME, len(truths) - 1):
+                panel = crop(frame.pixels)
+    figures = {name: result.mean for name, result in board.results().items()}
+    per_frame = (seconds["upscale"] + seconds.get("steady", 0.0)) / len(truths)
+    return Measured(system["name"], steady, figures, per_frame, panel)
+
+
+def print_measured(measured, options) -> None:
+    head = ["system", "flicker control", "flicker / sharpness", "PSNR-Y dB", "LPIPS (squeeze)", "flicker", "sharpness"]
+    rows = [
+        [
+            each.name,
+            "auto" if each.steady == "auto" else "-",
+            f"{each.flicker_at_equal_sharpness:.2f}",
+            *(format(each.figures[name], form) for name, form in SHOWN.items()),
+            f"{each.seconds_per_frame:.2f}",
+        ]
+        for each in measured
+    ]
+    print_table(f"**{options.clip}, {options.frames} frames, x4**", [*head, "s/frame"], rows)
+
+
+def draw(measured, truth) -> None:
+    """One crop of every system, in the table's order, the truth last."""
+    panels = [
+        labelled(
+            each.panel,
+            f"{each.name}{', steady' if each.steady == 'auto' else ''}  {each.flicker_at_equal_sharpness:.2f}",
+        )
+        for each in measured
+    ]
+    panels.append(labelled(crop(truth), "truth"))
+    blank = np.full_like(panels[0], 255)
+    panels += [blank] * (-len(panels) % PANELS_PER_ROW)
+    rows = [np.concatenate(panels[at : at + PANELS_PER_ROW], axis=1) for at in range(0, len(panels), PANELS_PER_ROW)]
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(TARGET), np.concatenate(rows)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(f"\n{TARGET.name}: {TARGET.stat().st_size / 1024:.0f} KiB")
+
+
+def crop(pixels) -> np.ndarray:
+    """uint8 RGB of the crop."""
+    left, top, width, height = CROP
+    part = pixels[:, top : top + height, left : left + width]
+    return (part.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def labelled(panel: np.ndarray, text: str) -> np.ndarray:
+    """A text above a panel, with a white frame around both."""
+    label = np.full((LABEL_PX, panel.shape[1], 3), 255, np.uint8)
+    label = cv2.putText(label, text, (2, LABEL_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 13)[1]
+    return np.pad(np.concatenate([label, panel]), ((0, 4), (0, 4), (0, 0)), constant_values=255)
+
+
+if __name__ == "__main__":
+    main()

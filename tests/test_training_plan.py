@@ -1,0 +1,183 @@
+"""What options of a training mean, kernels in files, and systems side by side in one bank."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tests.clips import moving_pictures, write_clip
+from tests.models import make_model, picture
+from tests.test_policies import context_of
+from vsr.blur import as_rows, bicubic_kernel, gaussian_kernel
+from vsr.checkpoints import load_bank, load_model
+from vsr.cli import app
+from vsr.errors import ModelError, UsageError
+from vsr.frames import Frame
+from vsr.kernel_files import KernelRecord, draw_kernel, kernel_words, read_kernel, write_kernel
+from vsr.learning import train_keyframe
+from vsr.policies import POLICIES
+from vsr.training.zssr import ZSSR_AS_PUBLISHED
+from vsr.training_plan import plan_training
+
+SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
+
+
+@pytest.fixture
+def kernel_file(tmp_path):
+    path = tmp_path / "kernel.json"
+    write_kernel(KernelRecord("clip.mkv", 3, 0, 2, as_rows(SKEWED), (0.5,), 1.0), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    return write_clip(path, moving_pictures(4, 40, 48), codec="ffv1", pixel_format="bgr0")
+
+
+def test_options_of_a_training_change_its_name_and_nothing_else_does(kernel_file):
+    plans = [
+        plan_training("zssr"),
+        plan_training("zssr", full=True),
+        plan_training("zssr", settings=["crop_px=48"]),
+        plan_training("zssr", settings=["crop_px=56"]),
+        plan_training("zssr", kernel="auto"),
+        plan_training("zssr", kernel=kernel_file),
+        plan_training("zssrgan", regime="fixed"),
+        plan_training("quick", neighbours=2),
+    ]
+    labels = [plan.label for plan in plans]
+    assert len(set(labels)) == len(labels)
+    assert labels[0] == "zssr"
+    assert plan_training("zssrgan", kernel="auto").label == "zssrgan", "it finds its kernel anyway"
+    assert plans[1].method.options == ZSSR_AS_PUBLISHED
+    assert plans[2].method.options == replace(plans[0].method.options, crop_px=48)
+    assert plans[5].method.options.kernel == as_rows(SKEWED)
+    assert plans[6].method.options.regime == "fixed"
+
+
+def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
+    assert plan_training("quick").method.options.step_ratio == pytest.approx(2**0.5)
+    assert plan_training("quick", kernel=kernel_file).method.options.step_ratio == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("quick", {"full": True}, "--full is for methods with a shorter schedule by default: zssr, zssrgan"),
+        ("zssr", {"regime": "fixed"}, "--regime is not for method zssr; it is for zssrgan"),
+        ("zssrgan", {"regime": "fixd"}, "did you mean 'fixed'"),
+        ("faithful", {"kernel": "auto"}, "it is for quick, zssr, zssrgan"),
+        ("zssr", {"settings": ["crop=3"]}, "did you mean 'crop_px'"),
+        ("zssr", {"neighbours": 2}, "it is for quick"),
+        ("zsr", {}, "did you mean zssr"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(name, options, message):
+    with pytest.raises(UsageError, match=message):
+        plan_training(name, **options)
+
+
+def test_a_kernel_file_is_read_as_it_was_written(kernel_file):
+    assert read_kernel(kernel_file) == as_rows(SKEWED)
+    kernel_file.write_text(json.dumps(as_rows(SKEWED)))
+    assert read_kernel(kernel_file) == as_rows(SKEWED)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("no json", "is not JSON"),
+        ("[" * 20000, "is not JSON"),
+        ("{}", "has no square"),
+        ("[[1, 2], [3]]", "is not square"),
+        ('[["a"]]', "not a finite number"),
+        ("[[NaN]]", "not a finite number"),
+        ("[[0.4, 0.4], [0.4, 0.4]]", "has a sum of 1.6"),
+        ('{"kernel": [[1]], "factor": 4}', "is for a factor of 4"),
+    ],
+)
+def test_a_file_that_is_no_kernel_is_refused(tmp_path, content, problem):
+    (tmp_path / "k.json").write_text(content)
+    with pytest.raises(UsageError, match=problem):
+        read_kernel(tmp_path / "k.json")
+
+
+def test_a_kernel_is_drawn_with_its_brightest_tap_where_it_is_largest():
+    drawn = draw_kernel(as_rows(SKEWED)).astype(int).sum(axis=2)
+    row, column = np.unravel_index(drawn[:, :296].argmax(), (296, 296))
+    peak = divmod(int(SKEWED.argmax()), 13)
+    # 13 taps of 22 pixels, with 5 of margin.
+    assert ((row - 5) // 22, (column - 5) // 22) == peak
+    assert drawn.shape == (296, 604)
+
+
+def test_the_words_tell_a_kernels_widths_and_direction():
+    words = kernel_words(as_rows(SKEWED))
+    assert "13x13 taps" in words
+    assert "2.19 pixels at 30 degrees" in words
+    assert "0.90 across" in words
+    assert kernel_words(as_rows(bicubic_kernel())).count("0.85") == 3
+
+
+def test_kernels_are_found_written_and_trained_with(clip, tmp_path):
+    written = [tmp_path / "k.json", tmp_path / "k.png"]
+    arguments = ["kernel", str(clip), "--set", "iterations=130", "--set", "crop_px=32", "--set", "learning_rate=2e-3"]
+    app([*arguments, *(word for path in written for word in ("-o", str(path)))], standalone_mode=False)
+    record = json.loads(written[0].read_text())
+    assert record["factor"] == 2
+    assert cv2.imread(str(written[1])).shape == (296, 604, 3)
+    bank = tmp_path / "bank"
+    report = train_keyframe(
+        clip, bank, method="zssr", kernel=written[0], settings=["iterations=4", "crop_px=24", "network.width=8"]
+    )
+    (model,) = load_bank(bank)
+    assert report.trained == (model.name,)
+    assert [list(row) for row in model.card.kernel] == record["kernel"]
+    assert model.card.system == "kernelgan"
+    again = train_keyframe(
+        clip, bank, method="zssr", kernel=written[0], settings=["iterations=4", "crop_px=24", "network.width=8"]
+    )
+    assert again.kept == (model.name,)
+    other = train_keyframe(clip, bank, method="zssr", settings=["iterations=2", "network.width=8"])
+    assert {one.card.system for one in load_bank(bank)} == {"zssr", "kernelgan"}
+    assert other.trained
+    with pytest.raises(ModelError, match="policies would mix the two"):
+        train_keyframe(clip, bank, method="zssr", settings=["iterations=3", "network.width=8"])
+
+
+def test_policies_work_with_one_system_of_a_bank(tmp_path):
+    bank = [
+        make_model(tmp_path, name, picture(), seed, arch=arch)
+        for seed, (name, arch) in enumerate([("a", "zssr"), ("b", "zssrgan"), ("c", "singan-single-scale")])
+    ]
+    used = {}
+    for policy in ("smi", "zssr", "zssrgan"):
+        context = context_of(bank)
+        decisions = []
+        context = replace(context, decide=decisions.append)
+        list(POLICIES[policy](context)(iter([Frame(picture(), 0, 0, Fraction(1, 10))])))
+        used[policy] = decisions[0].models
+    assert used == {"smi": ("c",), "zssr": ("a",), "zssrgan": ("b",)}
+    with pytest.raises(ModelError, match="--method zssr --kernel auto"):
+        POLICIES["kernelgan"](context_of(bank))
+
+
+def test_a_model_of_before_relu_and_biases_were_options_is_still_read(tmp_path):
+    model = make_model(tmp_path, "new", picture())
+    with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    network = json.loads(metadata["network"])
+    del network["leak"], network["bias"]
+    for name in ("kernel", "remark"):
+        del metadata[name]
+    save_file(tensors, tmp_path / "old.safetensors", metadata | {"network": json.dumps(network)})
+    old = load_model(tmp_path / "old.safetensors")
+    assert old.card == model.card
+    assert torch.equal(old.generator(*[picture()[None]] * 2), model.generator(*[picture()[None]] * 2))
