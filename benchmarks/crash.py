@@ -159,7 +159,7 @@ def reference(root: Path, case: Case, name: str) -> Reference:
     here.mkdir(parents=True)
     start = time.monotonic()
     code = os.waitstatus_to_exitcode(os.waitpid(begin(root, here, case), 0)[1])
-    assert code == 0, f"{name} fails without any kill: see {here / 'said'}"
+    assert code == 0, f"{name} fails without any kill: see {root / 'said'}"
     seconds = time.monotonic() - start
     return Reference(*look_at(here / case.result), seconds)
 
@@ -179,11 +179,11 @@ def try_once(root: Path, name: str, expected: Reference, chance: random.Random, 
     left = bool(closed(here, case))
     code = finish(begin(root, here, case) if not is_done(here, case) else None)
     if code != 0:
-        said = (here / "said").read_text(errors="replace").strip().splitlines()
+        said = (root / "said").read_text(errors="replace").strip().splitlines()
         tally.faults.append(f"{name}, trial {tally.trials}: exit {code}: {said[-1] if said else 'nothing said'}")
         return
     digest, frames = look_at(here / case.result)
-    remains = [path.name for path in here.iterdir() if path.name not in (case.result, "said")]
+    remains = [path.name for path in here.iterdir() if path.name != case.result]
     tally.resumed[name] += left
     if (digest, frames, remains) == (expected.digest, expected.frames, []):
         tally.same[name] += 1
@@ -196,7 +196,7 @@ def begin(root: Path, here: Path, case: Case) -> int:
     process = os.fork()
     if process:
         return process
-    said = os.open(here / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    said = os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
     if case.one_core:

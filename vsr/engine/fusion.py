@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from vsr.engine.registration import ShotRegistrar
+from vsr.motion import FLOW_REFINEMENTS
 from vsr.resample import back_project
 
 SECOND_STEP = 0.5
@@ -28,6 +29,8 @@ class FusionOptions:
     """Weight of each frame to come, where the frame's own picture has 1."""
     look_ahead: int = 1
     """How many frames to come are used; as many have to be waited for."""
+    refinements: int = FLOW_REFINEMENTS
+    """Of the motion: fewer cost less and fit less closely."""
 
 
 def fuse(own: torch.Tensor, brought: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
@@ -59,7 +62,7 @@ def fuse_shot(
     [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0, and keeps them.
     `done` is what was made of the first pair when the frames before it were still there: it is handed out as it is.
     """
-    registrar = known or ShotRegistrar()
+    registrar = known or ShotRegistrar(options.refinements)
     held: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
     before: torch.Tensor | None = None
     for index, (low, large) in enumerate(pairs):

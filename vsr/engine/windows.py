@@ -40,7 +40,7 @@ def enlarge_shot(
     frames late; memory does not grow with the shot. `multiframe` asks for back-projection onto the neighbours of each
     frame at the end. Raises `ModelError` for values that are not finite.
     """
-    registrar = ShotRegistrar()
+    registrar = ShotRegistrar(fusion.refinements)
     stream: Iterator[Pair] = _registered(lows, registrar)
     fast = [FastWindow(network, options) for network in networks]
     for stage in range(stages_for(scale)):
