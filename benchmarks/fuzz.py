@@ -200,7 +200,7 @@ def fault_of(outcome: Outcome, output: Path, telling_codes: Sequence[int]) -> st
 
 
 def count_frames(path: Path) -> int:
-    with av.open(str(path)) as clip:
+    with av.open(str(path), metadata_errors="surrogateescape") as clip:
         return sum(1 for _ in clip.decode(video=0))
 
 

@@ -128,6 +128,23 @@ def test_checksums_of_png_show_damage_that_libav_passes_over(tmp_path, as_folder
     assert torch.equal(frames[2].pixels, frames[1].pixels)
 
 
+@pytest.mark.parametrize(("suffix", "codec", "pixel_format"), [("flv", "libx264", "yuv420p"), ("gif", "gif", "rgb8")])
+def test_a_break_in_a_chain_that_libav_passes_over_is_told(tmp_path, suffix, codec, pixel_format):
+    clip = write_clip(tmp_path / f"a.{suffix}", moving_pictures(12), codec=codec, pixel_format=pixel_format)
+    assert read_all(clip)[1] == {}
+    data = clip.read_bytes()
+    third = len(data) // 3
+    clip.write_bytes(data[:third] + data[third + 40 :])
+    assert read_all(clip)[1]["broken_structure"] == 1
+
+
+def test_a_header_that_claims_more_frames_than_the_file_has_bytes_is_not_believed(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(2), pts=[0, 1_000_000])
+    with open_clip(clip) as reader:
+        assert reader.info.average_rate == 25
+        assert reader.info.duration_seconds_from_header is None
+
+
 def test_a_broken_first_packet_is_counted_once_another_shows_that_there_are_checksums():
     good = b"picture"
     crc = 0
@@ -279,7 +296,7 @@ def test_recordings_that_were_joined_go_on_with_their_sound(tmp_path):
     joined.write_bytes(2 * part.read_bytes())
     manifest = vsr.run(joined, tmp_path / "out.mkv", policy="bicubic", scale=1, metrics=())
     assert manifest.frames_out == 200
-    assert [line.split(":")[0] for line in manifest.damage] == ["restarted_times"]
+    assert "restarted_times" in [line.split(":")[0] for line in manifest.damage]
     flashes, clicks = flash_times(tmp_path / "out.mkv"), click_times(tmp_path / "out.mkv")
     assert len(flashes) == len(clicks) == 16
     offsets = np.array(flashes) - np.array(clicks)

@@ -301,7 +301,21 @@ def test_an_edit_list_shows_what_a_player_shows_and_is_no_damage(tmp_path):
     assert len(shown) < 50
 
 
-def test_what_an_avi_cannot_time_is_told(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(6), pts=[0, 1, 2, 4, 5, 9])
+@pytest.mark.parametrize("first", [0, 5])
+def test_what_an_avi_cannot_time_is_told(tmp_path, first):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(6), pts=[first, *(first + i for i in (1, 2, 4, 5, 9))])
     manifest = enlarge(clip, tmp_path / "out.avi", scale=1)
+    with open_clip(tmp_path / "out.avi") as after, open_clip(clip) as before:
+        pairs = zip(after.frames(), before.frames(), strict=True)
+        errors = [abs(one.seconds - other.seconds) for one, other in pairs]
+    assert manifest.max_pts_error_seconds == pytest.approx(max(errors), abs=1e-6)
     assert any("avi holds no times of its own" in note for note in manifest.notes)
+    assert any("0.200 s early" in note for note in manifest.notes) == (first > 0)
+
+
+def test_a_clip_of_one_frame_goes_through_with_its_metrics(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(1))
+    manifest = vsr.run(clip, tmp_path / "out.mp4", policy="bicubic", scale=2, steady=0.5)
+    assert (manifest.frames_out, manifest.damage) == (1, [])
+    assert manifest.metrics["flicker_live"]["mean"] is None
+    assert manifest.metrics["sharpness_live"]["mean"] > 0

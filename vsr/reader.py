@@ -1,5 +1,6 @@
 """A clip as a stream of frames: constant memory, exact times, and an account of what was damaged."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ from vsr.media.sources import (
     missing_bytes,
     open_container,
 )
+from vsr.media.structure import break_in
 from vsr.resample import resize
 
 __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
@@ -67,6 +69,8 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
             container = resources.enter_context(open_container(file, options.allow_huge))
             if not is_pipe and (missing := missing_bytes(path)):
                 log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
+            if not is_pipe and (place := break_in(path)) is not None:
+                log.add("broken_structure", f"at byte {place} of {path.stat().st_size} something does not follow")
             identity = "" if is_pipe else clip_identity(path)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
         return ClipReader(info, notes, decoder, log, resources.pop_all(), options)
@@ -158,13 +162,15 @@ def _describe_video(
 ) -> tuple[ClipInfo, list[str], Decoder]:
     name = str(path) if identity else PIPE_NAME
     stream = main_video(container, name)
+    average_rate = stream.average_rate
     duration_seconds = _duration_seconds(container, stream)
+    if duration_seconds and average_rate and duration_seconds * average_rate > _most_frames(path):
+        duration_seconds = None
     if not options.allow_huge:
         check_size(name, stream.codec_context.width, stream.codec_context.height)
         check_duration(name, duration_seconds)
     decoder = StreamDecoder(container, stream, name, log, options.allow_huge)
     first = decoder.first.frame
-    average_rate = stream.average_rate
     info = ClipInfo(
         path=path,
         container=container.format.name,
@@ -177,7 +183,7 @@ def _describe_video(
         average_rate=Fraction(average_rate) if average_rate else None,
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
         rotation_degrees=first.rotation,
-        num_frames_from_header=stream.frames or None,
+        num_frames_from_header=stream.frames if 0 < stream.frames <= _most_frames(path) else None,
         duration_seconds_from_header=duration_seconds,
         identity=identity,
         display_matrix=display_matrix(first),
@@ -227,6 +233,11 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None
+
+
+def _most_frames(path: Path) -> float:
+    """More than a file of this size can hold, so that a header which claims more is wrong."""
+    return path.stat().st_size if path.is_file() else math.inf
 
 
 def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decoder) -> list[str]:

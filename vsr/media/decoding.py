@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from av.video.stream import VideoStream
 from vsr.errors import InputError
 from vsr.media.checksums import CHECKSUMS, chunks_are_whole
 from vsr.media.damage import DamageLog
+from vsr.media.ledger import Ledger, Slots
 from vsr.media.limits import HOW_FRAMES_ARE_LIMITED, limit_of_pixels
 from vsr.media.pictures import PICTURES_PER_SECOND, decode_picture
 from vsr.media.sources import PIPE_HINT, PIPE_NAME, read_packets
@@ -70,7 +70,7 @@ class StreamDecoder:
         self._time_base = Fraction(stream.time_base or 1)
         self._num_packets = 0
         self._codec = stream.codec_context.codec.canonical_name
-        self._ledger = _Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name != "avi")
+        self._ledger = Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name != "avi")
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
         (self._alpha_decoder or stream.codec_context).options = limit_of_pixels(allow_huge)
         self.lost = deque()
@@ -95,7 +95,7 @@ class StreamDecoder:
     def _decode(self) -> Iterator[Picture]:
         last_pts: int | None = None
         longest_step = 1 / (self.rate * self._time_base)
-        slots = _Slots() if self._container.format.name == "avi" else None
+        slots = Slots() if self._container.format.name == "avi" else None
         checksums = CHECKSUMS[self._codec]() if self._codec in CHECKSUMS else None
         for packet in chain(self._packets(), [None]):
             if slots is not None and packet is not None:
@@ -166,89 +166,6 @@ class StreamDecoder:
             missing = round((claimed_seconds - last_seconds) * self.rate) - 1
             told = f"the last frame is at {last_seconds:.3f} s of the {claimed_seconds:.3f} s that the stream claims"
             self._log.add("truncated", told, max(1, missing))
-
-
-class _Ledger:
-    """Which of the pictures that were sent to the decoder have come out of it.
-
-    Those stored before the first keyframe, or to be shown before it, belong to what is not in the file.
-    """
-
-    def __init__(self, one_a_packet: bool, by_time: bool) -> None:
-        self._one_a_packet = one_a_packet
-        self._by_time = by_time
-        self._due: list[int] = []
-        self._failed: set[int] = set()
-        self._num_due_without_time = 0
-        self._first_time: int | None = None
-        self._has_begun = False
-        self.num_leading = 0
-        """Packets before the first keyframe."""
-
-    def expect(self, packet: "Packet[Stream]") -> None:
-        if not self._has_begun and packet.is_keyframe:
-            self._has_begun, self._first_time = True, packet.pts
-        elif not self._has_begun:
-            self.num_leading += 1
-        if not self._one_a_packet or not self._has_begun or packet.is_discard:
-            return
-        if packet.pts is None or not self._by_time:
-            self._num_due_without_time += 1
-        elif self._first_time is None or packet.pts >= self._first_time:
-            heappush(self._due, packet.pts)
-
-    def fail(self, packet: "Packet[Stream]") -> None:
-        """Note that an error was raised for this packet."""
-        if packet.pts is None or not self._by_time:
-            self._num_due_without_time -= 1
-            return
-        self._failed.add(packet.pts)
-        if packet.pts not in self._due:
-            heappush(self._due, packet.pts)
-
-    def settle(self, frame: av.VideoFrame, time: int | None) -> tuple[list[int], int]:
-        """Times of what should have come before this frame; and of how many of them no failure was known."""
-        if frame.interlaced_frame and self._one_a_packet:
-            # A packet may hold one of its two fields.
-            self._one_a_packet, self._due = False, sorted(self._failed.intersection(self._due))
-        lost: list[int] = []
-        while self._due and time is not None and self._due[0] < time:
-            lost.append(heappop(self._due))
-        if self._due and self._due[0] == time:
-            heappop(self._due)
-        else:
-            self._num_due_without_time -= 1
-        return lost, sum(time not in self._failed for time in lost)
-
-    def close(self) -> tuple[list[int], int]:
-        """The same of what never came out."""
-        lost, self._due = sorted(self._due), []
-        num_silent = sum(time not in self._failed for time in lost)
-        return lost, num_silent if lost else max(0, self._num_due_without_time)
-
-
-class _Slots:
-    """Times of an AVI's frames: it stores one for each packet, and the n-th frame shown has the n-th of them.
-
-    What libavformat makes up instead jumbles the frames of H.264, whose packets are not in the order of showing.
-    """
-
-    def __init__(self) -> None:
-        self._times: deque[int] = deque()
-        self._delay: int | None = None
-
-    def add(self, dts: int | None) -> None:
-        if dts is not None:
-            self._times.append(dts)
-
-    def take(self, frame: av.VideoFrame) -> int | None:
-        """The time of the next frame shown; those of frames that the decoder left out are passed over."""
-        if self._times and frame.dts is not None:
-            if self._delay is None:
-                self._delay = frame.dts - self._times[0]
-            while len(self._times) > 1 and frame.dts - self._times[0] > self._delay:
-                self._times.popleft()
-        return self._times.popleft() if self._times else None
 
 
 class PictureDecoder:

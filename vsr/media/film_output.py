@@ -1,6 +1,6 @@
 """Frames -> a film: straight into a pipe, or by closed segments that a later run can go on from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
@@ -97,7 +97,7 @@ class SegmentedFilm:
         self._last = frame
         self.num_frames += 1
 
-    def close_segment(self, memory: Json) -> None:
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
         """Complete the segment and keep it, with what the run wants to find beside it."""
         if self._open is None:
             return
@@ -106,7 +106,7 @@ class SegmentedFilm:
         self._open = None
         first_frame = self._work.frames_done
         segment = ClosedSegment(first_frame, self.num_frames - first_frame, num_bytes, times, memory)
-        self._work.close_segment(segment, self._last.pixels)
+        self._work.close_segment(segment, [self._last.pixels, *pictures])
 
     def finish(self) -> None:
         """Put the closed segments together."""

@@ -85,6 +85,7 @@ class Film:
             packet.dts = self._next_dts(packet)
             if self.num_packets == 0:
                 self._account_for_shift(packet.dts * time_base)
+                self._account_for_early_start(exact)
             self._copier.copy_until(packet.dts * time_base)
             self.container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
@@ -111,6 +112,14 @@ class Film:
             self.notes.append(
                 f"{container_format.name} holds no times below zero: all is {float(-earliest):.3f} s later; "
                 "use .mkv or .mp4 to keep the times"
+            )
+
+    def _account_for_early_start(self, first_seconds: Fraction) -> None:
+        """AVI shows its first picture at once, and leaves the gaps that follow."""
+        if self.container.format.name == "avi" and first_seconds > 0:
+            self.max_pts_error = first_seconds
+            self.notes.append(
+                f"avi begins at zero: the first frame is shown {float(first_seconds):.3f} s early; use .mkv or .mp4"
             )
 
     def _next_dts(self, packet: "Packet[VideoStream]") -> int:

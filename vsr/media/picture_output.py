@@ -1,6 +1,7 @@
 """Frames -> numbered PNG files."""
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class PictureOutput:
             flush_to_disk(file.fileno())
         self._last = frame
 
-    def close_segment(self, memory: Json) -> None:
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
         """Keep the pictures since the last call, with what the run wants to find beside them."""
         if self._open is None:
             return
@@ -80,7 +81,7 @@ class PictureOutput:
         first_frame = self._work.frames_done
         times = ((self._last.pts, None, self._last.duration),)
         segment = ClosedSegment(first_frame, self.num_frames - first_frame, 0, times, memory)
-        self._work.close_segment(segment, self._last.pixels)
+        self._work.close_segment(segment, [self._last.pixels, *pictures])
 
     def pictures(self) -> list[Path]:
         """Where the pictures of all closed segments lie, unless they have been moved on."""

@@ -1,7 +1,6 @@
 """Opening a source with PyAV: what is wrong with a file that does not open, and which of its streams is the clip."""
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
@@ -138,7 +137,7 @@ def clip_identity(path: Path) -> str:
 
 
 def missing_bytes(path: Path) -> int:
-    """How much shorter a file is than it says: by its boxes (ISO media), chunk (AVI), segment (Matroska), end (GIF).
+    """How much shorter a file is than it says: by its boxes (ISO media), chunk (AVI) or segment (Matroska).
 
     0 where nothing tells. Raises OSError.
     """
@@ -146,17 +145,8 @@ def missing_bytes(path: Path) -> int:
         head = file.read(4096)
     if head[4:8] == b"ftyp":
         return max((end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER), default=0)
-    if head.startswith(b"GIF8"):
-        return int(not has_gif_trailer(path))
     end = 8 + int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else _matroska_end(head)
     return max(0, end - path.stat().st_size)
-
-
-def has_gif_trailer(path: Path) -> bool:
-    """Whether a GIF ends as it should, with a semicolon. Raises OSError."""
-    with path.open("rb") as file:
-        file.seek(-1, io.SEEK_END)
-        return file.read() == b";"
 
 
 _BOXES_THAT_MATTER = (b"moov", b"mdat", b"moof")

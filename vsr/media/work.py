@@ -3,18 +3,19 @@
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.storage import FolderLock, flush_to_disk, sync_folder, write_whole
+from vsr.storage import FolderLock, flush_to_disk, hidden_beside, sync_folder, write_whole
 
 Json = dict[str, Any]
 
@@ -22,7 +23,8 @@ PLAN_NAME = "run.json"
 ASKED, DECIDED = "asked", "decided"
 """Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
 LAST_STEP_NAME = "naming.json"
-PICTURE_SUFFIX = "-last.npy"
+PICTURES_SUFFIX = "-last.npz"
+WORK_SUFFIX = ".vsr-work"
 PART_SUFFIX = ".part"
 """Ends the name of what is not whole yet."""
 
@@ -114,12 +116,16 @@ class WorkFolder:
     def segment_path(self, number: int, suffix: str) -> Path:
         return self.folder / f"segment-{number:06d}{suffix}"
 
-    def close_segment(self, segment: ClosedSegment, last_picture: torch.Tensor) -> None:
-        """Note that the next segment is whole; its own file or folder must have its final name already."""
+    def close_segment(self, segment: ClosedSegment, pictures: Sequence[torch.Tensor]) -> None:
+        """Note that the next segment is whole; its own file or folder must have its final name already.
+
+        `pictures` are kept exactly until the next segment is closed: the enlarged last one, before it was encoded, and
+        whatever else the run wants.
+        """
         picture = self._picture_path(self.num_segments)
         if self._wanted is not None:
             with picture.open("wb") as file:
-                np.save(file, last_picture.cpu().numpy(), allow_pickle=False)
+                np.savez(file, *(each.cpu().numpy() for each in pictures))
                 file.flush()
                 flush_to_disk(file.fileno())
             sync_folder(self.folder)
@@ -129,9 +135,10 @@ class WorkFolder:
         self.num_segments += 1
         self.frames_done += segment.num_frames
 
-    def last_picture(self) -> torch.Tensor:
-        """The enlarged picture of the last frame that is done, exactly as it was before it was encoded."""
-        return torch.from_numpy(np.load(self._picture_path(self.num_segments - 1), allow_pickle=False))
+    def last_pictures(self) -> list[torch.Tensor]:
+        """Those that the last segment was closed with."""
+        with np.load(self._picture_path(self.num_segments - 1), allow_pickle=False) as arrays:
+            return [torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))]
 
     def about_to_name(self, whole: Path, target: Path) -> None:
         """Called before the whole result gets its name: a later run knows it for its own then, by `is_own_result`."""
@@ -142,7 +149,7 @@ class WorkFolder:
         """Where the whole result is put together: on the disk of the output, so that renaming it is one step."""
         if self.folder.parent == output.parent:
             return self.folder / f"whole{PART_SUFFIX}"
-        return output.with_name(f".{output.name}.vsr{PART_SUFFIX}")
+        return hidden_beside(output, f".vsr{PART_SUFFIX}")
 
     def finished(self) -> None:
         """The result is whole and has its name: the work is no longer needed."""
@@ -172,8 +179,8 @@ class WorkFolder:
                 self._checked(number, each).num_frames for number, each in enumerate(self.segments())
             )
             if self.num_segments:
-                self.last_picture()
-        except (OSError, ValueError, TypeError, KeyError) as error:
+                self.last_pictures()
+        except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise OutputError(
                 f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins anew"
             ) from error
@@ -195,7 +202,7 @@ class WorkFolder:
         for path in self.folder.glob("segment-*"):
             if path.name.partition(".")[0] not in closed or path.suffix == PART_SUFFIX:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{PICTURE_SUFFIX}")]:
+        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{PICTURES_SUFFIX}")]:
             if path != self._picture_path(self.num_segments - 1):
                 path.unlink()
 
@@ -209,14 +216,14 @@ class WorkFolder:
         return self.segment_path(number, ".json")
 
     def _picture_path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}{PICTURE_SUFFIX}"
+        return self.folder / f"{number:06d}{PICTURES_SUFFIX}"
 
 
 def work_folder(output: Path, options: WorkOptions) -> Path:
     """Where the work of an output is kept."""
     if options.folder is None:
-        return output.absolute().with_name(f".{output.name}.vsr-work")
-    return options.folder.absolute() / f"{output.name}.vsr-work"
+        return hidden_beside(output.absolute(), WORK_SUFFIX)
+    return hidden_beside(options.folder.absolute() / output.name, WORK_SUFFIX)
 
 
 def is_own_result(output: Path, options: WorkOptions) -> bool:
