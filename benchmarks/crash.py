@@ -33,7 +33,7 @@ from vsr import cli, distilling, learning, pipeline, scoring, shot_learning  # n
 from vsr.shot_models import save_shot_model
 from vsr.training.shot import ShotTraining
 
-FRAMES = 30
+FRAMES = 20
 SEGMENT_FRAMES = 4
 SECONDS_ALLOWED = 120
 SMALL = ("--scale", "2", "--set", f"encode.segment_frames={SEGMENT_FRAMES}", "--preset", "ultrafast")
@@ -199,7 +199,7 @@ def begin(root: Path, here: Path, case: Case) -> int:
     said = os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    if case.one_core:
+    if case.is_training and case.one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     # Of its thousand iterations a few will do here.
     shot_learning.ShotTraining = lambda: replace(ShotTraining(), iterations=(25, 25), crop_px=24)  # type: ignore[assignment]

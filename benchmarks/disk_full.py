@@ -26,6 +26,8 @@ from pathlib import Path
 
 from benchmarks.crash import (
     CASES,
+    FRAMES,
+    SEGMENT_FRAMES,
     Case,
     Reference,
     begin,
@@ -157,7 +159,7 @@ def moment(disk: Path, case: Case) -> str:
         return f"training, {done} models kept"
     if not work(disk, case).exists():
         return "run: nothing kept yet"
-    return "run: all segments kept" if done == 8 else "run: some segments kept"
+    return "run: all segments kept" if done == -(-FRAMES // SEGMENT_FRAMES) else "run: some segments kept"
 
 
 def empty(disk: Path) -> None:

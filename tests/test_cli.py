@@ -14,6 +14,7 @@ import pytest
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import cli
+from vsr.cli.stopping import stopping_on_request
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 
@@ -310,6 +311,32 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(tmp_path):
     assert "stopped after frame" in errors
     assert "Traceback" not in errors
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_closed_pipe_is_quiet(vsr, clip, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
+    code, _, errors = vsr("run", clip, "-o", "-", "--policy", "bicubic", "--scale", 8, "-c", "ffv1")
+    assert code == 4
+    assert "pipe" not in errors
+    assert "Traceback" not in errors
+
+
+def test_the_first_signal_asks_for_an_end_and_the_second_ends_at_once(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with stopping_on_request() as is_stopping:
+        assert not is_stopping()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert is_stopping()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert "once more stops at once" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_line_that_goes_on_never_throws_the_work_away():
+    assert cli.same_command(["/usr/bin/vsr", "run", "a film.mkv", "--restart", "-y"]) == "vsr run 'a film.mkv' -y"
 
 
 def test_help_imports_nothing_heavy():

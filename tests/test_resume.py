@@ -15,7 +15,9 @@ import pytest
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr import pipeline
+from vsr.engine.fast_window import FastWindow
 from vsr.errors import InterruptedRunError, OutputError, UsageError
+from vsr.networks.window import WindowNetwork, WindowSpec
 from vsr.pipeline import Listener
 from vsr.policies import PolicyOptions
 from vsr.recipe import Recipe
@@ -33,6 +35,7 @@ RECIPES = {
     "avgi steady by target": replace(BICUBIC, policy="avgi", target_flicker=1.0),
     "dsrfi switching": replace(BICUBIC, policy="dsrfi", policies=PolicyOptions(per_frame=True, hysteresis=0.0)),
     "shot": replace(BICUBIC, policy="shot"),
+    "shot, best": replace(BICUBIC, policy="shot", scale=3.0, policies=PolicyOptions(quality="best")),
     "shot steady": replace(BICUBIC, policy="shot", steady=0.5),
     "every metric on every frame": replace(BICUBIC, metrics=("flicker_live", "sharpness_live", "lr_psnr")),
 }
@@ -96,7 +99,11 @@ def policy_is_quick(recipe):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name != "shot steady" else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "name",
+    [
+        name if name not in ("shot steady", "shot, best") else pytest.param(name, marks=pytest.mark.slow)
+        for name in RECIPES
+    ],
 )
 def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(tmp_path, clip, bank, name):
     recipe, out = RECIPES[name], tmp_path / "out.mkv"
@@ -163,6 +170,25 @@ def test_a_steadied_video_goes_on(tmp_path, clip, bank):
     assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
 
 
+@pytest.mark.parametrize("neighbours", [1, 2])
+def test_the_shot_policy_does_not_begin_a_long_take_anew(tmp_path, monkeypatch, neighbours):
+    clip = write_clip(tmp_path / "take.mkv", moving_pictures(FRAMES, 24, 32))
+    networks = tuple(WindowNetwork(WindowSpec(neighbours, 8, 3)).eval().requires_grad_(False) for _ in range(2))
+    card = replace(make_shot_model().card, network=networks[0].spec)
+    (tmp_path / "bank").mkdir()
+    save_shot_model(tmp_path / "bank" / "m.shot.safetensors", card, networks)
+    made, recipe = [], replace(RECIPES["shot"], scale=4.0)
+    make = FastWindow.missing_detail
+    monkeypatch.setattr(FastWindow, "missing_detail", lambda *given: made.append(1) or make(*given))
+    pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=tmp_path / "bank")
+    assert len(made) == 2 * FRAMES
+    run_until(22, clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank")
+    made.clear()
+    assert pipeline.run(clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank").resumed_at_frame == 20
+    assert len(made) <= 2 * (FRAMES - 20 + 4)
+    assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
+
+
 def test_what_was_changed_is_named_and_the_work_stays(tmp_path, bank):
     clip = write_clip(tmp_path / "clip.mkv", moving_pictures(12, 32, 40))
     out = tmp_path / "out.mkv"
@@ -204,11 +230,18 @@ def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["work"]
     manifest = pipeline.run(clip, out, recipe=BICUBIC, work=places)
     assert manifest.resumed_at_frame == 5
-    kept = {path.name for path in (tmp_path / "work" / "out.mkv.vsr-work").iterdir()}
+    kept = {path.name for path in (tmp_path / "work" / ".out.mkv.vsr-work").iterdir()}
     assert {f"segment-00000{number}.mkv" for number in range(5)} <= kept
-    segment = read_frames(tmp_path / "work" / "out.mkv.vsr-work" / "segment-000001.mkv")
+    segment = read_frames(tmp_path / "work" / ".out.mkv.vsr-work" / "segment-000001.mkv")
     film = read_frames(out)[5:10]
     assert all(np.array_equal(a.to_ndarray(), b.to_ndarray()) for a, b in zip(segment, film, strict=True))
+
+
+def test_a_name_as_long_as_may_be_has_work_too(tmp_path, clip):
+    out = tmp_path / ("\udcff" + 250 * "o" + ".mkv")
+    run_until(8, clip, out, recipe=BICUBIC)
+    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 5
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_damaged_work_is_told_and_not_used(tmp_path, clip):

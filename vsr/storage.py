@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and folders that one process at a time may write to."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -12,11 +13,12 @@ from typing import Self
 from vsr.errors import OutputError
 
 LOCK_NAME = "lock"
+LONGEST_NAME_BYTES = 255
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Give `path` this content, or leave it as it was: also where the power fails. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = hidden_beside(path, f".{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -26,6 +28,14 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def hidden_beside(path: Path, ending: str) -> Path:
+    """A hidden name beside a file, always the same, and short enough for a file system where the file's own is."""
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > LONGEST_NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}"
+    return path.with_name(name)
 
 
 def flush_to_disk(descriptor: int) -> None:

@@ -1,7 +1,7 @@
 """Frames -> a file that appears under its name only when it is whole, with every timestamp and every other stream."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,11 +109,11 @@ class ClipWriter:
                 self.close_segment({})
             self._output.write(frame)
 
-    def close_segment(self, memory: Json) -> None:
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
         """Make what was written last, with what the run wants to find beside it, safe from whatever may happen."""
         if not isinstance(self._output, PipedFilm):
             with self._failures_told():
-                self._output.close_segment(memory)
+                self._output.close_segment(memory, pictures)
 
     def finish(self) -> WriteReport:
         """Complete the output and give it its name."""

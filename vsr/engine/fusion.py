@@ -53,14 +53,15 @@ def fuse_shot(
     options: FusionOptions,
     agreement: float,
     known: ShotRegistrar | None = None,
-    done: torch.Tensor | None = None,
+    done: tuple[int, torch.Tensor] | None = None,
 ) -> Iterator[torch.Tensor]:
     """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead` frames late.
 
     `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken from, and (3, H, W).
     Every result agrees with its `low` by back-projection of weight `agreement`, 0 to 1 (see `agree`), and lies in
     [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0, and keeps them.
-    `done` is what was made of the first pair when the frames before it were still there: it is handed out as it is.
+    `done` is the number of a pair and what was made of it when the frames before these were still there: that is handed
+    out for it, nothing useful for those before it, and for those behind it what they would have become then.
     """
     registrar = known or ShotRegistrar(options.refinements)
     held: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
@@ -69,9 +70,9 @@ def fuse_shot(
         if known is None:
             registrar.add(index, low)
             registrar.forget_before(index - options.look_ahead - 1)
-        if index == 0 and done is not None:
-            before = done
-            yield done
+        if done is not None and index <= done[0]:
+            before = done[1] if index == done[0] else large
+            yield before
             continue
         held.append((index, low, large))
         if len(held) > options.look_ahead:

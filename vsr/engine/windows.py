@@ -1,7 +1,8 @@
 """Runs the networks of a shot model over a shot: twice the size at a stage, each stage fused along the motion."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from math import ceil, log2
 from typing import TypeVar
@@ -23,6 +24,8 @@ STEP_RATIO = 2
 T = TypeVar("T")
 Pair = tuple[torch.Tensor, torch.Tensor]
 """A low-resolution frame (C, h, w) and what has been made of it, (C, H, W)."""
+Keep = Callable[[int, int, torch.Tensor], None]
+"""Told of a stage, a frame's place in the stream, and its fused picture."""
 
 
 def enlarge_shot(
@@ -33,19 +36,29 @@ def enlarge_shot(
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
     options: EngineOptions = EngineOptions(),
+    keep: Keep | None = None,
+    done: Sequence[tuple[int, torch.Tensor]] = (),
 ) -> Iterator[torch.Tensor]:
     """The frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), enlarged `scale` times and fused.
 
     The first stage uses the first network, all others the second. As many pictures come out as go in, `look_ahead`
     frames late; memory does not grow with the shot. `multiframe` asks for back-projection onto the neighbours of each
     frame at the end. Raises `ModelError` for values that are not finite.
+
+    `keep` is shown every stage's pictures. With one of each, of the frames that `context_of` names, as `done`, a stream
+    that begins in the middle of the shot goes on as if it had begun at its start; what comes out for the frames before
+    the first that is wanted is of no use.
     """
     registrar = ShotRegistrar(fusion.refinements)
     stream: Iterator[Pair] = _registered(lows, registrar)
     fast = [FastWindow(network, options) for network in networks]
     for stage in range(stages_for(scale)):
         network = fast[min(stage, 1)]
-        stream = _stage(stream, network, registrar, min(scale, STEP_RATIO ** (stage + 1)), agreement, fusion)
+        stage_scale = min(scale, STEP_RATIO ** (stage + 1))
+        known = done[stage] if done else None
+        stream = _stage(stream, network, registrar, stage_scale, agreement, fusion, known)
+        if keep is not None:
+            stream = _shown(stream, partial(keep, stage))
     if multiframe is not None:
         stream = _agreeing(stream, registrar, multiframe)
     # What comes last has the shortest memory, so no stage before it looks further back.
@@ -61,6 +74,16 @@ def look_ahead(
     """Low-resolution frames to come that must be read before a frame is done."""
     at_the_end = 0 if multiframe is None else multiframe.reach
     return stages_for(scale) * (neighbours + fusion.look_ahead) + at_the_end
+
+
+def context_of(neighbours: int, scale: float, multiframe: MultiframeOptions | None = None) -> tuple[int, list[int]]:
+    """How many frames before the first that is wanted a stream must begin, and before it lies the known one, by stage.
+
+    A stage is right behind its known picture, and so is the next where all neighbours that it looks at are right.
+    """
+    behind = 1 if multiframe is None else multiframe.reach
+    distances = [behind + number * (neighbours - 1) for number in range(stages_for(scale))]
+    return max([behind, *(distance + neighbours - 1 for distance in distances)]), distances[::-1]
 
 
 def stages_for(scale: float) -> int:
@@ -134,6 +157,7 @@ def _stage(
     scale: float,
     agreement: float,
     fusion: FusionOptions,
+    done: tuple[int, torch.Tensor] | None,
 ) -> Iterator[Pair]:
     waiting: deque[torch.Tensor] = deque()
 
@@ -142,8 +166,14 @@ def _stage(
             waiting.append(low)
             yield low, picture
 
-    for fused in fuse_shot(sharpened(), fusion, agreement, registrar):
+    for fused in fuse_shot(sharpened(), fusion, agreement, registrar, done):
         yield waiting.popleft(), fused
+
+
+def _shown(pairs: Iterator[Pair], show: Callable[[int, torch.Tensor], None]) -> Iterator[Pair]:
+    for index, (low, picture) in enumerate(pairs):
+        show(index, picture)
+        yield low, picture
 
 
 def _sharpen(

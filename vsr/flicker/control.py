@@ -149,7 +149,8 @@ def _fused(pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor | N
             waiting.append((low, large))
             yield low.pixels, large.pixels
 
-    for picture in fuse_shot(pictures(), fusion_options(progress.strength), progress.agreement, done=done):
+    known = None if done is None else (0, done)
+    for picture in fuse_shot(pictures(), fusion_options(progress.strength), progress.agreement, done=known):
         low, large = waiting.popleft()
         if done is not None and picture is done:
             if _is_measured(large.index, progress):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vsr.checkpoints import bank_files
+from vsr.checkpoints import SYSTEMS, bank_files
 from vsr.engine.cores import use_threads
 from vsr.engine.options import dtype_name
 from vsr.flicker.control import ShotProgress
@@ -17,13 +17,15 @@ from vsr.frames import ClipInfo
 from vsr.manifest import versions
 from vsr.media.work import ASKED, DECIDED, Json, WorkFolder
 from vsr.policies import MODEL_FREE, Decision
+from vsr.policies.protocol import MiddleOfShot
+from vsr.policies.shot import FRAMES_TO_CHOOSE_BY
 from vsr.policies.upscaler import UPSCALER
 from vsr.recipe import Recipe, to_table
 from vsr.shot_models import shot_model_files
 
 GIVEN = "given"
 """What a manifest calls the policy of a video that was upscaled elsewhere."""
-FRAME_BY_FRAME = MODEL_FREE | {"smi", "ami", "avgi", "student", UPSCALER, GIVEN}
+FRAME_BY_FRAME = MODEL_FREE | {"smi", "ami", "avgi", "student", *SYSTEMS, UPSCALER, GIVEN}
 """Policies that make each frame from itself, once the first frame of its shot has decided how."""
 FRAME_BY_FRAME_UNLESS_SWITCHING = frozenset({"dsrfi", "selfrec"})
 
@@ -41,6 +43,13 @@ class Resumed:
     progress: Mapping[int, ShotProgress] = field(default_factory=dict)
     """What flicker control knew, by the first frame of the shot."""
     measured: tuple[Json, ...] = ()
+    middle: MiddleOfShot | None = None
+    """Of the shot that the last frame lies in, for a policy that looks back."""
+
+    @property
+    def shot_start(self) -> int:
+        """First frame of the shot that the last frame that is done lies in."""
+        return max(start for start in self.shot_starts if start < self.frames_done)
 
     def is_shot_done(self, first_frame: int) -> bool:
         """Whether all frames of the shot that begins here are known to be done.
@@ -51,11 +60,25 @@ class Resumed:
         return bool(following) and min(following) <= self.frames_done
 
 
-def is_frame_by_frame(recipe: Recipe) -> bool:
-    """Whether a frame can be made again without the frames before it."""
-    if recipe.policy in FRAME_BY_FRAME_UNLESS_SWITCHING:
-        return not recipe.policies.per_frame
-    return recipe.policy in FRAME_BY_FRAME
+@dataclass(frozen=True)
+class Rerun:
+    """Which frames of a shot that is done in part must be made again for the others to become the same."""
+
+    first: int
+    """So many at its start, by which it is decided how the shot is made."""
+    lead: int
+    """So many before the last that is done."""
+
+
+def rerun_of(recipe: Recipe, resumed: Resumed) -> Rerun | None:
+    """What a policy wants of a shot that is done in part; None: all of it."""
+    is_switching = recipe.policy in FRAME_BY_FRAME_UNLESS_SWITCHING and recipe.policies.per_frame
+    if recipe.policy in FRAME_BY_FRAME | FRAME_BY_FRAME_UNLESS_SWITCHING and not is_switching:
+        return Rerun(1, 0)
+    middle = resumed.middle
+    if middle is None or middle.last - middle.lead < resumed.shot_start + FRAMES_TO_CHOOSE_BY:
+        return None
+    return Rerun(FRAMES_TO_CHOOSE_BY, middle.lead)
 
 
 def plan_of(
@@ -106,14 +129,23 @@ def model_files(recipe: Recipe, models: str | Path | None) -> list[Path]:
 
 
 def memory_of(
-    frame: int, starts: Iterable[int], decisions: Iterable[Decision], progress: Iterable[ShotProgress], measured: Json
+    frame: int,
+    starts: Iterable[int],
+    decisions: Iterable[Decision],
+    progress: Iterable[ShotProgress],
+    measured: Json,
+    lead: int | None,
 ) -> Json:
-    """What to keep beside a segment whose last frame is `frame`; the lists may be of a part of the clip."""
+    """What to keep beside a segment whose last frame is `frame`; the lists may be of a part of the clip.
+
+    `lead` is that of the policy's `MiddleOfShot`, whose pictures are kept apart.
+    """
     return {
         "starts": list(starts),
         "decisions": [asdict(decision) for decision in decisions],
         "progress": [asdict(each.up_to(frame)) for each in progress],
         "measured": measured,
+        "lead": lead,
     }
 
 
@@ -123,13 +155,16 @@ def resumed_from(work: WorkFolder | None) -> Resumed:
         return Resumed()
     memories = [segment.memory for segment in work.segments()]
     shots = [_progress(each) for memory in memories for each in memory["progress"]]
+    last_picture, *pictures = work.last_pictures()
+    lead = memories[-1]["lead"]
     return Resumed(
         frames_done=work.frames_done,
-        last_picture=work.last_picture(),
+        last_picture=last_picture,
         shot_starts=frozenset(start for memory in memories for start in memory["starts"]),
         decisions=tuple(_decision(each) for memory in memories for each in memory["decisions"]),
         progress={progress.first_frame: progress for progress in shots},
         measured=tuple(memory["measured"] for memory in memories),
+        middle=None if lead is None else MiddleOfShot(work.frames_done - 1, lead, tuple(pictures)),
     )
 
 

@@ -19,7 +19,7 @@ from vsr.manifest import Manifest, check_output, peak_memory_bytes, versions
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline.failing import memory_failures_told, stopped
 from vsr.pipeline.listener import Listener
-from vsr.pipeline.measuring import LIVE_METRICS, measuring
+from vsr.pipeline.measuring import LIVE_METRICS, Measuring, measuring
 from vsr.pipeline.resuming import Resumed, as_decided, model_files, plan_of, resumed_from
 from vsr.pipeline.upscaling import Stages, Upscaling
 from vsr.policies import MODEL_FREE, POLICIES
@@ -75,7 +75,8 @@ def run(
         notes.say_all([*reader.notes, *writer.notes])
         recipe, resumed = as_decided(recipe, writer.work), resumed_from(writer.work)
         bank, shot_models = bank_for([recipe], models), shot_models or shot_models_for([recipe], models)
-        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models, resumed)
+        segment_frames = None if plan is None else recipe.encode.segment_frames
+        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models, resumed, segment_frames)
         return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device, resumed)
 
 
@@ -158,38 +159,56 @@ def record(
     resumed: Resumed = Resumed(),
 ) -> Manifest:
     """Run the stages to the end of the clip, measure and write what comes out, and tell what was done."""
-    total = reader.info.num_frames_from_header
     with ExitStack() as stack:
         live = stack.enter_context(measuring(recipe, reference, LIVE_METRICS))
         stack.enter_context(memory_failures_told())
         if resumed.frames_done:
             notes.say(f"going on at frame {resumed.frames_done}: the frames before it are done")
             live.go_on(resumed.measured)
-        first_of_segment = resumed.frames_done
-        pairs = stack.enter_context(closing(stages.pairs(clock)))
-        for low, large in pairs:
-            if large.index == resumed.frames_done and stages.last_done is not None:
-                assert resumed.last_picture is not None
-                live.remember(stages.last_done, replace(stages.last_done, pixels=resumed.last_picture.to(device)))
-            with clock.apart("metrics"):
-                live.observe(low, large)
-            with clock.apart("write"):
-                writer.write(large)
-                if writer.is_segment_full:
-                    writer.close_segment(stages.memory(large.index, first_of_segment, live.memory()))
-                    first_of_segment = large.index + 1
-            notes.listener.advance(large.index + 1, total)
-            if notes.listener.is_stopping():
-                raise stopped(stages.frames_out, total, writer.work)
+        total = reader.info.num_frames_from_header
+        _write_frames(stages, writer, live, resumed, notes.listener, total, clock)
         if not stages.frames_out:
             raise InputError(f"{reader.info.path} has no frame that can be decoded; nothing was written.")
         with clock.apart("write"):
-            writer.close_segment(stages.memory(stages.frames_out - 1, first_of_segment, live.memory()))
             report = writer.finish()
         notes.say_all([*report.notes, *live.remarks()])
     return _manifest(
         reader, output, recipe, stages, live.board, report, notes.lines, clock, device, resumed.frames_done
     )
+
+
+def _write_frames(
+    stages: Stages,
+    writer: ClipWriter,
+    live: Measuring,
+    resumed: Resumed,
+    listener: Listener,
+    total: int | None,
+    clock: StageClock,
+) -> None:
+    """Measure and write what the stages make, and keep beside each segment what the run knew at its end.
+
+    Raises `InterruptedRunError` where the user asks for an end.
+    """
+    first_of_segment = resumed.frames_done
+    with closing(stages.pairs(clock)) as pairs:
+        for low, large in pairs:
+            if large.index == resumed.frames_done and stages.last_done is not None:
+                assert resumed.last_picture is not None
+                done = resumed.last_picture.to(large.pixels.device)
+                live.remember(stages.last_done, replace(stages.last_done, pixels=done))
+            with clock.apart("metrics"):
+                live.observe(low, large)
+            with clock.apart("write"):
+                writer.write(large)
+                if writer.is_segment_full:
+                    writer.close_segment(*stages.memory(large.index, first_of_segment, live.memory()))
+                    first_of_segment = large.index + 1
+            listener.advance(large.index + 1, total)
+            if listener.is_stopping():
+                raise stopped(stages.frames_out, total, writer.work)
+    with clock.apart("write"):
+        writer.close_segment(*stages.memory(stages.frames_out - 1, first_of_segment, live.memory()))
 
 
 def with_policy(recipe: Recipe, models: str | Path | None) -> Recipe:

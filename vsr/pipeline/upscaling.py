@@ -16,10 +16,10 @@ from vsr.flicker import FlickerControl, Pair, ShotSteadiness
 from vsr.flicker.control import AUTO_STRENGTH
 from vsr.frames import Frame
 from vsr.media.work import Json
-from vsr.pipeline.resuming import Resumed, is_frame_by_frame, memory_of
+from vsr.pipeline.resuming import Resumed, memory_of, rerun_of
 from vsr.policies import MODEL_FREE, POLICIES, SELF_STEADY, Decision, Policy, PolicyContext
 from vsr.policies.agreement import agreement_for_noise, noise_level
-from vsr.policies.protocol import ShotModelSource, no_shot_models
+from vsr.policies.protocol import MiddleOfShot, ShotMemory, ShotModelSource, no_shot_models
 from vsr.policies.upscaler import UPSCALER, upscaler
 from vsr.reader import ClipReader
 from vsr.recipe import Recipe
@@ -57,7 +57,9 @@ class Stages:
         self._waiting: deque[Frame] = deque()
         self._control = flicker_control(recipe, say)
         self._resumed = resumed
-        self._is_frame_by_frame = is_frame_by_frame(recipe)
+        self._rerun = rerun_of(recipe, resumed)
+        self.middles: dict[int, MiddleOfShot] = {}
+        """What the policy left for a later run, by the last frame that it speaks of."""
 
     @property
     def steadiness(self) -> list[ShotSteadiness]:
@@ -78,17 +80,23 @@ class Stages:
                     yield low, large
         assert not self._waiting, "a policy must keep every frame"
 
-    def memory(self, frame: int, first: int, measured: Json) -> Json:
-        """What a later run must know to go on behind `frame`, but for what was told of the frames before `first`."""
+    def memory(self, frame: int, first: int, measured: Json) -> tuple[Json, Sequence[torch.Tensor]]:
+        """What a later run must know to go on behind `frame`, but for what was told of the frames before `first`.
+
+        Pictures that the policy wants then come apart from it.
+        """
         if self._control is not None:
             self._control.forget_before(first)
-        return memory_of(
+        middle = self.middles.pop(frame, None)
+        memory = memory_of(
             frame,
             [start for start in self.shot_starts if start >= first],
             [decision for decision in self.decisions if first <= decision.frame <= frame],
             [] if self._control is None else self._control.begun,
             measured,
+            None if middle is None else middle.lead,
         )
+        return memory, () if middle is None else middle.pictures
 
     def _read(self) -> Iterator[Frame]:
         for frame in self._frames():
@@ -116,15 +124,15 @@ class Stages:
         done = self._resumed.frames_done
         if self._resumed.is_shot_done(shot.first_frame):
             deque(shot.frames, maxlen=0)
-        elif shot.first_frame >= done or not self._is_frame_by_frame:
+        elif shot.first_frame >= done or self._rerun is None:
             yield from shot.frames
         else:
-            # The first decides for the shot, and the last that is done is what flicker control goes on from.
-            held = [next(shot.frames)]
-            for frame in shot.frames:
+            # Among these the last that is done, which flicker control goes on from.
+            held: list[Frame] = []
+            for position, frame in enumerate(shot.frames):
                 if frame.index >= done:
                     yield from chain(held, [frame], shot.frames)
-                elif frame.index == done - 1:
+                elif position < self._rerun.first or frame.index >= done - 1 - self._rerun.lead:
                     held.append(frame)
 
     def _take_over(self, first_frame: int) -> None:
@@ -153,7 +161,7 @@ class Stages:
         """The pairs of one shot, steadied: from its first frame, or on from the last that is done."""
         first = next(pairs)
         last = self._resumed.frames_done - 1
-        if not self._is_frame_by_frame or first[0].index > last:
+        if self._rerun is None or first[0].index > last:
             return control.steady(chain([first], pairs))
         assert self._resumed.last_picture is not None
         progress = self._resumed.progress[first[0].index]
@@ -173,11 +181,21 @@ class Upscaling(Stages):
         say: Callable[[str], None],
         shot_models: ShotModelSource = no_shot_models,
         resumed: Resumed = Resumed(),
+        segment_frames: int | None = None,
     ) -> None:
+        """With `segment_frames`, what a later run may go on from is left behind each so many frames."""
         identity = reader.info.identity
         engine = choose_options(recipe.dtype, recipe.tile, device)
         context = PolicyContext(
-            bank, recipe.scale, device, identity, recipe.policies, self._decide, shot_models, engine
+            bank,
+            recipe.scale,
+            device,
+            identity,
+            recipe.policies,
+            self._decide,
+            shot_models,
+            engine,
+            memory=None if segment_frames is None else self._shot_memory(recipe, resumed, segment_frames),
         )
         if _is_deblurring(bank, resolve_policy(recipe)):
             # Flicker control agrees with the input bicubically, which would blur what was made for another kernel.
@@ -187,6 +205,15 @@ class Upscaling(Stages):
         else:
             policy = POLICIES[resolve_policy(recipe)](context)
         super().__init__(recipe, reader.frames, policy, device, say, resumed)
+
+    def _shot_memory(self, recipe: Recipe, resumed: Resumed, segment_frames: int) -> ShotMemory:
+        def is_wanted(frame: int) -> bool:
+            return frame >= resumed.frames_done and (frame + 1) % segment_frames == 0
+
+        def keep(middle: MiddleOfShot) -> None:
+            self.middles[middle.last] = middle
+
+        return ShotMemory(is_wanted, keep, None if rerun_of(recipe, resumed) is None else resumed.middle)
 
     def _decide(self, decision: Decision) -> None:
         self.decisions.append(decision)

@@ -93,6 +93,28 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class MiddleOfShot:
+    """What a policy that looks back needs to go on behind frame `last`, in another process."""
+
+    last: int
+    lead: int
+    """So many frames before it are wanted again."""
+    pictures: tuple[torch.Tensor, ...]
+    """The policy's own, on the CPU."""
+
+
+@dataclass(frozen=True)
+class ShotMemory:
+    """Where a policy that looks back leaves what it needs to go on at certain frames, and finds what was left."""
+
+    is_wanted: Callable[[int], bool]
+    """Whether a run might have to go on behind this frame."""
+    left: Callable[[MiddleOfShot], None]
+    found: MiddleOfShot | None
+    """Where this run begins: its shot's stream has the frames to choose by, then those from `lead` before `last` on."""
+
+
+@dataclass(frozen=True)
 class PolicyContext:
     """What a policy works with."""
 
@@ -110,6 +132,8 @@ class PolicyContext:
     """Work with the bank's students, not with the models that taught them."""
     system: str | None = None
     """Work with the bank's models of this system; None: with those of the first that it has."""
+    memory: ShotMemory | None = None
+    """For policies that look back."""
     _ready: dict[str, FastGenerator] = field(default_factory=dict)
 
     @property

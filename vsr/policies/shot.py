@@ -1,6 +1,6 @@
 """The shot model: a window network trained on frames of the shot, applied in stages and fused along the motion."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Literal
@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from vsr.engine.fusion import FusionOptions
 from vsr.engine.multiframe import MultiframeOptions
-from vsr.engine.windows import STEP_RATIO, enlarge_shot, luma_of
+from vsr.engine.windows import STEP_RATIO, context_of, enlarge_shot, luma_of
 from vsr.errors import ModelError
 from vsr.frames import Frame
-from vsr.policies.protocol import Decision, Policy, PolicyContext
+from vsr.policies.protocol import Decision, MiddleOfShot, Policy, PolicyContext, ShotMemory
 from vsr.resample import resize
 from vsr.shot_models import ShotModel
 
@@ -39,6 +39,23 @@ def shot(context: PolicyContext) -> Policy:
         model, reason, ranking = _choose(context, first_frames)
         agreement, noise = context.agreement(first_frames[0])
         context.decide(Decision(first_frames[0].index, (model.name,), reason, agreement, noise, ranking))
+        networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
+        lead, distances = context_of(networks[0].spec.neighbours, context.scale, multiframe)
+        middle = _middle_of(context, first_frames[0])
+        if middle is not None:
+            # Those of the beginning were only to choose by.
+            yield from first_frames
+            first_frames = list(islice(iterator, 1))
+        start = first_frames[0].index
+        done = (
+            []
+            if middle is None
+            else [
+                (middle.last - distance - start, picture.to(context.device))
+                for distance, picture in zip(distances, middle.pictures, strict=True)
+            ]
+        )
+        keep = None if context.memory is None else _Keeper(context.memory, start, lead, distances)
         waiting: list[Frame] = []
 
         def lows() -> Iterator[torch.Tensor]:
@@ -46,11 +63,39 @@ def shot(context: PolicyContext) -> Policy:
                 waiting.append(frame)
                 yield frame.pixels
 
-        networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
-        for pixels in enlarge_shot(lows(), networks, context.scale, agreement, fusion, multiframe, context.engine):
+        pictures = enlarge_shot(
+            lows(), networks, context.scale, agreement, fusion, multiframe, context.engine, keep, done
+        )
+        for pixels in pictures:
             yield replace(waiting.pop(0), pixels=pixels)
 
     return policy
+
+
+class _Keeper:
+    """Leaves the pictures that a later run needs to go on behind a frame, once every stage has made its own."""
+
+    def __init__(self, memory: ShotMemory, start: int, lead: int, distances: Sequence[int]) -> None:
+        self._memory, self._start, self._lead, self._distances = memory, start, lead, distances
+        self._pictures: dict[int, dict[int, torch.Tensor]] = {}
+
+    def __call__(self, stage: int, position: int, picture: torch.Tensor) -> None:
+        last = self._start + position + self._distances[stage]
+        if not self._memory.is_wanted(last):
+            return
+        pictures = self._pictures.setdefault(last, {})
+        pictures[stage] = picture.cpu()
+        if stage == len(self._distances) - 1:
+            whole = self._pictures.pop(last)
+            # Near the start of a shot the first stages have none; such a shot is begun anew.
+            if len(whole) == len(self._distances):
+                self._memory.left(MiddleOfShot(last, self._lead, tuple(whole[number] for number in sorted(whole))))
+
+
+def _middle_of(context: PolicyContext, first: Frame) -> MiddleOfShot | None:
+    """What was left of the shot that begins with this frame."""
+    found = None if context.memory is None else context.memory.found
+    return found if found is not None and first.index <= found.last else None
 
 
 def _choose(context: PolicyContext, frames: list[Frame]) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
