@@ -3,10 +3,12 @@
     python -m benchmarks.systems --list systems.toml --frames 20
 
 The list names systems and the options of `vsr run` that use them: one `[[system]]` with `name` and `options` each, with
-paths relative to the list. Results are written without loss and scored as by `vsr score`. Without a list: bicubic.
+paths relative to the list. Results are written without loss, kept in --results and used again, and scored as by
+`vsr score`. Without a list: bicubic.
 """
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -58,25 +60,20 @@ def main() -> None:
     parser.add_argument("--list", type=Path, help="a TOML list of systems")
     parser.add_argument("--clip", choices=EXCERPTS, default="walk")
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="figures are kept here, and those that are there are not made again")
+    parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "vsr-systems", metavar="DIR")
     options = parser.parse_args()
     use_shared_data()
     systems = tomllib.loads(options.list.read_text() if options.list else DEFAULT_LIST)["system"]
     folder = options.list.absolute().parent if options.list else Path.cwd()
     excerpt = EXCERPTS[options.clip]
-    with tempfile.TemporaryDirectory() as temporary:
-        low = Path(temporary) / "low.mkv"
-        cut(CLIPS / excerpt.low, low, options.frames)
-        truths = list(islice(excerpt.pictures(), options.frames))
-        measured = [
-            measure(system, steady, low, truths, folder, Path(temporary)) for system in systems for steady in STEADY
-        ]
+    results = options.results.absolute() / f"{options.clip}-{options.frames}"
+    results.mkdir(parents=True, exist_ok=True)
+    cut(CLIPS / excerpt.low, results / "low.mkv", options.frames)
+    truths = list(islice(excerpt.pictures(), options.frames))
+    measured = [measure(system, steady, truths, folder, results) for system in systems for steady in STEADY]
     measured.sort(key=lambda each: each.flicker_at_equal_sharpness)
     print_measured(measured, options)
     draw(measured, truths[min(SHOWN_FRAME, len(truths) - 1)])
-    if options.json:
-        rows = [{"name": each.name, "steady": each.steady, **each.figures} for each in measured]
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def cut(source: Path, target: Path, frames: int) -> None:
@@ -89,13 +86,15 @@ def cut(source: Path, target: Path, frames: int) -> None:
                 out.mux(packet)
 
 
-def measure(system, steady, low, truths, folder, temporary) -> Measured:
-    """Run the command, and score what it wrote without loss."""
-    output, record = temporary / "out.mkv", temporary / "out.json"
-    command = ["run", str(low), "-o", str(output), "-y", "--steady", steady, "-c", "ffv1", "--pix-fmt", "bgr0"]
-    command += ["--metrics", "", "--json", str(record), *shlex.split(system["options"])]
-    print(f"{system['name']}, steady {steady}", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-c", "from vsr.cli import main; main()", *command], cwd=folder, check=True)
+def measure(system, steady, truths, folder, results) -> Measured:
+    """Run the command, unless its result is there, and score what it wrote without loss."""
+    name = f"{re.sub(r'[^a-z0-9]+', '-', system['name'].lower())}-{steady}"
+    output, record = results / f"{name}.mkv", results / f"{name}.json"
+    if not record.exists():
+        command = ["run", str(results / "low.mkv"), "-o", str(output), "-y", "--steady", steady, "-c", "ffv1"]
+        command += ["--pix-fmt", "bgr0", "--metrics", "", "--json", str(record), *shlex.split(system["options"])]
+        print(f"{system['name']}, steady {steady}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-c", "from vsr.cli import main; main()", *command], cwd=folder, check=True)
     seconds = json.loads(record.read_text())["timings_seconds"]
     board = Scoreboard(list(SHOWN), has_truth=True, has_low_resolution=False, border=BORDER_PX)
     panel = None

@@ -30,6 +30,7 @@ from vsr.kernel_files import KernelRecord, draw_kernel, write_kernel
 from vsr.learning import train_keyframe
 from vsr.policies import PolicyOptions
 from vsr.reader import open_clip
+from vsr.recipe import with_settings
 from vsr.resample import resize
 from vsr.training.method import one_thread
 from vsr.training.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
@@ -62,6 +63,7 @@ def main() -> None:
     )
     parser.add_argument("--degradations", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
     parser.add_argument("--regime", choices=REGIMES, default="serial", help="of ZSSRGAN in the table")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of ZSSR and ZSSRGAN")
     parser.add_argument("--full", action="store_true", help="the published schedules")
     parser.add_argument("--figure", type=Path, help="draw the true unknown kernel above the first image's estimate")
     parser.add_argument("--games", action="store_true", help="losses and accuracies of the regimes, not the table")
@@ -80,7 +82,7 @@ def main() -> None:
                 "-" if (value := figures.get(name)) is None else format(value, form) for name, form in FORMS.items()
             ]
             rows.append([system, *cells])
-        schedule = "published" if options.full else "default"
+        schedule = "published" if options.full else " ".join(["default", *options.set])
         print_table(
             f"**{degradation} kernel, x2, mean of {', '.join(options.images)}, {schedule} schedule**",
             ["system", "PSNR-Y dB", "MS-SSIM", "SSIM-Y", "sharpness", "sum of differences", "correlation"],
@@ -95,7 +97,12 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
     still = make_still(name, options.models / "clips", degradation, DEGRADATIONS[degradation])
     folder = options.models / ("full" if options.full else "default") / f"{still.name}-{degradation}"
     train = partial(
-        train_keyframe, still.low, full=options.full, count=1, say=lambda line: print(line, file=sys.stderr)
+        train_keyframe,
+        still.low,
+        full=options.full,
+        settings=options.set,
+        count=1,
+        say=lambda line: print(line, file=sys.stderr),
     )
     train(folder / "bank", method="zssr")
     train(folder / "bank", method="zssr", kernel="auto")
@@ -142,8 +149,8 @@ def show_games(options: Namespace) -> None:
     rows = []
     for regime in REGIMES:
         with one_thread():
-            chosen = replace(ZSSRGAN_AS_PUBLISHED if options.full else ZssrGan(), regime=regime)
-            trained = train_zssrgan(keyframe, chosen, 0, lambda *_: None)
+            chosen = with_settings(ZSSRGAN_AS_PUBLISHED if options.full else ZssrGan(), options.set)
+            trained = train_zssrgan(keyframe, replace(chosen, regime=regime), 0, lambda *_: None)
         curves = {"reconstruction (L1)": trained.loss_curve, **trained.curves}
         rows += [[regime, name, " ".join(f"{value:.3f}" for value in curve)] for name, curve in curves.items() if curve]
     print_table(f"**{options.images[0]}, unknown kernel**", ["regime", "curve", "over tenths of its part"], rows)

@@ -5,21 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from tests.clips import textured_picture
 from vsr import external
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.external.course import Course
-from vsr.external.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
-from vsr.external.games import GAMES, gradient_penalty
 from vsr.external.methods import METHODS
-from vsr.external.perceptual import load_perceptual
 from vsr.external.pictures import Batches, PictureStore, usable_pictures
 from vsr.external.plan import resolve_method
 from vsr.external.state import state_path
-from vsr.metrics.spectrum import profile
 from vsr.resample import resize
 from vsr.upscalers import enlarge, load_upscaler
 
@@ -211,101 +206,6 @@ def test_an_output_is_checked_before_any_work(images, tmp_path):
     existing.write_bytes(b"")
     with pytest.raises(OutputError, match="exists already"):
         brief_training(images, existing)
-
-
-def test_a_loss_without_its_weights_says_where_they_go(monkeypatch, tmp_path):
-    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    for name in ("lpips", "dists", "vgg22", "vgg54"):
-        with pytest.raises(ModelError, match="VSR_WEIGHTS"):
-            load_perceptual(name, CPU)
-
-
-def test_lpips_as_a_loss_is_lpips_as_a_metric_and_has_a_gradient(shared_data, monkeypatch):
-    from vsr.metrics.perceptual import load_distance
-
-    monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
-    one, other = torch.rand(2, 1, 3, 48, 48)
-    one.requires_grad_(True)
-    loss = load_perceptual("lpips", CPU)(one, other)
-    assert float(loss.detach()) == pytest.approx(load_distance().between(one.detach()[0], other[0]), rel=1e-4)
-    loss.backward()
-    assert one.grad.abs().sum() > 0
-
-
-def test_the_fft_loss_is_no_pixel_distance_in_disguise():
-    """Two errors of one pixel L2: a single wave is a smaller error of the spectrum than noise is."""
-    truth = torch.rand(1, 1, 32, 32)
-    noise = torch.randn(1, 1, 32, 32)
-    wave = torch.cos(2 * torch.pi * 5 * torch.arange(32) / 32).expand(1, 1, 32, 32)
-    errors = [0.05 * error / error.square().mean().sqrt() for error in (noise, wave)]
-    pixel = [F.mse_loss(truth + error, truth) for error in errors]
-    assert torch.allclose(pixel[0], pixel[1])
-    assert fft_loss(truth + errors[0], truth) > 3 * fft_loss(truth + errors[1], truth)
-    spectra = [torch.fft.fft2(truth + error).sub(torch.fft.fft2(truth)).abs().square().sum() for error in errors]
-    assert torch.allclose(spectra[0], spectra[1]), "which the L2 norm of spectra could not tell apart (Parseval)"
-
-
-def test_the_fft_loss_follows_its_formula():
-    result, truth = torch.rand(2, 1, 1, 8, 6)
-    of_result, of_truth = np.fft.rfft2(result[0, 0].numpy()), np.fft.rfft2(truth[0, 0].numpy())
-    largest = max(np.abs(of_result).sum(), np.abs(of_truth).sum())
-    assert float(fft_loss(result, truth)) == pytest.approx(np.abs(of_result - of_truth).sum() / largest, rel=1e-4)
-
-
-@pytest.mark.parametrize("loss", [fft_loss, spectral_loss, focal_frequency_loss])
-def test_a_loss_of_spectra_is_least_for_equal_pictures_and_moves_towards_them(loss):
-    truth = torch.from_numpy(textured_picture(32, 32)).permute(2, 0, 1)[None].float() / 255
-    blurred = F.avg_pool2d(truth, 3, 1, 1).requires_grad_(True)
-    assert float(loss(truth, truth)) == pytest.approx(0, abs=1e-5)
-    before = loss(blurred, truth)
-    before.backward()
-    step = 1e-3 * blurred.grad / blurred.grad.abs().max()
-    assert float(loss(blurred.detach() - step, truth)) < float(before.detach())
-
-
-def test_the_azimuthal_profile_agrees_with_the_metrics_own():
-    """That one has log(1 + power) of luma in studio range; at these powers the 1 is nothing."""
-    grey = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
-    noisy = grey + 20 * torch.randn(1, 40, 56)
-    assert np.allclose(azimuthal_profile(noisy[None])[0].numpy(), profile(noisy[0].numpy()), atol=1e-3)
-
-
-@pytest.mark.parametrize("name", GAMES)
-def test_a_game_pulls_discriminator_and_generator_apart(name):
-    game = GAMES[name]
-    real, fake = torch.tensor([0.3, 0.1], requires_grad=True), torch.tensor([-0.1, 0.2], requires_grad=True)
-    of_real, of_fake = torch.autograd.grad(game.discriminator(real, fake), (real, fake))
-    assert of_real.sum() < 0 < of_fake.sum(), "real logits are to rise, fake ones to fall"
-    (of_fake,) = torch.autograd.grad(game.generator(real.detach(), fake), fake)
-    assert of_fake.sum() < 0, "the generator wants its logits to rise"
-
-
-def test_relativistic_games_follow_their_formulas():
-    real, fake = torch.tensor([1.0, -0.5]), torch.tensor([0.2, 0.4])
-    against = real - fake.mean(), fake - real.mean()
-    expected = (
-        F.binary_cross_entropy_with_logits(against[0], torch.ones(2))
-        + F.binary_cross_entropy_with_logits(against[1], torch.zeros(2))
-    ) / 2
-    assert torch.allclose(GAMES["ragan"].discriminator(real, fake), expected)
-    assert torch.allclose(GAMES["ragan"].generator(fake, real), expected), "the sides are swapped"
-    centre = (real.mean() + fake.mean()) / 2
-    hinge = (F.relu(1 - (real - centre)).mean() + F.relu(1 + (fake - centre)).mean()) / 2
-    assert torch.allclose(GAMES["rchinge"].discriminator(real, fake), hinge)
-
-
-def test_the_gradient_penalty_is_that_of_a_linear_critic():
-    """Whose gradient is its weights everywhere."""
-    weights = torch.randn(3 * 4 * 4)
-
-    class Linear(torch.nn.Module):
-        def forward(self, crops):
-            return crops.flatten(1) @ weights
-
-    real, fake, mix = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 1, 1, 1)
-    penalty = gradient_penalty(Linear(), real, fake, mix)
-    assert float(penalty) == pytest.approx(float((weights.norm() - 1) ** 2), rel=1e-4)
 
 
 def test_curves_and_pictures_reach_tensorboard(images, tmp_path):

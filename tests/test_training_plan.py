@@ -76,6 +76,10 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
         ("faithful", {"kernel": "auto"}, "it is for quick, zssr, zssrgan"),
         ("zssr", {"settings": ["crop=3"]}, "did you mean 'crop_px'"),
         ("zssr", {"neighbours": 2}, "it is for quick"),
+        ("zssr", {"settings": ["iterations=0"]}, "iterations is 0; expected 1 or more"),
+        ("quick", {"settings": ["network.width=500"]}, "network.width is 500; expected 1 to 256"),
+        ("zssr", {"settings": ["step_ratio=1.5"]}, "unknown key 'step_ratio'"),
+        ("zssrgan", {"settings": ["adversarial_share=1.0"]}, "expected 0 to below 1"),
         ("zsr", {}, "did you mean zssr"),
     ],
 )
@@ -128,7 +132,7 @@ def test_the_words_tell_a_kernels_widths_and_direction():
 
 def test_kernels_are_found_written_and_trained_with(clip, tmp_path):
     written = [tmp_path / "k.json", tmp_path / "k.png"]
-    arguments = ["kernel", str(clip), "--set", "iterations=130", "--set", "crop_px=32", "--set", "learning_rate=2e-3"]
+    arguments = ["kernel", str(clip), "--set", "iterations=20", "--set", "crop_px=32", "--set", "learning_rate=5e-3"]
     app([*arguments, *(word for path in written for word in ("-o", str(path)))], standalone_mode=False)
     record = json.loads(written[0].read_text())
     assert record["factor"] == 2

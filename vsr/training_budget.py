@@ -12,6 +12,7 @@ import torch
 from vsr.checkpoints import bank_files, load_card
 from vsr.errors import UsageError
 from vsr.training.method import Method, one_thread
+from vsr.training.quick import Quick
 
 SETUP_SECONDS = 8.0
 """Until the processes of a training have loaded what they need."""
@@ -27,10 +28,10 @@ def iterations_within(
 ) -> int:
     """For each of `models` models; those that were begun within such a budget before keep their number.
 
-    Raises `UsageError` where the method has no number of iterations, or the time does not suffice.
+    Raises `UsageError` for another method than `quick`, or where the time does not suffice.
     """
-    if not hasattr(method.options, "iterations"):
-        raise UsageError("--budget-seconds is for methods with a number of iterations: quick.")
+    if not isinstance(method.options, Quick):
+        raise UsageError("--budget-seconds is for method quick; the others have schedules of their own.")
     if (known := _begun(bank, keyframe_hash)) is not None:
         return known
     at_once = min(workers, models)

@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vsr.blur import FACTOR, Rows
+from vsr.checkpoints import LARGEST_DEPTH, LARGEST_WIDTH
 from vsr.errors import UsageError
 from vsr.kernel_files import kernel_words, read_kernel
 from vsr.recipe import with_settings
@@ -22,6 +25,7 @@ MOST_NEIGHBOURS = 8
 """On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
 AUTO = "auto"
 HASH_CHARACTERS = 6
+SMALLEST_CROP_PX = 16
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def plan_training(
         label.append(budget_label(iterations))
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
+        _check_options(method.options)
         label.append(_short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
         raise UsageError(f"--kernel is not for method {name}; it is for {_able('kernel')}.")
@@ -100,7 +105,26 @@ def _estimated(pixels: torch.Tensor) -> Rows:
 
 
 def _with_kernel(method: Method, kernel: Rows) -> Method:
-    return replace(method, options=replace(method.options, kernel=kernel, step_ratio=float(FACTOR)))
+    options = replace(method.options, kernel=kernel)
+    # Those of ZSSR are steps of 2 in any case.
+    return replace(
+        method, options=replace(options, step_ratio=float(FACTOR)) if _has_option(method, "step_ratio") else options
+    )
+
+
+def _check_options(options: Any) -> None:
+    """Raise `UsageError` for settings with which nothing could be trained, or no model read again."""
+    limits = {
+        "iterations": (options.iterations, 1, inf),
+        "crop_px": (getattr(options, "crop_px", SMALLEST_CROP_PX), SMALLEST_CROP_PX, inf),
+        "network.width": (options.network.width, 1, LARGEST_WIDTH),
+        "network.layers": (options.network.layers, 2, LARGEST_DEPTH),
+        "step_ratio": (options.step_ratio, 1.05, 8),
+    }
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            to = "or more" if most == inf else f"to {most:g}"
+            raise UsageError(f"{name} is {value:g}; expected {least:g} {to}.")
 
 
 def _has_option(method: Method, option: str) -> bool:

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from math import isfinite
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Zssr:
     """Settings that suit two cores; `ZSSR_AS_PUBLISHED` has those of the paper."""
 
     network: NetworkSpec = ZSSR_NETWORK
-    step_ratio: float = float(FACTOR)
+    step_ratio: ClassVar[float] = float(FACTOR)
     iterations: int = 600
     """At most; the rate rule ends training before."""
     crop_px: int = 64

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from vsr.blur import as_rows, as_tensor
+from vsr.errors import UsageError
 from vsr.networks.kernelgan import against_label
 from vsr.training.kernelgan import KERNELGAN_AS_PUBLISHED, KernelGame, KernelGan
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
@@ -28,6 +29,10 @@ class ZssrGan(Zssr):
     """Of the kernel; its length counts where it is played first."""
     adversarial_share: float = 0.5
     """Of the loss at the first iteration that is the discriminator's; 0 to below 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.adversarial_share < 1:
+            raise UsageError(f"adversarial_share is {self.adversarial_share:g}; expected 0 to below 1.")
 
 
 ZSSRGAN_AS_PUBLISHED = ZssrGan(

@@ -1,0 +1,165 @@
+r"""A whole `vsr run`, decoder to encoder, against the same run with the plain network, other upscalers and ffmpeg.
+
+    python -m benchmarks.whole_run
+    python -m benchmarks.whole_run --models 15 --frames 3
+
+320x180 to 1280x720, `--steady 0`, live metrics off on both sides, libx264 at its default, CPU time of all threads. The
+other upscalers' networks have random weights, which changes no time; what is given for them is their network, as shipped
+in fp32, and the reading and writing of our own run. Those that take a minute a frame are measured on a smaller one.
+"""
+
+import resource
+import subprocess
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.clips import CLIPS, use_shared_data, write_lossless
+from benchmarks.measure import print_table
+from benchmarks.side_by_side import Contestant, race
+from vsr.engine.cores import use_threads
+from vsr.engine.generator import FastGenerator
+from vsr.learning import train_keyframe
+from vsr.networks.singan import Generator, NetworkSpec
+from vsr.pipeline import run
+from vsr.reader import open_clip
+from vsr.recipe import Recipe
+from vsr.resample import resize
+from vsr.stage_clock import StageClock
+
+SIZE = (180, 320)
+SMALLER = 4
+"""Sides of a whole frame over those of one that slow networks are measured on."""
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bank", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "whole-run")
+    parser.add_argument("--only-ours", action="store_true", help="without the other upscalers")
+    options = parser.parse_args()
+    use_shared_data()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mkv"
+        with open_clip(CLIPS / "natural" / "bigbuckbunny.mp4") as reader:
+            pictures = (frame.pixels for frame in islice(reader.frames(), options.frames))
+            write_lossless(clip, (resize(picture, *SIZE).clamp(0, 1) for picture in pictures))
+        train_keyframe(clip, options.bank, count=options.models)
+        policy = "smi" if options.models == 1 else "avgi"
+        arguments = (str(clip), policy, str(options.bank))
+        contestants = {
+            "ours": Contestant(whole_run, (*arguments, False)),
+            "plain network": Contestant(whole_run, (*arguments, True), keeps_memory=False),
+            "ours, 2 threads": Contestant(whole_run, (*arguments, False), threads=2),
+        }
+        costs = {name: cost.cpu / options.frames for name, cost in race(contestants, options.rounds).items()}
+        walls = {name: cost.wall for name, cost in race(dict(list(contestants.items())[::2]), options.rounds).items()}
+        ours = costs["ours"]
+        rows = [[name, f"{1000 * cost:.0f}", f"{cost / ours:.2f}"] for name, cost in costs.items()]
+        in_and_out = outside_the_network(clip, policy, options.bank, options.frames)
+        if not options.only_ours:
+            for name, cost in others(options.rounds).items():
+                rows.append([name, f"{1000 * (cost + in_and_out):.0f}", f"{(cost + in_and_out) / ours:.2f}"])
+            lanczos = ffmpeg_lanczos(clip, Path(folder) / "lanczos.mp4") / options.frames
+            rows.append(["ffmpeg scale=lanczos", f"{1000 * lanczos:.0f}", f"{lanczos / ours:.3f}"])
+        title = f"{options.models} models, {policy}, {options.frames} frames"
+        print_table(title, ["what", "CPU ms a frame", "over ours"], rows)
+        print(f"\ntwo threads over one, wall: {walls['ours'] / walls['ours, 2 threads']:.2f}")
+        print(f"reading and writing: {1000 * in_and_out:.0f} ms a frame")
+
+
+def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[], object]:
+    use_threads(torch.get_num_threads())
+    if is_plain:
+        FastGenerator.__init__, FastGenerator._add_detail = keep_plain, add_plain_detail  # type: ignore[method-assign]
+    recipe = Recipe(policy, steady=0.0, metrics=())
+    target = Path(tempfile.mkdtemp()) / "out.mp4"
+    return lambda: run(clip, target, recipe=recipe, models=bank, overwrite=True)
+
+
+def keep_plain(self, name, generator, step_ratio, device, use=None, options=None):
+    from vsr.engine.generator import StepUse
+
+    self.name, self.step_ratio, self.spec, self.use = name, step_ratio, generator.spec, use or StepUse()
+    self.plain = generator.eval()
+
+
+def add_plain_detail(self, base: torch.Tensor) -> torch.Tensor:
+    scaled = (2 * base - 1)[None]
+    return ((self.plain(scaled, scaled) + 1) / 2)[0]
+
+
+def outside_the_network(clip: Path, policy: str, bank: Path, frames: int) -> float:
+    """Seconds of reading and writing a frame."""
+    clock = StageClock()
+    recipe = Recipe("bicubic", steady=0.0, metrics=(), threads=1)
+    run(clip, clip.with_name("bicubic.mp4"), recipe=recipe, models=bank, clock=clock)
+    seconds = clock.seconds()
+    return (seconds["read"] + seconds["write"]) / frames
+
+
+def others(rounds: int) -> dict[str, float]:
+    """Seconds a 1280x720 frame of each network."""
+    whole, part = SIZE, tuple(side // SMALLER for side in SIZE)
+    contestants = {
+        "Real-ESRGAN animevideov3": (Contestant(network, (compact, *whole), keeps_memory=False), 1),
+        "Real-ESRGAN x4plus (RRDBNet-23)": (Contestant(network, (rrdb, *part), keeps_memory=False), SMALLER**2),
+        "SinGAN's own SR, 128 channels": (Contestant(singan_sr, part, keeps_memory=False), SMALLER**2),
+    }
+    costs = race({name: contestant for name, (contestant, _) in contestants.items()}, max(1, rounds // 2))
+    return {name: costs[name].cpu * factor for name, (_, factor) in contestants.items()}
+
+
+def network(make: Callable[[], nn.Module], height: int, width: int) -> Callable[[], object]:
+    return partial(make().eval(), torch.rand(1, 3, height, width))
+
+
+def compact() -> nn.Module:
+    from spandrel.architectures.Compact import Compact
+
+    return Compact(num_feat=64, num_conv=16, upscale=4, act_type="prelu")
+
+
+def rrdb() -> nn.Module:
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    return ESRGAN(num_filters=64, num_blocks=23, scale=4)
+
+
+def singan_sr(height: int, width: int) -> Callable[[], object]:
+    """SR.py of the published code: six steps of 4^(1/6), each through the finest generator."""
+    generator = Generator(NetworkSpec(width=128, batch_norm=True, tanh=True, padding="zeros")).eval()
+    low = torch.rand(1, 3, height, width)
+
+    def enlarge() -> torch.Tensor:
+        image = low
+        for step in range(1, 7):
+            factor = 4 ** (step / 6)
+            size = [round(height * factor), round(width * factor)]
+            image = nn.functional.interpolate(image, size, mode="bicubic")
+            image = generator(image, image)
+        return image
+
+    return enlarge
+
+
+def ffmpeg_lanczos(clip: Path, target: Path) -> float:
+    """CPU seconds of all frames, with the encoder's settings that `vsr run` has by default."""
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-vf", "scale=1280:720:flags=lanczos"]
+    command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "16", "-preset", "medium", str(target)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()
