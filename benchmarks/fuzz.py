@@ -2,6 +2,7 @@
 
     python -m benchmarks.fuzz clips --count 5000 --state clips.json
     python -m benchmarks.fuzz models --count 1000 --state models.json
+    python -m benchmarks.fuzz upscalers --count 1000 --state upscalers.json
     python -m benchmarks.fuzz recipes --count 1000 --state recipes.json
 
 Each case is `vsr run` in a process of its own, forked from one in which everything is loaded. A case that fails is
@@ -86,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         campaign = CAMPAIGNS[options.kind](folder)
-        warm_up(folder)
+        warm_up(campaign, folder / "out.mkv")
         kept = options.state.with_suffix("")
         numbers = range(tally.done, options.count) if options.only is None else [options.only]
         for number in numbers:
@@ -98,13 +99,24 @@ def main() -> None:
     print_tally(options.kind, tally)
 
 
-def warm_up(folder: Path) -> None:
-    """Load here, once, all that a run loads."""
-    clip = write_clip(folder / "warm.mkv", moving_pictures(3), codec="ffv1", pixel_format="bgr0")
+def warm_up(campaign: Campaign, output: Path) -> None:
+    """Load here, once, what runs load, and show that every seed is sound.
+
+    No model runs in this process: what its threads hold would be held for ever in a fork.
+    """
+    import spandrel  # noqa: F401
+
+    clip = write_clip(output.with_name("warm.mkv"), moving_pictures(3), codec="ffv1", pixel_format="bgr0")
     options = ["--policy", "bicubic", "--scale", "1", "-c", "ffv1", "--metrics", ""]
-    sys.argv = ["vsr", "run", str(clip), "-o", str(folder / "warm_out.mkv"), *options]
+    sys.argv = ["vsr", "run", str(clip), "-o", str(output.with_name("warm_out.mkv")), *options]
     with suppress(SystemExit):
         cli.main()
+    for seed in dict.fromkeys(campaign.seeds):
+        case = campaign.place(seed)
+        case.write_bytes(seed.read_bytes())
+        outcome = in_child(campaign.command(case, output))
+        if outcome.exit != "0":
+            raise RuntimeError(f"{seed.name} is not sound: ended with {outcome.exit}: {outcome.told[-500:]}")
 
 
 def run_case(number: int, campaign: Campaign, output: Path, tally: Tally, kept: Path) -> None:

@@ -1,15 +1,19 @@
 """The sound files that the fuzz campaign damages: tiny clips of many kinds, models of a moment's training, recipes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import save
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
+from vsr.networks.espcn import Espcn, EspcnSpec
 from vsr.shot_models import save_shot_model
+from vsr.upscalers.files import UpscalerCard, encode_upscaler
 
 FRAMES = 12
 SIDE = 32
@@ -111,6 +115,35 @@ def model_campaign(folder: Path) -> Campaign:
     return Campaign(seeds, place, command, (0, 5))
 
 
+def upscaler_campaign(folder: Path) -> Campaign:
+    """Files of ours, as Python pickles and as safetensors, and one of an architecture that spandrel knows."""
+    torch.manual_seed(0)
+    spec = EspcnSpec(2, 8, 8)
+    card = UpscalerCard("espcn", asdict(spec), "espcn", {}, "0")
+    compact = _compact_state()
+    made = {"own.safetensors": encode_upscaler(card, Espcn(spec)), "compact.safetensors": save(compact)}
+    seeds = [folder / name for name in (*made, "compact.pth")]
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    torch.save(compact, seeds[-1])
+    clip = write_clip(folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0")
+
+    def command(case: Path, output: Path) -> list[str]:
+        arguments = _run(clip, output, "bicubic")
+        place = arguments.index("--policy")
+        return [*arguments[:place], "--upscaler", str(case), *arguments[place + 2 :], "--steady", "0"]
+
+    return Campaign(seeds, lambda seed: folder / f"case{seed.suffix}", command, (0, 5))
+
+
+def _compact_state() -> dict[str, torch.Tensor]:
+    """Of the smallest network of Real-ESRGAN's compact family."""
+    shapes = {"body.0": (8, 3), "body.2": (8, 8), "body.4": (12, 8)}
+    state = {f"{name}.weight": torch.randn(*shape, 3, 3) / 20 for name, shape in shapes.items()}
+    state |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    return state | {f"body.{number}.weight": torch.full((8,), 0.1) for number in (1, 3)}
+
+
 def recipe_campaign(folder: Path) -> Campaign:
     recipes = Path(__file__).resolve().parents[1] / "pipelines"
     every_key = folder / "every_key.toml"
@@ -153,4 +186,9 @@ def _run(clip: Path, output: Path, policy: str) -> list[str]:
     return ["run", str(clip), "-o", str(output), *options]
 
 
-CAMPAIGNS = {"clips": clip_campaign, "models": model_campaign, "recipes": recipe_campaign}
+CAMPAIGNS = {
+    "clips": clip_campaign,
+    "models": model_campaign,
+    "upscalers": upscaler_campaign,
+    "recipes": recipe_campaign,
+}

@@ -114,7 +114,11 @@ def outcome(clip: Path, output: Path) -> str:
         manifest = vsr.run(clip, output, policy="bicubic", scale=2, metrics=(), overwrite=True)
     except VsrError as error:
         return f"refused: {str(error).replace(str(output), 'the output')}"
-    before, after = facts(clip), facts(output)
+    before = facts(clip)
+    try:
+        after = facts(output)
+    except VsrError as error:
+        return f"written, but: {str(error).replace(str(output), 'the output')}"
     told = []
     if manifest.damage:
         told.append(f"called damaged ({manifest.damage[0].split(':')[0]})")

@@ -6,12 +6,14 @@ import os
 import resource
 import shutil
 import sys
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import vsr
@@ -24,6 +26,8 @@ from vsr.reader import ReadOptions, open_clip
 from vsr.recipe import Recipe, resolve_recipe
 from vsr.shot_models import load_shot_model
 from vsr.terminal import printable
+from vsr.upscalers import foreign, load_upscaler
+from vsr.upscalers.files import MARK
 
 SCRIPT = "<script>document.title='run'</script>"
 ESCAPE = "\x1b[2J"
@@ -273,8 +277,6 @@ def test_hostile_metadata_of_a_model_is_refused_in_one_line(tmp_path, model_file
 
 @pytest.mark.parametrize("value", [DEEP, "9" * 5000, "null", "{}", '"x"', "1e999"])
 def test_hostile_metadata_of_a_shot_model_is_refused_in_one_line(tmp_path, value):
-    import torch
-
     names = ("arch", "network", "iterations", "seed", "clip", "clip_identity", "first_frame", "last_frame")
     more = ("shot_start_seconds", "shot_end_seconds", "frames_trained_on", "loss_curve", "version")
     save_file({"stage1.x": torch.zeros(1)}, tmp_path / "s.shot.safetensors", dict.fromkeys([*names, *more], value))
@@ -306,6 +308,65 @@ def test_names_in_a_model_never_become_paths(tmp_path, model_file):
     before = sorted(path for path in tmp_path.rglob("*"))
     assert load_bank(bank)[0].name == "m"
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+# Upscalers
+
+
+def own_upscaler(folder, **changes):
+    network = {"width": 64, "blocks": 23, "scale": 4}
+    card = {"arch": "rrdb", "network": network, "method": "esrgan", "training": {}, "version": "0"} | changes
+    save_file({"w": torch.zeros(1)}, folder / "u.safetensors", {MARK: json.dumps(card)})
+    return folder / "u.safetensors"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"width": 1024, "blocks": 64, "scale": 4}},
+        {"network": {"width": 64, "blocks": 1000, "scale": 4}},
+        {"network": {"width": 64, "blocks": 1, "scale": 0}},
+        {"network": {"width": 64, "blocks": 1, "scale": 1000}},
+        {"network": {"width": "64", "blocks": 1, "scale": 4}},
+        {"arch": "srcnn", "network": {"kernels": [], "width": 64, "inner_width": 32, "scale": 4}},
+        {"arch": ["x"]},
+        {"network": [1]},
+        {"consistency_passes": 10**9},
+    ],
+)
+def test_a_hostile_card_of_an_upscaler_is_refused_before_it_takes_memory(tmp_path, changes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError) as refusal:
+        load_upscaler(own_upscaler(tmp_path, **changes), torch.device("cpu"))
+    assert "\n" not in str(refusal.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+
+
+def test_a_name_that_claims_millions_of_layers_is_refused(tmp_path):
+    state = {"body.0.weight": torch.zeros(8, 3, 3, 3), "body.3000000.weight": torch.zeros(12, 8, 3, 3)}
+    torch.save(state, tmp_path / "u.pth")
+    with pytest.raises(ModelError, match="more than 4096 layers"):
+        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_any_network_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "LARGEST_UNPACKED_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "u.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(2**20 + 1))
+    assert (tmp_path / "u.pth").stat().st_size < 5000
+    with pytest.raises(ModelError, match="unpacks to 1048577 bytes"):
+        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+
+
+def test_a_checkpoint_that_is_a_program_is_refused_and_never_run(tmp_path):
+    class Program:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "run"),))
+
+    torch.save({"w": Program()}, tmp_path / "u.pth")
+    with pytest.raises(ModelError, match="nothing in it was run"):
+        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+    assert not (tmp_path / "run").exists()
 
 
 # Recipes

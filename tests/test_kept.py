@@ -12,6 +12,7 @@ from av.stream import Disposition
 
 import vsr
 from tests.clips import moving_pictures, read_frames, read_packets, read_times, write_clip
+from vsr.errors import OutputError
 from vsr.media.pixel_formats import choose_pixel_format
 from vsr.media.side_data import enlarged_matrix
 from vsr.reader import ReadOptions, open_clip
@@ -299,6 +300,13 @@ def test_an_edit_list_shows_what_a_player_shows_and_is_no_damage(tmp_path):
     assert manifest.damage == []
     assert read_times(tmp_path / "out.mp4") == shown
     assert len(shown) < 50
+
+
+def test_a_program_stream_is_refused_since_nothing_could_read_it(tmp_path):
+    clip = write_clip(tmp_path / "a.mpg", moving_pictures(6), codec="mpeg2video")
+    for codec in ("auto", "libx264"):
+        with pytest.raises(OutputError, match=r"use \.mkv"):
+            enlarge(clip, tmp_path / "out.mpg", codec=codec)
 
 
 @pytest.mark.parametrize("first", [0, 5])

@@ -176,7 +176,9 @@ def choose_encoder(
         tried = (AUTOMATIC_WITH_ALPHA,)
     codec = next((name for name in tried if _takes(container, name)), None)
     if codec is None:
-        raise OutputError(f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: name an encoder with -c")
+        raise OutputError(
+            f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: use .mkv, or name an encoder with -c"
+        )
     if codec == AUTOMATIC_WITH_ALPHA:
         notes.append(f"encoded by {codec}: it keeps the transparency, which {AUTOMATIC[0]} does not")
     elif codec != AUTOMATIC[0]:
@@ -318,7 +320,13 @@ def why_closed(plan: VideoPlan) -> str | None:
     return None
 
 
+_PROGRAM_STREAMS = ("mpeg", "vob", "dvd", "svcd", "vcd")
+"""They are for MPEG-1 and -2. libavformat puts any codec into them and cannot tell it on reading."""
+
+
 def _takes(container: OutputContainer, codec: str) -> bool:
+    if container.format.name in _PROGRAM_STREAMS:
+        return False
     try:
         with av.open(io.BytesIO(), "w", format=container.format.name) as trial:
             trial.add_stream(codec)

@@ -18,6 +18,8 @@ from vsr.upscalers.upscaler import Upscaler
 MARK = "vsr_upscaler"
 """Metadata key of our own files; its value is the card."""
 LARGEST_SPEC_NUMBER = 1024
+LARGEST_SCALE = 16
+MOST_BLOCKS = 64
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -64,6 +66,8 @@ def load_upscaler(path: Path, device: torch.device) -> Upscaler:
         raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; expected one file. A bank of models is given by --models DIR.")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not an ordinary file; expected an upscaler.")
     if path.suffix.lower() == ".safetensors":
         card, tensors = read_own(path)
         if card is not None:
@@ -83,9 +87,16 @@ def read_own(path: Path) -> tuple[UpscalerCard | None, dict[str, torch.Tensor]]:
 
 def network_of(path: Path, card: UpscalerCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
     """The card's network with these tensors, which are checked against it."""
+    build = ARCHITECTURES[card.arch].build
+    try:
+        # There a network has names and shapes and takes no memory, however large its card makes it.
+        with torch.device("meta"):
+            planned = build(spec_of(card))
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        raise ModelError(f"{path}: no {card.arch} can be made as its card says ({error}). Train it again.") from None
+    check_tensors(path, "", planned.state_dict(), tensors)
     with torch.random.fork_rng(devices=[]):
-        network = ARCHITECTURES[card.arch].build(spec_of(card))
-    check_tensors(path, "", network.state_dict(), tensors)
+        network = build(spec_of(card))
     network.load_state_dict(tensors)
     return network
 
@@ -124,10 +135,14 @@ def _card(path: Path, text: str) -> UpscalerCard:
             raise ValueError(f"the fields of its network are not those of {card.arch}")
         if not all(_is_sane(value) for value in card.network.values()):
             raise ValueError("a number of its network is out of range")
+        if any(card.network.get(name, 0) > MOST_BLOCKS for name in ("blocks", "m")):
+            raise ValueError(f"its network has more than {MOST_BLOCKS} blocks")
+        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= LARGEST_SCALE:
+            raise ValueError(f"its scale is not a whole number from 1 to {LARGEST_SCALE}")
         if type(card.consistency_passes) is not int or not 0 <= card.consistency_passes <= 100:
             raise ValueError("its consistency passes are out of range")
         return card
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ModelError(f"{path}: its card is not one of vsr train ({error}). Train it again.") from None
 
 

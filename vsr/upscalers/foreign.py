@@ -1,6 +1,8 @@
 """Checkpoints of others: everything that spandrel recognises, and the classic networks that it does not know."""
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ from vsr.checkpoints import read_tensors
 from vsr.errors import ModelError
 from vsr.upscalers.classics import CLASSICS, Classic, State
 from vsr.upscalers.upscaler import FULL_RANGE, Upscaler
+
+LARGEST_UNPACKED_BYTES = 2 * 2**30
+MOST_LAYERS = 4096
+"""Of one kind, by the numbers in the names of tensors; the largest published networks have some hundreds."""
 
 
 def read_foreign(path: Path, device: torch.device) -> Upscaler:
@@ -28,11 +34,12 @@ def _read_state(path: Path) -> State:
         stored: Any = read_tensors(path)[1]
     else:
         try:
+            _check_unpacked_size(path)
             stored = torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise ModelError(f"the upscaler {path} cannot be read: {error.strerror or error}.") from None
         # What a damaged or foreign file leads to depends on where its bytes go wrong.
-        except (EOFError, RuntimeError, ValueError, LookupError, AttributeError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             raise ModelError(
                 f"{path} is not a readable checkpoint of tensors alone ({_first_line(error)}); nothing in it was run. "
                 "Get it again, or as .safetensors."
@@ -43,10 +50,33 @@ def _read_state(path: Path) -> State:
         stored = canonicalize_state_dict(stored)
     if not isinstance(stored, dict) or not stored or not all(torch.is_tensor(value) for value in stored.values()):
         raise ModelError(f"{path} holds {_kind(stored)}; expected the tensors of one network (a state_dict).")
+    if beyond := next((name for name in map(str, stored) if _largest_number(name) > MOST_LAYERS), None):
+        raise ModelError(f"{path}: its tensor {beyond[:80]!r} would belong to more than {MOST_LAYERS} layers.")
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: tensor {name} holds values that are not finite; get the file again.")
     return {str(name): tensor for name, tensor in stored.items()}
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """A checkpoint is a ZIP archive, or a pickle as in older ones. Raises ModelError where it unpacks to too much."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > LARGEST_UNPACKED_BYTES:
+        raise ModelError(f"{path} unpacks to {size} bytes; an upscaler has at most {LARGEST_UNPACKED_BYTES}.")
+
+
+def _largest_number(name: str) -> int:
+    """Of a tensor's name, by which spandrel tells how many layers there are."""
+    return max((int(number[:18]) for number in re.findall(r"\d+", name)), default=0)
+
+
+_UNREADABLE = (
+    *(EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError),
+    *(ImportError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
 
 
 def _by_spandrel(path: Path, state: State, device: torch.device) -> Upscaler:
