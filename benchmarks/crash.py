@@ -35,7 +35,7 @@ from vsr.training.shot import ShotTraining
 
 FRAMES = 20
 SEGMENT_FRAMES = 4
-SECONDS_ALLOWED = 120
+SECONDS_ALLOWED = 600
 SMALL = ("--scale", "2", "--set", f"encode.segment_frames={SEGMENT_FRAMES}", "--preset", "ultrafast")
 PICTURES = ("--scale", "2", "--set", f"encode.segment_frames={SEGMENT_FRAMES}", "-c", "png")
 BRIEF = ("--set", "iterations=40", "--set", "crop_px=24")

@@ -56,10 +56,10 @@ def main() -> None:
         wrong = wrong_times(clip, output)
     first = next(look for look in looks if look.frames >= FRAMES_A_MINUTE)
     later = looks[looks.index(first) :]
-    rows = [
-        [str(look.frames), f"{look.mebibytes:.1f}", str(look.files)]
-        for look in (first, *(later[len(later) * part // 4] for part in (1, 2, 3)), later[-1])
-    ]
+    # What comes after is the tidying up, in which segments become fewer.
+    last = max(later, key=lambda look: look.frames)
+    quarters = [min(later, key=lambda look: abs(look.frames - last.frames * part // 4)) for part in (1, 2, 3)]
+    rows = [[str(look.frames), f"{look.mebibytes:.1f}", str(look.files)] for look in (first, *quarters, last)]
     print_table(
         f"{options.minutes} minutes of film in {seconds:.0f} s", ["frames done", "MiB resident", "open files"], rows
     )

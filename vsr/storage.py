@@ -92,8 +92,10 @@ class FolderLock:
             # Its last owner removed it between our opening and our locking.
             os.close(descriptor)
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(), 0)
+        # Who it is, is only for the others' messages, and must not fail on a full disk.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(), 0)
         return self
 
     def __exit__(

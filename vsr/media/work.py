@@ -4,7 +4,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.storage import FolderLock, flush_to_disk, hidden_beside, sync_folder, write_whole
+from vsr.storage import LOCK_NAME, FolderLock, flush_to_disk, hidden_beside, sync_folder, write_whole
 
 Json = dict[str, Any]
 
@@ -83,13 +83,17 @@ class WorkFolder:
         """
         if plan is None:
             return cls(output.absolute().with_name(f".vsr-{secrets.token_hex(4)}.part"), None)
+        if options.folder is not None and not options.folder.is_dir():
+            raise OutputError(f"--work-dir {options.folder}: there is no such folder; make it, or name another")
         plan = json.loads(json.dumps(plan, allow_nan=False))
         return cls(work_folder(output, options), plan, keep=options.keep, restart=options.restart)
 
     def __enter__(self) -> Self:
         with ExitStack() as resources:
-            self.folder.mkdir(exist_ok=self._wanted is not None, parents=False)
+            self.folder.mkdir(exist_ok=self._wanted is not None)
+            resources.callback(self._remove_if_empty)
             resources.enter_context(FolderLock(self.folder, "the work of this output is being done"))
+            resources.callback(self._leave)
             if self._restart:
                 self._clear()
             self._read()
@@ -99,13 +103,21 @@ class WorkFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        is_worth_keeping = self._wanted is not None and (
-            self._keep or (self.num_segments > 0 and not self._is_finished)
-        )
-        if not is_worth_keeping:
-            # With the lock inside, which is held until the end: nobody can begin here in between.
-            shutil.rmtree(self.folder, ignore_errors=True)
         self._resources.close()
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _leave(self) -> None:
+        is_begun = self._record_path(0).exists()
+        if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
+            # Without a plan the rest counts for nothing, wherever this is ended; and until all of it is gone, the
+            # result can be told to be this work's own. The lock lies inside: nobody can begin here in between.
+            with suppress(OSError):
+                (self.folder / PLAN_NAME).unlink(missing_ok=True)
+                self._clear(but=LAST_STEP_NAME)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> Iterator[ClosedSegment]:
         """The closed segments in order, read one by one: a long film has many frames."""
@@ -155,11 +167,11 @@ class WorkFolder:
         """The result is whole and has its name: the work is no longer needed."""
         self._is_finished = True
 
-    def _clear(self) -> None:
+    def _clear(self, but: str = "") -> None:
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name not in (LOCK_NAME, but):
                 path.unlink()
 
     def _read(self) -> None:
