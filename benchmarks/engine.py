@@ -65,7 +65,7 @@ def main() -> None:
     title = f"{width}x{height}, {options.width} channels, one thread, CPU time"
     print_table(title, ["network", "ms", "over plain", "GF/s", "of fp32 matrices"], rows)
     print(f"\nbf16 runs at {bf16_gain():.2f} times the speed of fp32 here.")
-    print_table("Agreement on the sample, 15 models, first frame x4", ["what", "largest error", "PSNR dB"], agreement())
+    print_table("Agreement on the sample, 3 models, first frame x4", ["what", "largest error", "PSNR dB"], agreement())
 
 
 def spec(width: int) -> NetworkSpec:
@@ -100,7 +100,8 @@ def matrices() -> Callable[[], object]:
 def agreement() -> list[list[str]]:
     with open_clip(SAMPLES / "clip.mp4") as reader:
         low = next(iter(reader.frames())).pixels
-    models = load_bank(SAMPLES / "ckpts")
+    # Where the processor has no bf16 it is computed all the same, slowly.
+    models = load_bank(SAMPLES / "ckpts")[:3]
     whole, strips, rough = (
         mean_of(low, models, options)
         for options in (

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.clips import textured_picture
 from vsr import external
-from vsr.errors import InputError, ModelError, OutputError, UsageError
+from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
 from vsr.external.course import Course
 from vsr.external.methods import METHODS
 from vsr.external.pictures import Batches, PictureStore, usable_pictures
@@ -41,7 +41,7 @@ def images(tmp_path_factory):
 
 def brief_training(images, output, method="espcn", settings=(), **options):
     return external.train(
-        images, output, method=method, scale=2, settings=[*TINY[method], *BRIEF, *settings], **options
+        [images], output, method=method, scale=2, settings=[*TINY[method], *BRIEF, *settings], **options
     )
 
 
@@ -57,19 +57,26 @@ def test_every_method_trains_a_network_that_can_be_loaded(method, images, tmp_pa
     assert not state_path(output).exists()
 
 
+class StopAfter:
+    """Asks for an end after some steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self):
+        self.left -= 1
+        return self.left == 0
+
+
 @pytest.mark.parametrize("method", ["espcn", "esrgan"])
-def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_path, monkeypatch):
+def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_path):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole, method, validation=images)
-    monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
-
-    def stop_at_four(done, _total, _loss):
-        if done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        brief_training(images, parts, method, validation=images, telling=external.Telling(progress=stop_at_four))
-    assert state_path(parts).exists()
+    telling = external.Telling(is_stopping=StopAfter(4))
+    with pytest.raises(InterruptedRunError, match="stopped after step 4 of 6") as stopped:
+        brief_training(images, parts, method, validation=images, telling=telling)
+    assert stopped.value.can_go_on
+    assert not parts.exists()
     heard = []
     report = brief_training(images, parts, method, validation=images, telling=external.Telling(heard.append))
     assert report.resumed_at_step == 4
@@ -77,16 +84,25 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
     assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path, monkeypatch):
+def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(images, tmp_path, monkeypatch):
     monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
-    output = tmp_path / "net.safetensors"
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    brief_training(images, whole)
 
-    def stop(done, _total, _loss):
-        if done == 3:
+    def end_at_five(done, _total, _loss):
+        if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        brief_training(images, output, telling=external.Telling(progress=stop))
+        brief_training(images, parts, telling=external.Telling(progress=end_at_five))
+    assert brief_training(images, parts).resumed_at_step == 4
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
+    output = tmp_path / "net.safetensors"
+    with pytest.raises(InterruptedRunError):
+        brief_training(images, output, telling=external.Telling(is_stopping=StopAfter(2)))
     with pytest.raises(UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"):
         brief_training(images, output, settings=["learning_rate=0.01"])
     assert brief_training(images, output, settings=["learning_rate=0.01"], restart=True).resumed_at_step == 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vsr.cli.common import Json, say
+from vsr.cli.stopping import stopping_on_request
 
 
 def train(
@@ -44,7 +45,7 @@ def train(
     from vsr.progress import progress_line
 
     check_record(json, [output])
-    with progress_line() as update:
+    with progress_line() as update, stopping_on_request() as is_stopping:
 
         def progress(done: int, total: int, loss: float) -> None:
             update(f"training: step {done} of {total}, loss {loss:.4f}", done / total)
@@ -61,7 +62,7 @@ def train(
             device=device,
             restart=restart,
             overwrite=overwrite,
-            telling=external.Telling(say, progress, tensorboard),
+            telling=external.Telling(say, progress, tensorboard, is_stopping),
         )
     say(f"{report.file}: {report.steps} steps on {report.pictures} pictures in {report.seconds:.0f} s")
     if json is not None:
@@ -88,12 +89,12 @@ def experiment(
     check_record(json, [])
     chosen = load_experiment(recipe)
     models.mkdir(parents=True, exist_ok=True)
-    with progress_line() as update:
+    with progress_line() as update, stopping_on_request() as is_stopping:
 
         def progress(done: int, total: int, loss: float) -> None:
             update(f"training: step {done} of {total}, loss {loss:.4f}", done / total)
 
-        telling = external.Telling(say, progress)
+        telling = external.Telling(say, progress, is_stopping=is_stopping)
         rows = run_experiment(chosen, data, models, full=full, settings=settings or [], device=device, telling=telling)
     if json != "-":
         print(markdown(chosen, rows))

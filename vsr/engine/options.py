@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cache
-from math import inf
 from time import perf_counter
 
 import torch
@@ -16,10 +15,10 @@ LEAST_GAIN = 1.2
 """Of bf16 over fp32 on a CPU. Without instructions for it bf16 is slower than fp32."""
 PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
 """Channels that come out of and go into each layer, as in the default recipe's models."""
-PROBE_SIZE, PROBE_ROUNDS = (32, 128), 5
+PROBE_SIZE, PROBE_ROUNDS = (32, 128), 3
 """Rows and columns; tries of each precision, the fastest of which counts."""
-HOPELESS = 4
-"""A first try that takes so many times as long is the last: it is warming up by a part of that."""
+GLIMPSE_SIZE, HOPELESS = (16, 32), 0.7
+"""Of a first look, and the gain below which it is the last: where bf16 is slow, it is very slow."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,16 @@ def bf16_gain() -> float:
     layers = [(torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH)) for into in PROBE_WIDTHS]
     cpu = torch.device("cpu")
     fp32, bf16 = (ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16))
-    picture = torch.full((1, 3, *PROBE_SIZE), 0.5)
-    usual = min(_seconds(fp32, picture) for _ in range(PROBE_ROUNDS))
-    fastest = inf
-    for _ in range(PROBE_ROUNDS):
-        fastest = min(fastest, _seconds(bf16, picture))
-        if fastest > HOPELESS * usual:
-            break
-    return usual / fastest
+    small, picture = (torch.full((1, 3, *size), 0.5) for size in (GLIMPSE_SIZE, PROBE_SIZE))
+    glimpse = _seconds(fp32, small) / _seconds(bf16, small)
+    return glimpse if glimpse < HOPELESS else _seconds(fp32, picture) / _seconds(bf16, picture)
 
 
 def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:
-    start = perf_counter()
-    stack(picture)
-    return perf_counter() - start
+    """The fastest of some tries."""
+    taken = []
+    for _ in range(PROBE_ROUNDS):
+        start = perf_counter()
+        stack(picture)
+        taken.append(perf_counter() - start)
+    return min(taken)

@@ -32,8 +32,6 @@ PHOTOMETRIC_SIGMA = 0.04
 """Mean difference along the motion, of a range of 1, at which confidence has fallen to 1/e."""
 LIGHT_WINDOW_PX = 9
 """Over which differences are taken to be of the light, as in a fade, or of what flow has missed."""
-FAR_REFINEMENTS = 3
-"""Of the motion to a frame that is not the next, which counts for less."""
 RETURN_TOLERANCE_PX = 0.18 * GRID
 """How far off a pixel may come back, on the grid, where nothing moves (0.7 px of a result enlarged 4 times)."""
 
@@ -134,8 +132,6 @@ class ShotRegistrar:
     def onto(self, frame: int, neighbour: int) -> Registration:
         """How `neighbour` lies on `frame`; both must be held."""
         if (frame, neighbour) not in self._known:
-            is_next = abs(frame - neighbour) == 1
-            refinements = self._refinements if is_next else min(self._refinements, FAR_REFINEMENTS)
-            ahead, back = register(self._views[frame], self._views[neighbour], refinements)
+            ahead, back = register(self._views[frame], self._views[neighbour], self._refinements)
             self._known[frame, neighbour], self._known[neighbour, frame] = ahead, back
         return self._known[frame, neighbour]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vsr.engine.device import choose_device
-from vsr.errors import ModelError, OutputError
+from vsr.errors import InterruptedRunError, ModelError, OutputError
 from vsr.external.course import Course
 from vsr.external.methods import Method
 from vsr.external.networks import Learner
@@ -39,6 +39,8 @@ class Telling:
     progress: Progress = lambda *_: None
     tensorboard: Path | None = None
     """Folder for curves and validation pictures."""
+    is_stopping: Callable[[], bool] = lambda: False
+    """Asked after each step; where it says so, the state is kept and the training ends."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def train(
     """Train a network on the pictures in the folders `images` and write it to `output`.
 
     A training that was stopped goes on where its state was last saved, with the same result as one in one go on the
-    same device and threads. One that diverges stops, its best state is written, and `ModelError` says so.
+    same device and threads. One that diverges stops, its best state is written, and `ModelError` says so. Raises
+    `InterruptedRunError` where the user asks for an end.
     """
     chosen = resolve_method(method, scale, settings)
     check_output(output, overwrite)
@@ -159,9 +162,14 @@ class Training:
                 self._diary.values(course.step, values)
             if course.step % self._method.options.validate_every == 0 or course.step == steps:
                 self._look()
-            if monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+            is_stopping = course.step < steps and self._telling.is_stopping()
+            if is_stopping or monotonic() - saved_at > SECONDS_BETWEEN_STATES:
                 save_state(course, self._looks, self._plan, self._output)
                 saved_at = monotonic()
+            if is_stopping:
+                self._diary.close()
+                words = f"stopped after step {course.step} of {steps}; its state is kept"
+                raise InterruptedRunError(words, can_go_on=True)
         self._diary.close()
         self._finish()
         return TrainingReport(
