@@ -422,7 +422,7 @@ def test_a_disk_that_is_too_small_is_told_before_any_frame(tmp_path, size, refus
         with open_clip(clip) as reader:
             writer = ClipWriter(small / "out.mkv", reader.info, 128, 192, EncodeOptions("ffv1"), False, CPU)
             if refused:
-                with pytest.raises(OutputError, match="free; the result and the work take about .* make room"):
+                with pytest.raises(OutputError, match=r"free; the result and the work take about .* make room"):
                     writer.__enter__()
             else:
                 with writer:
