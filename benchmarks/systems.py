@@ -73,7 +73,7 @@ def main() -> None:
     measured = [measure(system, steady, truths, folder, results) for system in systems for steady in STEADY]
     measured.sort(key=lambda each: each.flicker_at_equal_sharpness)
     print_measured(measured, options)
-    draw(measured, truths[min(SHOWN_FRAME, len(truths) - 1)])
+    draw(measured, truths[shown_frame(len(truths))])
 
 
 def cut(source: Path, target: Path, frames: int) -> None:
@@ -96,16 +96,30 @@ def measure(system, steady, truths, folder, results) -> Measured:
         print(f"{system['name']}, steady {steady}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-c", "from vsr.cli import main; main()", *command], cwd=folder, check=True)
     seconds = json.loads(record.read_text())["timings_seconds"]
+    scores = results / f"{name}.scores.json"
+    if not scores.exists():
+        scores.write_text(json.dumps(score(output, truths)))
+    per_frame = (seconds["upscale"] + seconds.get("steady", 0.0)) / len(truths)
+    return Measured(system["name"], steady, json.loads(scores.read_text()), per_frame, panel_of(output, len(truths)))
+
+
+def score(output, truths) -> dict[str, float]:
+    """Means over the frames of a result."""
     board = Scoreboard(list(SHOWN), has_truth=True, has_low_resolution=False, border=BORDER_PX)
-    panel = None
     with open_clip(output) as reader:
         for frame, truth in zip(reader.frames(), truths, strict=True):
             board.observe(frame, truth)
-            if frame.index == min(SHOWN_FRAME, len(truths) - 1):
-                panel = crop(frame.pixels)
-    figures = {name: result.mean for name, result in board.results().items()}
-    per_frame = (seconds["upscale"] + seconds.get("steady", 0.0)) / len(truths)
-    return Measured(system["name"], steady, figures, per_frame, panel)
+    return {name: result.mean for name, result in board.results().items()}
+
+
+def panel_of(output, frames: int) -> np.ndarray:
+    """The crop of a result's shown frame."""
+    with open_clip(output) as reader:
+        return crop(next(islice(reader.frames(), shown_frame(frames), None)).pixels)
+
+
+def shown_frame(frames: int) -> int:
+    return min(SHOWN_FRAME, frames - 1)
 
 
 def print_measured(measured, options) -> None:

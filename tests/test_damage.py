@@ -330,6 +330,13 @@ def test_a_stream_without_times_by_nature_leaves_with_0(tmp_path, monkeypatch):
     assert len(read_frames(tmp_path / "out.mkv")) == 24
 
 
+def test_a_fragmented_mp4_with_its_index_at_the_end_is_no_damage(tmp_path):
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), codec_options={"g": "4"}, container_options=fragments)
+    assert b"mfra" in clip.read_bytes()
+    assert read_all(clip)[1] == {}
+
+
 def test_sound_that_outlasts_or_undercuts_the_pictures_is_no_damage(tmp_path):
     long_sound = write_clip(tmp_path / "a.mp4", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0)
     assert read_all(long_sound)[1] == {}

@@ -13,6 +13,7 @@ from vsr.engine.steps import enlarge, step_sizes
 from vsr.engine.strips import strip_rows
 from vsr.errors import ModelError, UsageError
 from vsr.networks.singan import Generator, NetworkSpec
+from vsr.recipe import Recipe
 from vsr.resample import resize
 from vsr.training.quick import train_quick
 
@@ -176,3 +177,9 @@ def test_values_that_are_not_finite_name_their_model():
         generator.body[2][0].bias[3] = float("nan")
     with pytest.raises(ModelError, match="model one gave values that are not finite"):
         fast_one(generator).add_detail(picture(40, 48))
+
+
+@pytest.mark.parametrize(("option", "least"), [("tile", 32), ("threads", 1)])
+def test_pieces_and_threads_that_cannot_be_are_refused(option, least):
+    with pytest.raises(UsageError, match=f"{option} is 0; expected a whole number from {least}"):
+        Recipe(**{option: 0})

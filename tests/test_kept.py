@@ -302,11 +302,12 @@ def test_an_edit_list_shows_what_a_player_shows_and_is_no_damage(tmp_path):
     assert len(shown) < 50
 
 
-def test_a_program_stream_is_refused_since_nothing_could_read_it(tmp_path):
-    clip = write_clip(tmp_path / "a.mpg", moving_pictures(6), codec="mpeg2video")
+@pytest.mark.parametrize("suffix", ["mpg", "y4m", "wmv"])
+def test_containers_that_could_not_be_read_back_are_refused_before_any_work(tmp_path, suffix):
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(6))
     for codec in ("auto", "libx264"):
         with pytest.raises(OutputError, match=r"use \.mkv"):
-            enlarge(clip, tmp_path / "out.mpg", codec=codec)
+            enlarge(clip, tmp_path / f"out.{suffix}", codec=codec)
 
 
 @pytest.mark.parametrize("first", [0, 5])

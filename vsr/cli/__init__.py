@@ -51,7 +51,7 @@ app.command("plan")(plan)
 app.command()(doctor)
 
 
-GOING_ON = ("run", "steady", "train-keyframe", "train-shot", "distil")
+GOING_ON = ("run", "steady", "train-keyframe", "train-shot", "distil", "train", "experiment")
 """Commands that find what an earlier one left."""
 
 

@@ -70,7 +70,7 @@ class StreamDecoder:
         self._time_base = Fraction(stream.time_base or 1)
         self._num_packets = 0
         self._codec = stream.codec_context.codec.canonical_name
-        self._ledger = Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name != "avi")
+        self._ledger = Ledger(self._codec in ONE_PICTURE_A_PACKET, by_time=container.format.name not in ("avi", "asf"))
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
         (self._alpha_decoder or stream.codec_context).options = limit_of_pixels(allow_huge)
         self.lost = deque()

@@ -320,12 +320,13 @@ def why_closed(plan: VideoPlan) -> str | None:
     return None
 
 
-_PROGRAM_STREAMS = ("mpeg", "vob", "dvd", "svcd", "vcd")
-"""They are for MPEG-1 and -2. libavformat puts any codec into them and cannot tell it on reading."""
+_TAKE_NONE_OF_THESE = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
+"""For MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any codec, and then cannot end them,
+or read them back with the same frames and times."""
 
 
 def _takes(container: OutputContainer, codec: str) -> bool:
-    if container.format.name in _PROGRAM_STREAMS:
+    if container.format.name in _TAKE_NONE_OF_THESE:
         return False
     try:
         with av.open(io.BytesIO(), "w", format=container.format.name) as trial:

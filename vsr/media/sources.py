@@ -144,7 +144,7 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(4096)
     if head[4:8] == b"ftyp":
-        return max((end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER), default=0)
+        return max((0, *(end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER)))
     end = 8 + int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else _matroska_end(head)
     return max(0, end - path.stat().st_size)
 
