@@ -31,11 +31,11 @@ from vsr.reader import open_clip
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "systems.png"
 SHOWN = {"psnr_y": ".2f", "lpips": ".3f", "flicker": ".2f", "sharpness": ".3f"}
 STEADY = ("0", "auto")
-CROP = (300, 150, 200, 160)
+CROP = (430, 100, 170, 110)
 """Left, top, width and height in pixels of the truth."""
 SHOWN_FRAME = 10
 PANELS_PER_ROW = 4
-LABEL_PX = 24
+LABEL_PX = 36
 DEFAULT_LIST = '[[system]]\nname = "bicubic"\noptions = "--policy bicubic"\n'
 
 
@@ -139,13 +139,10 @@ def print_measured(measured, options) -> None:
 
 def draw(measured, truth) -> None:
     """One crop of every system, in the table's order, the truth last."""
-    panels = [
-        labelled(
-            each.panel,
-            f"{each.name}{', steady' if each.steady == 'auto' else ''}  {each.flicker_at_equal_sharpness:.2f}",
-        )
-        for each in measured
-    ]
+    panels = []
+    for each in measured:
+        control = "flicker control, " if each.steady == "auto" else ""
+        panels.append(labelled(each.panel, f"{each.name}\n{control}{each.flicker_at_equal_sharpness:.2f}"))
     panels.append(labelled(crop(truth), "truth"))
     blank = np.full_like(panels[0], 255)
     panels += [blank] * (-len(panels) % PANELS_PER_ROW)
@@ -165,7 +162,8 @@ def crop(pixels) -> np.ndarray:
 def labelled(panel: np.ndarray, text: str) -> np.ndarray:
     """A text above a panel, with a white frame around both."""
     label = np.full((LABEL_PX, panel.shape[1], 3), 255, np.uint8)
-    label = cv2.putText(label, text, (2, LABEL_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 13)[1]
+    for number, line in enumerate(text.split("\n"), start=1):
+        label = cv2.putText(label, line, (2, 16 * number - 4), (20, 20, 20), cv2.FontFace("sans"), 11)[1]
     return np.pad(np.concatenate([label, panel]), ((0, 4), (0, 4), (0, 0)), constant_values=255)
 
 

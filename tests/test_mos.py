@@ -346,5 +346,5 @@ def test_the_page_plays_its_loops_and_remembers_ratings(tmp_path, clips, browser
     page.keyboard.press("b")
     page.keyboard.press("4")
     page.reload()
-    assert page.is_checked("input[name=rating1][value='4']")
+    page.wait_for_selector("input[name=rating1][value='4']:checked", state="attached")
     assert not page.is_checked("input[name=rating0][value='4']")

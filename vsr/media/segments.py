@@ -147,6 +147,8 @@ class FrameEncoder:
             for packet in [*self.encoder.encode(self._convert(black)), *self.encoder.finish()]:
                 packet.stream = stream
                 packet.time_base = self._time_base
+                # Of a single frame x265 now and then gives a decoding time after the presentation time.
+                packet.pts = packet.dts = 0
                 container.mux_one(packet)
         file.seek(0)
         return resources.enter_context(av.open(file, "r", format="matroska")).streams.video[0]
