@@ -138,6 +138,17 @@ def test_a_break_in_a_chain_that_libav_passes_over_is_told(tmp_path, suffix, cod
     assert read_all(clip)[1]["broken_structure"] == 1
 
 
+def test_fragments_of_an_mp4_that_changed_places_are_told(tmp_path):
+    fragmented = {"movflags": "frag_every_frame+empty_moov+default_base_moof"}
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), container_options=fragmented)
+    assert read_all(clip)[1] == {}
+    data = clip.read_bytes()
+    starts = [place - 4 for place in range(len(data)) if data[place : place + 4] == b"moof"]
+    first, second, third = starts[4], starts[7], starts[9]
+    clip.write_bytes(data[:first] + data[second:third] + data[first:second] + data[third:])
+    assert read_all(clip)[1]["broken_structure"] == 1
+
+
 def test_a_header_that_claims_more_frames_than_the_file_has_bytes_is_not_believed(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(2), pts=[0, 1_000_000])
     with open_clip(clip) as reader:
