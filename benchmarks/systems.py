@@ -51,8 +51,11 @@ class Measured:
 
     @property
     def flicker_at_equal_sharpness(self) -> float:
-        """Flicker for each unit of the truth's gradient that is there: blur would else count as steadiness."""
-        return self.figures["flicker"] / self.figures["sharpness"]
+        """Flicker for each unit of the truth's gradient that is there: blur would else count as steadiness.
+
+        Gradients beyond the truth's are ringing or noise, and earn nothing.
+        """
+        return self.figures["flicker"] / min(self.figures["sharpness"], 1)
 
 
 def main() -> None:
