@@ -9,6 +9,8 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from vsr.media.scheduling import leave_real_time
+
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -95,6 +97,7 @@ def write_clip(
             packets += _encode_tone(audio, float((times[-1] + 1 - times[0]) * time_base), audio_start_seconds)
         packets += [_subrip_packet(subtitle, *entry) for entry in subtitles]
         out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    leave_real_time()
     return path
 
 

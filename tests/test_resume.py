@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -338,6 +339,7 @@ def test_a_signal_ends_the_command_with_130_and_the_line_that_goes_on(tmp_path, 
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (work / "segment-000002.json").exists():
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

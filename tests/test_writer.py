@@ -235,6 +235,8 @@ def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, codec):
         assert keys >= {Fraction(pts[i], 1000) for i in range(0, 33, 7)}
         decoding_times = [packet.dts for packet in packets if packet.dts is not None]
         assert decoding_times == sorted(decoding_times)
+    policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+    assert policies == {os.SCHED_OTHER}, "SVT-AV1 raises its own threads, and those that use it, above all others"
 
 
 def test_a_segment_decodes_without_the_one_before(tmp_path):

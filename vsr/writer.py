@@ -18,6 +18,7 @@ from vsr.media.film_output import PipedFilm, SegmentedFilm
 from vsr.media.picture_output import NAME_IN_FOLDER, PictureOutput
 from vsr.media.pictures import PICTURE_SUFFIXES, is_numbered_pattern
 from vsr.media.places import FilePlace, FolderPlace, PipePlace, Place, existing_pictures
+from vsr.media.scheduling import leave_real_time
 from vsr.media.space import check_space
 from vsr.media.work import Json, WorkFolder, WorkOptions, is_own_result
 
@@ -91,6 +92,7 @@ class ClipWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._resources.close()
+        leave_real_time()
 
     @property
     def notes(self) -> tuple[str, ...]:

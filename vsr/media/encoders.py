@@ -18,6 +18,7 @@ from vsr.errors import OutputError, UsageError
 from vsr.frames import ClipInfo, ColorDescription
 from vsr.media.hdr import svtav1_options, x264_options, x265_options
 from vsr.media.pixel_formats import choose_pixel_format
+from vsr.media.scheduling import leave_real_time
 
 AUTO = "auto"
 
@@ -317,6 +318,8 @@ def why_closed(plan: VideoPlan) -> str | None:
         return error.strerror or str(error)
     except UnknownCodecError:
         return "this build of libav lacks it"
+    finally:
+        leave_real_time()
     return None
 
 

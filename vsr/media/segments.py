@@ -17,6 +17,7 @@ from vsr.color import from_rgb, interleave_chroma, write_channels
 from vsr.errors import OutputError
 from vsr.frames import Frame
 from vsr.media.encoders import VideoPlan, configure
+from vsr.media.scheduling import leave_real_time
 from vsr.resample import resize
 
 
@@ -91,12 +92,15 @@ class LibavEncoder:
             self._context = av.Codec(self.plan.codec, "w").create("video")
             self._context.flags = self._flags
             configure(self._context, self.plan)
-        return self._context.encode(frame)
+        packets = self._context.encode(frame)
+        leave_real_time()
+        return packets
 
     def finish(self) -> list["Packet[VideoStream]"]:
         if self._context is None:
             return []
         packets = self._context.encode(None)
+        leave_real_time()
         self._context = None
         return packets
 
