@@ -95,7 +95,7 @@ def compare_with_others(clip: Path, ours: float, options: Namespace) -> None:
 def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[], object]:
     use_threads(torch.get_num_threads())
     if is_plain:
-        FastGenerator.__init__, FastGenerator._add_detail = keep_plain, add_plain_detail  # type: ignore[method-assign]
+        FastGenerator.__init__, FastGenerator.enlarge = keep_plain, enlarge_plainly  # type: ignore[method-assign]
     recipe = Recipe(policy, steady=0.0, metrics=(), encode=LIKE_FFMPEG)
     target = Path(tempfile.mkdtemp()) / "out.mp4"
     return lambda: run(clip, target, recipe=recipe, models=bank, overwrite=True)
@@ -108,9 +108,9 @@ def keep_plain(self, name, generator, step_ratio, _, use=None, options=None):  #
     self.plain = generator.eval()
 
 
-def add_plain_detail(self, base: torch.Tensor) -> torch.Tensor:
-    scaled = (2 * base - 1)[None]
-    return ((self.plain(scaled, scaled) + 1) / 2)[0]
+def enlarge_plainly(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    scaled = (2 * resize(image, height, width) - 1)[None]
+    return ((self.plain(scaled, scaled) + 1) / 2)[0].clamp(0, 1)
 
 
 def outside_the_network(clip: Path, frames: int) -> float:

@@ -24,9 +24,9 @@ RECIPE = Recipe("smi", scale=2.0, encode=EncodeOptions("libx264", preset="ultraf
 STAGES = {
     "reading": "vsr.reader.ClipReader._to_pixels",
     "finding cuts": "vsr.shots._detection_picture",
-    "enlarging": "vsr.engine.generator.FastGenerator.add_detail",
+    "enlarging": "vsr.engine.generator.FastGenerator.enlarge",
     "steadying": "vsr.engine.fusion.agree",
-    "measuring": "vsr.metrics.scoreboard.Scoreboard.observe",
+    "measuring": "vsr.pipeline.measuring.Measuring.observe",
     "converting": "vsr.media.segments.FrameConverter.__call__",
     "encoding": "vsr.media.segments.LibavEncoder.encode",
     "closing a segment": "vsr.media.work.WorkFolder.close_segment",

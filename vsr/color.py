@@ -311,5 +311,6 @@ def _chroma_down(chroma: torch.Tensor, layout: PixelLayout) -> torch.Tensor:
 def _odd_or_repeated(values: torch.Tensor, dim: int) -> torch.Tensor:
     """Every second row or column from the second; an odd count repeats the last."""
     length = values.shape[dim]
-    odd = torch.arange(1, length + length % 2, 2, device=values.device).clamp_(max=length - 1)
-    return values.index_select(dim, odd)
+    if length % 2:
+        values = torch.cat([values, values.narrow(dim, length - 1, 1)], dim)
+    return values[1::2] if dim == 0 else values[:, 1::2]

@@ -4,7 +4,7 @@ The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centres, stretched b
 normalised, borders mirrored with the edge repeated. That is MATLAB's `imresize`, with which Vid4's pairs were made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -15,6 +15,10 @@ ROWS_OF_A_BAND, COLUMNS_OF_A_BAND = 16, 32
 """Outputs that one product of matrices makes on a CPU. A sample needs few inputs (4 when enlarging), so a wide band
 multiplies by zero and a narrow one has much to set up: these ran a 720p frame through in half the time of a sparse
 matrix."""
+
+Band = tuple[int, int, torch.Tensor]
+"""The inputs that some neighbouring outputs of an axis need, from first to before end, and their weights (outputs,
+inputs)."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,24 @@ def resize(image: torch.Tensor, height: int, width: int, kernel: Kernel = BICUBI
 
     Overshoots are kept: clamping is the caller's decision. Differentiable; works on the image's device.
     """
+    return resize_strip(image, height, width, 0, height, kernel)
+
+
+def resize_strip(
+    image: torch.Tensor, height: int, width: int, top: int, end: int, kernel: Kernel = BICUBIC
+) -> torch.Tensor:
+    """Rows `top` to before `end` of `resize(image, height, width)`, made from those rows of it that they need."""
     if image.shape[-2:] == (height, width):
-        return image
+        return image[..., top:end, :]
     planes = image.reshape(-1, *image.shape[-2:])
+    bands = _axis_bands(planes.shape[1], height, top, end, kernel, planes.device, ROWS_OF_A_BAND)
     # The smaller picture goes through the second axis.
     if height < planes.shape[1]:
-        planes = _resize_columns(_resize_rows(planes, height, kernel), width, kernel)
+        planes = _resize_columns(_resize_rows(planes, 0, bands), width, kernel)
     else:
-        planes = _resize_rows(_resize_columns(planes, width, kernel), height, kernel)
-    return planes.view(*image.shape[:-2], height, width)
+        first, last = min(band[0] for band in bands), max(band[1] for band in bands)
+        planes = _resize_rows(_resize_columns(planes[:, first:last], width, kernel), first, bands)
+    return planes.view(*image.shape[:-2], end - top, width)
 
 
 def back_project(image: torch.Tensor, low: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
@@ -71,41 +84,39 @@ def back_project(image: torch.Tensor, low: torch.Tensor, weight: float = 1.0) ->
     return torch.add(image, resize(residual, *image.shape[-2:]), alpha=weight)
 
 
-def _resize_rows(planes: torch.Tensor, height: int, kernel: Kernel) -> torch.Tensor:
-    bands = _axis_bands(planes.shape[1], height, kernel, planes.device, ROWS_OF_A_BAND)
-    return torch.cat([weights @ planes[:, first:end] for first, end, weights in bands], dim=1)
+def _resize_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) -> torch.Tensor:
+    """`planes` begin with row `first_row` of those that the bands speak of."""
+    return torch.cat([weights @ planes[:, first - first_row : end - first_row] for first, end, weights in bands], dim=1)
 
 
 def _resize_columns(planes: torch.Tensor, width: int, kernel: Kernel) -> torch.Tensor:
     lines = planes.reshape(-1, planes.shape[2])
-    bands = _axis_bands(planes.shape[2], width, kernel, planes.device, COLUMNS_OF_A_BAND)
+    bands = _axis_bands(planes.shape[2], width, 0, width, kernel, planes.device, COLUMNS_OF_A_BAND)
     resized = torch.cat([lines[:, first:end] @ weights.T for first, end, weights in bands], dim=1)
     return resized.view(*planes.shape[:2], width)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _axis_bands(
-    in_length: int, out_length: int, kernel: Kernel, device: torch.device, band: int
-) -> list[tuple[int, int, torch.Tensor]]:
-    """Resampling of one axis, `band` outputs at a time: the inputs that they need, from first to before end, and their
-    weights (outputs, inputs). On a GPU in one piece.
-    """
+    in_length: int, out_length: int, top: int, end: int, kernel: Kernel, device: torch.device, band: int
+) -> list[Band]:
+    """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time. On a GPU in one piece."""
     # What is made in inference mode could never be used in training.
     with torch.inference_mode(False):
-        whole = _axis_matrix(in_length, out_length, kernel)
+        whole = _axis_matrix(in_length, out_length, top, end, kernel)
         bands = []
-        for rows in whole.split(band if device.type == "cpu" else out_length):
+        for rows in whole.split(band if device.type == "cpu" else end - top):
             used = rows.any(dim=0).nonzero()
-            first, end = int(used[0]), int(used[-1]) + 1
-            bands.append((first, end, rows[:, first:end].float().contiguous().to(device)))
+            first, last = int(used[0]), int(used[-1]) + 1
+            bands.append((first, last, rows[:, first:last].float().contiguous().to(device)))
         return bands
 
 
-def _axis_matrix(in_length: int, out_length: int, kernel: Kernel) -> torch.Tensor:
-    """Resampling of one axis as a matrix, float64 (out_length, in_length)."""
+def _axis_matrix(in_length: int, out_length: int, top: int, end: int, kernel: Kernel) -> torch.Tensor:
+    """Rows `top` to before `end` of the resampling of one axis as a matrix, float64 (out_length, in_length)."""
     factor = out_length / in_length
     stretch = max(1 / factor, 1.0)
-    centres = (torch.arange(out_length, dtype=torch.float64) + 0.5) / factor - 0.5
+    centres = (torch.arange(top, end, dtype=torch.float64) + 0.5) / factor - 0.5
     taps = ceil(2 * kernel.radius * stretch) + 1
     first = torch.floor(centres - kernel.radius * stretch).long() + 1
     positions = first[:, None] + torch.arange(taps)
@@ -113,4 +124,4 @@ def _axis_matrix(in_length: int, out_length: int, kernel: Kernel) -> torch.Tenso
     weights = weights / weights.sum(dim=1, keepdim=True)
     mirrored = positions % (2 * in_length)
     mirrored = torch.where(mirrored < in_length, mirrored, 2 * in_length - 1 - mirrored)
-    return torch.zeros(out_length, in_length, dtype=torch.float64).scatter_add_(1, mirrored, weights)
+    return torch.zeros(end - top, in_length, dtype=torch.float64).scatter_add_(1, mirrored, weights)

@@ -28,16 +28,17 @@ class FastWindow:
     def missing_detail(self, planes: torch.Tensor) -> torch.Tensor:
         """(planes, H, W) -> (1, H, W), of even sides. Raises `ModelError` for values that are not finite."""
         detail = torch.empty_like(planes[:1])
+        height, width = planes.shape[1:]
 
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
-            padded = padded_strip(planes, top, end, self.spec.halo)
+            padded = padded_strip(lambda first, last: planes[:, first:last], height, top, end, self.spec.halo)
             found = self._stack(F.pixel_unshuffle(padded[None], BLOCK))
             if not torch.isfinite(found.sum()):
                 raise ModelError("the shot model gave values that are not finite: it is broken. Train it again.")
             _put_blocks(detail[0, top:end], found[0])
 
-        self._strips.cover(work, planes.shape[1], planes.shape[2], BLOCK)
+        self._strips.cover(work, height, width, BLOCK)
         return detail
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from vsr.engine.registration import ShotRegistrar
+from vsr.engine.resampling import agree_in_place
 from vsr.motion import FLOW_REFINEMENTS
-from vsr.resample import back_project
 
 SECOND_STEP = 0.5
 """One step leaves an LR-PSNR of 44 to 49 dB after warping. A full second one gives 53 dB, better PSNR and LPIPS, and
@@ -103,6 +103,9 @@ def _fuse_first(
 
 
 def agree(fused: torch.Tensor, low: torch.Tensor, agreement: float) -> torch.Tensor:
-    """Two steps of back-projection, the second `SECOND_STEP` as strong as trust in the input allows; in [0, 1]."""
-    once = back_project(fused, low, agreement)
-    return back_project(once, low, SECOND_STEP * agreement).clamp_(0, 1)
+    """Two steps of back-projection, the second `SECOND_STEP` as strong as trust in the input allows; in [0, 1].
+
+    Overwrites `fused`.
+    """
+    once = agree_in_place(fused, low, agreement, limited=False)
+    return agree_in_place(once, low, SECOND_STEP * agreement)

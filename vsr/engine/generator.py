@@ -1,18 +1,22 @@
 """A generator made ready to run: normalisation folded into the convolutions, channels last, cut into strips."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vsr.blur import Rows, back_project_blurred
-from vsr.engine.convolutions import ConvolutionStack
+from vsr.blur import Rows as Kernel
+from vsr.blur import back_project_blurred
+from vsr.engine.convolutions import ConvolutionStack, Layer
+from vsr.engine.finite import check_finite
 from vsr.engine.options import EngineOptions
-from vsr.engine.strips import Strips, padded_strip
-from vsr.errors import ModelError
+from vsr.engine.resampling import agree_in_place
+from vsr.engine.strips import Rows, Strips, padded_strip
 from vsr.networks.singan import Generator
-from vsr.resample import back_project
+from vsr.resample import resize, resize_strip
 
 ZERO = 0.5
 """Of a network's [-1, 1], in [0, 1]."""
@@ -26,7 +30,7 @@ class StepUse:
     """Median over the eight flips and quarter turns of the picture, as ZSSR has it: eight times the work."""
     projections: int = 1
     """Rounds of back-projection onto the input after each step."""
-    kernel: Rows | None = None
+    kernel: Kernel | None = None
     """Blur kernel that the generator was trained for, by which it agrees with the input; None: bicubic."""
 
 
@@ -46,8 +50,21 @@ class FastGenerator:
         self.step_ratio = step_ratio
         self.spec = generator.spec
         self.use = use
+        self._device = device
         self._strips = Strips(device, options.largest_strip_px)
-        self._stack = ConvolutionStack(folded_convolutions(generator), self.spec.leak, device, options.dtype)
+        # A network's [-1, 1] is twice as wide as [0, 1]; a tanh in between cannot be folded into a layer.
+        self._share = 0.5 if self.spec.tanh else 1.0
+        layers = _for_unit_range(folded_convolutions(generator), 0.5 / self._share)
+        self._stack = ConvolutionStack(layers, self.spec.leak, device, options.dtype)
+
+    def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """(3, h, w) in [0, 1] -> (3, height, width), resized and with the generator's detail, in [0, 1].
+
+        Raises `ModelError` for values that are not finite.
+        """
+        if self.use.self_ensemble:
+            return self.add_detail(resize(image, height, width)).clamp_(0, 1)
+        return self._add_detail(partial(resize_strip, image, height, width), height, width, limited=True)
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
         """(3, H, W) in [0, 1] -> the same picture with the generator's detail, not clamped.
@@ -55,41 +72,50 @@ class FastGenerator:
         Raises `ModelError` for values that are not finite.
         """
         if not self.use.self_ensemble:
-            return self._add_detail(base)
+            return self._add_detail_to(base)
         turned = [(turns, flip) for turns in range(4) for flip in (False, True)]
-        ways = [_turn_back(self._add_detail(_turn(base, *way)), *way) for way in turned]
+        ways = [_turn_back(self._add_detail_to(_turn(base, *way)), *way) for way in turned]
         return torch.stack(ways).sort(dim=0).values[3:5].mean(dim=0)
 
     def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
-        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again."""
+        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again; overwrites `image`."""
         for _ in range(self.use.projections):
             if self.use.kernel is None:
-                image = back_project(image, low, weight).clamp_(0, 1)
+                image = agree_in_place(image, low, weight)
             else:
                 image = back_project_blurred(image, low, self.use.kernel, weight).clamp_(0, 1)
         return image
 
-    def _add_detail(self, base: torch.Tensor) -> torch.Tensor:
-        detailed = torch.empty_like(base)
-        outside = ZERO if self.spec.padding == "zeros" else None
+    def _add_detail_to(self, base: torch.Tensor) -> torch.Tensor:
+        return self._add_detail(lambda first, last: base[:, first:last], *base.shape[1:], limited=False)
+
+    def _add_detail(self, base: Rows, height: int, width: int, *, limited: bool) -> torch.Tensor:
+        detailed = torch.empty(3, height, width, device=self._device)
+        halo, outside = self.spec.halo, ZERO if self.spec.padding == "zeros" else None
 
         # Everything that is done to a strip is done while it is in cache.
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
-            padded = padded_strip(base, top, end, self.spec.halo, outside)
-            detail = self._stack(padded.mul_(2).sub_(1)[None])[0]
+            padded = padded_strip(base, height, top, end, halo, outside)
+            detail = self._stack(padded[None])[0]
             if self.spec.tanh:
                 detail.tanh_()
-            # One value that is not finite makes the sum so.
-            if not torch.isfinite(detail.sum()):
-                raise ModelError(
-                    f"model {self.name} gave values that are not finite: it is broken. Train it again or choose "
-                    "another."
-                )
-            torch.add(base[:, top:end], detail, alpha=0.5, out=detailed[:, top:end])
+            check_finite(detail, f"model {self.name}")
+            strip = detailed[:, top:end]
+            torch.add(padded[:, halo:-halo, halo:-halo], detail, alpha=self._share, out=strip)
+            if limited:
+                strip.clamp_(0, 1)
 
-        self._strips.cover(work, *base.shape[1:])
+        self._strips.cover(work, height, width)
         return detailed
+
+
+def _for_unit_range(layers: Sequence[Layer], last_factor: float) -> list[Layer]:
+    """The same layers for a picture in [0, 1] in place of [-1, 1], with what comes out multiplied by `last_factor`."""
+    (weight, bias), *rest = layers
+    first = (2 * weight, bias - weight.sum(dim=(1, 2, 3)))
+    *hidden, (last_weight, last_bias) = (first, *rest)
+    return [*hidden, (last_factor * last_weight, last_factor * last_bias)]
 
 
 def _turn(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
@@ -101,7 +127,7 @@ def _turn_back(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
     return torch.rot90(image.flip(-1) if flip else image, -turns, (-2, -1))
 
 
-def folded_convolutions(generator: Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def folded_convolutions(generator: Generator) -> list[Layer]:
     """Weight and bias of every convolution, with the normalisation that follows it multiplied in."""
     layers = []
     for block in generator.body:

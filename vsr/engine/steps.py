@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 from math import log
+from typing import Protocol
 
 import torch
 
-from vsr.engine.generator import FastGenerator
 from vsr.errors import ModelError
-from vsr.resample import resize, scaled_size
+from vsr.resample import scaled_size
 
 RATIO_TOLERANCE = 0.2
 """How far, as a share, a step may be from the ratio that a generator was trained for."""
+
+
+class Enlarger(Protocol):
+    """What makes a step: a `FastGenerator`, or many as one."""
+
+    step_ratio: float
+
+    def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor: ...
+
+    def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor: ...
 
 
 def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:
@@ -33,7 +43,7 @@ def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list
     return [*between, scaled_size(height, width, scale)]
 
 
-def enlarge(low: torch.Tensor, generators: Sequence[FastGenerator], scale: float, agreement: float) -> torch.Tensor:
+def enlarge(low: torch.Tensor, generators: Sequence[Enlarger], scale: float, agreement: float) -> torch.Tensor:
     """(3, h, w) in [0, 1] -> (3, H, W) in [0, 1]; the generators take turns over the steps.
 
     `agreement`, 0 to 1, weighs the back-projection onto `low` after every step. No noise is used, so equal inputs give
@@ -44,7 +54,7 @@ def enlarge(low: torch.Tensor, generators: Sequence[FastGenerator], scale: float
     with torch.inference_mode():
         for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
             generator = generators[step % len(generators)]
-            image = generator.add_detail(resize(image, *size)).clamp_(0, 1)
+            image = generator.enlarge(image, *size)
             if agreement > 0:
                 image = generator.agree(image, low, agreement)
     return image

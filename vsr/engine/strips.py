@@ -8,13 +8,16 @@ import torch.nn.functional as F
 from vsr.engine.cores import cores
 from vsr.errors import ModelError
 
-LARGEST_STRIP_PX = 115_200
+LARGEST_STRIP_PX = 120_000
 """Of a CPU's strips. Whole frames spend their time in page faults: 90 rows of 1280 ran 2.8 times as fast as the plain
 network on a whole 720p frame, on a core with AVX2 alone."""
 FEWEST_STRIPS = 4
 """So that small pictures, too, keep several cores busy."""
-SHORTEST_STRIP_ROWS = 64
+SHORTEST_STRIP_ROWS = 40
 """Shorter ones would spend their time on the halo."""
+
+Rows = Callable[[int, int], torch.Tensor]
+"""First row and the row after the last -> these rows of a picture (C, H, W)."""
 
 
 class Strips:
@@ -52,23 +55,27 @@ class Strips:
                 torch.cuda.empty_cache()
 
 
-def padded_strip(picture: torch.Tensor, top: int, end: int, halo: int, outside: float | None = None) -> torch.Tensor:
-    """Rows `top` to before `end` of (C, H, W) with `halo` pixels more on each side, as a copy.
+def padded_strip(rows: Rows, height: int, top: int, end: int, halo: int, outside: float | None = None) -> torch.Tensor:
+    """Rows `top` to before `end` of a picture of that height with `halo` pixels more on each side, as a copy.
 
     Outside of the picture its edge is repeated, or all is `outside`.
     """
-    first, last = max(0, top - halo), min(picture.shape[1], end + halo)
+    first, last = max(0, top - halo), min(height, end + halo)
     missing = (halo, halo, first - (top - halo), end + halo - last)
-    rows = picture[None, :, first:last]
     if outside is None:
-        return F.pad(rows, missing, mode="replicate")[0]
-    return F.pad(rows, missing, value=outside)[0]
+        return F.pad(rows(first, last)[None], missing, mode="replicate")[0]
+    return F.pad(rows(first, last), missing, value=outside)
 
 
 def strip_rows(height: int, width: int, largest_px: int = LARGEST_STRIP_PX) -> int:
     """Rows of a strip. They follow from the picture alone, so that the result does not depend on the cores."""
-    for_all_cores = max(-(-height // FEWEST_STRIPS), SHORTEST_STRIP_ROWS)
-    return max(1, min(for_all_cores, largest_px // width))
+    count = -(-height // max(1, largest_px // width))
+    if count > FEWEST_STRIPS:
+        # As many for each of several cores.
+        count = _whole(count, FEWEST_STRIPS)
+    else:
+        count = max(count, min(FEWEST_STRIPS, height // SHORTEST_STRIP_ROWS))
+    return -(-height // count)
 
 
 def _whole(rows: int, multiple: int) -> int:

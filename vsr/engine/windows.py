@@ -15,8 +15,9 @@ from vsr.engine.fusion import FusionOptions, fuse_shot
 from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
 from vsr.engine.options import EngineOptions
 from vsr.engine.registration import ShotRegistrar
+from vsr.engine.resampling import agree_in_place, resize_on_cores
 from vsr.networks.window import WindowNetwork
-from vsr.resample import back_project, resize, scaled_size
+from vsr.resample import scaled_size
 
 STEP_RATIO = 2
 """What a stage enlarges by."""
@@ -184,13 +185,13 @@ def _sharpen(
     for index, (low, base, own), near in surrounded(_doubled(pairs), reach):
         planes = window_planes(own, index, [(number, luma) for number, (_, _, luma) in near], reach, registrar)
         size = scaled_size(low.shape[-2], low.shape[-1], scale)
-        picture = resize(base + network.missing_detail(planes), *size).clamp_(0, 1)
-        yield low, back_project(picture, low, agreement).clamp_(0, 1)
+        picture = resize_on_cores(base + network.missing_detail(planes), *size).clamp_(0, 1)
+        yield low, agree_in_place(picture, low, agreement)
 
 
 def _doubled(pairs: Iterator[Pair]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """(low, picture at twice its size, the luma of that)."""
     for low, picture in pairs:
         height, width = picture.shape[-2:]
-        base = resize(picture, STEP_RATIO * height, STEP_RATIO * width)
+        base = resize_on_cores(picture, STEP_RATIO * height, STEP_RATIO * width)
         yield low, base, luma_of(base)

@@ -43,6 +43,7 @@ class Scoreboard:
         assert has_low_resolution or not with_baseline, "the baseline is made from the low-resolution input"
         metrics = select_metrics(names, has_truth, has_low_resolution)
         loaded = [load_metric(metric) for metric in metrics]
+        self._measures = bool(metrics)
         self._scores = ScoreSheet(metrics, loaded)
         self._baseline = ScoreSheet(metrics, loaded) if with_baseline else None
         self._border = border
@@ -74,16 +75,21 @@ class Scoreboard:
         device = result.pixels.device
         truth = None if truth is None else truth.to(device)
         low_resolution = None if low_resolution is None else low_resolution.to(device)
+        if not self._measures:
+            return
         observation = self._next_observation(result.pixels, truth, low_resolution, motion, corner)
         if not measured:
-            self._scores.add_nothing()
-            if self._baseline is not None:
-                self._baseline.add_nothing()
+            self._add_nothing()
             return
         self._scores.add(observation)
         if self._baseline is not None:
             assert observation.enlarged is not None
             self._baseline.add(replace(observation, result=observation.enlarged))
+
+    def pass_over(self) -> None:
+        """Leave out the next frame, which has no value and which the one after it is not compared with either."""
+        self._before = {}
+        self._add_nothing()
 
     def results(self) -> dict[str, MetricResult]:
         """What every metric says of the frames so far, by name."""
@@ -109,6 +115,11 @@ class Scoreboard:
     def remember(self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None) -> None:
         """Take a frame, of which all was said before, as the one that the next is compared with."""
         self._next_observation(result.pixels, truth, low_resolution, None, (0, 0))
+
+    def _add_nothing(self) -> None:
+        self._scores.add_nothing()
+        if self._baseline is not None:
+            self._baseline.add_nothing()
 
     def _next_observation(
         self,

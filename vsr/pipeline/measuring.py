@@ -78,13 +78,19 @@ class Measuring:
 
     def observe(self, low: Frame, large: Frame) -> None:
         """Score a frame beside its source and, where there is one, its truth."""
-        measured = not self.is_sample or large.index == 0 or large.index % MEASURED_EVERY == 1
-        if self.truth is None:
+        if self.is_sample and not (_in_sample(large.index) or _in_sample(large.index + 1)):
+            self.board.pass_over()
+        elif self.truth is None:
+            measured = not self.is_sample or _in_sample(large.index)
             self.board.observe(large, None, low.pixels, measured=measured)
         elif (true := self.truth.take_nearest(large.seconds)) is not None:
             self.board.observe(large, true.pixels, low.pixels)
         else:
             self.unmatched.append(large.index)
+
+
+def _in_sample(frame: int) -> bool:
+    return frame == 0 or frame % MEASURED_EVERY == 1
 
 
 @contextmanager
