@@ -1,6 +1,9 @@
 """`vsr train`: pictures in, a network out, also after a stop, a bad picture or a divergence."""
 
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -97,6 +100,29 @@ def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(ima
         brief_training(images, parts, telling=external.Telling(progress=end_at_five))
     assert brief_training(images, parts).resumed_at_step == 4
     assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_two_processes_never_train_one_output_and_a_killed_one_holds_nobody_up(images, tmp_path):
+    output = tmp_path / "net.safetensors"
+    settings = [*TINY["espcn"], *BRIEF, "steps=1000000"]
+    code = f"""
+from pathlib import Path
+from vsr import external
+telling = external.Telling(progress=lambda done, *_: print(done, flush=True))
+images, output = Path({str(images)!r}), Path({str(output)!r})
+external.train([images], output, method="espcn", scale=2, settings={settings}, telling=telling)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "1\n"
+            with pytest.raises(OutputError, match=f"net.safetensors is being trained by process {first.pid} "):
+                brief_training(images, output)
+            assert brief_training(images, tmp_path / "other.safetensors").steps == 6
+        finally:
+            first.kill()
+    assert first.returncode == -signal.SIGKILL
+    assert brief_training(images, output, restart=True).resumed_at_step == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "other.safetensors"}
 
 
 def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):

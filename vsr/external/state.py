@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -12,12 +13,17 @@ from vsr.errors import ModelError, OutputError, UsageError
 from vsr.external.course import Course
 from vsr.external.plan import Plan
 from vsr.external.validation import Look
-from vsr.storage import write_whole
+from vsr.storage import FolderLock, hidden_beside, write_whole
 
 
 def state_path(output: Path) -> Path:
     """Where the state of a training lies until `output` is finished."""
-    return output.with_name(f".{output.name}.training")
+    return hidden_beside(output, ".training")
+
+
+def alone(output: Path) -> AbstractContextManager[object]:
+    """Holds `output` and its state for this process; raises `OutputError` on entry where another one trains it."""
+    return FolderLock(output.absolute().parent, f"{output.name} is being trained", hidden_beside(output, ".lock").name)
 
 
 def save_state(course: Course, looks: Sequence[Look], plan: Plan, output: Path) -> None:

@@ -17,7 +17,7 @@ from vsr.external.methods import Method
 from vsr.external.networks import Learner
 from vsr.external.pictures import Batches, PictureStore, usable_pictures
 from vsr.external.plan import Plan, make_plan, resolve_method
-from vsr.external.state import save_state, state_path, take_up
+from vsr.external.state import alone, save_state, state_path, take_up
 from vsr.external.validation import Diary, Look, NoDiary, TensorBoardDiary, validate
 from vsr.storage import write_whole
 from vsr.upscalers import load_upscaler
@@ -78,22 +78,24 @@ def train(
 
     A training that was stopped goes on where its state was last saved, with the same result as one in one go on the
     same device and threads. One that diverges stops, its best state is written, and `ModelError` says so. Raises
-    `InterruptedRunError` where the user asks for an end.
+    `OutputError` where another process trains this output, and `InterruptedRunError` where the user asks for an end.
     """
     chosen = resolve_method(method, scale, settings)
-    check_output(output, overwrite)
+    check_place(output)
     target = choose_device(device)
     scale = chosen.network.scale
     crop_px = chosen.options.crop_px - chosen.options.crop_px % scale
-    paths = usable_pictures(images, crop_px, telling.say)
-    judged = [] if validation is None else usable_pictures([validation], 4 * scale, telling.say)
-    plan = make_plan(method, chosen, seed, paths, judged, start)
-    network = make_network(chosen, start, seed, target, telling.say)
-    learner = Learner(ARCHITECTURES[chosen.arch], chosen.network, network, chosen.options.consistency_passes)
-    course = Course(learner, chosen.options, crop_px, seed, target)
-    looks = take_up(course, plan, output, restart, telling.say)
-    training = Training(course, plan, chosen, output, looks, PictureStore(judged, scale), len(paths), telling)
-    return training.run(Batches(PictureStore(paths, scale), scale, crop_px, chosen.options.batch, seed))
+    with alone(output):
+        check_free(output, overwrite)
+        paths = usable_pictures(images, crop_px, telling.say)
+        judged = [] if validation is None else usable_pictures([validation], 4 * scale, telling.say)
+        plan = make_plan(method, chosen, seed, paths, judged, start)
+        network = make_network(chosen, start, seed, target, telling.say)
+        learner = Learner(ARCHITECTURES[chosen.arch], chosen.network, network, chosen.options.consistency_passes)
+        course = Course(learner, chosen.options, crop_px, seed, target)
+        looks = take_up(course, plan, output, restart, telling.say)
+        training = Training(course, plan, chosen, output, looks, PictureStore(judged, scale), len(paths), telling)
+        return training.run(Batches(PictureStore(paths, scale), scale, crop_px, chosen.options.batch, seed))
 
 
 def make_network(
@@ -119,13 +121,17 @@ def make_network(
     return network.to(device).train()
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise `OutputError`, before any work, where the network could not be written."""
+def check_place(output: Path) -> None:
+    """Raise `OutputError`, before any work, where a network of this name could not be written."""
     if output.suffix != ".safetensors":
         raise OutputError(f"cannot write a network to {output}: expected a name that ends in .safetensors.")
     folder = output.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {output}: its folder is missing or read-only. Choose another place.")
+
+
+def check_free(output: Path, overwrite: bool) -> None:
+    """Raise `OutputError` where something has the output's name already."""
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists already; give -y to replace it, or name another file.")
 
@@ -187,8 +193,7 @@ class Training:
         """Measure the averaged network on the validation pictures, where there are any."""
         if not self._judged.paths:
             return
-        device = next(self._course.average.parameters()).device
-        upscaler = as_upscaler(self._output.stem, self._card(), self._course.average, device)
+        upscaler = as_upscaler(self._output.stem, self._card(), self._course.average)
         figure, pictures = validate(upscaler, self._judged)
         self._looks.append(Look(self._course.step, figure))
         self._diary.look(self._looks[-1], pictures)
