@@ -2,20 +2,27 @@
 
 import pickle
 from dataclasses import asdict
+from fractions import Fraction
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from spandrel.architectures.RCAN import RCAN
+from spandrel.architectures.SAFMN import SAFMN
 
 from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
 from vsr import api
+from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
+from vsr.frames import Frame
 from vsr.networks.espcn import EspcnSpec
 from vsr.networks.fsrcnn import FsrcnnSpec
 from vsr.networks.rrdb import RrdbSpec
 from vsr.networks.srcnn import SrcnnSpec
 from vsr.networks.srresnet import SrresnetSpec
+from vsr.policies import PolicyContext, PolicyOptions
+from vsr.policies.upscaler import upscaler
 from vsr.reader import open_clip
 from vsr.resample import resize
 from vsr.upscalers import enlarge, load_upscaler
@@ -152,6 +159,55 @@ def test_frames_of_a_shot_share_their_noise_and_shots_do_not(tmp_path):
     assert torch.equal(outputs[0][0], outputs[0][11])
     assert torch.equal(outputs[0][12], outputs[0][23])
     assert not torch.equal(outputs[0][0], outputs[1][0])
+
+
+def frames_by(file, pixels, dtype):
+    """What the policy makes of one picture in a precision, and what it says."""
+    said = []
+    engine = EngineOptions(dtype)
+    context = PolicyContext([], 2.0, CPU, "clip", PolicyOptions(), said.append, engine=engine)
+    (large,) = upscaler(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
+    return large.pixels, said[0].reason
+
+
+@pytest.mark.parametrize(("dtype", "word", "most"), [(torch.bfloat16, "bf16", 0.8), (torch.float16, "fp16", 0.15)])
+@pytest.mark.parametrize("name", ["fsrcnn_x2.pth", "espcn_x2.pth", "realesr-animevideov3.pth"])
+def test_half_precision_is_within_a_grey_level_on_average(name, dtype, word, most, shared_data):
+    file = shared_data / "weights" / name
+    full, said = frames_by(file, picture(24, 28), torch.float32)
+    half, said_of_half = frames_by(file, picture(24, 28), dtype)
+    assert half.dtype == torch.float32
+    apart = (half - full).abs() * 255
+    assert 0 < apart.mean() < most
+    assert apart.quantile(0.99) < 4 * most
+    assert word not in said
+    assert f"in {word}" in said_of_half
+
+
+def test_a_network_that_half_precision_would_break_stays_in_full_precision_and_says_so(tmp_path):
+    """By what spandrel knows: SAFMN is not verified in fp16, and in bf16 it is."""
+    path = tmp_path / "net.pth"
+    torch.save(SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict(), path)
+    assert load_upscaler(path, CPU, torch.bfloat16).dtype == torch.bfloat16
+    assert load_upscaler(path, CPU, torch.float16).dtype == torch.float32
+    assert "in fp32, as SAFMN is not known to work in fp16" in frames_by(path, picture(16, 16), torch.float16)[1]
+
+
+def test_values_beyond_half_precision_are_told_with_what_to_do(tmp_path):
+    file = write_upscaler(tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu"))
+    upscaler = load_upscaler(file, CPU, torch.float16)
+    upscaler.run.conv1.weight.fill_(6e4)
+    with pytest.raises(ModelError, match="beyond the range of fp16, use --dtype fp32"):
+        enlarge(upscaler, picture(16, 20), 32, 40)
+
+
+def test_a_network_that_works_in_place_leaves_the_frame_as_it_is(tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save(RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path)
+    low = picture(16, 20)
+    before = low.clone()
+    enlarge(load_upscaler(path, CPU), low, 32, 40)
+    assert torch.equal(low, before)
 
 
 class _Shout:

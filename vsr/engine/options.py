@@ -61,7 +61,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def dtype_name(chosen: str, device: torch.device) -> str:
     """The word for what `choose_dtype` makes of `chosen`."""
-    dtype = choose_dtype(chosen, device)
+    return name_of(choose_dtype(chosen, device))
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """The user's word for a precision."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 

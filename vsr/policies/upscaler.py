@@ -5,11 +5,14 @@ from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
+import torch
+
+from vsr.engine.options import name_of
 from vsr.frames import Frame
 from vsr.policies.agreement import noise_level
 from vsr.policies.protocol import Decision, Policy, PolicyContext, peek
 from vsr.resample import back_project, scaled_size
-from vsr.upscalers import enlarge, load_upscaler
+from vsr.upscalers import Upscaler, enlarge, load_upscaler
 from vsr.upscalers.enlarging import mismatch
 
 UPSCALER = "upscaler"
@@ -23,9 +26,9 @@ def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
 
     A stochastic network gets one noise for each shot: `sample` numbers the draws, frames of a shot share theirs.
     """
-    network = load_upscaler(file, context.device)
+    network = load_upscaler(file, context.device, context.engine.dtype)
     agreement = context.options.agreement or 0.0
-    remarks = [mismatch(network, context.scale), network.remark]
+    remarks = [mismatch(network, context.scale), network.remark, _precision(network, context.engine.dtype)]
     largest = context.engine.largest_strip_px
     tile_px = None if largest is None else isqrt(largest)
     about = "; ".join([network.about, *filter(None, remarks)])
@@ -42,3 +45,10 @@ def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
             yield replace(frame, pixels=pixels)
 
     return policy
+
+
+def _precision(network: Upscaler, wanted: torch.dtype) -> str | None:
+    """What the user ought to know of a network that does not compute as the others would."""
+    if network.dtype == wanted:
+        return None
+    return f"in {name_of(network.dtype)}, as {network.arch} is not known to work in {name_of(wanted)}"

@@ -24,7 +24,7 @@ def enlarge(
         result = _enlarge_once(upscaler, result, noise_planes(upscaler, result, 16 * seed + step), tile_px)
     result = resize(result, height, width)
     if not torch.isfinite(result).all():
-        raise ModelError(f"{upscaler.name} gave values that are not finite: the network or its file is broken.")
+        raise ModelError(f"{upscaler.name} gave values that are not finite: {_why_not_finite(upscaler.dtype)}.")
     for _ in range(upscaler.consistency_passes):
         result = back_project(result.clamp(0, 1), picture)
     return result.clamp(0, 1)
@@ -56,15 +56,21 @@ def noise_planes(upscaler: Upscaler, picture: torch.Tensor, seed: int) -> torch.
     return torch.randn(upscaler.noise_channels, *picture.shape[-2:], generator=random).to(picture.device)
 
 
+def _why_not_finite(dtype: torch.dtype) -> str:
+    if dtype == torch.float16:
+        return "its features may be beyond the range of fp16, use --dtype fp32"
+    return "the network or its file is broken"
+
+
 def _enlarge_once(
     upscaler: Upscaler, picture: torch.Tensor, noise: torch.Tensor | None, tile_px: int | None
 ) -> torch.Tensor:
     scale = 1 if upscaler.enlarged_first else upscaler.scale
     if upscaler.luma is None:
         planes = picture if noise is None else torch.cat([picture, noise])
-        return run_in_tiles(upscaler.run, planes, scale, upscaler.reach_px, tile_px).clamp(0, 1)
+        return run_in_tiles(upscaler.colours, planes, scale, upscaler.reach_px, tile_px).clamp(0, 1)
     height, width = picture.shape[-2:]
     enlarged = resize(picture, upscaler.scale * height, upscaler.scale * width).clamp(0, 1)
     planes = upscaler.luma.of(enlarged if upscaler.enlarged_first else picture)
-    luma = run_in_tiles(upscaler.run, planes, scale, upscaler.reach_px, tile_px)
+    luma = run_in_tiles(upscaler.colours, planes, scale, upscaler.reach_px, tile_px)
     return (enlarged + upscaler.luma.change(luma, enlarged)).clamp(0, 1)

@@ -1,7 +1,7 @@
 """Upscalers on disk: our own `.safetensors`, and what others publish. Loading never runs code."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from vsr.checkpoints import check_tensors, read_tensors
 from vsr.errors import ModelError
 from vsr.upscalers.architectures import ARCHITECTURES
 from vsr.upscalers.foreign import read_foreign
-from vsr.upscalers.upscaler import Upscaler
+from vsr.upscalers.upscaler import Upscaler, make_ready
 
 MARK = "vsr_upscaler"
 """Metadata key of our own files; its value is the card."""
@@ -57,10 +57,11 @@ def encode_upscaler(card: UpscalerCard, network: nn.Module) -> bytes:
     return content
 
 
-def load_upscaler(path: Path, device: torch.device) -> Upscaler:
+def load_upscaler(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Upscaler:
     """Read a file of ours or of others, check it, and make it ready on `device`.
 
-    Raises `ModelError` that names the file and what is wrong: unreadable, broken, of an unknown architecture.
+    It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises `ModelError` that
+    names the file and what is wrong: unreadable, broken, of an unknown architecture.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
@@ -71,8 +72,10 @@ def load_upscaler(path: Path, device: torch.device) -> Upscaler:
     if path.suffix.lower() == ".safetensors":
         card, tensors = read_own(path)
         if card is not None:
-            return as_upscaler(path.stem, card, network_of(path, card, tensors), device)
-    return read_foreign(path, device)
+            network = network_of(path, card, tensors)
+            make_ready(network, device, dtype)
+            return replace(as_upscaler(path.stem, card, network), dtype=dtype)
+    return read_foreign(path, device, dtype)
 
 
 def read_own(path: Path) -> tuple[UpscalerCard | None, dict[str, torch.Tensor]]:
@@ -107,15 +110,14 @@ def spec_of(card: UpscalerCard) -> Any:
     return ARCHITECTURES[card.arch].spec(**table)
 
 
-def as_upscaler(name: str, card: UpscalerCard, network: nn.Module, device: torch.device) -> Upscaler:
-    """A network of ours, ready to run."""
+def as_upscaler(name: str, card: UpscalerCard, network: nn.Module) -> Upscaler:
+    """A network of ours that is in evaluation mode, where and as precise as it is."""
     architecture, spec = ARCHITECTURES[card.arch], spec_of(card)
-    ready = network.eval().requires_grad_(False).to(device)
     return Upscaler(
         name=name,
         arch=card.arch,
         scale=spec.scale,
-        run=ready,
+        run=network,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         luma=architecture.luma,
         enlarged_first=architecture.enlarged_first,

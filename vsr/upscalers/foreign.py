@@ -12,20 +12,22 @@ from torch import nn
 from vsr.checkpoints import read_tensors
 from vsr.errors import ModelError
 from vsr.upscalers.classics import CLASSICS, Classic, State
-from vsr.upscalers.upscaler import FULL_RANGE, Upscaler
+from vsr.upscalers.upscaler import FULL_RANGE, Upscaler, make_ready
 
 LARGEST_UNPACKED_BYTES = 2 * 2**30
 MOST_LAYERS = 4096
 """Of one kind, by the numbers in the names of tensors; the largest published networks have some hundreds."""
 
 
-def read_foreign(path: Path, device: torch.device) -> Upscaler:
-    """Raises `ModelError` for a file that cannot be read, is broken, or holds no network that is known."""
+def read_foreign(path: Path, device: torch.device, dtype: torch.dtype) -> Upscaler:
+    """Ready on `device`, in `dtype` or, where its architecture is known not to bear that, in float32.
+
+    Raises `ModelError` for a file that cannot be read, is broken, or holds no network that is known."""
     state = _read_state(path)
     for classic in CLASSICS:
         if classic.fits(state):
-            return _classic(path, classic, state, device)
-    return _by_spandrel(path, state, device)
+            return _classic(path, classic, state, device, dtype)
+    return _by_spandrel(path, state, device, dtype)
 
 
 def _read_state(path: Path) -> State:
@@ -79,7 +81,7 @@ _UNREADABLE = (
 )
 
 
-def _by_spandrel(path: Path, state: State, device: torch.device) -> Upscaler:
+def _by_spandrel(path: Path, state: State, device: torch.device, dtype: torch.dtype) -> Upscaler:
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     first = next(iter(state))
@@ -101,13 +103,21 @@ def _by_spandrel(path: Path, state: State, device: torch.device) -> Upscaler:
     inputs, outputs = found.input_channels, found.output_channels
     if inputs != outputs or inputs not in {1, 3}:
         raise ModelError(f"{path} takes {inputs} channels and gives {outputs}; expected 3 and 3, or 1 and 1.")
-    found.eval().model.requires_grad_(False)
-    luma = FULL_RANGE if inputs == 1 else None
-    count = _count(found.model)
-    return Upscaler(path.stem, found.architecture.name, found.scale, found, count, luma)
+    bears = {torch.float16: found.supports_half, torch.bfloat16: found.supports_bfloat16}.get(dtype, True)
+    computes_in = dtype if bears else torch.float32
+    make_ready(found.model, device, computes_in)
+    return Upscaler(
+        name=path.stem,
+        arch=found.architecture.name,
+        scale=found.scale,
+        run=found,
+        num_parameters=_count(found.model),
+        luma=FULL_RANGE if inputs == 1 else None,
+        dtype=computes_in,
+    )
 
 
-def _classic(path: Path, classic: Classic, state: State, device: torch.device) -> Upscaler:
+def _classic(path: Path, classic: Classic, state: State, device: torch.device, dtype: torch.dtype) -> Upscaler:
     try:
         spec, network = classic.build(path, state)
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
@@ -115,17 +125,18 @@ def _classic(path: Path, classic: Classic, state: State, device: torch.device) -
             f"{path} looks like {classic.arch}, but its tensors do not fit together ({_first_line(error)}); "
             "get the file again."
         ) from None
-    ready = network.eval().requires_grad_(False).to(device)
+    make_ready(network, device, dtype)
     return Upscaler(
         name=path.stem,
         arch=classic.arch,
         scale=spec.scale,
-        run=ready,
+        run=network,
         num_parameters=_count(network),
         luma=classic.luma,
         enlarged_first=classic.enlarged_first,
         reach_px=spec.reach_px,
         remark=classic.remark,
+        dtype=dtype,
     )
 
 

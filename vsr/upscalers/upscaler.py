@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
+from vsr.engine.options import name_of
 
 UNKNOWN_REACH_PX = 16
 """Taken for networks that do not tell how far they see: what lies further away changes little."""
@@ -58,9 +61,25 @@ class Upscaler:
     """Back-projections onto the input that belong to the method."""
     remark: str | None = None
     """What the user ought to know of its inputs."""
+    dtype: torch.dtype = torch.float32
+    """What it computes in."""
+
+    def colours(self, planes: torch.Tensor) -> torch.Tensor:
+        """float32 planes (1, C, h, w) -> float32 colours (1, c, H, W); what is given is left as it is."""
+        # A copy: some networks, such as spandrel's RCAN, work on their input in place.
+        return self.run(planes.to(self.dtype, copy=True)).float()
 
     @property
     def about(self) -> str:
         """A few words for the record."""
         kind = "luma" if self.luma else "RGB"
-        return f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand parameters"
+        half = "" if self.dtype == torch.float32 else f", in {name_of(self.dtype)}"
+        return f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand parameters{half}"
+
+
+def make_ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Change a network into one that only runs, on `device` and in `dtype`."""
+    network.eval().requires_grad_(False).to(device, dtype)
+    if all(parameter.ndim in (1, 4) for parameter in network.parameters()):
+        # Convolutions alone: 1.1 to 2 times as fast on a CPU. Attention may want its features the other way round.
+        network.to(memory_format=torch.channels_last)
