@@ -1,6 +1,8 @@
-"""What it takes before anything happens: `vsr --help`, and the first frame of `vsr run` after torch is there.
+"""What it takes before anything happens: `vsr --help`, and the first frame of `vsr run`, with torch and without.
 
-python -m benchmarks.start_up
+    python -m benchmarks.start_up
+
+With PYTHONDONTWRITEBYTECODE every module is compiled each time; a first, uncounted round writes the byte code else.
 """
 
 import subprocess
@@ -16,36 +18,50 @@ from benchmarks.measure import print_table
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 HELP = "from vsr.cli import main; import sys; sys.argv = ['vsr', '--help']; main()"
 FIRST_FRAME = f"""
-import sys, time
-import torch
-wall, cpu = time.perf_counter(), time.process_time()
-from vsr.reader import ClipReader
-decode = ClipReader._to_pixels
-def first(self, decoded):
-    pixels = decode(self, decoded)
-    print(time.perf_counter() - wall, time.process_time() - cpu, file=sys.stderr)
-    sys.stderr.flush()
-    import os
-    os._exit(0)
-ClipReader._to_pixels = first
+import importlib.machinery, os, sys, time
+loader = importlib.machinery.SourceFileLoader
+execute = loader.exec_module
+def clocks():
+    return time.perf_counter(), time.process_time()
+def timed(self, module):
+    before = clocks()
+    execute(self, module)
+    if module.__name__ == "torch":
+        torch_at[:] = [before, clocks()]
+    if module.__name__ == "vsr.reader":
+        decode = module.ClipReader._to_pixels
+        def first(reader, decoded):
+            decode(reader, decoded)
+            for began, before, there, now in zip(start, *torch_at, clocks()):
+                print(now - there, now - there + before - began, file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(0)
+        module.ClipReader._to_pixels = first
+torch_at = []
+loader.exec_module = timed
+start = clocks()
 from vsr.cli import main
 sys.argv = ["vsr", "run", "{SAMPLES / "clip.mp4"}", "-o", sys.argv[1], "--models", "{SAMPLES / "ckpts"}", "-y"]
 main()
 """
+"""Ends at the first frame, and tells seconds since torch was there, and those of all but torch: by the wall, by CPU."""
+NAMES = ("vsr --help", "first frame of vsr run: after import torch", "first frame of vsr run: all but import torch")
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    runs: dict[str, list[tuple[float, float]]] = {"vsr --help": [], "first frame of vsr run, after import torch": []}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.rounds):
-            runs["vsr --help"].append(taken_by(HELP))
+        for number in range(options.rounds + 1):
+            of_help = taken_by(HELP)
             command = [sys.executable, "-c", FIRST_FRAME, str(Path(folder) / "out.mp4")]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            wall, cpu = map(float, done.stderr.split()[-2:])
-            runs["first frame of vsr run, after import torch"].append((wall, cpu))
+            wall_after, wall_all, cpu_after, cpu_all = map(float, done.stderr.split()[-4:])
+            if number:
+                for name, taken in zip(NAMES, [of_help, (wall_after, cpu_after), (wall_all, cpu_all)], strict=True):
+                    runs[name].append(taken)
     rows = []
     for name, values in runs.items():
         walls, cpus = zip(*values, strict=True)

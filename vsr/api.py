@@ -11,7 +11,6 @@ from vsr.errors import UsageError
 from vsr.manifest import Manifest
 from vsr.recipe import Recipe, resolve_recipe
 from vsr.stage_clock import StageClock
-from vsr.training_ahead import training_ahead
 from vsr.writer import WorkOptions
 
 Steady = float | Literal["auto"]
@@ -110,6 +109,8 @@ def run_recipe(
         if recipe.train_ahead:
             if recipe.policy not in (None, "shot"):
                 raise UsageError(f"policy {recipe.policy} has no models that could be trained ahead; use policy shot.")
+            from vsr.training_ahead import training_ahead
+
             recipe = replace(recipe, policy="shot")
             source = stack.enter_context(training_ahead(clip, models))
         return pipeline.run(

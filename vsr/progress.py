@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 SECONDS_BETWEEN_LINES = 5.0
 LEAST_SHARE = 0.02
 """Before this much is done, what it took says little about the rest: getting ready is counted in."""
@@ -26,6 +23,9 @@ def progress_line() -> Iterator[Update]:
 
 @contextmanager
 def _on_terminal() -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)

@@ -7,7 +7,7 @@ with our own frames, so that a clip is decoded once; it judges a frame two frame
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from statistics import median
 
@@ -93,6 +93,10 @@ def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
 
 def _mark_by_shot(frames: Iterable[Frame], options: ShotOptions) -> Iterator[tuple[int, int, Frame]]:
     """Each frame after the index and the first frame of its shot, as many frames late as the detector looks ahead."""
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return
     # Takes as long to load as some frames to read, and no shot is looked for before there is a frame.
     from scenedetect import AdaptiveDetector, FrameTimecode
 
@@ -101,7 +105,7 @@ def _mark_by_shot(frames: Iterable[Frame], options: ShotOptions) -> Iterator[tup
     held: deque[Frame] = deque()
     pictures: deque[np.ndarray] = deque(maxlen=lag + 2)
     index, first_frame = -1, 0
-    for position, frame in enumerate(frames):
+    for position, frame in enumerate(chain([first], frames)):
         held.append(frame)
         pictures.append(_detection_picture(frame.pixels))
         # Lengths are counted in frames: the rate that a timecode has to be given decides nothing.

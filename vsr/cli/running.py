@@ -90,7 +90,6 @@ def run(
     from vsr import pipeline
     from vsr.api import command_recipe, run_recipe, work_options
     from vsr.manifest import check_apart, check_record, write_json
-    from vsr.report import print_comparison, print_run
     from vsr.stage_clock import StageClock
 
     if output == json == "-":
@@ -150,6 +149,8 @@ def run(
                 clock=clock,
             )
             compared = [manifest]
+    from vsr.report import print_comparison, print_run
+
     if chosen.compare:
         print_comparison(compared)
     else:
