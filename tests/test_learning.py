@@ -55,11 +55,11 @@ def test_a_training_that_was_ended_goes_on_to_the_same_files(clip, tmp_path):
         if state.models_done == 2:
             raise KeyboardInterrupt
 
-    train_keyframe(clip, tmp_path / "whole", count=4)
+    train_keyframe(clip, tmp_path / "whole", count=4, device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train_keyframe(clip, tmp_path / "bank", count=4, progress=end_in_the_third)
+        train_keyframe(clip, tmp_path / "bank", count=4, device="cpu", progress=end_in_the_third)
     (tmp_path / "bank" / ".left-by-a-killed-one.safetensors.77.part").write_bytes(b"half")
-    report = train_keyframe(clip, tmp_path / "bank", count=4)
+    report = train_keyframe(clip, tmp_path / "bank", count=4, device="cpu")
     assert (len(report.kept), len(report.trained)) == (1, 3)
     whole, bank = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "bank"))
     assert bank == whole
@@ -80,7 +80,7 @@ def test_a_training_process_that_is_killed_is_told_and_the_others_models_stay(cl
             multiprocessing.active_children()[0].kill()
 
     with pytest.raises(ModelError, match="ended from outside"):
-        train_keyframe(clip, tmp_path / "bank", count=6, workers=2, progress=kill_one)
+        train_keyframe(clip, tmp_path / "bank", count=6, workers=2, device="cpu", progress=kill_one)
     assert len(train_keyframe(clip, tmp_path / "bank", count=6).kept) >= 1
     assert [path.name for path in (tmp_path / "bank").iterdir() if path.name.startswith(".")] == []
 
@@ -89,8 +89,8 @@ def test_a_model_does_not_depend_on_the_number_of_workers(clip, tmp_path, monkey
     # The workers import the recipe anew, so it is the real one here, cut by its own iterations.
     short = replace(METHODS["quick"], options=replace(BRIEF, iterations=3))
     monkeypatch.setitem(METHODS, "quick", short)
-    train_keyframe(clip, tmp_path / "alone", count=2)
-    train_keyframe(clip, tmp_path / "together", count=2, workers=2)
+    train_keyframe(clip, tmp_path / "alone", count=2, device="cpu")
+    train_keyframe(clip, tmp_path / "together", count=2, workers=2, device="cpu")
     for one, other in zip(load_bank(tmp_path / "alone"), load_bank(tmp_path / "together"), strict=True):
         assert one.card == other.card
         states = one.generator.state_dict(), other.generator.state_dict()
@@ -108,7 +108,7 @@ def test_finished_models_are_kept_and_the_same_command_continues(clip, tmp_path)
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train_keyframe(clip, bank, count=3, progress=stop_in_the_second)
+        train_keyframe(clip, bank, count=3, device="cpu", progress=stop_in_the_second)
     (first,) = bank.glob("*.safetensors")
     before = first.stat().st_mtime_ns
     said = []
@@ -155,6 +155,7 @@ def test_the_keyframe_that_is_named_is_the_one_trained_on(clip_of_two_shots, tmp
         ({"shots": "first"}, UsageError, "longest or all"),
         ({"seed": -1}, UsageError, "--seed is -1"),
         ({"method": "quik"}, UsageError, "did you mean quick"),
+        ({"device": "gpu"}, UsageError, "unknown device gpu"),
         ({"neighbours": -1}, UsageError, "--neighbours is -1"),
         ({"neighbours": 9}, UsageError, "expected 0 to 8"),
         ({"neighbours": 1, "method": "faithful"}, UsageError, "it is for quick"),

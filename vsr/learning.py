@@ -15,12 +15,13 @@ from typing import Literal
 import torch
 
 from vsr.checkpoints import ModelCard, bank_files, load_card
+from vsr.engine.device import choose_device
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.frames import ClipInfo, Frame
 from vsr.reader import open_clip
 from vsr.shots import Shot, find_shots
 from vsr.training import check_keyframe
-from vsr.training.bank import TrainingJob, TrainingState, bank_lock, train_all
+from vsr.training.bank import CPU, TrainingJob, TrainingState, bank_lock, goes_together, train_all
 from vsr.training.method import Method
 from vsr.training_budget import iterations_within
 from vsr.training_plan import plan_training
@@ -28,6 +29,9 @@ from vsr.training_plan import plan_training
 ShotChoice = Literal["longest", "all"] | int
 
 LARGEST_SEED = 2**31 - 1
+_WHAT_A_GPU_TRAINS = (
+    "a GPU trains method quick without --neighbours or normalisation, on keyframes whose smallest size holds a crop"
+)
 
 
 def _ignore(_: object) -> None:
@@ -72,6 +76,7 @@ def train_keyframe(
     neighbours: int = 0,
     budget_seconds: float | None = None,
     workers: int = 1,
+    device: str = "auto",
     say: Callable[[str], None] = _ignore,
     progress: Callable[[TrainingState], None] = _ignore,
 ) -> TrainingReport:
@@ -83,9 +88,11 @@ def train_keyframe(
     given. Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has.
     Models that are there already are kept. `budget_seconds` is shared by all models: it sets their number of
     iterations, which their names tell. A model depends on its frames, method and seed alone, not on `workers`; more
-    than one worker starts processes, which needs a guarded main module. Raises `UsageError`, `InputError`, `ModelError`
-    or `OutputError`.
+    than one worker starts processes, which needs a guarded main module. On a `device` with a GPU the models of method
+    `quick` are one job, and differ from a CPU's by rounding, which training magnifies. Raises `UsageError`,
+    `InputError`, `ModelError` or `OutputError`.
     """
+    on = choose_device(device)
     make_plan = partial(
         plan_training, method, full=full, regime=regime, settings=settings, kernel=kernel, neighbours=neighbours
     )
@@ -114,8 +121,9 @@ def train_keyframe(
     if budget_seconds is not None:
         pixels, models_wanted = material[0][0], count * len(chosen)
         left = budget_seconds - (perf_counter() - start)
+        where = CPU if neighbours else on
         iterations = iterations_within(
-            left, models_wanted, workers, plan.method, pixels, Path(models), keyframe_hash(pixels)
+            left, models_wanted, workers, plan.method, pixels, Path(models), keyframe_hash(pixels), where
         )
         say(f"{iterations} iterations for each of {models_wanted} models, at the most")
         plan = make_plan(iterations=iterations)
@@ -132,7 +140,10 @@ def train_keyframe(
         kept, missing = _split_jobs(jobs)
         if kept:
             say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
-        train_all(plan.with_kernels(missing, say), workers, progress)
+        planned = plan.with_kernels(missing, say)
+        if on != CPU and not all(goes_together(job) for job in planned):
+            say(f"trained on the CPU: {_WHAT_A_GPU_TRAINS}")
+        train_all(planned, workers, progress, on)
     for job in missing:
         if remark := load_card(job.path).remark:
             say(f"{job.path.stem}: {remark}")

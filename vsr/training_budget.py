@@ -1,6 +1,7 @@
 """How many iterations a training may have, so that a whole bank is trained in a given time."""
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
@@ -11,8 +12,10 @@ import torch
 
 from vsr.checkpoints import bank_files, load_card
 from vsr.errors import UsageError
-from vsr.training.method import Method, one_thread
+from vsr.training.bank import CPU
+from vsr.training.method import Method, TogetherMethod, one_thread
 from vsr.training.quick import Quick
+from vsr.training.together import REPORT_EVERY
 
 SETUP_SECONDS = 8.0
 """Until the processes of a training have loaded what they need."""
@@ -24,7 +27,14 @@ FEWEST_ITERATIONS = 100
 
 
 def iterations_within(
-    seconds: float, models: int, workers: int, method: Method, keyframe: torch.Tensor, bank: Path, keyframe_hash: str
+    seconds: float,
+    models: int,
+    workers: int,
+    method: Method,
+    keyframe: torch.Tensor,
+    bank: Path,
+    keyframe_hash: str,
+    device: torch.device = CPU,
 ) -> int:
     """For each of `models` models; those that were begun within such a budget before keep their number.
 
@@ -35,8 +45,10 @@ def iterations_within(
     if (known := _begun(bank, keyframe_hash)) is not None:
         return known
     at_once = min(workers, models)
-    rounds = -(-models // at_once)
-    each = _seconds_per_iteration(method, keyframe)
+    if device != CPU and method.together is not None and method.together.can_train(keyframe, method.options):
+        rounds, each = 1, _seconds_per_common_iteration(method, method.together, keyframe, models, device)
+    else:
+        rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
     if iterations < FEWEST_ITERATIONS:
         needed = SETUP_SECONDS + FEWEST_ITERATIONS * each * rounds / SAFETY
@@ -69,6 +81,16 @@ def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
         options = replace(method.options, iterations=TRIAL_ITERATIONS)
         method.train(keyframe, options, 0, lambda *_: ends.append(perf_counter()))
     return _mean_step(ends)
+
+
+def _seconds_per_common_iteration(
+    method: Method, together: TogetherMethod, keyframe: torch.Tensor, models: int, device: torch.device
+) -> float:
+    """The same, of all models as one job, without the iterations before its first report."""
+    options = replace(method.options, iterations=TRIAL_ITERATIONS)
+    ends: list[float] = []
+    deque(together.train(keyframe, options, range(models), device, lambda *_: ends.append(perf_counter())), maxlen=0)
+    return (ends[-1] - ends[0]) / (TRIAL_ITERATIONS - REPORT_EVERY)
 
 
 def _mean_step(ends: Sequence[float]) -> float:

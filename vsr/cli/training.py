@@ -33,6 +33,7 @@ def train_keyframe(
     budget_seconds: Annotated[
         float | None, typer.Option(metavar="S", help="quick: time for all models together, instead of the usual one.")
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; a GPU trains method quick.")] = "auto",
     json: Json = None,
 ) -> None:
     """Train small models on a keyframe of CLIP. Finished models are kept; the same command continues."""
@@ -56,6 +57,7 @@ def train_keyframe(
             neighbours=neighbours,
             budget_seconds=budget_seconds,
             workers=len(os.sched_getaffinity(0)),
+            device=device,
             say=say,
             progress=progress,
         )

@@ -6,6 +6,7 @@ from vsr.errors import InputError
 from vsr.training.faithful import Faithful, Pyramid, train_faithful, train_pyramid
 from vsr.training.method import Method
 from vsr.training.quick import Quick, train_quick, train_quick_steady
+from vsr.training.together import QUICK_TOGETHER
 from vsr.training.zssr import ZSSR_AS_PUBLISHED, Zssr, train_zssr
 from vsr.training.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
 
@@ -15,7 +16,7 @@ LEAST_CONTRAST = 2 / 255
 
 
 METHODS: dict[str, Method] = {
-    "quick": Method("singan-single-scale", Quick(), train_quick, train_quick_steady),
+    "quick": Method("singan-single-scale", Quick(), train_quick, train_quick_steady, QUICK_TOGETHER),
     "faithful": Method("singan-single-scale", Faithful(), train_faithful),
     "pyramid": Method("singan-pyramid", Pyramid(), train_pyramid),
     "zssr": Method("zssr", Zssr(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),

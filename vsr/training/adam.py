@@ -4,6 +4,7 @@
 process, and then goes through small networks weight by weight.
 """
 
+from collections.abc import Sequence
 from math import cos, pi, sqrt
 
 import torch
@@ -39,6 +40,32 @@ class Adam:
         self._square.mul_(second).addcmul_(self._gradient, self._gradient, value=1 - second)
         spread = self._square.sqrt().div_(sqrt(1 - second**self._steps)).add_(EPSILON)
         self._weights.addcdiv_(self._mean, spread, value=-self.learning_rate / (1 - first**self._steps))
+
+
+class MembersAdam:
+    """The same for many networks whose weights are the rows of one matrix, each with its own rate and steps."""
+
+    def __init__(self, weights: torch.Tensor, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        """`weights`, (M, P), are changed in place."""
+        self._weights = weights
+        self._betas = betas
+        self._mean, self._square = torch.zeros_like(weights), torch.zeros_like(weights)
+        self._steps = [0] * len(weights)
+
+    def descend(self, loss: torch.Tensor, rates: Sequence[float]) -> None:
+        """One step down the gradient of `loss`, a sum over networks; one with a rate of 0 stays as it was."""
+        (gradient,) = torch.autograd.grad(loss, self._weights)
+        first, second = self._betas
+        self._steps = [steps + (rate > 0) for steps, rate in zip(self._steps, rates, strict=True)]
+        columns = [
+            (1 - first, 1 - second, sqrt(1 - second**steps), rate / (1 - first**steps)) if rate > 0 else (0, 0, 1, 0)
+            for steps, rate in zip(self._steps, rates, strict=True)
+        ]
+        to_mean, to_square, root, rate = gradient.new_tensor(columns).T[..., None]
+        with torch.no_grad():
+            self._mean.lerp_(gradient, to_mean)
+            self._square.lerp_(gradient.square(), to_square)
+            self._weights.sub_(self._mean * rate / self._square.sqrt().div_(root).add_(EPSILON))
 
 
 def cosine_rate(highest: float, share_done: float) -> float:

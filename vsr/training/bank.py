@@ -6,7 +6,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -22,6 +22,7 @@ from vsr.errors import ModelError, OutputError
 from vsr.storage import FolderLock
 from vsr.training.method import Method, TrainedPair, one_thread
 
+CPU = torch.device("cpu")
 LOCK_NAME = ".vsr-lock"
 POLL_SECONDS = 0.2
 REPORT_EVERY = 10
@@ -54,14 +55,46 @@ class TrainingJob:
     """Frames around the keyframe, for a method that can make its models steady on them."""
 
 
-def train_all(jobs: Sequence[TrainingJob], workers: int, progress: Callable[[TrainingState], None]) -> None:
+def train_all(
+    jobs: Sequence[TrainingJob],
+    workers: int,
+    progress: Callable[[TrainingState], None],
+    device: torch.device = CPU,
+) -> None:
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
+    On a GPU all models of a keyframe are one job, where `goes_together` says so; the others are trained on the CPU.
     Raises `ModelError` for weights that are not finite or a worker that died, `OutputError` for a full disk.
     """
     gather = _Gather(len(jobs), progress)
+    together = {number: job for number, job in enumerate(jobs) if device != CPU and goes_together(job)}
+    for keyframe in dict.fromkeys(job.card.keyframe_hash for job in together.values()):
+        _train_together({n: job for n, job in together.items() if job.card.keyframe_hash == keyframe}, device, gather)
+    _train_apart({number: job for number, job in enumerate(jobs) if number not in together}, workers, gather)
+
+
+def goes_together(job: TrainingJob) -> bool:
+    """Whether a job can be one of several that a GPU does at once."""
+    together = job.method.together
+    return together is not None and not job.neighbours and together.can_train(job.pixels, job.method.options)
+
+
+def _train_together(jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_Gather") -> None:
+    """Train jobs of one keyframe and one method at once."""
+    numbers, first = list(jobs), next(iter(jobs.values()))
+    seeds = [job.card.seed for job in jobs.values()]
+    assert first.method.together is not None
+
+    def report(place: int, done: int, total: int, loss: float) -> None:
+        gather.hear(numbers[place], done, total, loss)
+
+    for place, pair in first.method.together.train(first.pixels, first.method.options, seeds, device, report):
+        _save(jobs[numbers[place]], pair)
+
+
+def _train_apart(jobs: Mapping[int, TrainingJob], workers: int, gather: "_Gather") -> None:
     if min(workers, len(jobs)) <= 1:
-        for number, job in enumerate(jobs):
+        for number, job in jobs.items():
             _train_one(job, partial(gather.hear, number))
         return
     context = multiprocessing.get_context("spawn")
@@ -69,7 +102,7 @@ def train_all(jobs: Sequence[TrainingJob], workers: int, progress: Callable[[Tra
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(news,))
     try:
-        futures = [pool.submit(_train_in_worker, number, job) for number, job in enumerate(jobs)]
+        futures = [pool.submit(_train_in_worker, number, job) for number, job in jobs.items()]
         while not all(future.done() for future in futures):
             _raise_first_error(futures)
             try:
@@ -142,6 +175,10 @@ def end_with_parent() -> None:
 def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
     with one_thread():
         pair = _train(job, report)
+    _save(job, pair)
+
+
+def _save(job: TrainingJob, pair: TrainedPair) -> None:
     critic_mean, critic_std = _critic_scores(pair, job.pixels)
     card = replace(
         job.card,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -89,6 +90,32 @@ def cut(pair: Pair, places: Sequence[Place]) -> tuple[torch.Tensor, torch.Tensor
         rows, columns = slice(rows.start, rows.stop + 2 * halo), slice(columns.start, columns.stop + 2 * halo)
         inputs.append(place.turned(pair.padded[:, rows, columns]))
     return torch.stack(inputs), torch.stack(targets)
+
+
+class Gallery:
+    """Pictures of several sizes on a device, of which many turned squares are cut in one step."""
+
+    def __init__(self, pictures: Sequence[torch.Tensor], side: int, device: torch.device) -> None:
+        """(C, H, W) each; all squares are of one `side`."""
+        self._samples = torch.cat([picture.flatten(1) for picture in pictures], dim=1).to(device)
+        self._starts = [0, *accumulate(picture[0].numel() for picture in pictures)]
+        self._widths = [picture.shape[-1] for picture in pictures]
+        ways = [Place(0, 0, side, turns, flip) for turns in range(4) for flip in range(2)]
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        self._rows, self._columns = (
+            torch.stack([way.turned(positions) for way in ways]).to(device) for positions in (rows, columns)
+        )
+
+    def cut(self, places: Sequence[tuple[int, Place]]) -> torch.Tensor:
+        """(N, C, side, side): what `Place.turned` makes of each place in the picture of that number."""
+        numbers = [
+            (self._starts[number] + place.top * width + place.left, width, 2 * place.turns + place.flip)
+            for number, place in places
+            for width in [self._widths[number]]
+        ]
+        first, width, way = torch.tensor(numbers).to(self._samples.device).T
+        positions = first[:, None, None] + width[:, None, None] * self._rows[way] + self._columns[way]
+        return self._samples[:, positions].transpose(0, 1)
 
 
 def uniform_draw(random: torch.Generator) -> Callable[[int], int]:

@@ -14,6 +14,9 @@ from vsr.networks.singan import Critic, Generator
 Progress = Callable[[int, int, float], None]
 """Called after each iteration with its number from 1, the number of all, and the reconstruction loss."""
 
+MembersProgress = Callable[[int, int, int, float], None]
+"""Called now and then with the place of a seed, and what `Progress` is told of its model."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedPair:
@@ -34,6 +37,18 @@ class TrainedPair:
 
 
 @dataclass(frozen=True)
+class TogetherMethod:
+    """A way to train many models of one keyframe as one job."""
+
+    can_train: Callable[[torch.Tensor, Any], bool]
+    """Keyframe and options -> whether it is one for these."""
+    train: Callable[
+        [torch.Tensor, Any, Sequence[int], torch.device, MembersProgress], Iterator[tuple[int, TrainedPair]]
+    ]
+    """Keyframe, options, seeds, device, progress -> place of a seed and its networks on the CPU, as they are done."""
+
+
+@dataclass(frozen=True)
 class Method:
     """A training method with its default options."""
 
@@ -44,6 +59,8 @@ class Method:
     """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
     train_steady: Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, Progress], TrainedPair] | None = None
     """The same, given the frames around the keyframe after it; None for a method that has no use for them."""
+    together: TogetherMethod | None = None
+    """The same for many seeds at once, as a GPU likes it; None for a method that only trains one by one, on the CPU."""
     full: Any = None
     """Options of the schedule as published, where the default one is shorter."""
     count: int = 15

@@ -1,7 +1,7 @@
 """The default recipe: a sharp, faithful model of one keyframe in some ten seconds of one core."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from vsr.blur import Rows
 from vsr.networks.singan import Critic, Generator, NetworkSpec
 from vsr.training.adam import Adam, cosine_rate
-from vsr.training.crops import Pair, cut, draw_place, scale_pairs, uniform_draw
+from vsr.training.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
 from vsr.training.losses import critic_loss
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
 from vsr.training.steadiness import beside, steadiness_loss
+
+CRITIC_BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -64,29 +66,23 @@ def train_quick_steady(
     """The same, made steady on `neighbours`: frames near the keyframe, of its size. Without any it is `train_quick`."""
     random = torch.Generator().manual_seed(seed)
     draw = uniform_draw(random)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        generator, critic = Generator(options.network), Critic(options.network)
+    generator, critic = initial_networks(options, seed)
     average = copy.deepcopy(generator)
-    pairs = _pairs(keyframe, options)
-    frames = [beside(keyframe, frame, _pairs(frame, options)) for frame in neighbours]
+    pairs = quick_pairs(keyframe, options)
+    frames = [beside(keyframe, frame, quick_pairs(frame, options)) for frame in neighbours]
     optimiser = Adam(generator, options.learning_rate)
-    critic_optimiser = Adam(critic, options.critic_learning_rate, betas=(0.5, 0.999))
+    critic_optimiser = Adam(critic, options.critic_learning_rate, betas=CRITIC_BETAS)
     halo = options.network.halo
-    held_out = HeldOut(keyframe, options)
+    held_out = held_out_pair(keyframe, options)
+    schedule = Schedule(options)
     losses: list[float] = []
-    share_done = 0.0
-    while share_done < 1:
-        iteration = len(losses)
-        number = draw(len(pairs))
-        # A blur kernel is not turned with the crops.
-        turned = options.kernel is None
-        places = [draw_place(pairs[number], options.crop_px, draw, turned=turned) for _ in range(options.batch)]
+    while not schedule.is_over:
+        number, places = draw_places(pairs, options, draw)
         padded, target = cut(pairs[number], places)
         output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
         loss = F.l1_loss(output, target)
         losses.append(loss.item())
-        if share_done >= options.adversarial_start and iteration % options.adversarial_every == 0:
+        if schedule.plays:
             mix = torch.rand((), generator=random)
             critic_optimiser.descend(critic_loss(critic, target, output.detach(), mix))
             loss = loss - options.adversarial_weight * critic(output).mean()
@@ -94,43 +90,94 @@ def train_quick_steady(
             frame = frames[draw(len(frames))][number]
             changes = [steadiness_loss(generator, frame, *each) for each in zip(places, output - target, strict=True)]
             loss = loss + options.steadiness_weight * torch.stack(changes).mean()
-        optimiser.learning_rate = cosine_rate(options.learning_rate, share_done)
+        optimiser.learning_rate = schedule.rate
         optimiser.descend(loss)
         update_average(average, generator, options.average_decay)
-        share_done = (round(share_done * options.iterations) + 1) / options.iterations
-        # The game that follows trades this loss for sharpness, so only before it does the loss say anything.
-        if share_done < options.adversarial_start and len(losses) % options.check_every == 0:
-            share_done = options.adversarial_start if held_out.has_settled(average) else share_done
-        progress(round(share_done * options.iterations), options.iterations, losses[-1])
+        schedule.advance()
+        if schedule.wants_look:
+            with torch.no_grad():
+                output = held_out.padded[..., halo:-halo, halo:-halo] + average.residual(held_out.padded[None])[0]
+            schedule.look(F.l1_loss(output, held_out.target).item())
+        progress(schedule.iterations_done, options.iterations, losses[-1])
     return TrainedPair(average.eval(), critic.eval(), 0.0, loss_curve_summary(losses), options.kernel)
 
 
-class HeldOut:
-    """Looks at a size of the keyframe that is not trained on, and tells when that is no longer done better."""
+class Schedule:
+    """How far the training of one model is. Its first part ends early where that no longer gains."""
 
-    def __init__(self, keyframe: torch.Tensor, options: Quick) -> None:
-        scales = (options.held_out_scale,)
-        self._pair = scale_pairs(keyframe, options.network, options.step_ratio, scales, options.kernel)[0]
-        self._halo = options.network.halo
-        self._factor, self._patience = 1 - options.least_gain, options.patience
+    def __init__(self, options: Quick) -> None:
+        self._options = options
+        self._share_done = 0.0
+        self._iterations = 0
         self._best = inf
         self._looks_since = 0
 
-    def has_settled(self, generator: Generator) -> bool:
-        """Whether the last `patience` looks, this one among them, have all shown no gain."""
-        halo, padded = self._halo, self._pair.padded[None]
-        with torch.no_grad():
-            output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
-            loss = float(F.l1_loss(output[0], self._pair.target))
-        if loss < self._best * self._factor:
+    @property
+    def is_over(self) -> bool:
+        return self._share_done >= 1
+
+    @property
+    def plays(self) -> bool:
+        """Whether the coming iteration has a step of the game."""
+        has_begun = self._share_done >= self._options.adversarial_start
+        return has_begun and self._iterations % self._options.adversarial_every == 0
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the coming iteration."""
+        return cosine_rate(self._options.learning_rate, self._share_done)
+
+    @property
+    def iterations_done(self) -> int:
+        """Of all, those that were left out among them."""
+        return round(self._share_done * self._options.iterations)
+
+    def advance(self) -> None:
+        """An iteration is done."""
+        self._iterations += 1
+        self._share_done = (self.iterations_done + 1) / self._options.iterations
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether the loss on the held-out picture is to be told now."""
+        # The game that follows trades this loss for sharpness, so only before it does the loss say anything.
+        is_first_part = self._share_done < self._options.adversarial_start
+        return is_first_part and self._iterations % self._options.check_every == 0
+
+    def look(self, loss: float) -> None:
+        """Leave out the rest of the first part where the last `patience` looks, this one among them, gained nothing."""
+        if loss < self._best * (1 - self._options.least_gain):
             self._best, self._looks_since = loss, 0
         else:
             self._looks_since += 1
-        return self._looks_since >= self._patience
+        if self._looks_since >= self._options.patience:
+            self._share_done = self._options.adversarial_start
 
 
-def _pairs(picture: torch.Tensor, options: Quick) -> list[Pair]:
+def initial_networks(options: Quick, seed: int) -> tuple[Generator, Critic]:
+    """What a model of this seed begins with; torch's own random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Generator(options.network), Critic(options.network)
+
+
+def quick_pairs(picture: torch.Tensor, options: Quick) -> list[Pair]:
+    """What is trained on."""
     return scale_pairs(picture, options.network, options.step_ratio, options.pair_scales, options.kernel)
+
+
+def held_out_pair(keyframe: torch.Tensor, options: Quick) -> Pair:
+    """A size of the keyframe that is not trained on."""
+    scales = (options.held_out_scale,)
+    return scale_pairs(keyframe, options.network, options.step_ratio, scales, options.kernel)[0]
+
+
+def draw_places(pairs: Sequence[Pair], options: Quick, draw: Callable[[int], int]) -> tuple[int, list[Place]]:
+    """The number of a pair, and places of a batch of crops of it."""
+    number = draw(len(pairs))
+    # A blur kernel is not turned with the crops.
+    turned = options.kernel is None
+    return number, [draw_place(pairs[number], options.crop_px, draw, turned=turned) for _ in range(options.batch)]
 
 
 def update_average(average: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:
