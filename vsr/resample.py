@@ -15,6 +15,8 @@ ROWS_OF_A_BAND, COLUMNS_OF_A_BAND = 16, 32
 """Outputs that one product of matrices makes on a CPU. A sample needs few inputs (4 when enlarging), so a wide band
 multiplies by zero and a narrow one has much to set up: these ran a 720p frame through in half the time of a sparse
 matrix."""
+BAND_ON_GPU = 128
+"""Few calls, and no whole matrix: at 2160p that would multiply as much as the networks do."""
 
 Band = tuple[int, int, torch.Tensor]
 """The inputs that some neighbouring outputs of an axis need, from first to before end, and their weights (outputs,
@@ -100,12 +102,12 @@ def _resize_columns(planes: torch.Tensor, width: int, kernel: Kernel) -> torch.T
 def _axis_bands(
     in_length: int, out_length: int, top: int, end: int, kernel: Kernel, device: torch.device, band: int
 ) -> list[Band]:
-    """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time. On a GPU in one piece."""
+    """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time on a CPU."""
     # What is made in inference mode could never be used in training.
     with torch.inference_mode(False):
         whole = _axis_matrix(in_length, out_length, top, end, kernel)
         bands = []
-        for rows in whole.split(band if device.type == "cpu" else end - top):
+        for rows in whole.split(band if device.type == "cpu" else BAND_ON_GPU):
             used = rows.any(dim=0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1
             bands.append((first, last, rows[:, first:last].float().contiguous().to(device)))

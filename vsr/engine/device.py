@@ -8,12 +8,15 @@ from vsr.errors import ModelError, UsageError
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:N` -> a device that works here; `auto` takes the first GPU, else the CPU.
 
-    Raises `UsageError` for another word and `ModelError` for a GPU that is not there.
+    A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError` for a GPU that is
+    not there.
     """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
+    # cuDNN would else round what it multiplies to the 10 bits of TF32.
+    torch.backends.cudnn.allow_tf32 = False
+    if name == "auto":
+        return torch.device("cuda", 0)
     kind, _, number = name.partition(":")
     if kind != "cuda" or (number and not number.isdigit()):
         raise UsageError(f"unknown device {name}; expected auto, cpu, cuda or cuda:N.")

@@ -10,6 +10,7 @@ import torch
 
 from vsr.checkpoints import Model, of_one_system
 from vsr.engine.generator import FastGenerator, StepUse
+from vsr.engine.graphs import FastestWay
 from vsr.engine.options import EngineOptions
 from vsr.engine.steps import enlarge
 from vsr.errors import ModelError, UsageError
@@ -134,6 +135,8 @@ class PolicyContext:
     """Work with the bank's models of this system; None: with those of the first that it has."""
     memory: ShotMemory | None = None
     """For policies that look back."""
+    fastest_way: FastestWay = field(default_factory=FastestWay)
+    """What suits the device for the shot at hand."""
     _ready: dict[str, FastGenerator] = field(default_factory=dict)
 
     @property
@@ -208,9 +211,18 @@ class PolicyContext:
         """Enlarge a shot with models that take turns over the steps (one model: SMI, several: AMI)."""
         first, frames = peek(frames)
         agreement, noise = self.agreement(first)
-        self.decide(Decision(first.index, tuple(model.name for model in models), reason, agreement, noise))
         generators = [self.ready(model) for model in models]
-        return per_frame(lambda pixels: enlarge(pixels, generators, self.scale, agreement))(frames)
+        names = tuple(model.name for model in models)
+        upscale, told = self.fastest_way.find(
+            {"": lambda pixels: enlarge(pixels, generators, self.scale, agreement)}, first.pixels, (names, agreement)
+        )
+        self.decide(Decision(first.index, names, with_remark(reason, told), agreement, noise))
+        return per_frame(upscale)(frames)
+
+
+def with_remark(reason: str, remark: str) -> str:
+    """Why a policy chose what it did, and how that is run, where there is something to tell."""
+    return f"{reason}; {remark}" if remark else reason
 
 
 def per_frame(upscale: Callable[[torch.Tensor], torch.Tensor]) -> Policy:
