@@ -13,10 +13,11 @@ from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from vsr import pipeline
+from vsr.blur import as_rows, gaussian_kernel, reduce_blurred
 from vsr.cli.steady import strength
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.flicker import FlickerControl
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options
+from vsr.flicker.control import AUTO_STRENGTH, fusion_options, no_kernel_at
 from vsr.flicker.look import choose_strength
 from vsr.frames import Frame
 from vsr.pipeline.upscaling import flicker_control
@@ -35,6 +36,23 @@ def flickering_pairs(count=9, noise=0.06):
         truth = torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255
         large = (truth + noise * torch.randn(truth.shape, generator=random)).clamp(0, 1)
         yield resize(truth, 24, 32).clamp(0, 1), large
+
+
+def test_what_was_enlarged_for_a_blur_goes_on_to_agree_with_the_source_through_that_blur():
+    kernel = gaussian_kernel(13, (2.2, 0.9), 30)
+    truths = [torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255 for i in range(6)]
+    random = torch.Generator().manual_seed(0)
+    pairs = [
+        (reduce_blurred(truth, kernel), (truth + 0.06 * torch.randn(truth.shape, generator=random)).clamp(0, 1))
+        for truth in truths
+    ]
+
+    def distance(kernel_at):
+        control = FlickerControl(AUTO_STRENGTH, None, lambda _: 1.0, lambda _: None, kernel_at)
+        steadied = [large.pixels for _, large in control.steady(frames_of(pairs))]
+        return sum(float((one - truth).square().mean()) for one, truth in zip(steadied, truths, strict=True))
+
+    assert distance(lambda _: as_rows(kernel)) < 0.9 * distance(no_kernel_at)
 
 
 def frames_of(pairs):

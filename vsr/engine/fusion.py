@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vsr.blur import Rows
 from vsr.engine.registration import ShotRegistrar
 from vsr.engine.resampling import agree_in_place
 from vsr.motion import FLOW_REFINEMENTS
@@ -54,12 +55,14 @@ def fuse_shot(
     agreement: float,
     known: ShotRegistrar | None = None,
     done: tuple[int, torch.Tensor] | None = None,
+    kernel: Rows | None = None,
 ) -> Iterator[torch.Tensor]:
     """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead` frames late.
 
     `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken from, and (3, H, W).
-    Every result agrees with its `low` by back-projection of weight `agreement`, 0 to 1 (see `agree`), and lies in
-    [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0, and keeps them.
+    Every result agrees with its `low` by back-projection of weight `agreement`, 0 to 1 (see `agree`), through the blur
+    `kernel` that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow with the
+    shot. `known` holds all frames already, numbered from 0, and keeps them.
     `done` is the number of a pair and what was made of it when the frames before these were still there: that is handed
     out for it, nothing useful for those before it, and for those behind it what they would have become then.
     """
@@ -76,10 +79,10 @@ def fuse_shot(
             continue
         held.append((index, low, large))
         if len(held) > options.look_ahead:
-            before = _fuse_first(held, before, registrar, options, agreement)
+            before = _fuse_first(held, before, registrar, options, agreement, kernel)
             yield before
     while held:
-        before = _fuse_first(held, before, registrar, options, agreement)
+        before = _fuse_first(held, before, registrar, options, agreement, kernel)
         yield before
 
 
@@ -89,6 +92,7 @@ def _fuse_first(
     registrar: ShotRegistrar,
     options: FusionOptions,
     agreement: float,
+    kernel: Rows | None,
 ) -> torch.Tensor:
     """Take the first held frame out and fuse it with the result before it and the frames held after it."""
     index, low, large = held.popleft()
@@ -99,13 +103,13 @@ def _fuse_first(
     for other, _, picture in held:
         future = registrar.onto(index, other)
         brought.append((future.bring(picture), options.ahead * future.weight(large)))
-    return agree(fuse(large, brought), low, agreement)
+    return agree(fuse(large, brought), low, agreement, kernel)
 
 
-def agree(fused: torch.Tensor, low: torch.Tensor, agreement: float) -> torch.Tensor:
+def agree(fused: torch.Tensor, low: torch.Tensor, agreement: float, kernel: Rows | None = None) -> torch.Tensor:
     """Two steps of back-projection, the second `SECOND_STEP` as strong as trust in the input allows; in [0, 1].
 
     Overwrites `fused`.
     """
-    once = agree_in_place(fused, low, agreement, limited=False)
-    return agree_in_place(once, low, SECOND_STEP * agreement)
+    once = agree_in_place(fused, low, agreement, kernel, limited=False)
+    return agree_in_place(once, low, SECOND_STEP * agreement, kernel)

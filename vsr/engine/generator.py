@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vsr.blur import Rows as Kernel
-from vsr.blur import back_project_blurred
 from vsr.engine.convolutions import ConvolutionStack, Layer
 from vsr.engine.finite import check_finite
 from vsr.engine.options import EngineOptions
@@ -80,10 +79,7 @@ class FastGenerator:
     def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
         """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again; overwrites `image`."""
         for _ in range(self.use.projections):
-            if self.use.kernel is None:
-                image = agree_in_place(image, low, weight)
-            else:
-                image = back_project_blurred(image, low, self.use.kernel, weight).clamp_(0, 1)
+            agree_in_place(image, low, weight, self.use.kernel)
         return image
 
     def _add_detail_to(self, base: torch.Tensor) -> torch.Tensor:

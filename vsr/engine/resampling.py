@@ -2,6 +2,7 @@
 
 import torch
 
+from vsr.blur import Rows, back_project_blurred
 from vsr.engine.strips import Strips
 from vsr.resample import resize_strip
 
@@ -18,8 +19,16 @@ def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     return resized
 
 
-def agree_in_place(image: torch.Tensor, low: torch.Tensor, weight: float, *, limited: bool = True) -> torch.Tensor:
-    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1] where `limited`."""
+def agree_in_place(
+    image: torch.Tensor, low: torch.Tensor, weight: float, kernel: Rows | None = None, *, limited: bool = True
+) -> torch.Tensor:
+    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1] where `limited`.
+
+    With a blur kernel it becomes its `blur.back_project_blurred`.
+    """
+    if kernel is not None:
+        image.copy_(back_project_blurred(image, low, kernel, weight))
+        return image.clamp_(0, 1) if limited else image
     height, width = image.shape[-2:]
     low_height, low_width = low.shape[-2:]
     residual = torch.empty_like(low)

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 import torch
 
+from vsr.blur import Rows
 from vsr.engine.fusion import FusionOptions, fuse_shot
 from vsr.flicker.gauge import Gauge, Reading, flicker_of, sharpness_kept
 from vsr.flicker.look import LOOK_FRAMES, choose_strength
@@ -21,6 +22,10 @@ AUTO_STRENGTH = 0.99
 """A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget what was wrong."""
 MEASURED_EVERY = 8
 """The second of so many frames is measured, and the change from it to the third."""
+
+
+def no_kernel_at(_: int) -> None:
+    """Of pictures that were enlarged for a bicubic reduction."""
 
 
 def fusion_options(strength: float) -> FusionOptions:
@@ -88,15 +93,18 @@ class FlickerControl:
         target: float | None,
         agreement: Callable[[torch.Tensor], float],
         say: Callable[[str], None],
+        kernel_at: Callable[[int], Rows | None] = no_kernel_at,
     ) -> None:
         """With a `target` the strength is chosen for each shot by a look at its first frames.
 
-        `agreement` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w).
+        `agreement` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w),
+        `kernel_at` the blur kernel, where there is one, that a shot which begins with this frame was enlarged for.
         """
         self.strength = strength
         self._target = target
         self._agreement = agreement
         self._say = say
+        self._kernel_at = kernel_at
         self.record: list[ShotSteadiness] = []
         """Of the shots that are done."""
         self.begun: list[ShotProgress] = []
@@ -110,7 +118,8 @@ class FlickerControl:
         agreement = self._agreement(first_low)
         if self._target is not None:
             pictures = [(low.pixels, large.pixels) for low, large in look]
-            strength = choose_strength(pictures, self._target, agreement, fusion_options, otherwise=AUTO_STRENGTH)
+            kernel = self._kernel_at(first_frame)
+            strength = choose_strength(pictures, self._target, agreement, fusion_options, AUTO_STRENGTH, kernel)
         else:
             strength = self.strength
         progress = ShotProgress(first_frame, strength, agreement, self._target, [])
@@ -134,13 +143,15 @@ class FlickerControl:
         if progress.strength == 0:
             yield from pairs if done is None else islice(pairs, 1, None)
         else:
-            yield from _fused(pairs, progress, done)
+            yield from _fused(pairs, progress, self._kernel_at(progress.first_frame), done)
         outcome = progress.outcome()
         self.record.append(outcome)
         self._say(outcome.words())
 
 
-def _fused(pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor | None) -> Iterator[Pair]:
+def _fused(
+    pairs: Iterable[Pair], progress: ShotProgress, kernel: Rows | None, done: torch.Tensor | None
+) -> Iterator[Pair]:
     gauge = Gauge(progress.readings)
     waiting: deque[Pair] = deque()
 
@@ -150,7 +161,8 @@ def _fused(pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor | N
             yield low.pixels, large.pixels
 
     known = None if done is None else (0, done)
-    for picture in fuse_shot(pictures(), fusion_options(progress.strength), progress.agreement, done=known):
+    options = fusion_options(progress.strength)
+    for picture in fuse_shot(pictures(), options, progress.agreement, done=known, kernel=kernel):
         low, large = waiting.popleft()
         if done is not None and picture is done:
             if _is_measured(large.index, progress):

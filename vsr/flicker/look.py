@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from vsr.blur import Rows
 from vsr.engine.fusion import FusionOptions, fuse_shot
 from vsr.engine.registration import ShotRegistrar
 from vsr.flicker.gauge import change_along, enlarged_luma, luma, source_motion
@@ -24,6 +25,7 @@ def choose_strength(
     agreement: float,
     options: Callable[[float], FusionOptions],
     otherwise: float,
+    kernel: Rows | None = None,
 ) -> float:
     """The least strength, 0 to 1, at which the change along the motion is `target` times the source's own.
 
@@ -43,7 +45,7 @@ def choose_strength(
         return sum(change_along(motion, lumas[i], lumas[i - 1]) for i, motion in compared)
 
     def reaches(strength: float) -> bool:
-        return total_change(list(fuse_shot(look, options(strength), agreement, registrar))) <= allowed
+        return total_change(list(fuse_shot(look, options(strength), agreement, registrar, kernel=kernel))) <= allowed
 
     own_change = sum(change_along(motion, source[i], source[i - 1]) for i, motion in compared)
     allowed = target * own_change

@@ -5,15 +5,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import torch
 
-from vsr.checkpoints import SYSTEMS, Model, of_one_system
+from vsr.blur import Rows
+from vsr.checkpoints import Model
 from vsr.engine.options import choose_options
 from vsr.flicker import FlickerControl, Pair, ShotSteadiness
-from vsr.flicker.control import AUTO_STRENGTH
+from vsr.flicker.control import AUTO_STRENGTH, no_kernel_at
 from vsr.frames import Frame
 from vsr.media.work import Json
 from vsr.pipeline.resuming import Resumed, memory_of, rerun_of
@@ -43,8 +44,12 @@ class Stages:
         device: torch.device,
         say: Callable[[str], None],
         resumed: Resumed = Resumed(),
+        kernel_at: Callable[[int], Rows | None] = no_kernel_at,
     ) -> None:
-        """With frames that are done already, the others come out as if those had been made as well."""
+        """With frames that are done already, the others come out as if those had been made as well.
+
+        `kernel_at` tells flicker control the blur kernel that the shot from this frame on is enlarged for.
+        """
         self.shot_starts: list[int] = []
         """Number of the first frame of each shot."""
         self.decisions: list[Decision] = []
@@ -55,7 +60,7 @@ class Stages:
         self._frames, self._policy, self._shots = frames, policy, recipe.shots
         self._device, self._say = device, say
         self._waiting: deque[Frame] = deque()
-        self._control = flicker_control(recipe, say)
+        self._control = flicker_control(recipe, say, kernel_at)
         self._resumed = resumed
         self._rerun = rerun_of(recipe, resumed)
         self.middles: dict[int, MiddleOfShot] = {}
@@ -197,14 +202,18 @@ class Upscaling(Stages):
             engine,
             memory=None if segment_frames is None else self._shot_memory(recipe, resumed, segment_frames),
         )
-        if _is_deblurring(bank, resolve_policy(recipe)):
-            # Flicker control agrees with the input bicubically, which would blur what was made for another kernel.
-            recipe = replace(recipe, policies=replace(recipe.policies, agreement=0.0))
         if recipe.upscaler:
             policy = upscaler(context, Path(recipe.upscaler), recipe.sample)
         else:
             policy = POLICIES[resolve_policy(recipe)](context)
-        super().__init__(recipe, reader.frames, policy, device, say, resumed)
+        self._kernels = {model.name: model.card.kernel for model in bank}
+        super().__init__(recipe, reader.frames, policy, device, say, resumed, self._kernel_at)
+
+    def _kernel_at(self, frame: int) -> Rows | None:
+        """The blur kernel of the models that a shot which begins with `frame` is enlarged with."""
+        until_then = (decision for decision in self.decisions if decision.frame <= frame)
+        chosen = max(until_then, key=attrgetter("frame"), default=None)
+        return self._kernels.get(chosen.models[0]) if chosen is not None and chosen.models else None
 
     def _shot_memory(self, recipe: Recipe, resumed: Resumed, segment_frames: int) -> ShotMemory:
         def is_wanted(frame: int) -> bool:
@@ -225,13 +234,9 @@ def resolve_policy(recipe: Recipe) -> str:
     return UPSCALER if recipe.upscaler else recipe.policy or "smi"
 
 
-def _is_deblurring(bank: Sequence[Model], policy: str) -> bool:
-    """Whether the policy's models were trained with a blur kernel."""
-    models = of_one_system(bank, policy if policy in SYSTEMS else None)
-    return policy not in MODEL_FREE and any(model.card.kernel is not None for model in models)
-
-
-def flicker_control(recipe: Recipe, say: Callable[[str], None]) -> FlickerControl | None:
+def flicker_control(
+    recipe: Recipe, say: Callable[[str], None], kernel_at: Callable[[int], Rows | None] = no_kernel_at
+) -> FlickerControl | None:
     """As the recipe asks: where it says nothing, for policies that have models and do not fuse by themselves."""
     policy = resolve_policy(recipe)
     steady = recipe.steady
@@ -247,6 +252,7 @@ def flicker_control(recipe: Recipe, say: Callable[[str], None]) -> FlickerContro
         recipe.target_flicker,
         lambda low: agreement_for_noise(noise_level(low)) if chosen is None else chosen,
         say,
+        kernel_at,
     )
 
 
