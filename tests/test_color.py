@@ -7,16 +7,15 @@ import torch
 
 import vsr
 from vsr.color import (
-    LAYOUTS,
     from_rgb,
     interleave_chroma,
-    nearest_format,
     read_channels,
     resolve_matrix,
     to_rgb,
     write_channels,
 )
 from vsr.frames import ColorDescription
+from vsr.pixel_layouts import LAYOUTS, nearest_format
 
 BARS = np.array(
     [[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0.5, 0.5, 0.5]]

@@ -14,11 +14,12 @@ import torch
 from av.stream import Disposition
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, read_frames, read_packets, read_times, write_clip
-from vsr.color import LAYOUTS, read_channels
+from vsr.color import read_channels
 from vsr.errors import OutputError, UsageError
 from vsr.frames import Frame
 from vsr.media.encoders import ENCODERS
 from vsr.media.pixel_formats import choose_pixel_format
+from vsr.pixel_layouts import LAYOUTS
 from vsr.reader import open_clip
 from vsr.writer import ClipWriter, EncodeOptions
 

@@ -1,20 +1,18 @@
-"""Samples of YUV, grey and RGB pixel formats <-> float RGB: the only place that knows matrices, ranges and depths.
+"""Samples of YUV, grey and RGB pixel formats <-> float RGB: the only place that knows matrices and ranges.
 
 Arithmetic: ITU-T H.273, 8.3 (range and depth) and 8.4 (matrix). Chroma of 4:2:0 and 4:2:2 sits on the left luma
 column (MPEG-2 siting): up by linear interpolation; down by [1 2 1] across and, for 4:2:0, the mean of two rows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import av
 import numpy as np
 import numpy.typing as npt
 import torch
-from av.codec.codec import find_best_pix_fmt_of_list
 
 from vsr.frames import ColorDescription
+from vsr.pixel_layouts import ALPHA, LAYOUTS, PADDING, PixelLayout
 
 RED_AND_BLUE_IN_LUMA = {
     1: (0.2126, 0.0722),  # BT.709
@@ -32,93 +30,6 @@ NOT_CONVERTED = frozenset(range(10, 18))
 """Matrix code points that H.273 defines and that are not converted here, such as ICtCp."""
 
 TALLEST_SD_HEIGHT = 576
-
-ByteOrder = Literal["<", ">"]
-
-_PADDING = -1
-_ALPHA = -2
-
-
-@dataclass(frozen=True)
-class PixelLayout:
-    """How a pixel format lays its samples out."""
-
-    planes: tuple[tuple[int, ...], ...]
-    """For each plane the channels that alternate in it: 0 1 2 for Y Cb Cr or R G B; -1 is padding, -2 alpha."""
-    is_rgb: bool = False
-    bits: int = 8
-    unused_low_bits: int = 0
-    byte_order: ByteOrder = "<"
-    chroma_rows: int = 1
-    """Luma rows per chroma row."""
-    chroma_columns: int = 1
-
-    @property
-    def num_channels(self) -> int:
-        return 1 + max(channel for plane in self.planes for channel in plane)
-
-    @property
-    def has_alpha(self) -> bool:
-        return any(_ALPHA in plane for plane in self.planes)
-
-    @property
-    def sample_type(self) -> np.dtype[np.unsignedinteger]:
-        """Of a sample in memory."""
-        return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16).newbyteorder(self.byte_order)
-
-
-def _layouts_of_depth(bits: int, ending: str, byte_order: ByteOrder) -> dict[str, PixelLayout]:
-    layouts = {
-        f"gray{ending}": PixelLayout(((0,),), bits=bits, byte_order=byte_order),
-        f"gbrp{ending}": PixelLayout(((1,), (2,), (0,)), is_rgb=True, bits=bits, byte_order=byte_order),
-        f"gbrap{ending}": PixelLayout(((1,), (2,), (0,), (_ALPHA,)), is_rgb=True, bits=bits, byte_order=byte_order),
-    }
-    for chroma, rows, columns in (("420", 2, 2), ("422", 1, 2), ("444", 1, 1), ("440", 2, 1)):
-        for prefix, alpha in (("yuv", ()), ("yuva", ((_ALPHA,),))):
-            layouts[f"{prefix}{chroma}p{ending}"] = PixelLayout(
-                ((0,), (1,), (2,), *alpha),
-                bits=bits,
-                byte_order=byte_order,
-                chroma_rows=rows,
-                chroma_columns=columns,
-            )
-    return layouts
-
-
-def _packed(channels: str, bits: int = 8, byte_order: ByteOrder = "<") -> PixelLayout:
-    places = {"r": 0, "g": 1, "b": 2, "a": _ALPHA, "0": _PADDING}
-    return PixelLayout((tuple(places[c] for c in channels),), is_rgb=True, bits=bits, byte_order=byte_order)
-
-
-def _all_layouts() -> dict[str, PixelLayout]:
-    layouts = _layouts_of_depth(8, "", "<")
-    for bits in (9, 10, 12, 14, 16):
-        layouts |= _layouts_of_depth(bits, f"{bits}le", "<") | _layouts_of_depth(bits, f"{bits}be", ">")
-    layouts |= {name.replace("yuv", "yuvj"): value for name, value in layouts.items() if name in _JPEG_TWINS}
-    layouts |= {name: _packed(name) for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr")}
-    layouts |= {"rgb24": _packed("rgb"), "bgr24": _packed("bgr"), "ya8": PixelLayout(((0, _ALPHA),))}
-    orders: tuple[tuple[str, ByteOrder], ...] = (("le", "<"), ("be", ">"))
-    for ending, order in orders:
-        layouts |= {f"rgb48{ending}": _packed("rgb", 16, order), f"rgba64{ending}": _packed("rgba", 16, order)}
-        layouts[f"ya16{ending}"] = PixelLayout(((0, _ALPHA),), bits=16, byte_order=order)
-    layouts["nv12"] = PixelLayout(((0,), (1, 2)), chroma_rows=2, chroma_columns=2)
-    layouts["p010le"] = PixelLayout(((0,), (1, 2)), bits=10, unused_low_bits=6, chroma_rows=2, chroma_columns=2)
-    return {name: layout for name, layout in layouts.items() if name in av.video.format.names}  # type: ignore[attr-defined]
-
-
-_JPEG_TWINS = ("yuv420p", "yuv422p", "yuv444p", "yuv440p")
-
-LAYOUTS = _all_layouts()
-"""Every pixel format that is converted here, by its libav name."""
-
-
-def nearest_format(pixel_format: str) -> str:
-    """The format itself where it is converted here, else the one that libav converts it to with the least loss."""
-    if pixel_format in LAYOUTS:
-        return pixel_format
-    nearest, _ = find_best_pix_fmt_of_list(list(LAYOUTS), pixel_format)
-    assert nearest is not None
-    return nearest.name
 
 
 def resolve_matrix(color: ColorDescription, height: int) -> int:
@@ -188,7 +99,7 @@ def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tenso
 def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None:
     """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format has none."""
     for channel, samples in _samples_of(frame, layout):
-        if channel == _ALPHA:
+        if channel == ALPHA:
             return _read(samples, layout).float().mul_(1 / (2**layout.bits - 1))
     return None
 
@@ -204,7 +115,7 @@ def write_channels(
     for channel, samples in _samples_of(frame, layout):
         if channel >= 0:
             samples[:] = channels[channel].cpu().numpy() << layout.unused_low_bits
-        elif channel == _PADDING or alpha is None:
+        elif channel == PADDING or alpha is None:
             samples[:] = most
         else:
             samples[:] = _to_samples(alpha * most + 0.5, layout.bits).cpu().numpy()

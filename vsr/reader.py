@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from vsr.color import LAYOUTS, nearest_format, read_alpha, read_channels, resolve_matrix, to_rgb
+from vsr.color import read_alpha, read_channels, resolve_matrix, to_rgb
 from vsr.frames import ClipInfo, ColorDescription, Frame
 from vsr.media.damage import Damage, DamageLog
 from vsr.media.decoding import Decoder, PictureDecoder, StreamDecoder
@@ -35,6 +35,7 @@ from vsr.media.sources import (
     open_container,
 )
 from vsr.media.structure import break_in
+from vsr.pixel_layouts import LAYOUTS, nearest_format
 from vsr.resample import resize
 
 __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]

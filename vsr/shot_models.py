@@ -6,10 +6,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from vsr.checkpoints import SHOT_MODEL_SUFFIX, check_tensors, encode_tensors, read_tensors
+from vsr.checkpoints import SHOT_MODEL_SUFFIX
 from vsr.errors import ModelError, OutputError
 from vsr.networks.window import WindowNetwork, WindowSpec
 from vsr.storage import write_whole
+from vsr.tensor_files import check_tensors, encode_tensors, read_tensors
 
 ARCH = "window"
 MOST_NEIGHBOURS = 8

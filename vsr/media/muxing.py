@@ -13,8 +13,9 @@ from av.video.stream import VideoStream
 
 from vsr.frames import ClipInfo
 from vsr.media.copying import StreamCopier
-from vsr.media.encoders import EncodeOptions, choose_encoder, plan_notes
+from vsr.media.encoders import EncodeOptions, choose_encoder
 from vsr.media.external import EXTERNAL_PREFIX, FfmpegEncoder
+from vsr.media.format_notes import plan_notes
 from vsr.media.segments import Encoder, FrameEncoder, LibavEncoder
 from vsr.media.side_data import enlarged_matrix
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from vsr.color import LAYOUTS, nearest_format
 from vsr.errors import UsageError
+from vsr.pixel_layouts import LAYOUTS, nearest_format
 
 
 def choose_pixel_format(source_format: str, offered: Iterable[str], wanted: str | None, codec: str) -> str:

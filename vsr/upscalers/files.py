@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from vsr.checkpoints import check_tensors, read_tensors
 from vsr.errors import ModelError
+from vsr.tensor_files import check_tensors, read_tensors
 from vsr.upscalers.architectures import ARCHITECTURES
 from vsr.upscalers.foreign import read_foreign
 from vsr.upscalers.upscaler import Upscaler, make_ready

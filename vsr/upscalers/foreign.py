@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vsr.checkpoints import read_tensors
 from vsr.errors import ModelError
+from vsr.tensor_files import read_tensors
 from vsr.upscalers.classics import CLASSICS, Classic, State
 from vsr.upscalers.upscaler import FULL_RANGE, Upscaler, make_ready
 
