@@ -27,6 +27,7 @@ from pathlib import Path
 import av
 
 from benchmarks.measure import print_table
+from benchmarks.tally import Tally
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr import cli, distilling, learning, pipeline, scoring, shot_learning  # noqa: F401 (loaded before any fork)
@@ -85,26 +86,12 @@ OFTEN = {"train-keyframe, 2 processes": 1}
 
 
 @dataclass
-class Tally:
-    """What came of the attempts so far."""
+class Kills(Tally):
+    """What came of the kills."""
 
-    trials: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     """By case."""
-    moments: Counter[str] = field(default_factory=Counter)
-    """By what was there when the process was killed."""
     resumed: Counter[str] = field(default_factory=Counter)
-    same: Counter[str] = field(default_factory=Counter)
-    """Trials whose result is that of a command never killed, by case."""
-    faults: list[str] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: Path) -> "Tally":
-        tally = cls()
-        if path.exists():
-            for name, value in json.loads(path.read_text()).items():
-                setattr(tally, name, Counter(value) if isinstance(value, dict) else value)
-        return tally
 
 
 def main() -> None:
@@ -115,7 +102,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
-    tally = Tally() if options.state is None else Tally.load(options.state)
+    tally = Kills.load(options.state)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         in_child(lambda: prepare(root))
@@ -126,8 +113,7 @@ def main() -> None:
             name = chance.choice(drawn)
             try_once(root, name, references[name], chance, tally)
             tally.trials += 1
-            if options.state is not None:
-                options.state.write_text(json.dumps(vars(tally), indent=1))
+            tally.save(options.state)
     show(tally)
     sys.exit(bool(tally.faults))
 
@@ -164,7 +150,7 @@ def reference(root: Path, case: Case, name: str) -> Reference:
     return Reference(*look_at(here / case.result), seconds)
 
 
-def try_once(root: Path, name: str, expected: Reference, chance: random.Random, tally: Tally) -> None:
+def try_once(root: Path, name: str, expected: Reference, chance: random.Random, tally: Kills) -> None:
     """Kill a command one to three times, let it finish, and compare."""
     case, here = CASES[name], root / "trial"
     shutil.rmtree(here, ignore_errors=True)
@@ -324,7 +310,7 @@ def in_child(work: Callable[[], object]) -> tuple[str, int]:
     return digest, count
 
 
-def show(tally: Tally) -> None:
+def show(tally: Kills) -> None:
     rows = [
         [name, str(tally.kills[name]), str(tally.resumed[name]), str(tally.same[name])]
         for name in CASES
@@ -337,9 +323,7 @@ def show(tally: Tally) -> None:
     print_table(
         "When", ["what was there", "kills"], [[name, str(count)] for name, count in tally.moments.most_common()]
     )
-    print(f"\n{tally.trials} trials, {len(tally.faults)} faults")
-    for fault in tally.faults:
-        print(f"- {fault}")
+    tally.show_faults()
 
 
 if __name__ == "__main__":

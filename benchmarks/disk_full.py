@@ -10,7 +10,6 @@ empty disk. Trials of commands that were done before the disk was full count as 
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -41,6 +40,7 @@ from benchmarks.crash import (
     work,
 )
 from benchmarks.measure import print_table
+from benchmarks.tally import Tally
 
 CHOSEN = ("bicubic, mkv", "lanczos, mp4", "bicubic, PNG", "smi, one take", "shot", "train-keyframe")
 DISK_BYTES = 32 * 2**20
@@ -49,24 +49,12 @@ DISK_FULL_EXIT = 4
 
 
 @dataclass
-class Tally:
-    """What came of the trials so far."""
+class Fillings(Tally):
+    """What came of the full disks."""
 
-    trials: int = 0
     filled: Counter[str] = field(default_factory=Counter)
     """Commands that a full disk ended, by case."""
     not_filled: Counter[str] = field(default_factory=Counter)
-    moments: Counter[str] = field(default_factory=Counter)
-    same: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, path: Path) -> "Tally":
-        tally = cls()
-        if path.exists():
-            for name, value in json.loads(path.read_text()).items():
-                setattr(tally, name, Counter(value) if isinstance(value, dict) else value)
-        return tally
 
 
 def main() -> None:
@@ -76,7 +64,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="where the counts are kept from one slice to the next")
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
-    tally = Tally() if options.state is None else Tally.load(options.state)
+    tally = Fillings.load(options.state)
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk") as disk:
         root = Path(folder)
         in_child(lambda: prepare(root))
@@ -86,8 +74,7 @@ def main() -> None:
             name = chance.choice(CHOSEN)
             try_once(root, disk, name, *needed[name], chance, tally)
             tally.trials += 1
-            if options.state is not None:
-                options.state.write_text(json.dumps(vars(tally), indent=1))
+            tally.save(options.state)
     show(tally)
     sys.exit(bool(tally.faults))
 
@@ -115,7 +102,7 @@ def room_needed(root: Path, disk: Path, case: Case) -> int:
 
 
 def try_once(
-    root: Path, disk: Path, name: str, expected: Reference, needed_bytes: int, chance: random.Random, tally: Tally
+    root: Path, disk: Path, name: str, expected: Reference, needed_bytes: int, chance: random.Random, tally: Fillings
 ) -> None:
     empty(disk)
     case = CASES[name]
@@ -183,15 +170,13 @@ def free_bytes(disk: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def show(tally: Tally) -> None:
+def show(tally: Fillings) -> None:
     rows = [[name, str(tally.filled[name]), str(tally.not_filled[name]), str(tally.same[name])] for name in CHOSEN]
     totals = [str(counter.total()) for counter in (tally.filled, tally.not_filled, tally.same)]
     head = ["command", "ended by the full disk", "done before", "same result in the end"]
     print_table("A disk that becomes full", head, [*rows, ["together", *totals]])
     print_table("When", ["what was kept", "times"], [[name, str(count)] for name, count in tally.moments.most_common()])
-    print(f"\n{tally.trials} trials, {len(tally.faults)} faults")
-    for fault in tally.faults:
-        print(f"- {fault}")
+    tally.show_faults()
 
 
 if __name__ == "__main__":
