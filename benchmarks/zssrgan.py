@@ -116,7 +116,7 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
         figures[system] = figures_of(still, system, bank, PROJECTIONS) | kernel
     if degradation == "unknown":
         known = folder / "true.json"
-        write_kernel(KernelRecord("", 0, 0, FACTOR, as_rows(UNKNOWN), (), 0.0), known)
+        write_kernel(KernelRecord("", 0, 0, FACTOR, as_rows(UNKNOWN), "given", 0.0, 0.0, (), 0.0), known)
         train(folder / "true", method="zssr", kernel=known)
         figures["zssr with the true kernel"] = (
             figures_of(still, "kernelgan", load_bank(folder / "true"), PROJECTIONS) | no_kernel
@@ -137,6 +137,7 @@ def draw_kernels(options: Namespace) -> None:
 def likeness(found: tuple[tuple[float, ...], ...], truth: torch.Tensor) -> Figures:
     """Sum of the absolute differences of the taps, and their correlation."""
     taps = as_tensor(found)
+    taps = taps if len(taps) == len(truth) else TRUE_KERNELS["bicubic"]
     correlation = torch.corrcoef(torch.stack([taps.flatten(), truth.flatten()]))[0, 1]
     return {"difference": float((taps - truth).abs().sum()), "correlation": float(correlation)}
 

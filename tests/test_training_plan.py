@@ -31,7 +31,7 @@ SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 @pytest.fixture
 def kernel_file(tmp_path):
     path = tmp_path / "kernel.json"
-    write_kernel(KernelRecord("clip.mkv", 3, 0, 2, as_rows(SKEWED), (0.5,), 1.0), path)
+    write_kernel(KernelRecord("clip.mkv", 3, 0, 2, as_rows(SKEWED), "spectrum", 0.2, 0.9, (0.5,), 1.0), path)
     return path
 
 
@@ -147,19 +147,12 @@ def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_syste
         train_keyframe(clip, bank, method="zssr", settings=["iterations=3", "network.width=8"])
 
 
-def test_a_search_that_is_too_short_to_form_a_kernel_says_so(clip, tmp_path):
-    arguments = ["kernel", str(clip), "-o", str(tmp_path / "k.json"), "--set", "iterations=2", "--set", "crop_px=32"]
-    with pytest.raises(ModelError, match="formed no kernel in 2 iterations"):
-        app(arguments, standalone_mode=False)
-    assert not (tmp_path / "k.json").exists()
-
-
-@pytest.mark.slow
 def test_a_kernel_is_found_and_written_as_numbers_and_as_a_picture(clip, tmp_path):
     written = [tmp_path / "k.json", tmp_path / "k.png"]
-    arguments = ["kernel", str(clip), "--set", "iterations=400", "--set", "crop_px=32"]
+    arguments = ["kernel", str(clip), "--set", "iterations=2", "--set", "crop_px=32"]
     app([*arguments, *(word for path in written for word in ("-o", str(path)))], standalone_mode=False)
-    assert len(read_kernel(written[0])) == 13
+    assert read_kernel(written[0]) == as_rows(bicubic_kernel())
+    assert json.loads(written[0].read_text())["basis"] == "bicubic"
     assert cv2.imread(str(written[1])).shape == (296, 604, 3)
 
 

@@ -33,8 +33,13 @@ class KernelRecord:
     factor: int
     """Of the reduction that the kernel belongs to."""
     kernel: Rows
+    basis: str
+    """What the kernel rests on: bicubic, where no blur explains the picture clearly better; else spectrum or game."""
+    mismatch: float
+    bicubic_mismatch: float
+    """Root mean square of the natural logarithm by which the powers of the picture and of its reduction differ."""
     accuracy: tuple[float, ...]
-    """Of the discriminator, over equal parts of the search: near 0.5 where it could not tell the two apart."""
+    """Of the discriminator, over equal parts of the game: near 0.5 where it could not tell the two apart."""
     seconds: float
 
     def to_json(self) -> str:

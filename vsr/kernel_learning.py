@@ -25,7 +25,10 @@ def find_kernel(
     progress: Progress,
     say: Callable[[str], None],
 ) -> KernelRecord:
-    """KernelGAN's kernel of the keyframe of one shot. Raises `UsageError`, `InputError` or `ModelError`."""
+    """KernelGAN's kernel of the keyframe of one shot; bicubic where no blur explains it clearly better.
+
+    Raises `UsageError`, `InputError` or `ModelError`.
+    """
     check_seed(seed)
     start = perf_counter()
     with open_clip(clip) as reader:
@@ -38,6 +41,17 @@ def find_kernel(
     pixels = read_frames(clip, {shot.keyframe})[shot.keyframe].pixels
     check_keyframe(pixels)
     estimate = estimate_kernel(pixels, options, seed, progress)
+    finding = estimate.finding
+    say(finding.words())
     return KernelRecord(
-        clip_name(info), shot.keyframe, seed, FACTOR, estimate.kernel, estimate.accuracy, perf_counter() - start
+        clip_name(info),
+        shot.keyframe,
+        seed,
+        FACTOR,
+        estimate.kernel,
+        finding.basis,
+        finding.mismatch,
+        finding.bicubic_mismatch,
+        estimate.accuracy,
+        perf_counter() - start,
     )

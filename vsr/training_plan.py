@@ -8,8 +8,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vsr.blur import FACTOR, Rows
 from vsr.checkpoints import LARGEST_DEPTH, LARGEST_WIDTH
 from vsr.errors import UsageError
@@ -45,9 +43,11 @@ class TrainingPlan:
             return list(jobs)
         for job in jobs:
             if job.card.keyframe_hash not in found:
-                say(f"estimating the blur kernel of frame {job.card.keyframe}, about a minute")
-                found[job.card.keyframe_hash] = _estimated(job.pixels)
-                say(f"frame {job.card.keyframe}: {kernel_words(found[job.card.keyframe_hash])}")
+                say(f"estimating the blur kernel of frame {job.card.keyframe}, some seconds")
+                # One seed for all: what is added to a bank later must have the same kernel.
+                estimate = estimate_kernel(job.pixels, KernelGan(), 0, lambda *_: None)
+                found[job.card.keyframe_hash] = estimate.kernel
+                say(f"frame {job.card.keyframe}: {estimate.finding.words()}; {kernel_words(estimate.kernel)}")
         return [replace(job, method=_with_kernel(job.method, found[job.card.keyframe_hash])) for job in jobs]
 
 
@@ -97,11 +97,6 @@ def plan_training(
     if neighbours:
         label.append(f"n{neighbours}")
     return TrainingPlan(method, "-".join(label), estimate)
-
-
-def _estimated(pixels: torch.Tensor) -> Rows:
-    # One seed for all: what is added to a bank later must have the same kernel.
-    return estimate_kernel(pixels, KernelGan(), 0, lambda *_: None).kernel
 
 
 def _with_kernel(method: Method, kernel: Rows) -> Method:

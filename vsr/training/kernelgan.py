@@ -1,11 +1,13 @@
 """KernelGAN: the blur kernel of one picture, learnt by making its reduction look like itself, patch by patch.
 
-Bell-Kligler, Shocher and Irani (NeurIPS 2019). Mended against the published code: the bicubic term compares each colour
-with its own reduction, not with the sum of all three; the linear reducer is collapsed to its kernel before each use.
+Bell-Kligler, Shocher and Irani (NeurIPS 2019), with another start and another end. The game alone wanders; so it begins
+at the Gaussian that explains the picture's spectrum across scales best, is held by that spectrum rather than by bicubic
+reduction, and its kernel is kept only where it explains the picture far better than that Gaussian (cross_scale.py).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,74 +15,97 @@ import torch.nn.functional as F
 from vsr.blur import FACTOR, Rows, as_rows, bicubic_kernel, centre_of, centre_of_mass, centred
 from vsr.errors import ModelError
 from vsr.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator, against_label
+from vsr.training.cross_scale import CrossScale, across_octaves
 from vsr.training.method import Progress, loss_curve_summary, one_thread
 from vsr.training.texture import place_by_texture, texture_map
 
-FORMED = 0.5
-"""Sum of the reducer's kernel, which begins near 0, from which on it is one."""
+BELIEVED = 0.65
+"""Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to 0.64, bicubic ones 0.71
+and more."""
+LEAST_WIDE_SIGMA_PX = 0.9
+"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is aliased, not blurred."""
+WORTH = 0.5
+"""Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit anything, and easily
+reaches two thirds without coming any nearer to the truth."""
+START_STEPS = 100
+START_RATE = 3e-3
+"""Of bringing the reducer to the Gaussian, before the game."""
 
 
 @dataclass(frozen=True)
 class KernelGan:
-    """Settings, as published but for the length: afterwards, at a hundredth of the rate, the kernel hardly moves."""
+    """Settings of the game. Published: ten times as long, at twice the rate, 5 for sparsity, 40 taps."""
 
-    iterations: int = 1500
+    iterations: int = 300
     crop_px: int = 64
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     decay_every: int = 750
     """Iterations between two falls of the learning rate to a tenth."""
     input_noise: float = 1 / 255
     """Standard deviation of what is added to the discriminator's pictures."""
-    bicubic_weight: float = 5.0
-    """At the start; it falls to a hundredth every `bicubic_every` iterations once the kernel resembles bicubic."""
-    bicubic_every: int = 200
-    bicubic_reached: float = 0.4
-    """Bicubic loss below which, three times running, the kernel counts as resembling it."""
-    least_bicubic_weight: float = 5e-6
-    shape_from: float = 5e-3
-    """Weight of the bicubic loss below which the centre and sparsity terms set in."""
+    spectrum_weight: float = 1.0
+    """Of the squared mismatch of the picture's spectra."""
     sum_weight: float = 0.5
     border_weight: float = 0.5
     centre_weight: float = 1.0
-    sparsity_weight: float = 5.0
-    kept_taps: int = 40
-    """Of the estimate, about: smaller ones are cut off."""
+    sparsity_weight: float = 1.0
+    kept_taps: int = 80
+    """Of the estimate, about: smaller ones are cut off. 40 would cut a tenth to a third off a wide Gaussian."""
 
 
-KERNELGAN_AS_PUBLISHED = KernelGan(iterations=3000)
+LONG_GAME = KernelGan(iterations=3000)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """A kernel, what it rests on, and how well it explains the picture."""
+
+    kernel: torch.Tensor
+    """Aligned and of sum 1, for half the size."""
+    basis: Literal["bicubic", "spectrum", "game"]
+    mismatch: float
+    bicubic_mismatch: float
+
+    def words(self) -> str:
+        """One line for the user."""
+        figures = f"mismatch across scales {self.mismatch:.2f}, bicubic {self.bicubic_mismatch:.2f}"
+        if self.basis == "bicubic":
+            return f"no blur explains the picture clearly better than bicubic reduction does ({figures}): bicubic it is"
+        return f"the blur is {'a Gaussian' if self.basis == 'spectrum' else 'of a shape of its own'} ({figures})"
 
 
 @dataclass(frozen=True)
 class KernelEstimate:
     """A kernel and how its game went."""
 
-    kernel: Rows
-    """Aligned and of sum 1, for half the size."""
-    generator_loss: tuple[float, ...]
-    """Adversarial loss of the reducer, over equal parts of the training."""
-    discriminator_loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    finding: Finding
+    generator_loss: tuple[float, ...] = ()
+    """Adversarial loss of the reducer, over equal parts of the training; empty where no game was called for."""
+    discriminator_loss: tuple[float, ...] = ()
+    accuracy: tuple[float, ...] = ()
     """Share of the patches, real and reduced alike, that the discriminator told right."""
+
+    @property
+    def kernel(self) -> Rows:
+        return as_rows(self.finding.kernel)
 
 
 def estimate_kernel(keyframe: torch.Tensor, options: KernelGan, seed: int, progress: Progress) -> KernelEstimate:
     """The kernel by which `keyframe`, (3, H, W) in [0, 1], seems to have lost half its size. Deterministic for a seed.
 
-    Raises `ModelError` where the game leads to values that are not finite, or is too short to form a kernel.
+    Bicubic where no blur explains the picture clearly better. Raises `ModelError` where the game leads to values that
+    are not finite.
     """
     with one_thread():
         game = KernelGame(keyframe, options, seed)
+        if not game.blurred:
+            return KernelEstimate(game.finding())
         for iteration in range(options.iterations):
             game.generator_step()
             game.discriminator_step(game.pair_loss())
             progress(iteration + 1, options.iterations, game.generator_losses[-1])
-    if not game.has_formed():
-        raise ModelError(
-            f"KernelGAN has formed no kernel in {options.iterations} iterations. Give it more, such as the default "
-            f"{KernelGan.iterations}, or choose another frame with --keyframe N."
-        )
     return KernelEstimate(
-        as_rows(game.clean_kernel()),
+        game.finding(),
         loss_curve_summary(game.generator_losses),
         loss_curve_summary(game.discriminator_losses),
         loss_curve_summary(game.accuracies),
@@ -94,9 +119,17 @@ class KernelGame:
         self._options = options
         self._picture = 2 * keyframe - 1
         self._random = torch.Generator().manual_seed(seed)
+        self._scales = CrossScale(keyframe)
+        self._gaussian, wide_sigma_px = self._scales.gaussian(KERNEL_SIDE)
+        self._mismatch, self._bicubic_mismatch = (
+            float(self._scales.mismatch(kernel)) for kernel in (self._gaussian, bicubic_kernel())
+        )
+        self.blurred = self._mismatch < BELIEVED * self._bicubic_mismatch and wide_sigma_px > LEAST_WIDE_SIGMA_PX
+        """Whether some Gaussian explains the picture clearly better than bicubic reduction."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reducer, self.discriminator = LinearReducer(), PatchDiscriminator()
+        _bring(self.reducer, self._gaussian)
         self._optimisers = [
             torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
             for network in (self.reducer, self.discriminator)
@@ -105,24 +138,24 @@ class KernelGame:
         texture = texture_map(keyframe)
         self._draw_crop = place_by_texture(texture, side, self._random)
         self._draw_small = place_by_texture(texture, (side - KERNEL_SIDE) // FACTOR + 1, self._random)
-        self._terms = _KernelTerms(options)
+        self._border = border_mask(KERNEL_SIDE)
+        self._kernels: list[torch.Tensor] = []
         self.generator_losses: list[float] = []
         self.discriminator_losses: list[float] = []
         self.accuracies: list[float] = []
 
     def generator_step(self) -> None:
-        """Move the reducer towards what the discriminator takes for real, within the kernel's five terms."""
-        crop = self._cut(self._draw_crop)
+        """Move the reducer towards what the discriminator takes for real, within the kernel's terms."""
         kernel = self.reducer.kernel()
-        reduced = _reduced(crop, kernel)
-        adversarial = against_label(self.discriminator(reduced), 1.0)
-        loss = adversarial + self._terms.loss(kernel, crop, reduced)
+        reduced = _reduced(self._cut(self._draw_crop), kernel)
+        adversarial = against_label(self.of_fake(self._cut(self._draw_small), reduced), 1.0)
+        loss = adversarial + self._terms(kernel)
         if not torch.isfinite(loss):
             raise ModelError(
                 "KernelGAN went astray: its loss is not finite. Try another --seed, or --keyframe N for another frame."
             )
         self._step(0, loss)
-        self._terms.advance()
+        self._kernels.append(kernel.detach())
         self.generator_losses.append(adversarial.item())
         if len(self.generator_losses) % self._options.decay_every == 0:
             for optimiser in self._optimisers:
@@ -134,9 +167,13 @@ class KernelGame:
             reduced = _reduced(self._cut(self._draw_crop), self.reducer.kernel())
         return self.discriminator_loss(self._cut(self._draw_small), reduced)
 
+    def of_fake(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """What the discriminator says of `fake`, seen beside `real`: (N, 3, H, W) in [-1, 1] both."""
+        return self._scores(real, fake)[1]
+
     def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         """Mean of its errors on (N, 3, H, W) pictures in [-1, 1], `fake` detached; notes its accuracy."""
-        of_real, of_fake = (self.discriminator(self._noisy(picture)) for picture in (real, fake))
+        of_real, of_fake = self._scores(real, fake)
         right = [(of_real > 0.5).float().mean(), (of_fake < 0.5).float().mean()]
         self.accuracies.append(float(sum(right)) / 2)
         return (against_label(of_real, 1.0) + against_label(of_fake, 0.0)) / 2
@@ -150,17 +187,35 @@ class KernelGame:
         """Give the discriminator its first learning rate again."""
         self._optimisers[1].param_groups[0]["lr"] = self._options.learning_rate
 
-    def has_formed(self) -> bool:
-        """Whether the reducer, whose weights begin small, has come to reduce at all."""
-        with torch.no_grad():
-            return bool(self.reducer.kernel().sum() > FORMED)
+    def finding(self) -> Finding:
+        """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another explains far more."""
+        if not self.blurred:
+            return Finding(bicubic_kernel(), "bicubic", self._bicubic_mismatch, self._bicubic_mismatch)
+        if len(self._kernels) >= FACTOR:
+            # It wanders, so the later half of its way.
+            free = clean(torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0), self._options.kept_taps)
+            mismatch = float(self._scales.mismatch(free))
+            if mismatch < WORTH * self._mismatch:
+                return Finding(across_octaves(free), "game", mismatch, self._bicubic_mismatch)
+        return Finding(across_octaves(self._gaussian), "spectrum", self._mismatch, self._bicubic_mismatch)
 
-    def clean_kernel(self) -> torch.Tensor:
-        """The kernel so far, without its small values, aligned, of sum 1; bicubic until the reducer has formed one."""
-        if not self.has_formed():
-            return bicubic_kernel()
-        with torch.no_grad():
-            return clean(self.reducer.kernel(), self._options.kept_taps)
+    def _terms(self, kernel: torch.Tensor) -> torch.Tensor:
+        """What the kernel should be like, apart from fooling the discriminator."""
+        options = self._options
+        # The root has no slope at zero.
+        sparsity = (kernel.abs() + 1e-12).pow(0.2).mean()
+        return (
+            options.spectrum_weight * self._scales.mismatch(kernel) ** 2
+            + options.sum_weight * (1 - kernel.sum()).abs()
+            + options.border_weight * (kernel * self._border).abs().mean()
+            + options.centre_weight * ((centre_of_mass(kernel) - centre_of(KERNEL_SIDE)) ** 2).mean()
+            + options.sparsity_weight * sparsity
+        )
+
+    def _scores(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        # As one batch: normalised each by itself, the two could not be told apart by how strongly they respond.
+        scores: torch.Tensor = self.discriminator(torch.cat([self._noisy(real), self._noisy(_rounded(fake))]))
+        return torch.stack(scores.chunk(2))
 
     def _step(self, number: int, loss: torch.Tensor) -> None:
         optimiser = self._optimisers[number]
@@ -175,45 +230,13 @@ class KernelGame:
         return self._picture[:, *draw()][None]
 
 
-class _KernelTerms:
-    """What the kernel should be like, apart from fooling the discriminator, and how much that counts."""
-
-    def __init__(self, options: KernelGan) -> None:
-        self._options = options
-        self._bicubic = bicubic_kernel()
-        self._border = border_mask(KERNEL_SIDE)
-        self._bicubic_weight = options.bicubic_weight
-        self._bicubic_loss = float("inf")
-        self._near_bicubic = 0
-        self._iterations = 0
-
-    def loss(self, kernel: torch.Tensor, crop: torch.Tensor, reduced: torch.Tensor) -> torch.Tensor:
-        options = self._options
-        # Where the bicubic kernel's taps begin within the reducer's.
-        start = (KERNEL_SIDE - 1) // 2 - (len(self._bicubic) - 1) // 2
-        bicubic = _reduced(crop[..., start:, start:], self._bicubic)[..., : reduced.shape[-2], : reduced.shape[-1]]
-        bicubic_loss = F.mse_loss(reduced, bicubic)
-        self._bicubic_loss = bicubic_loss.item()
-        loss = (
-            self._bicubic_weight * bicubic_loss
-            + options.sum_weight * (1 - kernel.sum()).abs()
-            + options.border_weight * (kernel * self._border).abs().mean()
-        )
-        if self._bicubic_weight < options.shape_from:
-            centre = ((centre_of_mass(kernel) - centre_of(KERNEL_SIDE)) ** 2).mean()
-            # The root has no slope at zero.
-            sparsity = (kernel.abs() + 1e-12).pow(0.2).mean()
-            loss = loss + options.centre_weight * centre + options.sparsity_weight * sparsity
-        return loss
-
-    def advance(self) -> None:
-        """Let go of bicubic, step by step, once it was reached."""
-        options = self._options
-        self._iterations += 1
-        if self._near_bicubic < 3:
-            self._near_bicubic = self._near_bicubic + 1 if self._bicubic_loss < options.bicubic_reached else 0
-        elif self._iterations % options.bicubic_every == 0:
-            self._bicubic_weight = max(self._bicubic_weight / 100, options.least_bicubic_weight)
+def _bring(reducer: LinearReducer, kernel: torch.Tensor) -> None:
+    """Train the reducer's weights until they make this kernel."""
+    optimiser = torch.optim.Adam(reducer.parameters(), lr=START_RATE)
+    for _ in range(START_STEPS):
+        optimiser.zero_grad(set_to_none=True)
+        ((reducer.kernel() - kernel) ** 2).sum().backward()
+        optimiser.step()
 
 
 def clean(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:
@@ -230,6 +253,11 @@ def border_mask(side: int) -> torch.Tensor:
     margin = (side - (side // 2 + side % 2)) // 2 - 1
     mask[margin:-margin, margin:-margin] = 0
     return mask
+
+
+def _rounded(picture: torch.Tensor) -> torch.Tensor:
+    """In steps of 8 bits, as the clip's own pictures: where those are soft, all that is fine in them is rounding."""
+    return picture + ((picture * 127.5).round() / 127.5 - picture).detach()
 
 
 def _reduced(crop: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vsr.blur import FACTOR, Rows, as_tensor, reduce_blurred
+from vsr.blur import FACTOR, Rows, as_rows, as_tensor, bicubic_kernel, reduce_blurred
 from vsr.errors import ModelError
 from vsr.networks.singan import Generator, NetworkSpec, pad
 from vsr.resample import resize
@@ -50,8 +50,8 @@ class Zssr:
     noise: float = 0.0
     """Standard deviation, in [0, 1] units, of what is added to the reductions: 0.0125 suits noisy photographs."""
     kernel: Rows | None = None
-    """Blur kernel of half the size; None: bicubic. With one, crops are neither turned nor warped, since the kernel is
-    not turned with them, and count by their texture."""
+    """Blur kernel of half the size; None: bicubic. With another, crops are neither turned nor warped, since the
+    kernel is not turned with them, and count by their texture."""
 
 
 ZSSR_AS_PUBLISHED = Zssr(iterations=3000, crop_px=128, rate=RateRule())
@@ -62,7 +62,7 @@ def train_zssr(keyframe: torch.Tensor, options: Zssr, seed: int, progress: Progr
 
     A training that diverges stops, and the best network so far is kept. Raises `ModelError` where there is none.
     """
-    kernel = None if options.kernel is None else as_tensor(options.kernel)
+    kernel = blur_of(options.kernel)
     lessons = Lessons(keyframe, options, kernel, seed)
     student = Restorer(keyframe, options, kernel, seed)
     for iteration in range(options.iterations):
@@ -73,6 +73,11 @@ def train_zssr(keyframe: torch.Tensor, options: Zssr, seed: int, progress: Progr
             progress(options.iterations, options.iterations, student.losses[-1])
             break
     return student.trained(options.kernel)
+
+
+def blur_of(rows: Rows | None) -> torch.Tensor | None:
+    """The kernel to learn with; None for the bicubic one, which is the same whichever way a crop is turned."""
+    return None if rows is None or rows == as_rows(bicubic_kernel()) else as_tensor(rows)
 
 
 class Lessons:
@@ -125,7 +130,7 @@ class Restorer:
         self._best_error = self._untrained_error = self._test.error(self.generator)
         self._best = copy.deepcopy(self.generator.state_dict())
 
-    def use_kernel(self, kernel: torch.Tensor) -> None:
+    def use_kernel(self, kernel: torch.Tensor | None) -> None:
         """Test with another kernel from now on."""
         self._test.use_kernel(kernel)
 

@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 
-from vsr.blur import as_rows, as_tensor
+from vsr.blur import as_rows
 from vsr.errors import UsageError
 from vsr.networks.kernelgan import against_label
-from vsr.training.kernelgan import KERNELGAN_AS_PUBLISHED, KernelGame, KernelGan
+from vsr.training.kernelgan import LONG_GAME, Finding, KernelGame, KernelGan
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
-from vsr.training.zssr import ZSSR_AS_PUBLISHED, Lessons, Restorer, Zssr, weighted_l1
+from vsr.training.zssr import ZSSR_AS_PUBLISHED, Lessons, Restorer, Zssr, blur_of, weighted_l1
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ZssrGan(Zssr):
 
     regime: Literal["fixed", "serial", "semi-e2e"] = "serial"
     """How the discriminator is trained: on the kernel's game alone, then on the restorer too, or on both at once."""
-    game: KernelGan = KernelGan(iterations=1000)
+    game: KernelGan = KernelGan()
     """Of the kernel; its length counts where it is played first."""
     adversarial_share: float = 0.5
     """Of the loss at the first iteration that is the discriminator's; 0 to below 1."""
@@ -39,7 +39,7 @@ ZSSRGAN_AS_PUBLISHED = ZssrGan(
     iterations=ZSSR_AS_PUBLISHED.iterations,
     crop_px=ZSSR_AS_PUBLISHED.crop_px,
     rate=ZSSR_AS_PUBLISHED.rate,
-    game=KERNELGAN_AS_PUBLISHED,
+    game=LONG_GAME,
 )
 
 
@@ -65,8 +65,7 @@ def _train_after(
         game.restart_discriminator()
     else:
         game.discriminator.eval().requires_grad_(False)
-    kernel = game.clean_kernel() if options.kernel is None else as_tensor(options.kernel)
-    play = _Play(game, Lessons(keyframe, options, kernel, seed), Restorer(keyframe, options, kernel, seed), options)
+    play = _Play(game, keyframe, options, seed)
     for iteration in range(options.game.iterations, total):
         father, restored = play.restorer_step()
         loss = game.discriminator_loss(father, restored)
@@ -76,27 +75,24 @@ def _train_after(
         if play.restorer.finished():
             progress(total, total, play.restorer.losses[-1])
             break
-    return play.trained(kernel)
+    return play.trained()
 
 
 def _train_together(
     game: KernelGame, keyframe: torch.Tensor, options: ZssrGan, seed: int, progress: Progress
 ) -> TrainedPair:
     """In each iteration a step of the reducer, one of the restorer, and one of the discriminator against both."""
-    kernel = game.clean_kernel() if options.kernel is None else as_tensor(options.kernel)
-    play = _Play(game, Lessons(keyframe, options, kernel, seed), Restorer(keyframe, options, kernel, seed), options)
+    play = _Play(game, keyframe, options, seed)
     for iteration in range(options.iterations):
         game.generator_step()
-        if options.kernel is None:
-            kernel = game.clean_kernel()
-            play.use_kernel(kernel)
+        play.follow_kernel()
         father, restored = play.restorer_step()
         game.discriminator_step((game.pair_loss() + game.discriminator_loss(father, restored)) / 2)
         progress(iteration + 1, options.iterations, play.restorer.losses[-1])
         if play.restorer.finished():
             progress(options.iterations, options.iterations, play.restorer.losses[-1])
             break
-    return play.trained(kernel)
+    return play.trained()
 
 
 _REGIMES: dict[str, Callable[[KernelGame, torch.Tensor, ZssrGan, int, Progress], TrainedPair]] = {
@@ -109,32 +105,43 @@ _REGIMES: dict[str, Callable[[KernelGame, torch.Tensor, ZssrGan, int, Progress],
 class _Play:
     """The restorer's side: both of its losses, weighed as they were at the first iteration."""
 
-    def __init__(self, game: KernelGame, lessons: Lessons, restorer: Restorer, options: ZssrGan) -> None:
-        self.restorer = restorer
-        self._game, self._lessons = game, lessons
+    def __init__(self, game: KernelGame, keyframe: torch.Tensor, options: ZssrGan, seed: int) -> None:
+        self._game, self._given = game, options.kernel
+        self._finding: Finding | None = None
+        kernel = self._kernel()
+        self._lessons = Lessons(keyframe, options, kernel, seed)
+        self.restorer = Restorer(keyframe, options, kernel, seed)
         self._share = options.adversarial_share / (1 - options.adversarial_share)
-        self._has_kernel = options.kernel is not None
         self._weight: float | None = None
         self._adversarial: list[float] = []
         self._accuracies_before = len(game.accuracies)
 
-    def use_kernel(self, kernel: torch.Tensor) -> None:
-        self._lessons.kernel = kernel
-        self.restorer.use_kernel(kernel)
+    def follow_kernel(self) -> None:
+        """Go on with the kernel that the game has come to, unless one was given or the picture is not blurred."""
+        if self._given is None and self._game.blurred:
+            self._lessons.kernel = kernel = self._kernel()
+            self.restorer.use_kernel(kernel)
+
+    def _kernel(self) -> torch.Tensor | None:
+        """The given one or the game's; None: bicubic."""
+        if self._given is not None:
+            return blur_of(self._given)
+        self._finding = self._game.finding()
+        return None if self._finding.basis == "bicubic" else self._finding.kernel
 
     def restorer_step(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What should have come out, and what did, detached: (1, 3, h, w) in [-1, 1] both."""
         base, father, weights = self._lessons.draw()
         restored = self.restorer.restore(base)
         reconstruction = weighted_l1(restored, father, weights)
-        adversarial = against_label(self._game.discriminator(restored), 1.0)
+        adversarial = against_label(self._game.of_fake(father, restored), 1.0)
         if self._weight is None:
             self._weight = self._share * reconstruction.item() / max(adversarial.item(), 1e-6)
         self._adversarial.append(adversarial.item())
         self.restorer.step(reconstruction + self._weight * adversarial, reconstruction.item())
         return father, restored.detach()
 
-    def trained(self, kernel: torch.Tensor) -> TrainedPair:
+    def trained(self) -> TrainedPair:
         game = self._game
         of_kernel, of_both = game.accuracies[: self._accuracies_before], game.accuracies[self._accuracies_before :]
         curves = {
@@ -144,9 +151,7 @@ class _Play:
             "accuracy": loss_curve_summary(of_both),
             "adversarial": loss_curve_summary(self._adversarial),
         }
-        trained = self.restorer.trained(as_rows(kernel))
-        remarks = [trained.remark, "" if self._formed() else "its game was too short to form a kernel: bicubic it is"]
+        kernel = self._lessons.kernel
+        trained = self.restorer.trained(None if kernel is None else as_rows(kernel))
+        remarks = [trained.remark, "" if self._finding is None else self._finding.words()]
         return replace(trained, curves=curves, remark="; ".join(filter(None, remarks)))
-
-    def _formed(self) -> bool:
-        return self._has_kernel or self._game.has_formed()

@@ -1,0 +1,77 @@
+"""How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and rounded to 8 bits.
+
+    python -m benchmarks.kernels
+
+The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be bicubic.
+"""
+
+import time
+from argparse import ArgumentParser
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.clips import Excerpt, use_shared_data
+from benchmarks.measure import print_table
+from benchmarks.zssrgan import bicubic_reduction
+from vsr.blur import Rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
+from vsr.kernel_files import kernel_words
+from vsr.training.kernelgan import KernelGan, estimate_kernel
+
+IMAGES = ("set14/comic", "set5/baby", "urban100/img_062", "set14/flowers", "bsd/148026")
+BORDER_PX = 5
+"""Left off the low resolution: there a kernel saw what is outside the picture."""
+BICUBIC = F.pad(bicubic_kernel(), (3, 2, 3, 2))
+KERNELS = {
+    "2.2 / 0.9 px at 30 degrees": gaussian_kernel(13, (2.2, 0.9), 30),
+    "1.5 px all around": gaussian_kernel(13, (1.5, 1.5), 0),
+    "3.0 / 1.2 px at 120 degrees": gaussian_kernel(13, (3.0, 1.2), 120),
+    "bicubic": BICUBIC,
+}
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills")
+    options = parser.parse_args()
+    use_shared_data()
+    rows = []
+    for name in options.images:
+        truth = next(Excerpt(f"../stills/{name.replace('/', '/HR/')}.png").pictures())
+        rows += [row_of(name, truth, kernel) for kernel in KERNELS]
+    print_table(
+        "**Kernels found, x2**",
+        ["image", "true kernel", "distance", "bicubic's", "rests on", "mismatch (bicubic's)", "found", "CPU-s"],
+        rows,
+    )
+
+
+def row_of(name: str, truth: torch.Tensor, kernel: str) -> list[str]:
+    """One estimate beside its truth."""
+    reduce = bicubic_reduction if kernel == "bicubic" else partial(reduce_blurred, kernel=KERNELS[kernel])
+    low = (reduce(truth).clamp(0, 1) * 255).round() / 255
+    start = time.process_time()
+    estimate = estimate_kernel(low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], KernelGan(), 0, lambda *_: None)
+    seconds = time.process_time() - start
+    finding = estimate.finding
+    return [
+        name,
+        kernel,
+        f"{distance(estimate.kernel, KERNELS[kernel]):.2f}",
+        f"{float((BICUBIC - KERNELS[kernel]).abs().sum()):.2f}",
+        finding.basis,
+        f"{finding.mismatch:.2f} ({finding.bicubic_mismatch:.2f})",
+        kernel_words(estimate.kernel).split(": ")[1].removeprefix("standard deviation "),
+        f"{seconds:.0f}",
+    ]
+
+
+def distance(found: Rows, truth: torch.Tensor) -> float:
+    """Sum of the absolute differences of the taps, bicubic's eight laid into the middle of thirteen."""
+    taps = as_tensor(found)
+    return float(((taps if len(taps) == len(truth) else BICUBIC) - truth).abs().sum())
+
+
+if __name__ == "__main__":
+    main()
