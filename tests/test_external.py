@@ -185,6 +185,7 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
     good.crop((0, 0, 9, 9)).save(tmp_path / "tiny.png")
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cmyk.jpg").read_bytes()[:-100])
     (tmp_path / "text.jpg").write_text("no picture at all")
     heard = []
     used = usable_pictures([tmp_path], 32, heard.append)
@@ -196,6 +197,7 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
         "grey.png": "three equal colours",
         "tiny.png": "left out: .*9x9",
         "cut.png": "left out",
+        "cut.jpg": "left out: .*ends within its picture",
         "text.jpg": "left out",
     }.items():
         assert [line for line in heard if name in line and re.search(words, line)], (name, heard)
@@ -244,6 +246,8 @@ def test_a_setting_that_cannot_be_meant_is_refused_with_what_to_do(settings, wor
 def test_an_output_is_checked_before_any_work(images, tmp_path):
     with pytest.raises(OutputError, match=r"ends in \.safetensors"):
         brief_training(images, tmp_path / "net.pth")
+    with pytest.raises(OutputError, match="more than 255 bytes"):
+        brief_training(images, tmp_path / f"{'n' * 250}.safetensors")
     existing = tmp_path / "net.safetensors"
     existing.write_bytes(b"")
     with pytest.raises(OutputError, match="exists already"):

@@ -118,6 +118,14 @@ def test_fsrcnn_files_reach_their_published_figures_measured_as_their_author_doe
     assert ours == pytest.approx(published, abs=0.05)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_scale_of_an_fsrcnn_file_is_found_whatever_its_name_says(scale, shared_data, tmp_path):
+    file = shared_data / "weights" / f"fsrcnn_x{scale}.pth"
+    for name in ("net.pth", "net_x2.pth", "net_x3.pth", "net_x4.pth"):
+        (tmp_path / name).write_bytes(file.read_bytes())
+        assert load_upscaler(tmp_path / name, CPU).scale == scale
+
+
 def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
     ours, bicubic = gains_on_set5(shared_data, "espcn_x4.pth", reduced_without_antialiasing)
     assert ours > bicubic + 0.7

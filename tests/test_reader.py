@@ -12,6 +12,8 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.ExifTags import Base
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, write_clip
 from vsr.errors import InputError
@@ -52,6 +54,17 @@ def test_irregular_times_are_exact(tmp_path, pictures, suffix, time_base):
     clip = write_clip(tmp_path / f"a.{suffix}", pictures, pts=pts, time_base=time_base)
     _, frames = read_all(clip)
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(when, 1000) for when in IRREGULAR]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize(("orientation", "turned"), [(2, [[-1, 0], [0, 1]]), (6, [[0, 1], [-1, 0]])])
+def test_a_photograph_with_exif_is_read_and_knows_how_it_is_turned(tmp_path, suffix, orientation, turned):
+    exif = Image.Exif()
+    exif[Base.Make], exif[Base.Orientation] = "Camera", orientation
+    Image.fromarray(moving_pictures(1)[0]).save(tmp_path / f"photo.{suffix}", exif=exif)
+    reader, frames = read_all(tmp_path / f"photo.{suffix}")
+    assert len(frames) == 1
+    assert (np.reshape(reader.info.display_matrix, (3, 3))[:2, :2] == np.array(turned) * 2**16).all()
 
 
 def test_a_start_offset_is_kept(tmp_path, pictures):

@@ -1,5 +1,7 @@
-"""`vsr train`."""
+"""`vsr train` and `vsr experiment`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -42,14 +44,9 @@ def train(
 
     from vsr import external
     from vsr.manifest import check_record, strict_json, write_json
-    from vsr.progress import progress_line
 
     check_record(json, [output])
-    with progress_line() as update, stopping_on_request() as is_stopping:
-
-        def progress(done: int, total: int, loss: float) -> None:
-            update(f"training: step {done} of {total}, loss {loss:.4f}", done / total)
-
+    with _step_progress() as progress, stopping_on_request() as is_stopping:
         report = external.train(
             images,
             output,
@@ -84,19 +81,21 @@ def experiment(
     from vsr import external
     from vsr.external.experiment import as_json, load_experiment, markdown, run_experiment
     from vsr.manifest import check_record, strict_json, write_json
-    from vsr.progress import progress_line
 
     check_record(json, [])
     chosen = load_experiment(recipe)
-    models.mkdir(parents=True, exist_ok=True)
-    with progress_line() as update, stopping_on_request() as is_stopping:
-
-        def progress(done: int, total: int, loss: float) -> None:
-            update(f"training: step {done} of {total}, loss {loss:.4f}", done / total)
-
+    with _step_progress() as progress, stopping_on_request() as is_stopping:
         telling = external.Telling(say, progress, is_stopping=is_stopping)
         rows = run_experiment(chosen, data, models, full=full, settings=settings or [], device=device, telling=telling)
     if json != "-":
         print(markdown(chosen, rows))
     if json is not None:
         write_json(strict_json(as_json(chosen, rows)), json)
+
+
+@contextmanager
+def _step_progress() -> Iterator[Callable[[int, int, float], None]]:
+    from vsr.progress import progress_line
+
+    with progress_line() as update:
+        yield lambda done, total, loss: update(f"training: step {done} of {total}, loss {loss:.4f}", done / total)

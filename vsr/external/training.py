@@ -19,7 +19,7 @@ from vsr.external.pictures import Batches, PictureStore, usable_pictures
 from vsr.external.plan import Plan, make_plan, resolve_method
 from vsr.external.state import alone, save_state, state_path, take_up
 from vsr.external.validation import Diary, Look, NoDiary, TensorBoardDiary, validate
-from vsr.storage import write_whole
+from vsr.storage import LONGEST_NAME_BYTES, write_whole
 from vsr.upscalers import load_upscaler
 from vsr.upscalers.architectures import ARCHITECTURES
 from vsr.upscalers.files import UpscalerCard, as_upscaler, encode_upscaler
@@ -125,6 +125,8 @@ def check_place(output: Path) -> None:
     """Raise `OutputError`, before any work, where a network of this name could not be written."""
     if output.suffix != ".safetensors":
         raise OutputError(f"cannot write a network to {output}: expected a name that ends in .safetensors.")
+    if len(os.fsencode(output.name)) > LONGEST_NAME_BYTES:
+        raise OutputError(f"cannot write {output}: its name has more than {LONGEST_NAME_BYTES} bytes. Choose another.")
     folder = output.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {output}: its folder is missing or read-only. Choose another place.")

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.buffer import Buffer
@@ -13,6 +13,17 @@ from vsr.frames import LightLevel, MasteringDisplay
 
 BRIGHTEST = 10000
 """In cd/m2: the end of the PQ scale."""
+
+
+def _nameless(kinds: type[SideData], number: Any) -> SideData:
+    """A kind that libav has and PyAV has no name for."""
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"NUMBER_{number}", number
+    return kind
+
+
+# PyAV 18 refuses to tell any side data of a frame that has a kind unknown to it, such as a photograph's Exif.
+SideData._missing_ = classmethod(_nameless)  # type: ignore[assignment]
 
 
 def side_data(frame: av.VideoFrame, kind: SideData) -> bytes | None:

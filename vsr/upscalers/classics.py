@@ -18,6 +18,9 @@ from vsr.upscalers.upscaler import FULL_RANGE, STUDIO_RANGE, LumaRange
 State = dict[str, torch.Tensor]
 FSRCNN_NAMES = {"first_part": "extract", "mid_part": "map", "last_part": "enlarge"}
 ALIASED_INPUTS = "the published files of this network expect inputs that were reduced without antialiasing"
+SCALES = (2, 3, 4, 8)
+GREY, MOST_CHANGE = 0.5, 0.1
+"""A grey, and by how much a network may change it."""
 SRCNN_NAMES = {"conv1": "extract", "conv2": "map", "conv3": "reconstruct"}
 
 
@@ -41,8 +44,24 @@ def _is_fsrcnn(state: State) -> bool:
 def _fsrcnn(path: Path, state: State) -> tuple[Any, nn.Module]:
     last = max(int(name.split(".")[1]) for name in state if name.startswith("mid_part."))
     d, s = state["first_part.0.weight"].shape[0], state["mid_part.0.weight"].shape[0]
-    spec = FsrcnnSpec(d, s, (last - 3) // 2, _scale_in_name(path))
-    return spec, _filled(Fsrcnn(spec), state, FSRCNN_NAMES)
+    specs = [FsrcnnSpec(d, s, (last - 3) // 2, scale) for scale in SCALES]
+    networks = [_filled(Fsrcnn(spec), state, FSRCNN_NAMES) for spec in specs]
+    changes = [_change_of_grey(network) for network in networks]
+    least = min(changes)
+    if not least < MOST_CHANGE:
+        raise ModelError(
+            f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} does it leave a grey "
+            "picture grey; expected a trained network of luma from 0 to 1."
+        )
+    return specs[changes.index(least)], networks[changes.index(least)]
+
+
+@torch.inference_mode()
+def _change_of_grey(network: nn.Module) -> float:
+    """The tensors are the same for every scale, but at a wrong one the kernel's parts no longer add up to 1."""
+    enlarged: torch.Tensor = network(torch.full((1, 1, 32, 32), GREY))
+    height, width = enlarged.shape[-2:]
+    return float((enlarged[..., height // 3 : -height // 3, width // 3 : -width // 3] - GREY).abs().max())
 
 
 def _is_espcn(state: State) -> bool:
@@ -80,7 +99,7 @@ def _has_three_convolutions(state: State) -> bool:
 
 
 def _scale_in_name(path: Path) -> int:
-    """These networks have the same tensors for every scale, so only the name can tell it."""
+    """A network that keeps its input's size has the same tensors for every scale, so only the name can tell it."""
     found = re.search(r"x([2348])(?!\d)", path.stem.lower())
     if found is None:
         raise ModelError(
