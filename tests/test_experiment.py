@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tests.clips import textured_picture
 from tests.test_pipelines import EXPERIMENTS
 from vsr import external
-from vsr.errors import UsageError
+from vsr.errors import OutputError, UsageError
 from vsr.external.experiment import INTERPOLATIONS, Experiment, System, load_experiment, markdown, run_experiment, score
 from vsr.external.pictures import PictureStore
 from vsr.upscalers import load_upscaler
@@ -104,6 +104,13 @@ def test_a_recipe_that_contradicts_itself_is_refused(system, words, tmp_path):
     recipe.write_text(f'title = "t"\ntrain = ["a"]\ntest = ["b"]\nmetrics = ["psnr_y"]\n[[systems]]\n{system}\n')
     with pytest.raises(UsageError, match=words):
         load_experiment(recipe)
+
+
+def test_a_folder_for_networks_that_cannot_be_made_is_told(data, tmp_path):
+    (tmp_path / "file").touch()
+    experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), ())
+    with pytest.raises(OutputError, match="no networks can be written to"):
+        run_experiment(experiment, data, tmp_path / "file")
 
 
 def test_full_settings_go_over_the_small_ones():

@@ -11,7 +11,7 @@ from statistics import fmean
 import torch
 
 from vsr.engine.device import choose_device
-from vsr.errors import ModelError, UsageError
+from vsr.errors import ModelError, OutputError, UsageError
 from vsr.external.pictures import PictureStore, find_pictures
 from vsr.external.training import Telling, train
 from vsr.frames import Frame
@@ -101,6 +101,10 @@ def run_experiment(
     """
     target = choose_device(device)
     stores = {test: PictureStore(find_pictures(data / test), experiment.scale) for test in experiment.test}
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"no networks can be written to {models}: {error.strerror}. Name another folder.") from None
     rows: list[Row] = []
     for system in experiment.systems:
         telling.say(f"system {system.name}")

@@ -43,7 +43,7 @@ def _read_state(path: Path) -> State:
         # What a damaged or foreign file leads to depends on where its bytes go wrong.
         except _UNREADABLE as error:
             raise ModelError(
-                f"{path} is not a readable checkpoint of tensors alone ({_first_line(error)}); nothing in it was run. "
+                f"{path} is not a readable checkpoint of tensors alone ({_reason(error)}); nothing in it was run. "
                 "Get it again, or as .safetensors."
             ) from None
     if isinstance(stored, dict):
@@ -138,6 +138,14 @@ def _classic(path: Path, classic: Classic, state: State, device: torch.device, d
         remark=classic.remark,
         dtype=dtype,
     )
+
+
+def _reason(error: Exception) -> str:
+    """In our own words where torch's tell how to load the file all the same, which would run what is in it."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return _first_line(error)
+    stranger = re.search(r"GLOBAL (\S+) was not", str(error))
+    return f"it holds {stranger[1]}, which is no tensor" if stranger else "it is not what torch writes"
 
 
 def _first_line(error: Exception) -> str:
