@@ -46,7 +46,9 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         blocks: list[nn.Module] = [_normed(3, WIDTH, DISCRIMINATOR_SIDE)]
         for _ in range(DISCRIMINATOR_BLOCKS):
-            blocks += [_normed(WIDTH, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+            # By the pictures at hand even when frozen: it has learnt to judge a fake beside a real one.
+            normalisation = nn.BatchNorm2d(WIDTH, track_running_stats=False)
+            blocks += [_normed(WIDTH, WIDTH, 1), normalisation, nn.ReLU()]
         self.body = nn.Sequential(*blocks, _normed(WIDTH, 1, 1), nn.Sigmoid())
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
