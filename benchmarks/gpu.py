@@ -3,7 +3,8 @@ r"""What a GPU is good for: networks beside its limits, whole frames, graphs, ma
     python -m benchmarks.gpu                                   # on a GPU, in some minutes
     python -m benchmarks.gpu --device cpu --size 64 96 --models 1 3 --training-models 3 --iterations 4
 
-Times are of the clock, after warm-up, the median of several rounds, with the device waited for before and after.
+Times are medians of several rounds after warm-up: of the clock, with the GPU waited for before and after; on a CPU,
+whose cores others may use as well, of the processor.
 Weights are random: speed does not depend on them. Sizes are of the result, four times the input.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import av
 import numpy as np
@@ -90,11 +91,12 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
+    clock = perf_counter if device.type == "cuda" else process_time
     wait_for(device)
-    start = perf_counter()
+    start = clock()
     call()
     wait_for(device)
-    return perf_counter() - start
+    return clock() - start
 
 
 def wait_for(device: torch.device) -> None:

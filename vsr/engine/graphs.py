@@ -92,6 +92,7 @@ def _captured(upscale: Upscale, picture: torch.Tensor) -> Upscale:
         for _ in range(2):
             upscale(given)
     torch.cuda.current_stream(picture.device).wait_stream(aside)
+    # Nothing must be freed while the graph is recorded.
     gc.collect()
     graph = torch.cuda.CUDAGraph()
     # Other threads decode and encode meanwhile.
