@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 
 from vsr.errors import InputError
+from vsr.media.checksums import scans_have_ended
 from vsr.reader import open_clip
 from vsr.resample import resize
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"})
 LARGEST_STORE_BYTES = 4 * 2**30
-START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-"""Markers of JPEG; within a scan no such bytes occur."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ def read_picture(path: Path) -> tuple[torch.Tensor, list[str]]:
             reason = str(reader.damage[0]) if reader.damage else "it has no picture"
             raise InputError(f"{path} cannot be read whole: {reason}")
         layout, codec = reader.info.pixel_format, reader.info.codec
-    if codec == "mjpeg" and _ends_early(path.read_bytes()):
+    if codec == "mjpeg" and not scans_have_ended(path.read_bytes()):
         raise InputError(f"{path} cannot be read whole: it ends within its picture")
     remarks = []
     if len(frames) > 1:
@@ -84,11 +83,6 @@ def read_picture(path: Path) -> tuple[torch.Tensor, list[str]]:
     if any(depth in layout for depth in ("48", "64", "16", "12", "10")):
         remarks.append("more than 8 bit; rounded to 8 bit")
     return frames[0].pixels, remarks
-
-
-def _ends_early(jpeg: bytes) -> bool:
-    """Whether the last scan has no end: libav makes up the rest without a word. A thumbnail may have an end before."""
-    return jpeg.rfind(END_OF_IMAGE) < jpeg.rfind(START_OF_SCAN)
 
 
 def make_example(pixels: torch.Tensor, scale: int) -> Example:

@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vsr.errors import InputError
-from vsr.media.checksums import CHECKSUMS, chunks_are_whole
+from vsr.media.checksums import CHECKSUMS, WHOLE_PICTURES
 from vsr.media.damage import DamageLog
 from vsr.media.ledger import Ledger, Slots
 from vsr.media.limits import HOW_FRAMES_ARE_LIMITED, limit_of_pixels
@@ -194,9 +194,8 @@ class PictureDecoder:
             if frame is None:
                 self._log.add("undecodable_pictures", f"{picture.name} cannot be decoded and is left out")
                 continue
-            is_whole = not frame.is_corrupt and (
-                picture.suffix.lower() != ".png" or chunks_are_whole(picture.read_bytes())
-            )
+            looks_whole = WHOLE_PICTURES.get(picture.suffix.lower())
+            is_whole = not frame.is_corrupt and (looks_whole is None or looks_whole(picture.read_bytes()))
             if not is_whole:
                 self._log.add("corrupt_frames", f"{picture.name} is partly made up")
             yield Picture(frame, None, is_whole=is_whole)
