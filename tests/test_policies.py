@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.models import make_model, make_shot_model, picture
-from vsr.blur import as_rows, bicubic_kernel
+from vsr.blur import as_rows, gaussian_kernel
 from vsr.checkpoints import Distillation
 from vsr.engine.generator import FastGenerator
 from vsr.engine.steps import enlarge
@@ -34,7 +34,7 @@ def bank(tmp_path_factory):
 def bank_for_all(bank, tmp_path_factory):
     """The three models of one keyframe, and one for each policy that has models of its own."""
     folder = tmp_path_factory.mktemp("own")
-    kernel = {"kernel": as_rows(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
+    kernel = {"kernel": as_rows(gaussian_kernel(13, (1.5, 1.0), 30)), "scale_factors": (2.0, 2.0)}
     own = {
         "student": {"distillation": Distillation("avgi", ("here-0", "here-1"), 50.0, 1.0)},
         "zssr": {"arch": "zssr"},

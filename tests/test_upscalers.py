@@ -242,7 +242,7 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
         tmp_path / "bank" / f"{keyframe_model.name}.safetensors": "give --models DIR",
         tmp_path / "missing.pth": "cannot be read: No such file",
         tmp_path / "graph.pb": "OpenCV 5 cannot run",
-        tmp_path: "expected an upscaler as",
+        tmp_path: "is a folder; expected one file",
     }
     for path, words in cases.items():
         with pytest.raises(ModelError, match=words):

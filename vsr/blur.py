@@ -47,6 +47,13 @@ def bicubic_kernel() -> torch.Tensor:
     return row[:, None] * row[None, :]
 
 
+@lru_cache(maxsize=64)
+def unless_bicubic(rows: Rows | None) -> Rows | None:
+    """A kernel that needs something done for it; None where it is bicubic, the same whichever way a picture is turned,
+    for every scale, and by `resample.resize`."""
+    return None if rows == as_rows(bicubic_kernel()) else rows
+
+
 def gaussian_kernel(side: int, sigma_px: tuple[float, float], degrees: float) -> torch.Tensor:
     """An aligned anisotropic Gaussian: standard deviations along its axes, turned counter-clockwise by `degrees`."""
     angle = torch.deg2rad(torch.tensor(degrees))

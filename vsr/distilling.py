@@ -13,6 +13,7 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
+from vsr.blur import unless_bicubic
 from vsr.checkpoints import Distillation, Model, ModelCard, load_bank, of_one_system, save_model
 from vsr.engine.generator import FastGenerator, StepUse
 from vsr.engine.steps import enlarge, step_sizes
@@ -128,7 +129,11 @@ class Teacher:
         self.step_ratio = group[0].card.step_ratio
         self._generators = [
             FastGenerator(
-                model.name, model.generator, self.step_ratio, torch.device("cpu"), StepUse(kernel=model.card.kernel)
+                model.name,
+                model.generator,
+                self.step_ratio,
+                torch.device("cpu"),
+                StepUse(kernel=unless_bicubic(model.card.kernel)),
             )
             for model in group
         ]
@@ -227,7 +232,7 @@ def _distil_one(
     teacher = Teacher(group, policy)
     lessons = [lesson for window in _windows(pixels, card.seed) for lesson in teacher.lessons(window, agreement)]
     generator, loss_curve = train_student(group[0].generator, lessons, options, card.seed, progress)
-    use = StepUse(kernel=card.kernel)
+    use = StepUse(kernel=unless_bicubic(card.kernel))
     student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"), use)
     psnr_db, flicker_ratio = _gap(student, teacher, scene.measured, agreement)
     names = tuple(model.name for model in group)

@@ -82,8 +82,8 @@ class FastMembers:
         return image
 
     def mean(self, image: torch.Tensor) -> torch.Tensor:
-        """(M * 3, H, W) -> (3, H, W)."""
-        return image.view(self._count, 3, *image.shape[1:]).mean(dim=0)
+        """(M * 3 or 3, H, W) -> (3, H, W)."""
+        return self._for_each(image).view(self._count, 3, *image.shape[1:]).mean(dim=0)
 
     def _for_each(self, image: torch.Tensor) -> torch.Tensor:
         return image if len(image) == 3 * self._count else image.repeat(self._count, 1, 1)

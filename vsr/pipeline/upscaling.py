@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vsr.blur import Rows
+from vsr.blur import Rows, unless_bicubic
 from vsr.checkpoints import Model
 from vsr.engine.options import choose_options
 from vsr.flicker import FlickerControl, Pair, ShotSteadiness
@@ -206,7 +206,7 @@ class Upscaling(Stages):
             policy = upscaler(context, Path(recipe.upscaler), recipe.sample)
         else:
             policy = POLICIES[resolve_policy(recipe)](context)
-        self._kernels = {model.name: model.card.kernel for model in bank}
+        self._kernels = {model.name: unless_bicubic(model.card.kernel) for model in bank}
         super().__init__(recipe, reader.frames, policy, device, say, resumed, self._kernel_at)
 
     def _kernel_at(self, frame: int) -> Rows | None:

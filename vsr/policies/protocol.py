@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from vsr.blur import unless_bicubic
 from vsr.checkpoints import Model, of_one_system
 from vsr.engine.generator import FastGenerator, StepUse
 from vsr.engine.graphs import FastestWay
@@ -191,12 +192,12 @@ class PolicyContext:
     def ready(self, model: Model) -> FastGenerator:
         """The model's generator, made fast, once."""
         if model.name not in self._ready:
-            if self.options.self_ensemble and model.card.kernel is not None:
+            if self.options.self_ensemble and unless_bicubic(model.card.kernel) is not None:
                 raise UsageError(
                     f"policies.self_ensemble turns the picture, and {model.name} was trained for a blur that would not "
                     "be turned with it. Leave it out."
                 )
-            use = StepUse(self.options.self_ensemble, self.options.projections, model.card.kernel)
+            use = StepUse(self.options.self_ensemble, self.options.projections, unless_bicubic(model.card.kernel))
             ratio = model.card.step_ratio
             self._ready[model.name] = FastGenerator(model.name, model.generator, ratio, self.device, use, self.engine)
         return self._ready[model.name]

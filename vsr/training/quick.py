@@ -8,7 +8,7 @@ from math import inf
 import torch
 import torch.nn.functional as F
 
-from vsr.blur import Rows
+from vsr.blur import Rows, unless_bicubic
 from vsr.networks.singan import Critic, Generator, NetworkSpec
 from vsr.training.adam import Adam, cosine_rate
 from vsr.training.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
@@ -176,7 +176,7 @@ def draw_places(pairs: Sequence[Pair], options: Quick, draw: Callable[[int], int
     """The number of a pair, and places of a batch of crops of it."""
     number = draw(len(pairs))
     # A blur kernel is not turned with the crops.
-    turned = options.kernel is None
+    turned = unless_bicubic(options.kernel) is None
     return number, [draw_place(pairs[number], options.crop_px, draw, turned=turned) for _ in range(options.batch)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vsr.blur import FACTOR, Rows, as_rows, as_tensor, bicubic_kernel, reduce_blurred
+from vsr.blur import FACTOR, Rows, as_tensor, reduce_blurred, unless_bicubic
 from vsr.errors import ModelError
 from vsr.networks.singan import Generator, NetworkSpec, pad
 from vsr.resample import resize
@@ -76,8 +76,9 @@ def train_zssr(keyframe: torch.Tensor, options: Zssr, seed: int, progress: Progr
 
 
 def blur_of(rows: Rows | None) -> torch.Tensor | None:
-    """The kernel to learn with; None for the bicubic one, which is the same whichever way a crop is turned."""
-    return None if rows is None or rows == as_rows(bicubic_kernel()) else as_tensor(rows)
+    """The kernel to learn with; None: bicubic."""
+    other = unless_bicubic(rows)
+    return None if other is None else as_tensor(other)
 
 
 class Lessons:

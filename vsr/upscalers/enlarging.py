@@ -23,8 +23,6 @@ def enlarge(
     for step in range(passes(upscaler.scale, max(height / picture.shape[-2], width / picture.shape[-1]))):
         result = _enlarge_once(upscaler, result, noise_planes(upscaler, result, 16 * seed + step), tile_px)
     result = resize(result, height, width)
-    if not torch.isfinite(result).all():
-        raise ModelError(f"{upscaler.name} gave values that are not finite: {_why_not_finite(upscaler.dtype)}.")
     for _ in range(upscaler.consistency_passes):
         result = back_project(result.clamp(0, 1), picture)
     return result.clamp(0, 1)
@@ -68,9 +66,17 @@ def _enlarge_once(
     scale = 1 if upscaler.enlarged_first else upscaler.scale
     if upscaler.luma is None:
         planes = picture if noise is None else torch.cat([picture, noise])
-        return run_in_tiles(upscaler.colours, planes, scale, upscaler.reach_px, tile_px).clamp(0, 1)
+        return _run(upscaler, planes, scale, tile_px).clamp(0, 1)
     height, width = picture.shape[-2:]
     enlarged = resize(picture, upscaler.scale * height, upscaler.scale * width).clamp(0, 1)
     planes = upscaler.luma.of(enlarged if upscaler.enlarged_first else picture)
-    luma = run_in_tiles(upscaler.colours, planes, scale, upscaler.reach_px, tile_px)
+    luma = _run(upscaler, planes, scale, tile_px)
     return (enlarged + upscaler.luma.change(luma, enlarged)).clamp(0, 1)
+
+
+def _run(upscaler: Upscaler, planes: torch.Tensor, scale: int, tile_px: int | None) -> torch.Tensor:
+    """What the network itself makes, before a limit would turn infinity into white."""
+    made = run_in_tiles(upscaler.colours, planes, scale, upscaler.reach_px, tile_px)
+    if not torch.isfinite(made).all():
+        raise ModelError(f"{upscaler.name} gave values that are not finite: {_why_not_finite(upscaler.dtype)}.")
+    return made

@@ -63,10 +63,10 @@ def load_upscaler(path: Path, device: torch.device, dtype: torch.dtype = torch.f
     It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises `ModelError` that
     names the file and what is wrong: unreadable, broken, of an unknown architecture.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
     if path.is_dir():
         raise ModelError(f"{path} is a folder; expected one file. A bank of models is given by --models DIR.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
     if path.exists() and not path.is_file():
         raise ModelError(f"{path} is not an ordinary file; expected an upscaler.")
     if path.suffix.lower() == ".safetensors":
