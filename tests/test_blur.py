@@ -50,12 +50,19 @@ def test_a_kernel_that_is_off_its_place_is_moved_there_and_sums_to_one():
     assert (moved - SKEWED).abs().sum() < 0.1
 
 
-def test_the_kernel_of_a_quarter_is_two_halvings_in_one():
-    image = picture(64, 80)
-    whole = kernel_of_factor(SKEWED, 4)
-    twice = reduce_blurred(reduce_blurred(image, SKEWED), SKEWED)
-    torch.testing.assert_close(reduce_blurred(image, whole, 4)[:, 5:-5, 5:-5], twice[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
-    assert centre_of_mass(whole).tolist() == pytest.approx([centre_of(len(whole), 4)] * 2, abs=0.05)
+@pytest.mark.parametrize("kernel", [SKEWED, bicubic_kernel(), gaussian_kernel(10, (1.5, 1.0), 70)])
+@pytest.mark.parametrize("halvings", [1, 2, 3])
+def test_the_kernel_of_several_halvings_is_all_of_them_in_one(kernel, halvings):
+    image = picture(128, 160)
+    whole = kernel_of_factor(kernel, 2**halvings)
+    step_by_step = image
+    for _ in range(halvings):
+        step_by_step = reduce_blurred(step_by_step, kernel)
+    inside = (..., slice(5, -5), slice(5, -5))
+    torch.testing.assert_close(
+        reduce_blurred(image, whole, 2**halvings)[inside], step_by_step[inside], atol=1e-5, rtol=0
+    )
+    assert centre_of_mass(whole).tolist() == pytest.approx([centre_of(len(whole), 2**halvings)] * 2, abs=0.05)
 
 
 @pytest.mark.parametrize("factor", [2, 4])

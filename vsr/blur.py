@@ -120,7 +120,9 @@ def kernel_of_factor(kernel: torch.Tensor, factor: int) -> torch.Tensor:
         side = len(apart)
         # A convolution, so the kernel is flipped against `conv2d`, which correlates.
         whole = F.conv2d(F.pad(whole, (side - 1,) * 4)[None, None], apart.flip(0, 1)[None, None])[0, 0]
-    return whole
+    # Of an even number of taps each reduction has fewer before its pixel than after it, and the whole far fewer.
+    too_early = (len(whole) - 1) // 2 - (factor - 1) * ((len(kernel) - 1) // 2)
+    return F.pad(whole, (2 * too_early, 0, 2 * too_early, 0))
 
 
 def back_project_blurred(image: torch.Tensor, low: torch.Tensor, rows: Rows, weight: float) -> torch.Tensor:
