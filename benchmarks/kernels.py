@@ -1,6 +1,7 @@
 """How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and rounded to 8 bits.
 
-    python -m benchmarks.kernels
+    python -m benchmarks.kernels                       # ten seconds a kernel on one core
+    python -m benchmarks.kernels --set iterations=2    # as good as without the game: a second each
 
 The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be bicubic.
 """
@@ -17,6 +18,7 @@ from benchmarks.measure import print_table
 from benchmarks.zssrgan import bicubic_reduction
 from vsr.blur import Rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
 from vsr.kernel_files import kernel_words
+from vsr.recipe import with_settings
 from vsr.training.kernelgan import KernelGan, estimate_kernel
 
 IMAGES = ("set14/comic", "set5/baby", "urban100/img_062", "set14/flowers", "bsd/148026")
@@ -34,12 +36,14 @@ KERNELS = {
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN")
     options = parser.parse_args()
     use_shared_data()
+    settings = with_settings(KernelGan(), options.set)
     rows = []
     for name in options.images:
         truth = next(Excerpt(f"../stills/{name.replace('/', '/HR/')}.png").pictures())
-        rows += [row_of(name, truth, kernel) for kernel in KERNELS]
+        rows += [row_of(name, truth, kernel, settings) for kernel in KERNELS]
     print_table(
         "**Kernels found, x2**",
         ["image", "true kernel", "distance", "bicubic's", "rests on", "mismatch (bicubic's)", "found", "CPU-s"],
@@ -47,12 +51,12 @@ def main() -> None:
     )
 
 
-def row_of(name: str, truth: torch.Tensor, kernel: str) -> list[str]:
+def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGan) -> list[str]:
     """One estimate beside its truth."""
     reduce = bicubic_reduction if kernel == "bicubic" else partial(reduce_blurred, kernel=KERNELS[kernel])
     low = (reduce(truth).clamp(0, 1) * 255).round() / 255
     start = time.process_time()
-    estimate = estimate_kernel(low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], KernelGan(), 0, lambda *_: None)
+    estimate = estimate_kernel(low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None)
     seconds = time.process_time() - start
     finding = estimate.finding
     return [

@@ -37,6 +37,7 @@ from vsr.training.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
 
 UNKNOWN = gaussian_kernel(13, (2.2, 0.9), 30)
 REGIMES = ("fixed", "serial", "semi-e2e")
+SYSTEMS = ("zssr", "kernelgan", "zssrgan")
 PROJECTIONS = PolicyOptions(agreement=1.0, projections=2)
 FORMS = {
     "psnr_y": ".2f",
@@ -63,6 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--degradations", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
     parser.add_argument("--regime", choices=REGIMES, default="serial", help="of ZSSRGAN in the table")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="beside bicubic")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of ZSSR and ZSSRGAN")
     parser.add_argument("--full", action="store_true", help="the published schedules")
     parser.add_argument("--figure", type=Path, help="draw the true unknown kernel above the first image's estimate")
@@ -104,13 +106,17 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
         count=1,
         say=lambda line: print(line, file=sys.stderr),
     )
-    train(folder / "bank", method="zssr")
-    train(folder / "bank", method="zssr", kernel="auto")
-    train(folder / "bank", method="zssrgan", regime=options.regime)
+    trainings = {
+        "zssr": {},
+        "kernelgan": {"kernel": "auto"},
+        "zssrgan": {"method": "zssrgan", "regime": options.regime},
+    }
+    for system in options.systems:
+        train(folder / "bank", **({"method": "zssr"} | trainings[system]))
     bank = load_bank(folder / "bank")
     no_kernel = {"difference": None, "correlation": None}
     figures = {"bicubic": figures_of(still, "bicubic", []) | no_kernel}
-    for system in ("zssr", "kernelgan", "zssrgan"):
+    for system in options.systems:
         (model,) = [model for model in bank if model.card.system == system]
         kernel = no_kernel if model.card.kernel is None else likeness(model.card.kernel, TRUE_KERNELS[degradation])
         figures[system] = figures_of(still, system, bank, PROJECTIONS) | kernel

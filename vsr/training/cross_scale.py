@@ -12,6 +12,8 @@ from vsr.blur import FACTOR, centre_of, centred, gaussian_kernel
 
 WINDOW_PX = 16
 """Of the picture; its reduction is seen through the same window, so the picture through one of twice the side."""
+SEEN_PX = 1024
+"""Side of the middle part of a large picture that is looked at."""
 ROUNDING = 1 / 12
 """Power, in grey levels squared, that rounding to 8 bits adds at every frequency."""
 TRUSTED = 10 * ROUNDING
@@ -31,14 +33,16 @@ class CrossScale:
     """The spectra of a picture, (3, H, W) in [0, 1], at least 32 pixels a side."""
 
     def __init__(self, picture: torch.Tensor) -> None:
-        grey = 255 * torch.tensordot(torch.tensor(LUMA), picture, dims=1)
+        top, left = (max(0, side - SEEN_PX) // 2 for side in picture.shape[-2:])
+        seen = picture[:, top : top + SEEN_PX, left : left + SEEN_PX]
+        grey = 255 * torch.tensordot(torch.tensor(LUMA), seen, dims=1)
         self._own = _power_spectrum(grey, WINDOW_PX).clamp_min(1e-3)
         self._fine = (_power_spectrum(grey, FACTOR * WINDOW_PX) - ROUNDING).clamp_min(1e-6)
         self._cycles = torch.fft.fftfreq(FACTOR * WINDOW_PX)
         own_cycles = torch.fft.fftfreq(WINDOW_PX)
-        seen = torch.hypot(own_cycles[:, None], own_cycles[None, :]) > LEAST_CYCLES / WINDOW_PX
+        changing = torch.hypot(own_cycles[:, None], own_cycles[None, :]) > LEAST_CYCLES / WINDOW_PX
         # Never all nought: a flat picture speaks for no kernel, but it must not divide by it.
-        weights = seen * ((self._own / (self._own + TRUSTED)) ** 2 + 1e-9)
+        weights = changing * ((self._own / (self._own + TRUSTED)) ** 2 + 1e-9)
         self._weights = weights / weights.sum()
 
     def mismatch(self, kernel: torch.Tensor) -> torch.Tensor:

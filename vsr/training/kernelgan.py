@@ -64,6 +64,7 @@ class Finding:
     """Aligned and of sum 1, for half the size."""
     basis: Literal["bicubic", "spectrum", "game"]
     mismatch: float
+    """Of the kernel; of the best Gaussian where that was not good enough and it is bicubic."""
     bicubic_mismatch: float
 
     def words(self) -> str:
@@ -190,7 +191,7 @@ class KernelGame:
     def finding(self) -> Finding:
         """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another explains far more."""
         if not self.blurred:
-            return Finding(bicubic_kernel(), "bicubic", self._bicubic_mismatch, self._bicubic_mismatch)
+            return Finding(bicubic_kernel(), "bicubic", self._mismatch, self._bicubic_mismatch)
         if len(self._kernels) >= FACTOR:
             # It wanders, so the later half of its way.
             free = clean(torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0), self._options.kept_taps)
