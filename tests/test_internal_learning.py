@@ -210,7 +210,7 @@ def test_the_learning_rate_falls_once_the_error_no_longer_does_and_training_ends
         # A loss that moves nothing: the error stays where it is.
         student.step(0 * student.restore(torch.zeros(1, 3, 8, 8)).sum())
         finished = student.finished()
-        rates.append(student._optimiser.param_groups[0]["lr"])
+        rates.append(student._optimiser.learning_rate)
     falls = [number for number, (before, after) in enumerate(pairwise(rates)) if after < before]
     assert finished
     assert len(falls) == 3

@@ -98,7 +98,7 @@ def _resize_columns(planes: torch.Tensor, width: int, kernel: Kernel) -> torch.T
     return resized.view(*planes.shape[:2], width)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _axis_bands(
     in_length: int, out_length: int, top: int, end: int, kernel: Kernel, device: torch.device, band: int
 ) -> list[Band]:

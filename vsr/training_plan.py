@@ -24,6 +24,10 @@ MOST_NEIGHBOURS = 8
 AUTO = "auto"
 HASH_CHARACTERS = 6
 SMALLEST_CROP_PX = 16
+LEAST_PAIR_SCALE = 0.4
+"""Of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
+_COUNTS = ("batch", "check_every", "patience", "adversarial_every")
+"""Options of methods that are whole numbers from 1."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ def _check_options(options: Any) -> None:
         "network.width": (options.network.width, 1, LARGEST_WIDTH),
         "network.layers": (options.network.layers, 2, LARGEST_DEPTH),
         "step_ratio": (options.step_ratio, 1.05, 8),
+        **{name: (getattr(options, name, 1), 1, inf) for name in _COUNTS},
+        "held_out_scale": (getattr(options, "held_out_scale", 1), LEAST_PAIR_SCALE, 1),
+        "pair_scales": (min(getattr(options, "pair_scales", (1,)), default=0), LEAST_PAIR_SCALE, 1),
     }
     for name, (value, least, most) in limits.items():
         if not least <= value <= most:

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from vsr.engine.options import name_of
+from vsr.engine.resampling import agree_in_place
 from vsr.frames import Frame
 from vsr.policies.agreement import noise_level
 from vsr.policies.protocol import Decision, Policy, PolicyContext, peek
-from vsr.resample import back_project, scaled_size
+from vsr.resample import scaled_size
 from vsr.upscalers import Upscaler, enlarge, load_upscaler
 from vsr.upscalers.enlarging import mismatch
 
@@ -41,7 +42,7 @@ def upscaler(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
             height, width = scaled_size(frame.height, frame.width, context.scale)
             pixels = enlarge(network, frame.pixels, height, width, seed, tile_px)
             if agreement:
-                pixels = back_project(pixels, frame.pixels, agreement).clamp(0, 1)
+                pixels = agree_in_place(pixels, frame.pixels, agreement)
             yield replace(frame, pixels=pixels)
 
     return policy

@@ -30,7 +30,7 @@ def check_keyframe(keyframe: torch.Tensor) -> None:
     if min(height, width) < SMALLEST_SIDE_PX:
         raise InputError(
             f"the keyframe is {width}x{height}; training needs at least {SMALLEST_SIDE_PX} pixels a side. "
-            "Use --policy bicubic for a clip this small."
+            "Use vsr run --policy bicubic for a clip this small."
         )
     if keyframe.mean(dim=0).std().item() < LEAST_CONTRAST:
         raise InputError(

@@ -7,14 +7,16 @@ reduction, and its kernel is kept only where it explains the picture far better 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from vsr.blur import FACTOR, Rows, as_rows, bicubic_kernel, centre_of, centre_of_mass, centred
-from vsr.errors import ModelError
+from vsr.errors import ModelError, UsageError
 from vsr.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator, against_label
+from vsr.training.adam import Adam
 from vsr.training.cross_scale import CrossScale, across_octaves
 from vsr.training.method import Progress, loss_curve_summary, one_thread
 from vsr.training.texture import place_by_texture, texture_map
@@ -27,6 +29,8 @@ LEAST_WIDE_SIGMA_PX = 0.9
 WORTH = 0.5
 """Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit anything, and easily
 reaches two thirds without coming any nearer to the truth."""
+LEAST_CROP_PX = 32
+"""Reduced, it must still hold a patch of the discriminator's."""
 START_STEPS = 100
 START_RATE = 3e-3
 """Of bringing the reducer to the Gaussian, before the game."""
@@ -51,6 +55,18 @@ class KernelGan:
     sparsity_weight: float = 1.0
     kept_taps: int = 80
     """Of the estimate, about: smaller ones are cut off. 40 would cut a tenth to a third off a wide Gaussian."""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "iterations": (self.iterations, 0, inf),
+            "crop_px": (self.crop_px, LEAST_CROP_PX, inf),
+            "decay_every": (self.decay_every, 1, inf),
+            "kept_taps": (self.kept_taps, 1, KERNEL_SIDE**2 - 1),
+        }
+        for name, (value, least, most) in limits.items():
+            if not least <= value <= most:
+                to = "or more" if most == inf else f"to {most:g}"
+                raise UsageError(f"{name} is {value}; expected {least} {to}.")
 
 
 LONG_GAME = KernelGan(iterations=3000)
@@ -132,8 +148,7 @@ class KernelGame:
             self.reducer, self.discriminator = LinearReducer(), PatchDiscriminator()
         _bring(self.reducer, self._gaussian)
         self._optimisers = [
-            torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
-            for network in (self.reducer, self.discriminator)
+            Adam(network, options.learning_rate, betas=(0.5, 0.999)) for network in (self.reducer, self.discriminator)
         ]
         side = min(options.crop_px, *keyframe.shape[-2:])
         texture = texture_map(keyframe)
@@ -155,12 +170,12 @@ class KernelGame:
             raise ModelError(
                 "KernelGAN went astray: its loss is not finite. Try another --seed, or --keyframe N for another frame."
             )
-        self._step(0, loss)
+        self._optimisers[0].descend(loss)
         self._kernels.append(kernel.detach())
         self.generator_losses.append(adversarial.item())
         if len(self.generator_losses) % self._options.decay_every == 0:
             for optimiser in self._optimisers:
-                optimiser.param_groups[0]["lr"] /= 10
+                optimiser.learning_rate /= 10
 
     def pair_loss(self) -> torch.Tensor:
         """The discriminator's loss on a crop of the picture and on a reduced one."""
@@ -181,12 +196,12 @@ class KernelGame:
 
     def discriminator_step(self, loss: torch.Tensor) -> None:
         """Move the discriminator against a loss of its own."""
-        self._step(1, loss)
+        self._optimisers[1].descend(loss)
         self.discriminator_losses.append(loss.item())
 
     def restart_discriminator(self) -> None:
         """Give the discriminator its first learning rate again."""
-        self._optimisers[1].param_groups[0]["lr"] = self._options.learning_rate
+        self._optimisers[1].learning_rate = self._options.learning_rate
 
     def finding(self) -> Finding:
         """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another explains far more."""
@@ -218,12 +233,6 @@ class KernelGame:
         scores: torch.Tensor = self.discriminator(torch.cat([self._noisy(real), self._noisy(_rounded(fake))]))
         return torch.stack(scores.chunk(2))
 
-    def _step(self, number: int, loss: torch.Tensor) -> None:
-        optimiser = self._optimisers[number]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
     def _noisy(self, picture: torch.Tensor) -> torch.Tensor:
         return picture + self._options.input_noise * torch.randn(picture.shape, generator=self._random)
 
@@ -233,11 +242,9 @@ class KernelGame:
 
 def _bring(reducer: LinearReducer, kernel: torch.Tensor) -> None:
     """Train the reducer's weights until they make this kernel."""
-    optimiser = torch.optim.Adam(reducer.parameters(), lr=START_RATE)
+    optimiser = Adam(reducer, START_RATE)
     for _ in range(START_STEPS):
-        optimiser.zero_grad(set_to_none=True)
-        ((reducer.kernel() - kernel) ** 2).sum().backward()
-        optimiser.step()
+        optimiser.descend(((reducer.kernel() - kernel) ** 2).sum())
 
 
 def clean(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:

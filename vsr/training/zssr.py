@@ -13,6 +13,7 @@ from vsr.blur import FACTOR, Rows, as_tensor, reduce_blurred, unless_bicubic
 from vsr.errors import ModelError
 from vsr.networks.singan import Generator, NetworkSpec, pad
 from vsr.resample import resize
+from vsr.training.adam import Adam
 from vsr.training.fathers import FatherDraw
 from vsr.training.method import Progress, TrainedPair, loss_curve_summary
 
@@ -123,7 +124,7 @@ class Restorer:
             _initialise(self.generator)
         self.losses: list[float] = []
         self._rule = options.rate
-        self._optimiser = torch.optim.Adam(self.generator.parameters(), lr=options.rate.start)
+        self._optimiser = Adam(self.generator, options.rate.start)
         self._test = RestorationTest(keyframe, kernel)
         self._errors: list[float] = []
         self._changed_at = 0
@@ -143,9 +144,7 @@ class Restorer:
     def step(self, loss: torch.Tensor, reconstruction: float | None = None) -> None:
         """Move the generator against `loss`, of which `reconstruction` is the part to report (else all)."""
         self.losses.append(loss.item() if reconstruction is None else reconstruction)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimiser.step()
+        self._optimiser.descend(loss)
 
     def finished(self) -> bool:
         """Whether the learning rate has come to its end, or training has gone astray; call it after each step."""
@@ -163,8 +162,8 @@ class Restorer:
             latest = self._errors[-(self._rule.window // self._rule.test_every) :]
             if not _falls(latest, self._rule.steepness):
                 self._changed_at = done
-                self._optimiser.param_groups[0]["lr"] /= 10
-        return bool(self._optimiser.param_groups[0]["lr"] < self._rule.end)
+                self._optimiser.learning_rate /= 10
+        return self._optimiser.learning_rate < self._rule.end
 
     def trained(self, kernel: Rows | None) -> TrainedPair:
         """The generator as it is, or as it was at its best where training went astray."""

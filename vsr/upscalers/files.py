@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -21,16 +21,6 @@ LARGEST_SPEC_NUMBER = 1024
 LARGEST_SCALE = 16
 MOST_BLOCKS = 64
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-
-
-class Spec(Protocol):
-    """What the shapes of all networks have."""
-
-    @property
-    def scale(self) -> int: ...
-
-    @property
-    def reach_px(self) -> int: ...
 
 
 @dataclass(frozen=True)
