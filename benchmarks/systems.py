@@ -4,7 +4,8 @@
 
 The list names systems and the options of `vsr run` that use them: one `[[system]]` with `name` and `options` each, with
 paths relative to the list. Results are written without loss, kept in --results and used again, and scored as by
-`vsr score`. Without a list: bicubic.
+`vsr score`. Without a list: bicubic. Processor time is that of a whole run on one thread without flicker control, in a
+process that has run before: reading, enlarging and writing.
 """
 
 import json
@@ -34,6 +35,18 @@ STEADY = ("0", "auto")
 CROP = (430, 100, 170, 110)
 """Left, top, width and height in pixels of the truth."""
 SHOWN_FRAME = 10
+WARM_FRAMES, TIMED_FRAMES = 3, 6
+RUN = "from vsr.cli import main; main()"
+RUN_TIMED = """
+import sys
+from time import process_time
+from vsr.cli import app
+warm, timed, *options = sys.argv[1:]
+assert not app(["run", warm, *options], standalone_mode=False)
+start = process_time()
+assert not app(["run", timed, *options], standalone_mode=False)
+print(process_time() - start)
+"""
 PANELS_PER_ROW = 4
 LABEL_PX = 36
 DEFAULT_LIST = '[[system]]\nname = "bicubic"\noptions = "--policy bicubic"\n'
@@ -46,7 +59,8 @@ class Measured:
     name: str
     steady: str
     figures: dict[str, float]
-    seconds_per_frame: float
+    cpu_seconds: float | None
+    """Of a frame; not measured with flicker control."""
     panel: np.ndarray
 
     @property
@@ -71,9 +85,10 @@ def main() -> None:
     excerpt = EXCERPTS[options.clip]
     results = options.results.absolute() / f"{options.clip}-{options.frames}"
     results.mkdir(parents=True, exist_ok=True)
-    cut(CLIPS / excerpt.low, results / "low.mkv", options.frames)
+    for frames in {options.frames, WARM_FRAMES, TIMED_FRAMES}:
+        cut(CLIPS / excerpt.low, low_clip(results, frames), frames)
     truths = list(islice(excerpt.pictures(), options.frames))
-    measured = [measure(system, steady, truths, folder, results) for system in systems for steady in STEADY]
+    measured = [measure(system, steady, truths, folder, results) for steady in STEADY for system in systems]
     measured.sort(key=lambda each: each.flicker_at_equal_sharpness)
     print_measured(measured, options)
     draw(measured, truths[shown_frame(len(truths))])
@@ -94,16 +109,40 @@ def measure(system, steady, truths, folder, results) -> Measured:
     name = f"{re.sub(r'[^a-z0-9]+', '-', system['name'].lower())}-{steady}"
     output, record = results / f"{name}.mkv", results / f"{name}.json"
     if not record.exists():
-        command = ["run", str(results / "low.mkv"), "-o", str(output), "-y", "--steady", steady, "-c", "ffv1"]
-        command += ["--pix-fmt", "bgr0", "--metrics", "", "--json", str(record), *shlex.split(system["options"])]
         print(f"{system['name']}, steady {steady}", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-c", "from vsr.cli import main; main()", *command], cwd=folder, check=True)
-    seconds = json.loads(record.read_text())["timings_seconds"]
+        clip, options = low_clip(results, len(truths)), ["--steady", steady, "--json", str(record)]
+        call(RUN, ["run", str(clip), *options_of(system, output), *options], folder)
     scores = results / f"{name}.scores.json"
     if not scores.exists():
         scores.write_text(json.dumps(score(output, truths)))
-    per_frame = (seconds["upscale"] + seconds.get("steady", 0.0)) / len(truths)
-    return Measured(system["name"], steady, json.loads(scores.read_text()), per_frame, panel_of(output, len(truths)))
+    cost = results / f"{name}.cpu.json"
+    if steady == "0" and not cost.exists():
+        cost.write_text(json.dumps(cpu_seconds_per_frame(system, folder, results)))
+    taken = json.loads(cost.read_text()) if steady == "0" else None
+    return Measured(system["name"], steady, json.loads(scores.read_text()), taken, panel_of(output, len(truths)))
+
+
+def cpu_seconds_per_frame(system, folder, results) -> float:
+    """On one thread, without flicker control."""
+    clips = [str(low_clip(results, frames)) for frames in (WARM_FRAMES, TIMED_FRAMES)]
+    options = [*options_of(system, results / "timed.mkv"), "--steady", "0", "--threads", "1"]
+    return float(call(RUN_TIMED, [*clips, *options], folder)) / TIMED_FRAMES
+
+
+def options_of(system, output) -> list[str]:
+    """To use a system, and write what it makes without loss, over what is there."""
+    options = shlex.split(system["options"])
+    return ["-o", str(output), "-y", "-c", "ffv1", "--pix-fmt", "bgr0", "--metrics", "", *options]
+
+
+def call(code, arguments, folder) -> str:
+    """What a Python program, in a process of its own, writes to standard output."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def low_clip(results, frames: int) -> Path:
+    return results / f"low-{frames}.mkv"
 
 
 def score(output, truths) -> dict[str, float]:
@@ -133,11 +172,11 @@ def print_measured(measured, options) -> None:
             "auto" if each.steady == "auto" else "-",
             f"{each.flicker_at_equal_sharpness:.2f}",
             *(format(each.figures[name], form) for name, form in SHOWN.items()),
-            f"{each.seconds_per_frame:.2f}",
+            "" if each.cpu_seconds is None else f"{each.cpu_seconds:.2f}",
         ]
         for each in measured
     ]
-    print_table(f"**{options.clip}, {options.frames} frames, x4**", [*head, "s/frame"], rows)
+    print_table(f"**{options.clip}, {options.frames} frames, x4**", [*head, "CPU-s/frame"], rows)
 
 
 def draw(measured, truth) -> None:
