@@ -72,8 +72,8 @@ CARDS: dict[str, Card] = {
         "eight times with its self-ensemble",
     ),
     "kernelgan": Card(
-        "ZSSR trained with the blur kernel that KernelGAN finds in the clip.",
-        "Bell-Kligler, Shocher, Irani, NeurIPS 2019; in seed 001",
+        "ZSSR trained with the blur kernel found in the clip: by its spectrum across scales, then KernelGAN's game.",
+        "Bell-Kligler, Shocher, Irani, NeurIPS 2019, and Michaeli, Irani, ICCV 2013; in seed 001",
         "Footage whose softness is not that of bicubic reduction.",
         f"`{CLIP} --method zssr --kernel auto`, then `--policy kernelgan --models DIR`",
         of_generator(*_ZSSR),
