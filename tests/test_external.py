@@ -115,6 +115,8 @@ external.train([images], output, method="espcn", scale=2, settings={settings}, t
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
         try:
             assert first.stdout.readline() == "1\n"
+            # It holds its lock all the same, and leaves the processor to this one.
+            first.send_signal(signal.SIGSTOP)
             with pytest.raises(OutputError, match=f"net.safetensors is being trained by process {first.pid} "):
                 brief_training(images, output)
             assert brief_training(images, tmp_path / "other.safetensors").steps == 6
