@@ -28,6 +28,9 @@ LEAST_PAIR_SCALE = 0.4
 """Of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
 _COUNTS = ("batch", "check_every", "patience", "adversarial_every")
 """Options of methods that are whole numbers from 1."""
+LEAST_RATE = 1e-9
+_RATES = ("learning_rate", "critic_learning_rate")
+"""A learning rate below 0 would climb, and a model be kept that is worse than none."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def _check_options(options: Any) -> None:
         "network.layers": (options.network.layers, 2, LARGEST_DEPTH),
         "step_ratio": (options.step_ratio, 1.05, 8),
         **{name: (getattr(options, name, 1), 1, inf) for name in _COUNTS},
+        **{name: (getattr(options, name, 1), LEAST_RATE, 1) for name in _RATES},
         "held_out_scale": (getattr(options, "held_out_scale", 1), LEAST_PAIR_SCALE, 1),
         "pair_scales": (min(getattr(options, "pair_scales", (1,)), default=0), LEAST_PAIR_SCALE, 1),
     }
