@@ -53,7 +53,7 @@ class FastGenerator:
         self._strips = Strips(device, options.largest_strip_px)
         # A network's [-1, 1] is twice as wide as [0, 1]; a tanh in between cannot be folded into a layer.
         self._share = 0.5 if self.spec.tanh else 1.0
-        layers = _for_unit_range(folded_convolutions(generator), 0.5 / self._share)
+        layers = _for_half_range(folded_convolutions(generator), 0.5 / self._share)
         self._stack = ConvolutionStack(layers, self.spec.leak, device, options.dtype)
 
     def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -93,7 +93,8 @@ class FastGenerator:
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
             padded = padded_strip(base, height, top, end, halo, outside)
-            detail = self._stack(padded[None])[0]
+            # Around zero, where half precision is finest.
+            detail = self._stack((padded - ZERO)[None])[0]
             if self.spec.tanh:
                 detail.tanh_()
             check_finite(detail, f"model {self.name}")
@@ -106,10 +107,10 @@ class FastGenerator:
         return detailed
 
 
-def _for_unit_range(layers: Sequence[Layer], last_factor: float) -> list[Layer]:
-    """The same layers for a picture in [0, 1] in place of [-1, 1], with what comes out multiplied by `last_factor`."""
+def _for_half_range(layers: Sequence[Layer], last_factor: float) -> list[Layer]:
+    """The same layers for a picture in [-0.5, 0.5] in place of [-1, 1], and multiplied by `last_factor` in the end."""
     (weight, bias), *rest = layers
-    first = (2 * weight, bias - weight.sum(dim=(1, 2, 3)))
+    first = (2 * weight, bias)
     *hidden, (last_weight, last_bias) = (first, *rest)
     return [*hidden, (last_factor * last_weight, last_factor * last_bias)]
 
