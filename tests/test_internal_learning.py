@@ -25,6 +25,7 @@ from vsr.training.kernelgan import KernelGame, KernelGan, border_mask, clean, es
 from vsr.training.texture import place_by_texture, texture_map
 from vsr.training.zssr import ZSSR_NETWORK, Lessons, RateRule, Restorer, Zssr, blur_of, train_zssr
 from vsr.training.zssrgan import ZssrGan, train_zssrgan
+from vsr.training_plan import plan_training
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 NARROW = replace(ZSSR_NETWORK, width=8, layers=4)
@@ -95,6 +96,14 @@ def test_the_spectra_of_a_picture_tell_the_blur_of_its_scene():
         assert scales.mismatch(gaussian) < 0.5 * scales.mismatch(bicubic_kernel())
 
 
+def test_a_training_that_takes_no_notice_of_a_blur_says_what_would():
+    sharp, soft = blurred(bicubic_kernel()), blurred(SKEWED)
+    assert "--kernel auto" in plan_training("quick").advice(soft)
+    assert plan_training("quick").advice(sharp) is None
+    for plan in (plan_training("quick", kernel="auto"), plan_training("zssrgan"), plan_training("faithful")):
+        assert plan.advice(soft) is None
+
+
 def test_the_mismatch_has_a_slope_along_which_a_kernel_gets_better():
     scales = CrossScale(blurred(SKEWED))
     kernel = gaussian_kernel(KERNEL_SIDE, (1.0, 1.0), 0).requires_grad_()
@@ -129,7 +138,7 @@ def test_a_kernel_of_the_game_that_explains_little_more_is_not_taken():
         game.discriminator_step(game.pair_loss())
     found = game.finding()
     assert found.basis == "spectrum"
-    assert torch.equal(found.kernel, across_octaves(game._gaussian))
+    assert torch.equal(found.kernel, across_octaves(game._fit.kernel))
 
 
 def test_the_border_mask_is_nought_in_the_middle_and_grows_outwards():

@@ -118,6 +118,8 @@ def train_keyframe(
     material = [[frames[index].pixels for index in indices] for indices in around]
     for keyframe_pixels, *_ in material:
         check_keyframe(keyframe_pixels)
+    if advice := plan.advice(material[0][0]):
+        say(advice)
     if budget_seconds is not None:
         pixels, models_wanted = material[0][0], count * len(chosen)
         left = budget_seconds - (perf_counter() - start)

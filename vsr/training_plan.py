@@ -8,15 +8,20 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vsr.blur import FACTOR, Rows
 from vsr.checkpoints import LARGEST_DEPTH, LARGEST_WIDTH
 from vsr.errors import UsageError
 from vsr.kernel_files import kernel_words, read_kernel
+from vsr.networks.kernelgan import KERNEL_SIDE
 from vsr.recipe import with_settings
 from vsr.training import METHODS
 from vsr.training.bank import TrainingJob
+from vsr.training.cross_scale import CrossScale
 from vsr.training.kernelgan import KernelGan, estimate_kernel
 from vsr.training.method import Method
+from vsr.training.zssrgan import ZssrGan
 from vsr.training_budget import budget_label
 
 MOST_NEIGHBOURS = 8
@@ -42,6 +47,17 @@ class TrainingPlan:
     """Tells apart what was trained with different options; part of the models' names."""
     estimate: bool = False
     """Whether each keyframe's kernel is to be estimated first."""
+
+    def advice(self, keyframe: torch.Tensor) -> str | None:
+        """What to do about a blur of the keyframe, (3, H, W), that this training would take no notice of."""
+        options = self.method.options
+        if self.estimate or isinstance(options, ZssrGan) or getattr(options, "kernel", ()) is not None:
+            return None
+        if not CrossScale(keyframe).fit(KERNEL_SIDE).is_believed:
+            return None
+        return (
+            "the clip is softer than bicubic reduction would leave it, as if blurred: --kernel auto learns to undo that"
+        )
 
     def with_kernels(self, jobs: Sequence[TrainingJob], say: Callable[[str], None]) -> list[TrainingJob]:
         """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe share it."""

@@ -4,11 +4,12 @@ Scenes look alike at every scale. Reduced by the right kernel a picture therefor
 ICCV 2013), which shows in its power spectrum, direction by direction: a judge that knows nothing of the discriminator.
 """
 
+from dataclasses import dataclass
 from math import degrees, exp, log, pi
 
 import torch
 
-from vsr.blur import FACTOR, centre_of, centred, gaussian_kernel
+from vsr.blur import FACTOR, bicubic_kernel, centre_of, centred, gaussian_kernel
 
 WINDOW_PX = 16
 """Of the picture; its reduction is seen through the same window, so the picture through one of twice the side."""
@@ -27,6 +28,32 @@ SEARCH, REFINEMENTS = (11, 11, 13), 4
 """For a Gaussian: how many widths on either axis and directions are tried at once, and how often, ever closer."""
 OCTAVES = 4
 """Scales that `across_octaves` takes in; at the next the kernel is narrower than a tap."""
+
+
+BELIEVED = 0.65
+"""Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to 0.64, bicubic ones 0.71
+and more."""
+LEAST_WIDE_SIGMA_PX = 0.9
+"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is aliased, not blurred."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianFit:
+    """The Gaussian that explains a picture best, and how well it does."""
+
+    kernel: torch.Tensor
+    """Aligned, of sum 1."""
+    wide_sigma_px: float
+    """Standard deviation on the wider axis."""
+    mismatch: float
+    bicubic_mismatch: float
+    """Of bicubic reduction."""
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it explains the picture clearly better than bicubic reduction, and as a blur."""
+        is_better = self.mismatch < BELIEVED * self.bicubic_mismatch
+        return is_better and self.wide_sigma_px > LEAST_WIDE_SIGMA_PX
 
 
 class CrossScale:
@@ -51,6 +78,11 @@ class CrossScale:
         0 would be a perfect kernel; a factor common to all frequencies does not count. Differentiable.
         """
         return self._mismatch(frequency_response(kernel, self._cycles).abs() ** 2)
+
+    def fit(self, side: int) -> GaussianFit:
+        """The best Gaussian of (side, side), beside bicubic reduction."""
+        kernel, wide_sigma_px = self.gaussian(side)
+        return GaussianFit(kernel, wide_sigma_px, float(self.mismatch(kernel)), float(self.mismatch(bicubic_kernel())))
 
     def gaussian(self, side: int) -> tuple[torch.Tensor, float]:
         """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on the wider axis."""

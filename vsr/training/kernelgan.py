@@ -21,11 +21,6 @@ from vsr.training.cross_scale import CrossScale, across_octaves
 from vsr.training.method import Progress, loss_curve_summary, one_thread
 from vsr.training.texture import place_by_texture, texture_map
 
-BELIEVED = 0.65
-"""Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to 0.64, bicubic ones 0.71
-and more."""
-LEAST_WIDE_SIGMA_PX = 0.9
-"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is aliased, not blurred."""
 WORTH = 0.5
 """Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit anything, and easily
 reaches two thirds without coming any nearer to the truth."""
@@ -137,16 +132,13 @@ class KernelGame:
         self._picture = 2 * keyframe - 1
         self._random = torch.Generator().manual_seed(seed)
         self._scales = CrossScale(keyframe)
-        self._gaussian, wide_sigma_px = self._scales.gaussian(KERNEL_SIDE)
-        self._mismatch, self._bicubic_mismatch = (
-            float(self._scales.mismatch(kernel)) for kernel in (self._gaussian, bicubic_kernel())
-        )
-        self.blurred = self._mismatch < BELIEVED * self._bicubic_mismatch and wide_sigma_px > LEAST_WIDE_SIGMA_PX
+        self._fit = self._scales.fit(KERNEL_SIDE)
+        self.blurred = self._fit.is_believed
         """Whether some Gaussian explains the picture clearly better than bicubic reduction."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reducer, self.discriminator = LinearReducer(), PatchDiscriminator()
-        _bring(self.reducer, self._gaussian)
+        _bring(self.reducer, self._fit.kernel)
         self._optimisers = [
             Adam(network, options.learning_rate, betas=(0.5, 0.999)) for network in (self.reducer, self.discriminator)
         ]
@@ -205,15 +197,16 @@ class KernelGame:
 
     def finding(self) -> Finding:
         """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another explains far more."""
+        fit = self._fit
         if not self.blurred:
-            return Finding(bicubic_kernel(), "bicubic", self._mismatch, self._bicubic_mismatch)
+            return Finding(bicubic_kernel(), "bicubic", fit.mismatch, fit.bicubic_mismatch)
         if len(self._kernels) >= FACTOR:
             # It wanders, so the later half of its way.
             free = clean(torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0), self._options.kept_taps)
             mismatch = float(self._scales.mismatch(free))
-            if mismatch < WORTH * self._mismatch:
-                return Finding(across_octaves(free), "game", mismatch, self._bicubic_mismatch)
-        return Finding(across_octaves(self._gaussian), "spectrum", self._mismatch, self._bicubic_mismatch)
+            if mismatch < WORTH * fit.mismatch:
+                return Finding(across_octaves(free), "game", mismatch, fit.bicubic_mismatch)
+        return Finding(across_octaves(fit.kernel), "spectrum", fit.mismatch, fit.bicubic_mismatch)
 
     def _terms(self, kernel: torch.Tensor) -> torch.Tensor:
         """What the kernel should be like, apart from fooling the discriminator."""
