@@ -134,6 +134,17 @@ def test_the_words_tell_a_kernels_widths_and_direction():
     assert kernel_words(as_rows(bicubic_kernel())).count("0.85") == 3
 
 
+def test_a_clip_that_is_not_blurred_is_trained_on_as_without_a_kernel(clip, tmp_path):
+    brief = ["iterations=4", "crop_px=24", "network.width=8"]
+    banks = [tmp_path / "plain", tmp_path / "auto"]
+    train_keyframe(clip, banks[0], count=1, settings=brief)
+    train_keyframe(clip, banks[1], count=1, settings=brief, kernel="auto")
+    (plain,), (found,) = map(load_bank, banks)
+    assert (found.card.kernel, found.card.step_ratio) == (None, plain.card.step_ratio)
+    for one, other in zip(plain.generator.parameters(), found.generator.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_system(clip, tmp_path, kernel_file):
     bank = tmp_path / "bank"
     brief = ["iterations=4", "crop_px=24", "network.width=8"]

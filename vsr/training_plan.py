@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vsr.blur import FACTOR, Rows
+from vsr.blur import FACTOR, Rows, unless_bicubic
 from vsr.checkpoints import LARGEST_DEPTH, LARGEST_WIDTH
 from vsr.errors import UsageError
 from vsr.kernel_files import kernel_words, read_kernel
@@ -47,6 +47,8 @@ class TrainingPlan:
     """Tells apart what was trained with different options; part of the models' names."""
     estimate: bool = False
     """Whether each keyframe's kernel is to be estimated first."""
+    plain: Method | None = None
+    """The method for keyframes that turn out not to be blurred, where a kernel would bind it to steps of 2."""
 
     def advice(self, keyframe: torch.Tensor) -> str | None:
         """What to do about a blur of the keyframe, (3, H, W), that this training would take no notice of."""
@@ -71,7 +73,13 @@ class TrainingPlan:
                 estimate = estimate_kernel(job.pixels, KernelGan(), 0, lambda *_: None)
                 found[job.card.keyframe_hash] = estimate.kernel
                 say(f"frame {job.card.keyframe}: {estimate.finding.words()}; {kernel_words(estimate.kernel)}")
-        return [replace(job, method=_with_kernel(job.method, found[job.card.keyframe_hash])) for job in jobs]
+        return [self._with_kernel(job, found[job.card.keyframe_hash]) for job in jobs]
+
+    def _with_kernel(self, job: TrainingJob, kernel: Rows) -> TrainingJob:
+        if self.plain is None or unless_bicubic(kernel) is not None:
+            return replace(job, method=_with_kernel(job.method, kernel))
+        ratio = self.plain.options.step_ratio
+        return replace(job, method=self.plain, card=replace(job.card, kernel=None, scale_factors=(ratio, ratio)))
 
 
 def plan_training(
@@ -108,8 +116,9 @@ def plan_training(
     if kernel is not None and not _has_option(method, "kernel"):
         raise UsageError(f"--kernel is not for method {name}; it is for {_able('kernel')}.")
     # ZSSRGAN finds its kernel by itself.
-    estimate = str(kernel) == AUTO and name != "zssrgan"
+    estimate, plain = str(kernel) == AUTO and name != "zssrgan", None
     if estimate:
+        plain = method if _has_option(method, "step_ratio") else None
         label.append("kernel")
         # Its own, once it is found; until then one that makes the card say that there is one.
         method = _with_kernel(method, ((1.0,),))
@@ -119,7 +128,7 @@ def plan_training(
         label.append(f"kernel_{_short_hash(repr(rows))}")
     if neighbours:
         label.append(f"n{neighbours}")
-    return TrainingPlan(method, "-".join(label), estimate)
+    return TrainingPlan(method, "-".join(label), estimate, plain)
 
 
 def _with_kernel(method: Method, kernel: Rows) -> Method:
