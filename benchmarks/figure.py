@@ -1,25 +1,28 @@
-"""Draws `docs/figures/crops.png` from the repository's own sample: crops, and one row of pixels over time.
+"""Draws `docs/figures/shot.png` and `docs/figures/crops.png` from the repository's own sample.
+
+Each shows crops, and one row of pixels over time. The shot model is trained anew, in some seconds.
 
 python -m benchmarks.figure
 """
 
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
-from benchmarks.measure import upscale
-from vsr.checkpoints import load_bank
-from vsr.policies import MODEL_FREE
+import vsr
 from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
-TARGET = ROOT / "docs" / "figures" / "crops.png"
-POLICIES = {"bicubic": "bicubic", "SMI": "smi", "AVGI, 15 models": "avgi"}
+FIGURES = ROOT / "docs" / "figures"
+SHEETS = {
+    "shot.png": {"bicubic": "bicubic", "one model": "smi", "shot model": "shot"},
+    "crops.png": {"bicubic": "bicubic", "SMI": "smi", "AVGI, 15 models": "avgi"},
+}
+"""The policies of each picture, by their labels; the truth comes last."""
 CROPS = ((8, 131, 156), (39, 206, 18))
 """Frame, left and top corner in pixels of the truth; neither frame is the keyframe."""
 CROP_HEIGHT, CROP_WIDTH = 80, 128
@@ -31,22 +34,44 @@ GAP_PX, LABEL_PX = 6, 34
 
 
 def main() -> None:
-    clips = {label: enlarged(policy) for label, policy in POLICIES.items()}
-    with open_clip(SAMPLES / "clip_truth.mkv") as truth:
-        clips["truth"] = [picture(frame.pixels) for frame in truth.frames()]
+    with tempfile.TemporaryDirectory() as folder:
+        vsr.train_shot(SAMPLES / "clip.mp4", folder)
+        clips = {policy: enlarged(policy, Path(folder)) for sheet in SHEETS.values() for policy in sheet.values()}
+    truth = frames_of(SAMPLES / "clip_truth.mkv")
+    for name, sheet in SHEETS.items():
+        draw(FIGURES / name, {label: clips[policy] for label, policy in sheet.items()} | {"truth": truth})
+
+
+def draw(target: Path, clips: dict[str, list[np.ndarray]]) -> None:
     rows = [[crop(frames[index], left, top) for frames in clips.values()] for index, left, top in CROPS]
     rows.append([strip(frames) for frames in clips.values()])
     sheet = np.concatenate([labels(list(clips)), *(beside(row) for row in rows)])
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(TARGET), sheet[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    print(f"{TARGET}: {TARGET.stat().st_size / 1024:.0f} KiB")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(target), sheet[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(f"{target}: {target.stat().st_size / 1024:.0f} KiB")
 
 
-def enlarged(policy: str) -> list[np.ndarray]:
-    """The frames of the sample, enlarged by a policy."""
-    bank = [] if policy in MODEL_FREE else load_bank(SAMPLES / "ckpts")
-    pairs = upscale(SAMPLES / "clip.mp4", Recipe(policy, steady=0.0), bank, [], StageClock())
-    return [picture(large.pixels) for _, large in pairs]
+def enlarged(policy: str, folder: Path) -> list[np.ndarray]:
+    """Upscale the sample without flicker control and without loss; `folder` has its shot model, and takes the video."""
+    target = folder / f"{policy}.mkv"
+    models = folder if policy == "shot" else SAMPLES / "ckpts"
+    vsr.run(
+        SAMPLES / "clip.mp4",
+        target,
+        policy=policy,
+        models=models,
+        steady=0.0,
+        metrics=(),
+        codec="ffv1",
+        pix_fmt="bgr0",
+        overwrite=True,
+    )
+    return frames_of(target)
+
+
+def frames_of(clip: Path) -> list[np.ndarray]:
+    with open_clip(clip) as reader:
+        return [picture(frame.pixels) for frame in reader.frames()]
 
 
 def picture(pixels: torch.Tensor) -> np.ndarray:
