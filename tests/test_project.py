@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,36 +12,11 @@ MACHINE_PATH = re.compile(rb"(?<![\w.~/-])/(?:home|Users|root|work|opt|mnt|tmp|w
 """An absolute path of somebody's machine, outside an address or a longer relative path."""
 
 
-def run(*command):
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def run_module(*arguments):
-    run(sys.executable, "-m", *arguments)
-
-
 def tracked_files():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: what is tracked is not known")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
-
-
-def test_ruff_finds_nothing():
-    run_module("ruff", "check", ".")
-
-
-def test_everything_is_formatted():
-    run_module("ruff", "format", "--check", ".")
-
-
-def test_the_types_hold():
-    run_module("mypy")
-
-
-def test_imports_point_inward():
-    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
