@@ -20,12 +20,12 @@ import torch
 
 from benchmarks.clips import DATA, EXCERPTS, reduce, use_shared_data, write_h264
 from benchmarks.measure import print_table
-from vsr.frames import Frame
+from vsr.image.resample import resize
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.weights import FOLDERS_VARIABLE
+from vsr.models.weights import FOLDERS_VARIABLE
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 CLIPS = ("city", "swan", "street")
 NOISE = 4 / 255

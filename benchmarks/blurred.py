@@ -13,11 +13,11 @@ from pathlib import Path
 from benchmarks.clips import EXCERPTS, SCALE, degraded_pair, use_shared_data
 from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table
 from benchmarks.zssrgan import UNKNOWN
-from vsr.blur import FACTOR, as_rows, kernel_of_factor, reduce_blurred
-from vsr.checkpoints import load_bank
-from vsr.kernel_files import KernelRecord, write_kernel
-from vsr.learning import train_keyframe
-from vsr.recipe import Recipe
+from vsr.image.blur import FACTOR, as_rows, kernel_of_factor, reduce_blurred
+from vsr.models.bank import load_bank
+from vsr.models.kernel_file import KernelRecord, write_kernel
+from vsr.pipeline.options import Recipe
+from vsr.train.keyframe import train_keyframe
 
 SHOWN = [name for name in COLUMNS if name not in (SECONDS, "lr_psnr")]
 ITERATIONS = 150

@@ -12,9 +12,9 @@ import av
 import torch
 from av.video.reformatter import Colorspace
 
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.weights import FOLDERS_VARIABLE
+from vsr.image.resample import resize
+from vsr.models.weights import FOLDERS_VARIABLE
+from vsr.video.reader import open_clip
 
 SCALE = 4
 RATE = Fraction(25)

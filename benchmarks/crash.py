@@ -30,9 +30,10 @@ from benchmarks.measure import print_table
 from benchmarks.tally import Tally
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
-from vsr import cli, distilling, learning, pipeline, scoring, shot_learning  # noqa: F401 (loaded before any fork)
-from vsr.shot_models import save_shot_model
-from vsr.training.shot import ShotTraining
+from vsr import cli
+from vsr.models.shot_model import save_shot_model
+from vsr.train import shot as shot_learning
+from vsr.train.methods.shot_network import ShotTraining
 
 FRAMES = 20
 SEGMENT_FRAMES = 4

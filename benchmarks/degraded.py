@@ -3,7 +3,7 @@
     python -m benchmarks.degraded --frames 16
     python -m benchmarks.degraded --frames 16 --steadied
 
-`auto` is the default weight of the back-projection, which follows the input's noise (`vsr/policies/agreement.py`).
+`auto` is the default weight of the back-projection, which follows the input's noise (`vsr/image/noise.py`).
 """
 
 import tempfile
@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from benchmarks.clips import EXCERPTS, SCALE, Pair, degraded_pair, reduce, use_shared_data
 from benchmarks.measure import cells, labels, measure, options_parser, print_table, train_bank
 from vsr import pipeline
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_learning import train_shot
-from vsr.shot_models import load_shot_models
-from vsr.writer import EncodeOptions
+from vsr.models.shot_model import load_shot_models
+from vsr.pipeline.options import Recipe
+from vsr.train.shot import train_shot
+from vsr.upscale import PolicyOptions
+from vsr.video.writer import EncodeOptions
 
 CRFS = (23, 28)
 NOISE = 6 / 255

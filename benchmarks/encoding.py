@@ -15,14 +15,14 @@ from time import perf_counter
 
 from benchmarks.clips import VID4, make_pair, use_shared_data
 from benchmarks.measure import BORDER_PX, cells, labels, options_parser, print_table, train_bank, upscale
-from vsr.engine.device import choose_device
-from vsr.frames import ClipInfo, Frame
+from vsr.engine.options import choose_device
+from vsr.evaluate import score
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.scoring import score
-from vsr.stage_clock import StageClock
-from vsr.writer import ClipWriter, EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.reader import open_clip
+from vsr.video.writer import ClipWriter, EncodeOptions
 
 PRESETS = ("ultrafast", "veryfast", "faster", "medium", "slow")
 YARDSTICK = "veryfast"

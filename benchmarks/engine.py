@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
-from vsr.checkpoints import load_bank
 from vsr.engine.generator import FastGenerator
 from vsr.engine.options import EngineOptions, bf16_gain
-from vsr.engine.steps import enlarge
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
+from vsr.engine.progressive import enlarge
+from vsr.models.bank import load_bank
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"

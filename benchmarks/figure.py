@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from benchmarks.measure import upscale
-from vsr.checkpoints import load_bank
-from vsr.policies import MODEL_FREE
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.upscale import MODEL_FREE
+from vsr.video.reader import open_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"

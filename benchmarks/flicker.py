@@ -27,17 +27,17 @@ from benchmarks.measure import (
     upscale,
 )
 from benchmarks.shot import train_shot_models
-from vsr.checkpoints import Model, load_bank
-from vsr.distilling import distil
-from vsr.flicker import FlickerControl
-from vsr.flicker.control import AUTO_STRENGTH
-from vsr.frames import Frame
+from vsr.image.noise import agreement_for_noise, noise_level
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import MODEL_FREE, POLICIES
-from vsr.policies.agreement import agreement_for_noise, noise_level
-from vsr.recipe import Recipe
-from vsr.shot_models import ShotModel
-from vsr.stage_clock import StageClock
+from vsr.models.bank import Model, load_bank
+from vsr.models.shot_model import ShotModel
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.temporal import FlickerControl
+from vsr.temporal.deflicker import AUTO_STRENGTH
+from vsr.train.distill import distil
+from vsr.upscale import MODEL_FREE, POLICIES
+from vsr.video.frames import Frame
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "front.png"
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, AUTO_STRENGTH)

@@ -11,9 +11,9 @@ from safetensors.torch import save
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
-from vsr.networks.espcn import Espcn, EspcnSpec
-from vsr.shot_models import save_shot_model
-from vsr.upscalers.files import UpscalerCard, encode_upscaler
+from vsr.models.networks.espcn import Espcn, EspcnSpec
+from vsr.models.shot_model import save_shot_model
+from vsr.upscale.networks.files import UpscalerCard, encode_upscaler
 
 FRAMES = 12
 SIDE = 32

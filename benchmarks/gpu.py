@@ -23,18 +23,17 @@ import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
 
-from vsr.engine.device import choose_device
+from vsr.engine.ensemble import FastMembers
 from vsr.engine.generator import FastGenerator
 from vsr.engine.graphs import Upscale, graphed, is_close
-from vsr.engine.members import FastMembers
-from vsr.engine.options import DTYPES, EngineOptions, choose_dtype
-from vsr.engine.steps import enlarge
-from vsr.media.encoders import EncodeOptions, choose_encoder
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
-from vsr.resample import back_project, resize
-from vsr.training.quick import Quick, train_quick
-from vsr.training.together import train_quick_together
+from vsr.engine.options import DTYPES, EngineOptions, choose_device, choose_dtype
+from vsr.engine.progressive import enlarge
+from vsr.image.resample import back_project, resize
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.batched import train_quick_together
+from vsr.train.methods.quick import Quick, train_quick
+from vsr.video.reader import open_clip
+from vsr.video.write.encoders import EncodeOptions, choose_encoder
 
 SCALE = 4
 STEP_RATIO = 2**0.5

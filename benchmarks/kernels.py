@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from benchmarks.clips import Excerpt, use_shared_data
 from benchmarks.measure import print_table
 from benchmarks.zssrgan import bicubic_reduction
-from vsr.blur import Rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
-from vsr.kernel_files import kernel_words
-from vsr.recipe import with_settings
-from vsr.training.kernelgan import KernelGan, estimate_kernel
+from vsr.image.blur import Rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
+from vsr.models.kernel_file import kernel_words
+from vsr.records import with_settings
+from vsr.train.methods.kernelgan import KernelGan, estimate_kernel
 
 IMAGES = ("set14/comic", "set5/baby", "urban100/img_062", "set14/flowers", "bsd/148026")
 BORDER_PX = 5

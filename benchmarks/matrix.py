@@ -19,7 +19,7 @@ import av
 import vsr
 from tests.clips import moving_pictures, read_packets, write_clip
 from vsr.errors import VsrError
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 FRAMES = 8
 QUIET = {"x265-params": "log-level=none"}

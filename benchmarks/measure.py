@@ -11,17 +11,17 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.clips import Pair
-from vsr.checkpoints import Model, load_bank
-from vsr.engine.device import choose_device
-from vsr.frames import Frame
-from vsr.learning import train_keyframe
+from vsr.engine.options import choose_device
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.models.bank import Model, load_bank
 from vsr.pipeline import Upscaling
-from vsr.policies import Decision
-from vsr.policies.protocol import ShotModelSource, no_shot_models
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.train.keyframe import train_keyframe
+from vsr.upscale import Decision
+from vsr.upscale.policy import ShotModelSource, no_shot_models
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 BORDER_PX = 8
 """Left off at each side, as the literature does for a scale of 4."""

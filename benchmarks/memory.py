@@ -17,7 +17,7 @@ import av
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import options_parser, print_table, train_bank
 from vsr import pipeline
-from vsr.recipe import Recipe
+from vsr.pipeline.options import Recipe
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEASURED_RUN = """

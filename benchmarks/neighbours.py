@@ -18,9 +18,9 @@ from benchmarks.measure import (
     options_parser,
     print_table,
 )
-from vsr.checkpoints import load_bank
-from vsr.learning import train_keyframe
-from vsr.recipe import Recipe
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.keyframe import train_keyframe
 
 SHOWN = [name for name in COLUMNS if name not in (SECONDS, "ssim_y")]
 

@@ -1,4 +1,4 @@
-"""Every policy against the truth on real clips: Vid4's own pairs and two clips reduced four times by `vsr.resample`.
+"""Every policy against the truth on real clips: Vid4's own pairs and two clips reduced four times by vsr itself.
 
 python -m benchmarks.quality --frames 20
 python -m benchmarks.quality --policies bicubic --clips calendar city foliage walk
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, VID4, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, cells, labels, mean_figures, measure, options_parser, print_table, train_bank
-from vsr.policies import MODEL_FREE, POLICIES
-from vsr.recipe import Recipe
+from vsr.pipeline.options import Recipe
+from vsr.upscale import MODEL_FREE, POLICIES
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import torch
 from benchmarks.clips import EXCERPTS, use_shared_data, write_h264
 from benchmarks.measure import print_table
 from vsr.cli import keep_freed_memory
-from vsr.scoring import score
+from vsr.evaluate import score
 
 CLIPS = ("bunny", "cockatoo")
 MEASURED = {

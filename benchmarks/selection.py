@@ -17,11 +17,11 @@ import torch
 
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import BORDER_PX, options_parser, print_table, train_bank
-from vsr.checkpoints import Model
-from vsr.frames import Frame
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import POLICIES, Decision, PolicyContext, PolicyOptions
-from vsr.reader import open_clip
+from vsr.models.bank import Model
+from vsr.upscale import POLICIES, Decision, PolicyContext, PolicyOptions
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 DEFAULT_CLIPS = (*VID4, "street", "taxi", "cockatoo", "flower", "swan", "bunny", "carphone", "friday")
 SELECTORS = ("dsrfi", "selfrec")

@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, Figures, cpu_seconds, measure, options_parser, train_bank
 from benchmarks.quality import print_figures, print_means
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_learning import train_shot
-from vsr.shot_models import ShotModel, load_shot_models
+from vsr.models.shot_model import ShotModel, load_shot_models
+from vsr.pipeline.options import Recipe
+from vsr.train.shot import train_shot
+from vsr.upscale import PolicyOptions
 
 VERSIONS = {
     "bicubic": Recipe("bicubic"),

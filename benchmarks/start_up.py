@@ -28,7 +28,7 @@ def timed(self, module):
     execute(self, module)
     if module.__name__ == "torch":
         torch_at[:] = [before, clocks()]
-    if module.__name__ == "vsr.reader":
+    if module.__name__ == "vsr.video.reader":
         decode = module.ClipReader._to_pixels
         def first(reader, decoded):
             decode(reader, decoded)

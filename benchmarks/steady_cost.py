@@ -13,17 +13,17 @@ import torch
 
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
-from vsr.engine.fusion import fuse_shot
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
-from vsr.engine.windows import enlarge_shot
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options
-from vsr.networks.singan import Generator
-from vsr.networks.window import WindowNetwork
-from vsr.policies.shot import FUSION
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.training.quick import Quick
+from vsr.engine.progressive import enlarge
+from vsr.image.resample import resize
+from vsr.models.networks.shot_network import WindowNetwork
+from vsr.models.networks.singan import Generator
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+from vsr.temporal.fusion import fuse_shot
+from vsr.train.methods.quick import Quick
+from vsr.upscale.shot import FUSION
+from vsr.upscale.shot_stages import enlarge_shot
+from vsr.video.reader import open_clip
 
 SIZE = (180, 320)
 SCALE = 4.0

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.clips import CLIPS, Excerpt, write_lossless
 from benchmarks.measure import Figures, upscale
-from vsr.checkpoints import Model
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
+from vsr.models.bank import Model
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.upscale import PolicyOptions
 
 FACTOR = 2
 METRICS = ("psnr_y", "ms_ssim", "ssim_y", "sharpness")

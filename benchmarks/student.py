@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table, train_bank
-from vsr.checkpoints import load_bank
-from vsr.distilling import distil, gap_words
-from vsr.recipe import Recipe
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.distill import distil, gap_words
 
 POLICIES = ("smi", "avgi", "student")
 

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.clips import CLIPS, EXCERPTS, use_shared_data
 from benchmarks.measure import BORDER_PX, print_table
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "systems.png"
 SHOWN = {"psnr_y": ".2f", "lpips": ".3f", "flicker": ".2f", "sharpness": ".3f"}

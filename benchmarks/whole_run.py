@@ -23,16 +23,16 @@ from torch import nn
 from benchmarks.clips import CLIPS, use_shared_data, write_lossless
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
-from vsr.engine.cores import use_threads
 from vsr.engine.generator import FastGenerator
-from vsr.learning import train_keyframe
-from vsr.networks.singan import Generator, NetworkSpec
+from vsr.engine.strips import use_threads
+from vsr.image.resample import resize
+from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline import run
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.resample import resize
-from vsr.stage_clock import StageClock
-from vsr.writer import EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.train.keyframe import train_keyframe
+from vsr.video.reader import open_clip
+from vsr.video.writer import EncodeOptions
 
 SIZE = (180, 320)
 LIKE_FFMPEG = EncodeOptions(pixel_format="yuv420p")

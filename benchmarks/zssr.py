@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.clips import use_shared_data
 from benchmarks.measure import print_table
 from benchmarks.stills import FACTOR, figures_of, make_still
-from vsr.checkpoints import load_bank
-from vsr.learning import train_keyframe
-from vsr.policies import PolicyOptions
-from vsr.resample import resize
+from vsr.image.resample import resize
+from vsr.models.bank import load_bank
+from vsr.train.keyframe import train_keyframe
+from vsr.upscale import PolicyOptions
 
 WAYS = {
     "one pass": PolicyOptions(agreement=1.0),

@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from benchmarks.clips import use_shared_data
 from benchmarks.measure import Figures, mean_figures, print_table
 from benchmarks.stills import FACTOR, Still, figures_of, make_still
-from vsr.blur import as_rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
-from vsr.checkpoints import load_bank
-from vsr.kernel_files import KernelRecord, draw_kernel, write_kernel
-from vsr.learning import train_keyframe
-from vsr.policies import PolicyOptions
-from vsr.reader import open_clip
-from vsr.recipe import with_settings
-from vsr.resample import resize
-from vsr.training.method import one_thread
-from vsr.training.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
+from vsr.image.blur import as_rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
+from vsr.image.resample import resize
+from vsr.models.bank import load_bank
+from vsr.models.kernel_file import KernelRecord, draw_kernel, write_kernel
+from vsr.records import with_settings
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods.method import one_thread
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
+from vsr.upscale import PolicyOptions
+from vsr.video.reader import open_clip
 
 UNKNOWN = gaussian_kernel(13, (2.2, 0.9), 30)
 REGIMES = ("fixed", "serial", "semi-e2e")

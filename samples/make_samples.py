@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from vsr.resample import resize
+from vsr.image.resample import resize
 
 FRAMES, FRAMES_PER_SECOND = 40, 12
 WIDTH, HEIGHT, SCALE = 384, 256, 4

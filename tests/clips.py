@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from vsr.media.scheduling import leave_real_time
+from vsr.video.write.encoders import leave_real_time
 
 MILLISECOND = Fraction(1, 1000)
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from tests.clips import moving_pictures
-from vsr.frames import Frame
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.video.frames import Frame
 
 
 def tensor(picture):

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from tests.clips import textured_picture
-from vsr.checkpoints import Model, ModelCard, load_model, save_model
-from vsr.learning import keyframe_hash
-from vsr.networks.singan import NetworkSpec
-from vsr.networks.window import WindowNetwork, WindowSpec
-from vsr.shot_models import ARCH, ShotCard, ShotModel
-from vsr.training.quick import Quick, train_quick
+from vsr.models.bank import Model, ModelCard, load_model, save_model
+from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.singan import NetworkSpec
+from vsr.models.shot_model import ARCH, ShotCard, ShotModel
+from vsr.train.keyframe import keyframe_hash
+from vsr.train.methods.quick import Quick, train_quick
 
 BRIEF = Quick(network=NetworkSpec(width=8), iterations=30, crop_px=24)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tests.clips import textured_picture
-from vsr.resample import resize
+from vsr.image.resample import resize
 
 HEIGHT, WIDTH, COUNT = 160, 224, 10
 Scene = list[np.ndarray]

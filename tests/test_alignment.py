@@ -7,12 +7,12 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import moving_pictures, textured_picture, write_clip
-from vsr.alignment import Clock, Crop, Timeline
-from vsr.alignment.crops import find_crop
-from vsr.alignment.watch import ContentWatch
 from vsr.errors import InputError
-from vsr.frames import Frame
-from vsr.scoring import score
+from vsr.evaluate import score
+from vsr.video.align import Clock, Crop, Timeline
+from vsr.video.align.crops import find_crop
+from vsr.video.align.drift import ContentWatch
+from vsr.video.frames import Frame
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 TRUTH = moving_pictures(40, 48, 64)

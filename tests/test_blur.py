@@ -6,7 +6,8 @@ import torch
 from scipy.signal import convolve2d
 
 from tests.models import picture
-from vsr.blur import (
+from vsr.errors import ModelError
+from vsr.image.blur import (
     as_rows,
     back_project_blurred,
     bicubic_kernel,
@@ -17,8 +18,7 @@ from vsr.blur import (
     kernel_of_factor,
     reduce_blurred,
 )
-from vsr.errors import ModelError
-from vsr.resample import resize
+from vsr.image.resample import resize
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from vsr import cards
-from vsr.cli import app
+from vsr.cli import app, cards
 from vsr.errors import UsageError
-from vsr.external import METHODS
-from vsr.policies import POLICIES
+from vsr.train.dataset import METHODS
+from vsr.upscale import POLICIES
 
 PAGE = Path(__file__).parents[1] / "docs" / "upscalers.md"
 

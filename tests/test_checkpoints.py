@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models import card_of, make_model, picture
-from vsr.checkpoints import bank_files, load_bank, load_card, load_model, save_model
 from vsr.errors import ModelError
-from vsr.networks.singan import Critic, Generator, NetworkSpec
+from vsr.models.bank import bank_files, load_bank, load_card, load_model, save_model
+from vsr.models.networks.singan import Critic, Generator, NetworkSpec
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.cli.stopping import stopping_on_request
+from vsr.cli.signals import stopping_on_request
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 

@@ -6,16 +6,9 @@ import pytest
 import torch
 
 import vsr
-from vsr.color import (
-    from_rgb,
-    interleave_chroma,
-    read_channels,
-    resolve_matrix,
-    to_rgb,
-    write_channels,
-)
-from vsr.frames import ColorDescription
-from vsr.pixel_layouts import LAYOUTS, nearest_format
+from vsr.video.color import from_rgb, interleave_chroma, read_channels, resolve_matrix, to_rgb, write_channels
+from vsr.video.frames import ColorDescription
+from vsr.video.pixel_layouts import LAYOUTS, nearest_format
 
 BARS = np.array(
     [[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0.5, 0.5, 0.5]]

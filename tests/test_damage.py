@@ -12,9 +12,9 @@ import vsr
 from tests.clips import MILLISECOND, moving_pictures, read_frames, read_packets, write_clip
 from vsr import cli
 from vsr.errors import InputError
-from vsr.media.checksums import LearnedChecksums, slices_are_whole
-from vsr.media.timing import Clock
-from vsr.reader import ReadOptions, open_clip
+from vsr.video.read.concealment import Clock
+from vsr.video.read.integrity import LearnedChecksums, slices_are_whole
+from vsr.video.reader import ReadOptions, open_clip
 
 KEEP, REPEAT, STOP = ReadOptions("keep"), ReadOptions("repeat"), ReadOptions("stop")
 X265 = {"x265-params": "log-level=none"}

@@ -9,16 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, card_of, make_model, picture
-from vsr.checkpoints import load_bank, load_card, load_model
-from vsr.distilling import Teacher, distil
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import enlarge
 from vsr.errors import ModelError, UsageError
-from vsr.learning import train_keyframe
-from vsr.policies import POLICIES, PolicyContext, PolicyOptions
-from vsr.reader import open_clip
-from vsr.training import METHODS
-from vsr.training.student import StudentOptions
+from vsr.models.bank import load_bank, load_card, load_model
+from vsr.train.distill import StudentOptions, Teacher, distil
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods import METHODS
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
+from vsr.video.reader import open_clip
 
 BRIEFLY = StudentOptions(iterations=150, crop_px=24)
 CPU = torch.device("cpu")

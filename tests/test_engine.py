@@ -5,20 +5,18 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.checkpoints import load_bank
 from vsr.engine import convolutions
-from vsr.engine.cores import use_threads
-from vsr.engine.device import choose_device
 from vsr.engine.generator import FastGenerator
-from vsr.engine.options import LEAST_GAIN, EngineOptions, bf16_gain, choose_dtype
-from vsr.engine.steps import enlarge, step_sizes
-from vsr.engine.strips import strip_rows
+from vsr.engine.options import LEAST_GAIN, EngineOptions, bf16_gain, choose_device, choose_dtype
+from vsr.engine.progressive import enlarge, step_sizes
+from vsr.engine.strips import strip_rows, use_threads
 from vsr.errors import ModelError, UsageError
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.resample import resize
-from vsr.training.quick import train_quick
+from vsr.image.resample import resize
+from vsr.models.bank import load_bank
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.pipeline.options import Recipe
+from vsr.train.methods.quick import train_quick
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"

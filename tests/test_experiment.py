@@ -11,11 +11,19 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import textured_picture
 from tests.test_pipelines import EXPERIMENTS
-from vsr import external
 from vsr.errors import OutputError, UsageError
-from vsr.external.experiment import INTERPOLATIONS, Experiment, System, load_experiment, markdown, run_experiment, score
-from vsr.external.pictures import PictureStore
-from vsr.upscalers import load_upscaler
+from vsr.train import dataset as external
+from vsr.train.dataset.dataset import PictureStore
+from vsr.train.dataset.experiment import (
+    INTERPOLATIONS,
+    Experiment,
+    System,
+    load_experiment,
+    markdown,
+    run_experiment,
+    score,
+)
+from vsr.upscale.networks import load_upscaler
 
 CPU = torch.device("cpu")
 ONE_STEP = ["steps=1", "batch=1", "crop_px=32", "losses.perceptual=none", "losses.diversity_weight=0"]

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from tests.clips import textured_picture
-from vsr import external
 from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
-from vsr.external.course import Course
-from vsr.external.methods import METHODS
-from vsr.external.pictures import Batches, PictureStore, usable_pictures
-from vsr.external.plan import resolve_method
-from vsr.external.state import state_path
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
+from vsr.image.resample import resize
+from vsr.train import dataset as external
+from vsr.train.dataset.checkpoint import state_path
+from vsr.train.dataset.dataset import Batches, PictureStore, usable_pictures
+from vsr.train.dataset.methods import METHODS
+from vsr.train.dataset.plan import resolve_method
+from vsr.train.dataset.trainer import Course
+from vsr.upscale.networks import enlarge, load_upscaler
 
 CPU = torch.device("cpu")
 TINY = {
@@ -88,7 +88,7 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
 
 
 def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr("vsr.train.dataset.training.SECONDS_BETWEEN_STATES", 0.0)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole)
 
@@ -107,7 +107,7 @@ def test_two_processes_never_train_one_output_and_a_killed_one_holds_nobody_up(i
     settings = [*TINY["espcn"], *BRIEF, "steps=1000000"]
     code = f"""
 from pathlib import Path
-from vsr import external
+from vsr.train import dataset as external
 telling = external.Telling(progress=lambda done, *_: print(done, flush=True))
 images, output = Path({str(images)!r}), Path({str(output)!r})
 external.train([images], output, method="espcn", scale=2, settings={settings}, telling=telling)
@@ -137,7 +137,7 @@ def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.external.course.WINDOW_STEPS", 5)
+    monkeypatch.setattr("vsr.train.dataset.trainer.WINDOW_STEPS", 5)
     output = tmp_path / "net.safetensors"
     real_rates = Course._set_rates
 

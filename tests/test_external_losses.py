@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from tests.clips import textured_picture
 from vsr.errors import ModelError
-from vsr.external.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
-from vsr.external.games import GAMES, gradient_penalty
-from vsr.external.perceptual import load_perceptual
 from vsr.metrics.spectrum import profile
+from vsr.train.dataset.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
+from vsr.train.dataset.gan_losses import GAMES, gradient_penalty
+from vsr.train.dataset.perceptual import load_perceptual
 
 CPU = torch.device("cpu")
 

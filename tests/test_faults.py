@@ -15,23 +15,23 @@ from tests.test_writer import skip_without_ffmpeg
 from vsr import pipeline
 from vsr.errors import ModelError, OutputError
 from vsr.pipeline import Listener
-from vsr.recipe import Recipe
-from vsr.writer import EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.video.writer import EncodeOptions
 
 PATIENCE_SECONDS = 60
 FRAMES = 12
 RECIPE = Recipe("smi", scale=2.0, encode=EncodeOptions("libx264", preset="ultrafast", segment_frames=5))
 STAGES = {
-    "reading": "vsr.reader.ClipReader._to_pixels",
-    "finding cuts": "vsr.shots._detection_picture",
+    "reading": "vsr.video.reader.ClipReader._to_pixels",
+    "finding cuts": "vsr.video.shots._detection_picture",
     "enlarging": "vsr.engine.generator.FastGenerator.enlarge",
-    "steadying": "vsr.engine.fusion.agree",
-    "measuring": "vsr.pipeline.measuring.Measuring.observe",
-    "converting": "vsr.media.segments.FrameConverter.__call__",
-    "encoding": "vsr.media.segments.LibavEncoder.encode",
-    "closing a segment": "vsr.media.work.WorkFolder.close_segment",
-    "putting together": "vsr.media.muxing.Film.finish",
-    "naming": "vsr.media.places.FilePlace.commit",
+    "steadying": "vsr.temporal.fusion.agree",
+    "measuring": "vsr.pipeline.live_metrics.Measuring.observe",
+    "converting": "vsr.video.write.segments.FrameConverter.__call__",
+    "encoding": "vsr.video.write.segments.LibavEncoder.encode",
+    "closing a segment": "vsr.video.write.segment_store.WorkFolder.close_segment",
+    "putting together": "vsr.video.write.mux.Film.finish",
+    "naming": "vsr.video.write.destination.FilePlace.commit",
 }
 
 

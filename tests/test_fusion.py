@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from tests.clips import textured_picture
-from vsr.engine.fusion import FusionOptions, agree, fuse, fuse_shot, memory_weight
-from vsr.engine.registration import ShotRegistrar, View, register
-from vsr.resample import back_project, resize
+from vsr.image.resample import back_project, resize
+from vsr.temporal.fusion import FusionOptions, agree, fuse, fuse_shot, memory_weight
+from vsr.temporal.registration import ShotRegistrar, View, register
 
 HEIGHT, WIDTH = 96, 128
 

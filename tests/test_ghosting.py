@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from tests.scenes import HEIGHT, SCENES, WIDTH, as_tensor
-from vsr.engine.fusion import fuse_shot
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options
-from vsr.resample import back_project, resize
+from vsr.image.resample import back_project, resize
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+from vsr.temporal.fusion import fuse_shot
 
 ALLOWED = 1.05
 BLOCK_PX = 16

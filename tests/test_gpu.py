@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.engine.device import choose_device
+from vsr.engine.ensemble import FastMembers
 from vsr.engine.generator import FastGenerator
 from vsr.engine.graphs import fastest, graphed
-from vsr.engine.members import FastMembers
-from vsr.engine.options import EngineOptions
-from vsr.engine.steps import enlarge
+from vsr.engine.options import EngineOptions, choose_device
+from vsr.engine.progressive import enlarge
 from vsr.errors import ModelError
-from vsr.training.quick import train_quick
-from vsr.training.together import train_quick_together
+from vsr.train.methods.batched import train_quick_together
+from vsr.train.methods.quick import train_quick
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 CPU = torch.device("cpu")

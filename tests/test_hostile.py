@@ -20,14 +20,15 @@ import vsr
 from tests.clips import moving_pictures, read_frames, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.checkpoints import load_bank, load_model
 from vsr.errors import InputError, ModelError, UsageError
-from vsr.reader import ReadOptions, open_clip
-from vsr.recipe import Recipe, resolve_recipe
-from vsr.shot_models import load_shot_model
-from vsr.terminal import printable
-from vsr.upscalers import foreign, load_upscaler
-from vsr.upscalers.files import MARK
+from vsr.models.bank import load_bank, load_model
+from vsr.models.shot_model import load_shot_model
+from vsr.pipeline.options import Recipe, resolve_recipe
+from vsr.text import printable
+from vsr.upscale.networks import load_upscaler
+from vsr.upscale.networks import third_party as foreign
+from vsr.upscale.networks.files import MARK
+from vsr.video.reader import ReadOptions, open_clip
 
 SCRIPT = "<script>document.title='run'</script>"
 ESCAPE = "\x1b[2J"
@@ -198,7 +199,7 @@ def test_words_for_a_terminal_are_shown_and_not_obeyed():
 
 
 def page_of_a_hostile_clip(folder):
-    from vsr.page import write_run_page
+    from vsr.evaluate.report import write_run_page
 
     clip = hostile_clip(folder / "a.mkv")
     named = folder / f"{SCRIPT.replace('/', chr(0x2215))}<img src=x onerror=alert(1)>.mkv"

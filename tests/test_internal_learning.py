@@ -9,23 +9,21 @@ import torch.nn.functional as F
 
 from tests.models import make_model, picture
 from tests.test_policies import context_of
-from vsr.blur import as_rows, bicubic_kernel, centre_of, centre_of_mass, gaussian_kernel, reduce_blurred
-from vsr.checkpoints import load_model, save_model
 from vsr.engine.generator import FastGenerator, StepUse
 from vsr.errors import ModelError, UsageError
-from vsr.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.policies import POLICIES
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.training.crops import scale_pairs
-from vsr.training.cross_scale import CrossScale, across_octaves
-from vsr.training.fathers import FatherDraw
-from vsr.training.kernelgan import KernelGame, KernelGan, border_mask, clean, estimate_kernel
-from vsr.training.texture import place_by_texture, texture_map
-from vsr.training.zssr import ZSSR_NETWORK, Lessons, RateRule, Restorer, Zssr, blur_of, train_zssr
-from vsr.training.zssrgan import ZssrGan, train_zssrgan
-from vsr.training_plan import plan_training
+from vsr.image.blur import as_rows, bicubic_kernel, centre_of, centre_of_mass, gaussian_kernel, reduce_blurred
+from vsr.image.resample import resize
+from vsr.models.bank import load_model, save_model
+from vsr.models.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.crops import place_by_texture, scale_pairs, texture_map
+from vsr.train.methods.cross_scale import CrossScale, across_octaves
+from vsr.train.methods.kernelgan import KernelGame, KernelGan, border_mask, clean, estimate_kernel
+from vsr.train.methods.zssr import ZSSR_NETWORK, FatherDraw, Lessons, RateRule, Restorer, Zssr, blur_of, train_zssr
+from vsr.train.methods.zssrgan import ZssrGan, train_zssrgan
+from vsr.train.plan import plan_training
+from vsr.upscale import POLICIES
+from vsr.video.reader import open_clip
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 NARROW = replace(ZSSR_NETWORK, width=8, layers=4)

@@ -13,9 +13,9 @@ from av.stream import Disposition
 import vsr
 from tests.clips import moving_pictures, read_frames, read_packets, read_times, write_clip
 from vsr.errors import OutputError
-from vsr.media.pixel_formats import choose_pixel_format
-from vsr.media.side_data import enlarged_matrix
-from vsr.reader import ReadOptions, open_clip
+from vsr.video.read.side_data import enlarged_matrix
+from vsr.video.reader import ReadOptions, open_clip
+from vsr.video.write.encoders import choose_pixel_format
 
 HDR10 = (
     "log-level=none:hdr10=1:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"

@@ -7,11 +7,11 @@ import torch
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF
-from vsr.checkpoints import load_bank, load_card
 from vsr.errors import InputError, ModelError, OutputError, UsageError
-from vsr.learning import keyframe_hash, train_keyframe
-from vsr.reader import open_clip
-from vsr.training import METHODS
+from vsr.models.bank import load_bank, load_card
+from vsr.train.keyframe import keyframe_hash, train_keyframe
+from vsr.train.methods import METHODS
+from vsr.video.reader import open_clip
 
 
 @pytest.fixture(autouse=True)

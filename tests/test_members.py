@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
+from vsr.engine.ensemble import FastMembers, can_run_as_one
 from vsr.engine.generator import FastGenerator, StepUse
 from vsr.engine.graphs import FastestWay, fastest, graphed, is_close
-from vsr.engine.members import FastMembers, can_run_as_one
 from vsr.engine.options import EngineOptions
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import enlarge
 from vsr.errors import ModelError
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.training.quick import train_quick
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.quick import train_quick
 
 CPU = torch.device("cpu")
 PUBLISHED = NetworkSpec(width=8, batch_norm=True, tanh=True, padding="zeros")

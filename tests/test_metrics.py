@@ -13,12 +13,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
-from vsr.frames import Frame
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
+from vsr.image.resample import resize
 from vsr.metrics import METRICS, beside_sharpness, possible_metrics
 from vsr.metrics.metric import MetricUnavailableError, Needs
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
-from vsr.resample import resize
+from vsr.video.frames import Frame
 
 CLIP_METRICS = ("fid", "spectrum", "diversity")
 PAIR_METRICS = [name for name, metric in METRICS.items() if metric.of_pairs]

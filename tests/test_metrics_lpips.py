@@ -4,10 +4,10 @@ import lpips
 import pytest
 import torch
 
-from vsr.frames import Frame
 from vsr.metrics.metric import MetricUnavailableError
 from vsr.metrics.perceptual import BACKBONES, PerceptualDistance, load_distance
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.video.frames import Frame
 
 
 @pytest.fixture

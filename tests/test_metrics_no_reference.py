@@ -10,11 +10,11 @@ from scipy.stats import gennorm
 
 from tests.measuring import measure, moving, noisy, value
 from vsr.errors import InputError, ModelError
+from vsr.image.resample import resize
 from vsr.metrics import brisque, niqe
-from vsr.metrics.natural_scenes import fit_asymmetric
 from vsr.metrics.observation import Picture
-from vsr.reader import open_clip
-from vsr.resample import resize
+from vsr.metrics.scene_statistics import fit_asymmetric
+from vsr.video.reader import open_clip
 
 ORACLE_FIGURES = {
     "baboon": (5.7300, 29.2247),

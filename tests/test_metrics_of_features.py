@@ -10,13 +10,13 @@ from scipy.linalg import sqrtm
 from torchvision import models
 
 from tests.measuring import measure, moving, noisy, value
+from vsr.image.resample import resize
 from vsr.metrics.dists import CHANNELS, StructureTextureDistance
 from vsr.metrics.diversity import Diversity
 from vsr.metrics.fid import Gaussian, frechet_distance
 from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
 from vsr.metrics.spectrum import profile
-from vsr.resample import resize
-from vsr.weights import FID_INCEPTION, VGG16
+from vsr.models.weights import FID_INCEPTION, VGG16
 
 
 @pytest.fixture

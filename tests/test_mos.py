@@ -16,8 +16,8 @@ from scipy.stats import ttest_1samp, ttest_rel
 from tests.clips import moving_pictures, write_clip
 from vsr.cli import main
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.mos import SheetOptions, opinion_table, read_opinions, write_sheet
-from vsr.mos.ratings import t_interval
+from vsr.evaluate.mos import SheetOptions, opinion_table, read_opinions, write_sheet
+from vsr.evaluate.mos.ratings import t_interval
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 PICTURES = moving_pictures(30, 48, 64)

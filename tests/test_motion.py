@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from tests.clips import textured_picture
-from vsr.motion import (
+from vsr.image.motion import (
     DIS_FAST,
     MIN_SIDE_PX,
     Motion,

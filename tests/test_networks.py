@@ -7,15 +7,15 @@ import torch
 from scipy.signal import correlate2d
 
 from tests.models import picture
-from vsr.networks.discriminators import Discriminator, DiscriminatorSpec
-from vsr.networks.espcn import Espcn, EspcnSpec
-from vsr.networks.fsrcnn import Fsrcnn, FsrcnnSpec
-from vsr.networks.rrdb import rrdb
-from vsr.networks.srcnn import Srcnn, SrcnnSpec
-from vsr.networks.srresnet import Srresnet
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
+from vsr.image.resample import resize
+from vsr.models.networks.discriminators import Discriminator, DiscriminatorSpec
+from vsr.models.networks.espcn import Espcn, EspcnSpec
+from vsr.models.networks.fsrcnn import Fsrcnn, FsrcnnSpec
+from vsr.models.networks.rrdb import rrdb
+from vsr.models.networks.srcnn import Srcnn, SrcnnSpec
+from vsr.models.networks.srresnet import Srresnet
+from vsr.upscale.networks import enlarge, load_upscaler
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 LUMA = torch.tensor([65.481, 128.553, 24.966]) / 255

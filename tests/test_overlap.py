@@ -8,11 +8,11 @@ import pytest
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
-from vsr.ahead import ahead
 from vsr.pipeline import run
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock, shares
-from vsr.writer import EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.prefetch import ahead
+from vsr.pipeline.profile import StageClock, shares
+from vsr.video.writer import EncodeOptions
 
 SHORT_SECONDS = 0.02
 
@@ -154,10 +154,10 @@ def test_an_error_in_any_stage_of_a_run_ends_it_and_all_its_threads(tmp_path, mo
         raise RuntimeError(f"{stage} is broken")
 
     places = {
-        "read": "vsr.reader.ClipReader._to_pixels",
-        "upscale": "vsr.policies.baselines.resize",
-        "steady": "vsr.engine.fusion.fuse",
-        "write": "vsr.writer.ClipWriter.write",
+        "read": "vsr.video.reader.ClipReader._to_pixels",
+        "upscale": "vsr.upscale.interpolation.resize",
+        "steady": "vsr.temporal.fusion.fuse",
+        "write": "vsr.video.writer.ClipWriter.write",
     }
     monkeypatch.setattr(places[stage], broken)
     before = threads_now()

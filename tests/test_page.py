@@ -15,17 +15,24 @@ from typer.testing import CliRunner
 from tests.clips import moving_pictures, write_clip
 from vsr import cli, pipeline
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.page import PICTURE_BYTES, write_page, write_run_page, write_score_page
-from vsr.page.document import render, safe_json
-from vsr.page.gathering import Gathered, Sample, gather
-from vsr.page.pairing import by_number
-from vsr.page.pictures import data_uri, encode_samples
-from vsr.page.places import Box, busiest_box, busiest_column, difference
-from vsr.page.sampling import LOOP_FRAMES, MAX_MOMENTS, SLICE_FRAMES, Moment, choose_moments, num_moments, thin_out
-from vsr.page.spectrum import NUM_BINS, frequencies, radial_power_db
-from vsr.page.subject import Cell, Curve, FigureTable, Role, Subject, TableRow, Version, competing
-from vsr.recipe import Recipe
-from vsr.scoring import score
+from vsr.evaluate import score
+from vsr.evaluate.report import PICTURE_BYTES, write_page, write_run_page, write_score_page
+from vsr.evaluate.report.content import Cell, Curve, FigureTable, Role, Subject, TableRow, Version, by_number, competing
+from vsr.evaluate.report.document import render, safe_json
+from vsr.evaluate.report.frames import Gathered, Sample, gather
+from vsr.evaluate.report.images import data_uri, encode_samples
+from vsr.evaluate.report.moments import (
+    LOOP_FRAMES,
+    MAX_MOMENTS,
+    SLICE_FRAMES,
+    Moment,
+    choose_moments,
+    num_moments,
+    thin_out,
+)
+from vsr.evaluate.report.regions import Box, busiest_box, busiest_column, difference
+from vsr.evaluate.report.spectrum import NUM_BINS, frequencies, radial_power_db
+from vsr.pipeline.options import Recipe
 
 MAX_PAGE_BYTES = 15_000_000
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">{{ 7 * 7 }}&amp;.mkv"

@@ -6,10 +6,10 @@ import pytest
 
 from tests.clips import moving_pictures, read_times, write_clip
 from tests.models import make_model, picture
-from vsr import api
-from vsr.blur import as_rows, bicubic_kernel
-from vsr.recipe import resolve_recipe
-from vsr.resample import scaled_size
+from vsr.image.blur import as_rows, bicubic_kernel
+from vsr.image.resample import scaled_size
+from vsr.pipeline import api
+from vsr.pipeline.options import resolve_recipe
 
 ALL = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 EXPERIMENTS = [path for path in ALL if "[[systems]]" in path.read_text(encoding="utf-8")]

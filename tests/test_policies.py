@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from tests.models import make_model, make_shot_model, picture
-from vsr.blur import as_rows, gaussian_kernel
-from vsr.checkpoints import Distillation
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import enlarge
 from vsr.errors import ModelError
-from vsr.frames import Frame
-from vsr.policies import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
-from vsr.policies.agreement import LEAST_AGREEMENT, agreement_for_noise, noise_level
-from vsr.policies.fitness import dsrf, restoration_error
-from vsr.resample import resize
+from vsr.image.blur import as_rows, gaussian_kernel
+from vsr.image.noise import LEAST_AGREEMENT, agreement_for_noise, noise_level
+from vsr.image.resample import resize
+from vsr.models.bank import Distillation
+from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
+from vsr.upscale.fitness import dsrf, restoration_error
+from vsr.video.frames import Frame
 
 CPU = torch.device("cpu")
 HERE, ELSEWHERE = picture(seed=0), picture(seed=9) ** 2

@@ -7,7 +7,7 @@ import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from tests.pretended_gpu import pretended_gpu
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 METRICS = ["psnr", "ssim", "flicker", "sharpness_live", "lr_psnr"]

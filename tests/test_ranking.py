@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from vsr.scoring.ranking import MIN_FRAMES, Contender, block_frames, mean_interval, rank
+from vsr.evaluate.ranking import MIN_FRAMES, Contender, block_frames, mean_interval, rank
 
 
 def autoregression(count, correlation, seed, mean=0.0):

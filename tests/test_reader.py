@@ -17,8 +17,8 @@ from PIL.ExifTags import Base
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, write_clip
 from vsr.errors import InputError
-from vsr.media.timing import Clock
-from vsr.reader import clip_identity, open_clip
+from vsr.video.read.concealment import Clock
+from vsr.video.reader import clip_identity, open_clip
 
 IRREGULAR = [0, 41, 83, 125, 250, 300, 341, 383, 425, 550, 600, 641]
 HEVC_10_BIT = {"x265-params": "log-level=none"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.models import picture
-from vsr.resample import LANCZOS, back_project, resize, scaled_size
+from vsr.image.resample import LANCZOS, back_project, resize, scaled_size
 
 
 def straightforward_resize(row, length):

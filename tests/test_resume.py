@@ -16,15 +16,15 @@ import pytest
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr import pipeline
-from vsr.engine.fast_window import FastWindow
+from vsr.engine.shot_network import FastWindow
 from vsr.errors import InterruptedRunError, OutputError, UsageError
-from vsr.networks.window import WindowNetwork, WindowSpec
+from vsr.files import FolderLock
+from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.shot_model import save_shot_model
 from vsr.pipeline import Listener
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_models import save_shot_model
-from vsr.storage import FolderLock
-from vsr.writer import EncodeOptions, WorkOptions
+from vsr.pipeline.options import Recipe
+from vsr.upscale import PolicyOptions
+from vsr.video.writer import EncodeOptions, WorkOptions
 
 FRAMES = 24
 ENCODE = EncodeOptions("libx264", preset="ultrafast", segment_frames=5)
@@ -277,7 +277,7 @@ def test_a_lock_whose_owner_was_killed_holds_nobody_up(tmp_path):
     code = f"""
 import os, signal
 from pathlib import Path
-from vsr.storage import FolderLock
+from vsr.files import FolderLock
 with FolderLock(Path({str(tmp_path)!r}), "a test is being done"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -296,7 +296,9 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
     pipeline.run(clip, tmp_path / "whole.mkv", recipe=BICUBIC)
     with monkeypatch.context() as patch:
         # What follows the naming is left out, as where the process is killed there.
-        patch.setattr("vsr.media.work.WorkFolder.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "vsr.video.write.segment_store.WorkFolder.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, out, recipe=BICUBIC)
     assert out.exists()
@@ -311,7 +313,9 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
 def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, monkeypatch):
     out = tmp_path / "out.mkv"
     with monkeypatch.context() as patch:
-        patch.setattr("vsr.media.work.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "vsr.video.write.segment_store.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, out, recipe=BICUBIC)
     whole = packets(out)

@@ -16,12 +16,12 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import moving_pictures, write_clip
 from vsr.errors import InputError, OutputError, UsageError
+from vsr.evaluate import ClipScores, score, score_table, write_csv
+from vsr.evaluate.results import rank_results
+from vsr.image.motion import motion_between
 from vsr.metrics import observation
 from vsr.metrics.scoreboard import MetricResult, Scoreboard
-from vsr.motion import motion_between
-from vsr.reader import open_clip
-from vsr.scoring import ClipScores, score, score_table, write_csv
-from vsr.scoring.comparing import rank_results
+from vsr.video.reader import open_clip
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 TRUTH = moving_pictures(8, 48, 64)

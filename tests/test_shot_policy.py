@@ -11,22 +11,22 @@ import pytest
 import torch
 
 from tests.clips import moving_pictures, write_clip
-from vsr.checkpoints import has_shot_model, load_bank
-from vsr.engine.fast_window import FastWindow
-from vsr.engine.fusion import FusionOptions
-from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
-from vsr.engine.registration import ShotRegistrar
-from vsr.engine.windows import enlarge_shot, look_ahead, luma_of, pad_planes, window_planes
+from vsr.engine.shot_network import FastWindow
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.networks.window import WindowNetwork, WindowSpec
-from vsr.policies import POLICIES, PolicyContext, PolicyOptions
-from vsr.resample import resize
-from vsr.shot_learning import train_shot, training_runs
-from vsr.shot_models import load_shot_model, load_shot_models, save_shot_model, shot_model_files
-from vsr.shots import Shot
-from vsr.training.shot import ShotTraining, train_shot_model
-from vsr.training_ahead import training_ahead
+from vsr.image.resample import resize
+from vsr.models.bank import has_shot_model, load_bank
+from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.shot_model import load_shot_model, load_shot_models, save_shot_model, shot_model_files
+from vsr.temporal.backprojection import MultiframeOptions, agree_with_neighbours
+from vsr.temporal.fusion import FusionOptions
+from vsr.temporal.registration import ShotRegistrar
+from vsr.train.ahead import training_ahead
+from vsr.train.methods.shot_network import ShotTraining, train_shot_model
+from vsr.train.shot import train_shot, training_runs
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
+from vsr.upscale.shot_stages import enlarge_shot, look_ahead, luma_of, pad_planes, window_planes
+from vsr.video.frames import Frame
+from vsr.video.shots import Shot
 
 QUICK = ShotTraining(iterations=(60, 30), network=WindowSpec(neighbours=1, width=12, layers=3))
 FUSION = FusionOptions(memory=0.9, look_ahead=1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.clips import moving_pictures, textured_picture
-from vsr.frames import Frame
-from vsr.reader import open_clip
-from vsr.shots import ShotOptions, choose_keyframe, find_shots, split_shots
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
+from vsr.video.shots import ShotOptions, choose_keyframe, find_shots, split_shots
 
 CUTS = {
     "cuts/bikes.mp4": [30, 76, 137, 187, 242],

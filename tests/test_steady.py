@@ -13,18 +13,18 @@ from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from vsr import pipeline
-from vsr.blur import as_rows, gaussian_kernel, reduce_blurred
 from vsr.cli.steady import strength
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.flicker import FlickerControl
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options, no_kernel_at
-from vsr.flicker.look import choose_strength
-from vsr.frames import Frame
-from vsr.pipeline.upscaling import flicker_control
-from vsr.policies import SELF_STEADY
-from vsr.recipe import Recipe, resolve_recipe
-from vsr.resample import resize
-from vsr.writer import EncodeOptions
+from vsr.image.blur import as_rows, gaussian_kernel, reduce_blurred
+from vsr.image.resample import resize
+from vsr.pipeline.options import Recipe, resolve_recipe
+from vsr.pipeline.stages import flicker_control
+from vsr.temporal import FlickerControl
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options, no_kernel_at
+from vsr.temporal.strength_search import choose_strength
+from vsr.upscale import SELF_STEADY
+from vsr.video.frames import Frame
+from vsr.video.writer import EncodeOptions
 
 LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
 

@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from tests.models import BRIEF, card_of, picture
-from vsr.checkpoints import load_bank
 from vsr.errors import ModelError
-from vsr.networks.members import Members, one_after_another, side_by_side
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.training import METHODS
-from vsr.training.adam import Adam, MembersAdam
-from vsr.training.bank import TrainingJob, goes_together, train_all
-from vsr.training.crops import Gallery, Place
-from vsr.training.quick import train_quick
-from vsr.training.together import can_train_together, train_quick_together
-from vsr.training_budget import ROUND_TO, iterations_within
+from vsr.models.bank import load_bank
+from vsr.models.networks.ensemble import Members, one_after_another, side_by_side
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.budget import ROUND_TO, iterations_within
+from vsr.train.methods import METHODS
+from vsr.train.methods.adam import Adam, MembersAdam
+from vsr.train.methods.batched import can_train_together, train_quick_together
+from vsr.train.methods.crops import Gallery, Place
+from vsr.train.methods.quick import train_quick
+from vsr.train.workers import TrainingJob, goes_together, train_all
 
 CPU = torch.device("cpu")
 NOT_THE_CPU = torch.device("cpu", 0)

@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from tests.clips import textured_picture
 from tests.models import BRIEF, picture
 from vsr.errors import InputError
-from vsr.networks.singan import Critic, Generator, NetworkSpec
-from vsr.resample import resize
-from vsr.training import METHODS, check_keyframe
-from vsr.training.adam import Adam, cosine_rate
-from vsr.training.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
-from vsr.training.faithful import Pyramid, pyramid_levels
-from vsr.training.losses import critic_loss, gradient_penalty
-from vsr.training.method import loss_curve_summary, one_thread
-from vsr.training.quick import train_quick, train_quick_steady
-from vsr.training.steadiness import beside, steadiness_loss
-from vsr.training.student import StudentOptions, train_student
+from vsr.image.resample import resize
+from vsr.models.networks.singan import Critic, Generator, NetworkSpec
+from vsr.train.distill import StudentOptions, train_student
+from vsr.train.methods import METHODS, check_keyframe
+from vsr.train.methods.adam import Adam, cosine_rate
+from vsr.train.methods.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
+from vsr.train.methods.losses import critic_loss, gradient_penalty
+from vsr.train.methods.method import loss_curve_summary, one_thread
+from vsr.train.methods.quick import train_quick, train_quick_steady
+from vsr.train.methods.singan import Pyramid, pyramid_levels
+from vsr.train.methods.temporal_loss import beside, steadiness_loss
 
 
 def ignore(*_):

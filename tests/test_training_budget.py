@@ -4,12 +4,12 @@ import pytest
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, picture
-from vsr.checkpoints import load_card
 from vsr.errors import UsageError
-from vsr.learning import train_keyframe
-from vsr.training import METHODS
-from vsr.training.quick import train_quick
-from vsr.training_budget import ROUND_TO, iterations_within
+from vsr.models.bank import load_card
+from vsr.train.budget import ROUND_TO, iterations_within
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods import METHODS
+from vsr.train.methods.quick import train_quick
 
 QUICK = replace(METHODS["quick"], options=BRIEF)
 
@@ -36,7 +36,7 @@ def test_a_training_within_a_budget_goes_on_with_the_number_that_it_began_with(t
     clip = write_clip(tmp_path / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0")
     with monkeypatch.context() as patch:
         # How many there are depends on this machine's speed.
-        patch.setattr("vsr.learning.iterations_within", lambda *_: 20)
+        patch.setattr("vsr.train.keyframe.iterations_within", lambda *_: 20)
         first = train_keyframe(clip, tmp_path / "bank", count=1, budget_seconds=60)
     second = train_keyframe(clip, tmp_path / "bank", count=2, budget_seconds=3600)
     assert second.kept == first.trained

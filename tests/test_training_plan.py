@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from tests.test_policies import context_of
-from vsr.blur import as_rows, bicubic_kernel, gaussian_kernel
-from vsr.checkpoints import load_bank, load_model
 from vsr.cli import app
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.kernel_files import KernelRecord, draw_kernel, kernel_words, read_kernel, write_kernel
-from vsr.learning import train_keyframe
-from vsr.policies import POLICIES
-from vsr.training.zssr import ZSSR_AS_PUBLISHED
-from vsr.training_plan import plan_training
+from vsr.image.blur import as_rows, bicubic_kernel, gaussian_kernel
+from vsr.models.bank import load_bank, load_model
+from vsr.models.kernel_file import KernelRecord, draw_kernel, kernel_words, read_kernel, write_kernel
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED
+from vsr.train.plan import plan_training
+from vsr.upscale import POLICIES
+from vsr.video.frames import Frame
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 

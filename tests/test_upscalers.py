@@ -12,24 +12,24 @@ from spandrel.architectures.SAFMN import SAFMN
 
 from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
-from vsr import api
 from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.networks.espcn import EspcnSpec
-from vsr.networks.fsrcnn import FsrcnnSpec
-from vsr.networks.rrdb import RrdbSpec
-from vsr.networks.srcnn import SrcnnSpec
-from vsr.networks.srresnet import SrresnetSpec
-from vsr.policies import PolicyContext, PolicyOptions
-from vsr.policies.upscaler import upscaler
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
-from vsr.upscalers.architectures import ARCHITECTURES
-from vsr.upscalers.enlarging import mismatch, noise_planes, passes
-from vsr.upscalers.files import UpscalerCard, encode_upscaler
-from vsr.upscalers.tiles import run_in_tiles, spans
+from vsr.image.resample import resize
+from vsr.models.networks.espcn import EspcnSpec
+from vsr.models.networks.fsrcnn import FsrcnnSpec
+from vsr.models.networks.rrdb import RrdbSpec
+from vsr.models.networks.srcnn import SrcnnSpec
+from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.pipeline import api
+from vsr.upscale import PolicyContext, PolicyOptions
+from vsr.upscale.network_policy import upscaler
+from vsr.upscale.networks import enlarge, load_upscaler
+from vsr.upscale.networks.apply import mismatch, noise_planes, passes
+from vsr.upscale.networks.architectures import ARCHITECTURES
+from vsr.upscale.networks.files import UpscalerCard, encode_upscaler
+from vsr.upscale.networks.tiles import run_in_tiles, spans
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SMALL_SPECS = {

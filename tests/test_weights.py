@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from vsr.cli import app
 from vsr.errors import ModelError
-from vsr.weights import NIQE_MODEL, VGG16, find_weights, is_published, load_weights, weight_folders, where_to_put
+from vsr.models.weights import NIQE_MODEL, VGG16, find_weights, is_published, load_weights, weight_folders, where_to_put
 
 SHAPES = {"features.0.weight": torch.Size([4, 3, 3, 3]), "features.0.bias": torch.Size([4])}
 

@@ -14,14 +14,13 @@ import torch
 from av.stream import Disposition
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, read_frames, read_packets, read_times, write_clip
-from vsr.color import read_channels
 from vsr.errors import OutputError, UsageError
-from vsr.frames import Frame
-from vsr.media.encoders import ENCODERS
-from vsr.media.pixel_formats import choose_pixel_format
-from vsr.pixel_layouts import LAYOUTS
-from vsr.reader import open_clip
-from vsr.writer import ClipWriter, EncodeOptions
+from vsr.video.color import read_channels
+from vsr.video.frames import Frame
+from vsr.video.pixel_layouts import LAYOUTS
+from vsr.video.reader import open_clip
+from vsr.video.write.encoders import ENCODERS, choose_pixel_format
+from vsr.video.writer import ClipWriter, EncodeOptions
 
 CPU = torch.device("cpu")
 FAST = EncodeOptions(preset="ultrafast")

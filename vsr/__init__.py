@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "run": "vsr.api",
-    "compare": "vsr.api",
-    "steady": "vsr.api",
-    "train_keyframe": "vsr.learning",
-    "train_shot": "vsr.shot_learning",
-    "distil": "vsr.distilling",
-    "score": "vsr.scoring",
+    "run": "vsr.pipeline.api",
+    "compare": "vsr.pipeline.api",
+    "steady": "vsr.pipeline.api",
+    "train_keyframe": "vsr.train.keyframe",
+    "train_shot": "vsr.train.shot",
+    "distil": "vsr.train.distill",
+    "score": "vsr.evaluate",
     "VsrError": "vsr.errors",
 }
 

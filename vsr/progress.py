@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -59,3 +60,23 @@ def in_words(seconds: float) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 100 else f"{hours:.1f} h"
+
+
+def _ignore(*_: object) -> None:
+    """What is said to nobody."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears of a run while it goes on."""
+
+    say: Callable[[str], None] = _ignore
+    """A sentence for the user."""
+    advance: Callable[[int, int | None], None] = _ignore
+    """Frames done, and how many there should be where the header says."""
+    is_stopping: Callable[[], bool] = _never
+    """Whether the run is to end after the frame in hand, with its work kept."""

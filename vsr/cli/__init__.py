@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import typer
 
-from vsr.cli.common import EXIT_INTERRUPTED, say
-from vsr.cli.external import experiment, train
 from vsr.cli.kernel import kernel
 from vsr.cli.mos import mos
-from vsr.cli.planning import doctor
-from vsr.cli.running import plan, run
-from vsr.cli.scoring import score
-from vsr.cli.shot import train_shot
+from vsr.cli.options import EXIT_INTERRUPTED, say
+from vsr.cli.plan import doctor
+from vsr.cli.run import plan, run
+from vsr.cli.score import score
 from vsr.cli.steady import steady
-from vsr.cli.training import distil, list_models, train_keyframe
+from vsr.cli.train import experiment, train
+from vsr.cli.train_keyframe import distil, list_models, train_keyframe
+from vsr.cli.train_shot import train_shot
 from vsr.cli.upscalers import upscalers
 from vsr.cli.weights import weights
 from vsr.errors import InterruptedRunError, UsageError, VsrError

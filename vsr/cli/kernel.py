@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.common import number, say
+from vsr.cli.options import number, say
 
 
 def kernel(
@@ -22,12 +22,12 @@ def kernel(
     ] = None,
 ) -> None:
     """Find the blur kernel by which CLIP seems to have lost half its size, from one frame alone (KernelGAN)."""
-    from vsr.kernel_files import check_kernel_name, kernel_words, write_kernel
-    from vsr.kernel_learning import find_kernel
-    from vsr.manifest import check_record
+    from vsr.files import check_record
+    from vsr.models.kernel_file import check_kernel_name, kernel_words, write_kernel
     from vsr.progress import progress_line
-    from vsr.recipe import with_settings
-    from vsr.training.kernelgan import KernelGan
+    from vsr.records import with_settings
+    from vsr.train.kernel import find_kernel
+    from vsr.train.methods.kernelgan import KernelGan
 
     for path in output or []:
         check_kernel_name(path)

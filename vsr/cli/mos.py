@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.common import Json, say
+from vsr.cli.options import Json, say
 
 mos = typer.Typer(help="Let people rate clips without knowing which is which.", no_args_is_help=True)
 
@@ -29,8 +29,8 @@ def mos_sheet(
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""
     from vsr.errors import OutputError
-    from vsr.manifest import check_record
-    from vsr.mos import SheetOptions, write_sheet
+    from vsr.evaluate.mos import SheetOptions, write_sheet
+    from vsr.files import check_record
 
     key = output.with_suffix(".key.json") if key is None else key
     for path in (output, key):
@@ -51,8 +51,8 @@ def mos_read(
     """Turn ratings into a mean opinion score for each clip, with its confidence interval."""
     from rich.console import Console
 
-    from vsr.manifest import check_record, strict_json, write_json
-    from vsr.mos import opinion_table, read_opinions
+    from vsr.evaluate.mos import opinion_table, read_opinions
+    from vsr.files import check_record, strict_json, write_json
 
     check_record(json, [*ratings, key])
     opinions = read_opinions(ratings, key)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsr.cli.common import Json, frame_progress, leave_damaged, names, say
-from vsr.cli.stopping import KeepWork, Restart, WorkDir, stopping_on_request
+from vsr.cli.options import Json, frame_progress, leave_damaged, names, say
+from vsr.cli.signals import KeepWork, Restart, WorkDir, stopping_on_request
 from vsr.errors import UsageError
 
 Steady = Annotated[
@@ -53,9 +53,9 @@ def steady(
 ) -> None:
     """Take the flicker out of RESULT, a video that any upscaler made of LR, along the motion of LR."""
     from vsr import pipeline
-    from vsr.api import command_recipe, work_options
-    from vsr.manifest import check_record, write_json
-    from vsr.report import print_run
+    from vsr.cli.tables import print_run
+    from vsr.files import check_record, write_json
+    from vsr.pipeline.api import command_recipe, work_options
 
     if output == json == "-":
         raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")

@@ -13,7 +13,7 @@ def upscalers(
     markdown: Annotated[bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")] = False,
 ) -> None:
     """Model cards: what each upscaler is, where it comes from, what it costs and when to use it."""
-    from vsr import cards
+    from vsr.cli import cards
 
     if markdown:
         print(cards.markdown())
@@ -31,7 +31,7 @@ def _print_table() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vsr.cards import CARDS
+    from vsr.cli.cards import CARDS
 
     table = Table(caption="vsr upscalers NAME tells more; NAME may be a network's file")
     for head in ("upscaler", "cost per output pixel at x4", "when to use it"):

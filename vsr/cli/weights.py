@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.common import say
+from vsr.cli.options import say
 from vsr.errors import OutputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def list_weights(context: typer.Context) -> None:
         return
     from rich.console import Console
 
-    from vsr.weights import FOLDERS_VARIABLE, weight_folders
+    from vsr.models.weights import FOLDERS_VARIABLE, weight_folders
 
     console = Console()
     console.print(_metric_table())
@@ -41,7 +41,7 @@ def fit_niqe(
     overwrite: Annotated[bool, typer.Option("-y", help="Replace a file that exists.")] = False,
 ) -> None:
     """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are marked by its name."""
-    from vsr.manifest import check_record
+    from vsr.files import check_record
     from vsr.metrics.niqe import fit_model
 
     if output.exists() and not overwrite:
@@ -56,7 +56,7 @@ def fit_niqe(
 
 
 def _pixels(sources: list[str]) -> "Iterator[torch.Tensor]":
-    from vsr.reader import open_clip
+    from vsr.video.reader import open_clip
 
     for source in sources:
         with open_clip(source) as reader:
@@ -80,7 +80,7 @@ def _metric_table() -> "Table":
 def _state(metric: "Metric") -> str:
     """Whether the metric can be measured, told by making it ready where its files are."""
     from vsr.metrics.metric import MetricUnavailableError
-    from vsr.weights import find_weights
+    from vsr.models.weights import find_weights
 
     lacking = [[file.name for file in files if find_weights(file.patterns) is None] for files in metric.weights]
     if all(lacking):
@@ -96,7 +96,7 @@ def _file_table() -> "Table":
     from rich.text import Text
 
     from vsr.metrics import METRICS
-    from vsr.weights import find_weights, is_published
+    from vsr.models.weights import find_weights, is_published
 
     files = dict.fromkeys(file for metric in METRICS.values() for needed in metric.weights for file in needed)
     table = _folding_table("file", "here", "usually from")

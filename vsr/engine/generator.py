@@ -8,14 +8,29 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vsr.blur import Rows as Kernel
 from vsr.engine.convolutions import ConvolutionStack, Layer
-from vsr.engine.finite import check_finite
 from vsr.engine.options import EngineOptions
 from vsr.engine.resampling import agree_in_place
 from vsr.engine.strips import Rows, Strips, padded_strip
-from vsr.networks.singan import Generator
-from vsr.resample import resize, resize_strip
+from vsr.errors import ModelError
+from vsr.image.blur import Rows as Kernel
+from vsr.image.resample import resize, resize_strip
+from vsr.models.networks.singan import Generator
+
+
+def check_finite(detail: torch.Tensor, model: str) -> None:
+    """Raise `ModelError` where a value of `model`'s `detail` is not finite.
+
+    While a CUDA graph is recorded nothing can be read: then all of `detail` becomes NaN in such a case, which no limit
+    takes away, and who runs the graph looks for that.
+    """
+    # One value that is not finite makes the sum so.
+    total = detail.sum()
+    if detail.is_cuda and torch.cuda.is_current_stream_capturing():
+        detail += 0 * total
+    elif not torch.isfinite(total):
+        raise ModelError(f"{model} gave values that are not finite: it is broken. Train it again or choose another.")
+
 
 ZERO = 0.5
 """Of a network's [-1, 1], in [0, 1]."""

@@ -1,10 +1,10 @@
-"""`vsr.resample` for whole pictures on all cores, strip by strip, each piece in cache until it is done."""
+"""`vsr.image.resample` for whole pictures on all cores, strip by strip, each piece in cache until it is done."""
 
 import torch
 
-from vsr.blur import Rows, back_project_blurred
 from vsr.engine.strips import Strips
-from vsr.resample import resize_strip
+from vsr.image.blur import Rows, back_project_blurred
+from vsr.image.resample import resize_strip
 
 
 def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:

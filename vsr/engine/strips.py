@@ -1,11 +1,13 @@
 """Pictures cut into strips of full width: on a CPU they stay in cache and keep its cores busy, on a GPU they fit."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
+import cv2
 import torch
 import torch.nn.functional as F
 
-from vsr.engine.cores import cores
 from vsr.errors import ModelError
 
 LARGEST_STRIP_PX = 120_000
@@ -80,3 +82,16 @@ def strip_rows(height: int, width: int, largest_px: int = LARGEST_STRIP_PX) -> i
 
 def _whole(rows: int, multiple: int) -> int:
     return -(-rows // multiple) * multiple
+
+
+@cache
+def cores() -> ThreadPoolExecutor:
+    """A thread for each core: torch's own threads gain nothing on strips this small."""
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def use_threads(count: int) -> None:
+    """Have all that follows use so many cores. Results do not depend on it."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    cores.cache_clear()

@@ -26,7 +26,7 @@ from vsr.metrics import (
 )
 from vsr.metrics.metric import Metric, Needs
 from vsr.metrics.perceptual import BACKBONES, LPIPS_WEIGHTS
-from vsr.weights import (
+from vsr.models.weights import (
     BRISQUE_MODEL,
     BRISQUE_RANGE,
     DISTS_WEIGHTS,

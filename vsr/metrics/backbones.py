@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vsr.weights import load_weights
+from vsr.models.weights import load_weights
 
 Module = torch.nn.Module
 

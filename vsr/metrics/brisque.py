@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 
 from vsr.errors import ModelError
+from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
-from vsr.metrics.natural_scenes import Array, fit_asymmetric, normalised
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray
-from vsr.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
+from vsr.metrics.scene_statistics import Array, fit_asymmetric, normalised
+from vsr.models.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
 
 NUM_FEATURES = 36
 MIN_SIDE_PX = 16

@@ -13,7 +13,7 @@ from vsr.errors import ModelError
 from vsr.metrics.backbones import build, exact_inference, fill
 from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
 from vsr.metrics.observation import Observation
-from vsr.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
+from vsr.models.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
 
 MIN_SIDE_PX = 32
 CHANNELS = (3, 64, 128, 256, 512, 512)

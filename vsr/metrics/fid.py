@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vsr.errors import ModelError
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
 from vsr.metrics.observation import Observation
-from vsr.weights import FID_INCEPTION, find_weights
+from vsr.models.weights import FID_INCEPTION, find_weights
 
 if TYPE_CHECKING:
     from vsr.metrics.inception import InceptionFeatures

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torchvision.models import Inception3, inception
 
 from vsr.metrics.backbones import build, exact_inference, fill
-from vsr.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
+from vsr.models.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
 
 NUM_FEATURES = 2048
 _INPUT_PX = 299

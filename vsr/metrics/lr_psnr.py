@@ -2,10 +2,10 @@
 
 from math import ceil
 
+from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
 from vsr.metrics.psnr import psnr
-from vsr.resample import resize
 
 
 def load() -> LoadedMetric:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from vsr.errors import VsrError
 from vsr.metrics.observation import Observation
-from vsr.weights import WeightFile
+from vsr.models.weights import WeightFile
 
 Measure = Callable[[Observation], float | None]
 """The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded, too small)."""

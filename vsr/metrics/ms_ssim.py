@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedMetric, smaller_than
 from vsr.metrics.observation import Observation
 from vsr.metrics.ssim import likeness, planes
-from vsr.motion import FloatArray
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MIN_SIDE_PX = 161

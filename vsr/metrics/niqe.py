@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from vsr.errors import InputError, ModelError
+from vsr.image.motion import FloatArray
+from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
-from vsr.metrics.natural_scenes import Array, fit_asymmetric, normalised
 from vsr.metrics.observation import Observation, Picture
-from vsr.motion import FloatArray
-from vsr.resample import resize
-from vsr.weights import NIQE_MODEL, find_weights
+from vsr.metrics.scene_statistics import Array, fit_asymmetric, normalised
+from vsr.models.weights import NIQE_MODEL, find_weights
 
 BLOCK_PX = 96
 NUM_FEATURES = 36

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.motion import DIS_MEDIUM, FloatArray, GreyArray, Motion, farneback_flow, motion_between
+from vsr.image.motion import DIS_MEDIUM, FloatArray, GreyArray, Motion, farneback_flow, motion_between
 
 MAX_CROP_PX = 7
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
@@ -91,7 +91,7 @@ class Observation:
     result: Step
     truth: Step | None = None
     enlarged: Step | None = None
-    """The low-resolution input, enlarged by `vsr.resample.resize` and clamped."""
+    """The low-resolution input, enlarged by `vsr.image.resample.resize` and clamped."""
     low_resolution: torch.Tensor | None = None
     """float32 RGB, (3, h, w)."""
     border: int = 0

@@ -10,7 +10,7 @@ import torch
 from vsr.errors import ModelError
 from vsr.metrics.backbones import build, exact_inference, fill
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, where_to_put
+from vsr.models.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, where_to_put
 
 MIN_SIDE_PX = 32
 """The smallest picture that every backbone can look at."""

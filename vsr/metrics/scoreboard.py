@@ -6,12 +6,12 @@ from dataclasses import replace
 import torch
 
 from vsr.errors import InputError, UsageError
-from vsr.frames import Frame
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion
 from vsr.metrics import select_metrics
+from vsr.metrics.cache import SharedSteps
+from vsr.metrics.columns import MetricResult, ScoreSheet, Values, load_metric
 from vsr.metrics.observation import MAX_CROP_PX, Observation, Picture, Step
-from vsr.metrics.score_sheet import MetricResult, ScoreSheet, Values, load_metric
-from vsr.metrics.sharing import SharedSteps
-from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion
+from vsr.video.frames import Frame
 
 __all__ = ["MetricResult", "Scoreboard", "Values", "common_size"]
 

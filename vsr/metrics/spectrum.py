@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray
 
 FORM = (
     "mean over r of (P_result(r) - P_truth(r))^2, P the mean over the frames of: the azimuthal mean of "

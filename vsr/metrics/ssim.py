@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vsr.image.filters import gaussian_means
+from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
-from vsr.metrics.smoothing import gaussian_means
-from vsr.motion import FloatArray
 
 WINDOW_PX = 11
 _SIGMA_PX = 1.5

@@ -6,9 +6,9 @@ It rewards blur, so read it beside sharpness; the truth itself does not score 0.
 import cv2
 import numpy as np
 
+from vsr.image.motion import FloatArray, Motion
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray, Motion
 
 
 def load() -> LoadedMetric:

@@ -1,0 +1,155 @@
+"""The cards themselves. A new upscaler has an entry here; a test sees to it."""
+
+from vsr.cli.cards.costs import Card, of_generator, of_method, of_shot
+from vsr.train.methods import METHODS as INTERNAL
+
+CLIP, PICTURES = "vsr train-keyframe CLIP --models DIR", "vsr train --images DIR -o FILE"
+DEFAULT_BANK = 15
+_QUICK = (INTERNAL["quick"].options.network, INTERNAL["quick"].options.step_ratio)
+_ZSSR = (INTERNAL["zssr"].options.network, INTERNAL["zssr"].options.step_ratio)
+_SEED_000 = "seed 000, SinGANxSR (after Rott Shaham, Dekel, Michaeli, SinGAN, ICCV 2019)"
+
+CARDS: dict[str, Card] = {
+    "smi": Card(
+        "One small SinGAN, trained on a keyframe of the clip, applied over and over (single model inference).",
+        _SEED_000,
+        "The quickest start: seconds of training, sharp, no data; flicker control does the rest.",
+        f"`{CLIP}`, then `--policy smi --models DIR`",
+        of_generator(*_QUICK),
+    ),
+    "dsrfi": Card(
+        "SMI with the model of the bank whose critic finds the frame most like its keyframe (least absolute DSRF).",
+        _SEED_000,
+        "Banks with models of several scenes, where nobody knows which fits; `selfrec` chooses more reliably.",
+        f"`{CLIP} --shots all`, then `--policy dsrfi --models DIR`",
+        of_generator(*_QUICK),
+        "and a look at the bank once a shot",
+    ),
+    "selfrec": Card(
+        "SMI with the model that best restores the frame from its own reduction.",
+        "this project, from seed 000's question which model fits",
+        "As `dsrfi`.",
+        f"`{CLIP} --shots all`, then `--policy selfrec --models DIR`",
+        of_generator(*_QUICK),
+        "and a look at the bank once a shot",
+    ),
+    "ami": Card(
+        "Two or more models of a keyframe that take turns over the steps (alternating models inference).",
+        _SEED_000,
+        "A little steadier than one model at the same cost.",
+        f"`{CLIP}`, then `--policy ami --models DIR`",
+        of_generator(*_QUICK),
+    ),
+    "avgi": Card(
+        f"The mean of what all models of a keyframe make, {DEFAULT_BANK} in a default bank.",
+        _SEED_000,
+        "Steadiness without flicker control, for detail and time.",
+        f"`{CLIP}`, then `--policy avgi --models DIR`",
+        of_generator(*_QUICK, times=DEFAULT_BANK),
+    ),
+    "student": Card(
+        "One model distilled from those of AVGI.",
+        "this project",
+        "AVGI's pictures at the cost of one model.",
+        "`vsr distil CLIP --models DIR`, then `--policy student --models DIR`",
+        of_generator(*_QUICK),
+    ),
+    "shot": Card(
+        "A network of several frames, trained on the shot across scale, fused along the motion.",
+        "this project",
+        "The best of what learns from the clip alone: sharper, closer to the truth and steadier than one model.",
+        "`vsr train-shot CLIP --models DIR`, then `--policy shot --models DIR`",
+        of_shot,
+        "and motion and fusion along it",
+    ),
+    "zssr": Card(
+        "Zero-shot super-resolution: eight convolutions trained to restore the keyframe from its own reduction.",
+        "Shocher, Cohen, Irani, CVPR 2018; in seeds 000 and 001",
+        "Faithful rather than sharp, also for real footage where its kernel is known.",
+        f"`{CLIP} --method zssr`, then `--policy zssr --models DIR`",
+        of_generator(*_ZSSR),
+        "eight times with its self-ensemble",
+    ),
+    "kernelgan": Card(
+        "ZSSR trained with the blur kernel found in the clip: by its spectrum across scales, then KernelGAN's game.",
+        "Bell-Kligler, Shocher, Irani, NeurIPS 2019, and Michaeli, Irani, ICCV 2013; in seed 001",
+        "Footage whose softness is not that of bicubic reduction.",
+        f"`{CLIP} --method zssr --kernel auto`, then `--policy kernelgan --models DIR`",
+        of_generator(*_ZSSR),
+        "eight times with its self-ensemble",
+    ),
+    "zssrgan": Card(
+        "ZSSR with KernelGAN's discriminator as a further loss.",
+        "seed 001",
+        "To try seed 001's idea: the discriminator is to emphasise outlines that ZSSR leaves soft.",
+        f"`{CLIP} --method zssrgan`, then `--policy zssrgan --models DIR`",
+        of_generator(*_ZSSR),
+        "eight times with its self-ensemble",
+    ),
+    "srcnn": Card(
+        "Three convolutions that sharpen a bicubically enlarged luma; chroma is bicubic.",
+        "Dong, Loy, He, Tang, ECCV 2014; in seed 004",
+        "As the beginning of the history; every other network here does more for less.",
+        f"`{PICTURES} --method srcnn`, then `--upscaler FILE`",
+        of_method("srcnn"),
+    ),
+    "fsrcnn": Card(
+        "Convolutions at the low resolution, then one transposed convolution; luma alone, chroma is bicubic.",
+        "Dong, Loy, Tang, ECCV 2016; in seed 004",
+        "The lightest network that is clearly better than interpolation.",
+        f"`{PICTURES} --method fsrcnn`, then `--upscaler FILE`; published files are read, too",
+        of_method("fsrcnn"),
+    ),
+    "espcn": Card(
+        "Three convolutions at the low resolution and a sub-pixel shuffle; luma alone, chroma is bicubic.",
+        "Shi et al., CVPR 2016; in seed 004",
+        "Small and simple. Published files expect inputs that were reduced without antialiasing: train your own.",
+        f"`{PICTURES} --method espcn`, then `--upscaler FILE`",
+        of_method("espcn"),
+    ),
+    "srresnet": Card(
+        "16 residual blocks and sub-pixel stages, trained on pixels.",
+        "Ledig et al., CVPR 2017; in seed 004",
+        "The most faithful of seed 004's networks; soft where the input does not tell the detail.",
+        f"`{PICTURES} --method srresnet`, then `--upscaler FILE`",
+        of_method("srresnet"),
+    ),
+    "srgan": Card(
+        "SRResNet trained against a discriminator, with a perceptual loss.",
+        "Ledig et al., CVPR 2017; in seeds 002 and 004",
+        "Detail that is invented; keep flicker control on.",
+        f"`{PICTURES} --method srgan --start SRRESNET`, then `--upscaler FILE`",
+        of_method("srgan"),
+    ),
+    "esrgan": Card(
+        "23 residual-in-residual dense blocks, trained with LPIPS, a relativistic discriminator and a loss of spectra.",
+        "Wang et al., 2018; with the losses of seed 003",
+        "The sharpest, on a GPU; far too slow for video on a CPU.",
+        f"`{PICTURES} --method esrgan`, then `--upscaler FILE`; most published ESRGAN files are read, too",
+        of_method("esrgan"),
+    ),
+    "stochastic": Card(
+        "A network with noise beside the picture: each `--set sample=N` is another plausible answer, and all of "
+        "them reduce to the input. In video one noise serves a whole shot.",
+        "seed 002 (NTIRE 2021, learning the SR space)",
+        "To see what the input leaves open; not to restore.",
+        f"`{PICTURES} --method stochastic`, then `--upscaler FILE --set sample=N`",
+        of_method("stochastic"),
+    ),
+    "bicubic": Card(
+        "Bicubic interpolation.",
+        "Keys, 1981",
+        "To compare with; it neither flickers nor restores anything.",
+        "`--policy bicubic`",
+        None,
+        "interpolation alone",
+    ),
+    "lanczos": Card(
+        "Lanczos interpolation with three lobes.",
+        "Duchon, 1979",
+        "As bicubic, a little sharper, with ringing.",
+        "`--policy lanczos`",
+        None,
+        "interpolation alone",
+    ),
+}
