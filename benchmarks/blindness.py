@@ -23,7 +23,7 @@ from benchmarks.measure import print_table
 from vsr.image.resample import resize
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.models.weights import FOLDERS_VARIABLE
+from vsr.models.weights import WEIGHTS_PATH_VARIABLE
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--blind", type=float, default=0.05, metavar="SHARE", help="default %(default)s")
     options = parser.parse_args()
     use_shared_data()
-    os.environ[FOLDERS_VARIABLE] += os.pathsep + str(DATA / "metric-params")
+    os.environ[WEIGHTS_PATH_VARIABLE] += os.pathsep + str(DATA / "metric-params")
     torch.set_num_threads(1)
     clips = [list(islice(EXCERPTS[name].pictures(), options.frames)) for name in options.clips]
     names = [name for name, metric in METRICS.items() if not metric.only_when_named]
@@ -113,8 +113,8 @@ def score_clip(result: Clip, truth: Clip, names: Sequence[str]) -> dict[str, flo
     board = Scoreboard(names, has_truth=True, has_low_resolution=True)
     for index, (pixels, true_pixels) in enumerate(zip(result, truth, strict=True)):
         frame = Frame(pixels, index, index, Fraction(1, 25))
-        board.observe(frame, true_pixels, reduce(true_pixels))
-    return {name: figure.mean for name, figure in board.results().items()}
+        board.update(frame, true_pixels, reduce(true_pixels))
+    return {name: figure.mean for name, figure in board.compute().items()}
 
 
 def row(name: str, intact, damaged, blind_share: float) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.clips import EXCERPTS, SCALE, degraded_pair, use_shared_data
 from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table
 from benchmarks.zssrgan import UNKNOWN
-from vsr.image.blur import FACTOR, as_rows, kernel_of_factor, reduce_blurred
+from vsr.image.blur import FACTOR, kernel_of_factor, reduce_blurred, taps_from_tensor
 from vsr.models.bank import load_bank
 from vsr.models.kernel_file import KernelRecord, write_kernel
 from vsr.pipeline.options import Recipe
@@ -31,7 +31,7 @@ def main() -> None:
     blur = partial(reduce_blurred, kernel=kernel_of_factor(UNKNOWN, SCALE), factor=SCALE)
     with tempfile.TemporaryDirectory() as folder:
         true_kernel = Path(folder) / "true.json"
-        write_kernel(KernelRecord("", 0, 0, FACTOR, as_rows(UNKNOWN), "given", 0.0, 0.0, (), 0.0), true_kernel)
+        write_kernel(KernelRecord("", 0, 0, FACTOR, taps_from_tensor(UNKNOWN), "given", 0.0, 0.0, (), 0.0), true_kernel)
         for name in options.clips:
             pair = degraded_pair(name, Path(folder), name, blur, options.frames)
             ways = {

@@ -13,7 +13,7 @@ import torch
 from av.video.reformatter import Colorspace
 
 from vsr.image.resample import resize
-from vsr.models.weights import FOLDERS_VARIABLE
+from vsr.models.weights import WEIGHTS_PATH_VARIABLE
 from vsr.video.reader import open_clip
 
 SCALE = 4
@@ -79,7 +79,7 @@ def use_shared_data() -> None:
     """Leave with a sentence where the clips are not there; let metrics find the weights that lie beside them."""
     if not CLIPS.is_dir():
         sys.exit(f"this needs the real clips in {CLIPS}, which are not part of the repository")
-    os.environ.setdefault(FOLDERS_VARIABLE, str(DATA / "weights"))
+    os.environ.setdefault(WEIGHTS_PATH_VARIABLE, str(DATA / "weights"))
 
 
 def reduce(picture: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ from tests.models import make_model, make_shot_model, picture
 from vsr import cli
 from vsr.models.shot_model import save_shot_model
 from vsr.train import shot as shot_learning
-from vsr.train.methods.shot_network import ShotTraining
+from vsr.train.methods.shot_network import ShotTrainingOptions
 
 FRAMES = 20
 SEGMENT_FRAMES = 4
@@ -189,7 +189,7 @@ def begin(root: Path, here: Path, case: Case) -> int:
     if case.is_training and case.one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     # Of its thousand iterations a few will do here.
-    shot_learning.ShotTraining = lambda: replace(ShotTraining(), iterations=(25, 25), crop_px=24)  # type: ignore[assignment]
+    shot_learning.ShotTrainingOptions = lambda: replace(ShotTrainingOptions(), iterations=(25, 25), crop_px=24)  # type: ignore[assignment]
     sys.argv = ["vsr", *(word.format(root=root, here=here) for word in case.arguments)]
     try:
         cli.main()

@@ -87,10 +87,10 @@ def compare_weights(pair: Pair, options: Namespace) -> list[list[str]]:
     bicubic = measure(pair, Recipe("bicubic"), [], SHOWN, options.frames)
     rows = [[kind, "bicubic", "", "", *cells(bicubic.figures, SHOWN)]]
     for weight in (None, 0.0, 0.5, 1.0):
-        recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(agreement=weight))
+        recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(back_projection_weight=weight))
         outcome = measure(pair, recipe, bank, SHOWN, options.frames)
         method = "smi, auto" if weight is None else "smi, fixed"
-        chosen, noise = f"{outcome.decision.agreement:.2f}", f"{outcome.decision.noise:.1f}"
+        chosen, noise = f"{outcome.decision.back_projection_weight:.2f}", f"{outcome.decision.noise:.1f}"
         rows.append([kind, method, chosen, noise, *cells(outcome.figures, SHOWN)])
     return rows
 
@@ -111,7 +111,7 @@ def compare_steadied(pair: Pair, options: Namespace) -> list[list[str]]:
     for method, recipe in methods.items():
         outcome = measure(pair, recipe, bank, SHOWN, options.frames, lambda _: shot_models)
         decided = outcome.decision
-        said = ["", ""] if decided is None else [f"{decided.agreement:.2f}", f"{decided.noise:.1f}"]
+        said = ["", ""] if decided is None else [f"{decided.back_projection_weight:.2f}", f"{decided.noise:.1f}"]
         rows.append([kind, method, *said, *cells(outcome.figures, SHOWN)])
     return rows
 

@@ -89,8 +89,8 @@ def main() -> None:
 def score_unencoded(frames, truths) -> dict[str, float | None]:
     board = Scoreboard(SHOWN, has_truth=True, has_low_resolution=False, border=BORDER_PX)
     for frame, truth in zip(frames, truths, strict=False):
-        board.observe(frame, truth)
-    return {name: result.mean for name, result in board.results().items()}
+        board.update(frame, truth)
+    return {name: result.mean for name, result in board.compute().items()}
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import torch
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
 from vsr.engine.generator import FastGenerator
-from vsr.engine.options import EngineOptions, bf16_gain
-from vsr.engine.progressive import enlarge
+from vsr.engine.options import EngineOptions, bf16_speedup
+from vsr.engine.progressive import progressive_upscale
 from vsr.models.bank import load_bank
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.video.reader import open_clip
@@ -64,7 +64,7 @@ def main() -> None:
                      f"{scaling:.2f} x one thread", "", ""])  # fmt: skip
     title = f"{width}x{height}, {options.width} channels, one thread, CPU time"
     print_table(title, ["network", "ms", "over plain", "GF/s", "of fp32 matrices"], rows)
-    print(f"\nbf16 runs at {bf16_gain():.2f} times the speed of fp32 here.")
+    print(f"\nbf16 runs at {bf16_speedup():.2f} times the speed of fp32 here.")
     print_table("Agreement on the sample, 3 models, first frame x4", ["what", "largest error", "PSNR dB"], agreement())
 
 
@@ -105,8 +105,8 @@ def agreement() -> list[list[str]]:
     whole, strips, rough = (
         mean_of(low, models, options)
         for options in (
-            EngineOptions(largest_strip_px=10**9),
-            EngineOptions(largest_strip_px=64**2),
+            EngineOptions(max_strip_px=10**9),
+            EngineOptions(max_strip_px=64**2),
             EngineOptions(dtype=torch.bfloat16),
         )
     )
@@ -122,7 +122,7 @@ def agreement() -> list[list[str]]:
 
 def mean_of(low: torch.Tensor, models: list, options: EngineOptions) -> torch.Tensor:
     fast = [FastGenerator(m.name, m.generator, m.card.step_ratio, CPU, options=options) for m in models]
-    return torch.stack([enlarge(low, [one], 4.0, 1.0) for one in fast]).mean(dim=0)
+    return torch.stack([progressive_upscale(low, [one], 4.0, 1.0) for one in fast]).mean(dim=0)
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -27,7 +27,7 @@ from benchmarks.measure import (
     upscale,
 )
 from benchmarks.shot import train_shot_models
-from vsr.image.noise import agreement_for_noise, noise_level
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Model, load_bank
 from vsr.models.shot_model import ShotModel
@@ -88,15 +88,17 @@ def measure_policy(
 
 
 def measure_strength(pair: Pair, plain: Sequence[tuple[Frame, Frame]], strength: float) -> Figures:
-    control = FlickerControl(strength, None, lambda low: agreement_for_noise(noise_level(low)), lambda _: None)
+    control = FlickerControl(
+        strength, None, lambda low: back_projection_weight_for_noise(noise_level(low)), lambda _: None
+    )
     start = perf_counter()
     steadied = list(control.steady(iter(plain)))
     seconds = (perf_counter() - start) / len(plain)
     metrics = [name for name in SHOWN if name != SECONDS]
     board = Scoreboard(metrics, has_truth=True, has_low_resolution=True, border=BORDER_PX)
     for (low, large), truth in zip(steadied, pair.truth.pictures(), strict=False):
-        board.observe(large, truth, low.pixels)
-    return {name: result.mean for name, result in board.results().items()} | {SECONDS: seconds}
+        board.update(large, truth, low.pixels)
+    return {name: result.mean for name, result in board.compute().items()} | {SECONDS: seconds}
 
 
 def mean_front(fronts: Sequence[Front]) -> Front:

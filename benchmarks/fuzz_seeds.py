@@ -13,7 +13,7 @@ from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr.models.networks.espcn import Espcn, EspcnSpec
 from vsr.models.shot_model import save_shot_model
-from vsr.upscale.networks.files import UpscalerCard, encode_upscaler
+from vsr.upscale.networks.files import NetworkCard, encode_network
 
 FRAMES = 12
 SIDE = 32
@@ -119,9 +119,9 @@ def upscaler_campaign(folder: Path) -> Campaign:
     """Files of ours, as Python pickles and as safetensors, and one of an architecture that spandrel knows."""
     torch.manual_seed(0)
     spec = EspcnSpec(2, 8, 8)
-    card = UpscalerCard("espcn", asdict(spec), "espcn", {}, "0")
+    card = NetworkCard("espcn", asdict(spec), "espcn", {}, "0")
     compact = _compact_state()
-    made = {"own.safetensors": encode_upscaler(card, Espcn(spec)), "compact.safetensors": save(compact)}
+    made = {"own.safetensors": encode_network(card, Espcn(spec)), "compact.safetensors": save(compact)}
     seeds = [folder / name for name in (*made, "compact.pth")]
     for name, content in made.items():
         (folder / name).write_bytes(content)

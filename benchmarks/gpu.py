@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
 
-from vsr.engine.ensemble import FastMembers
+from vsr.engine.ensemble import FastEnsemble
 from vsr.engine.generator import FastGenerator
-from vsr.engine.graphs import Upscale, graphed, is_close
+from vsr.engine.graphs import Upscale, capture_graph, is_close
 from vsr.engine.options import DTYPES, EngineOptions, choose_device, choose_dtype
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.singan import Generator, NetworkSpec
-from vsr.train.methods.batched import train_quick_together
-from vsr.train.methods.quick import Quick, train_quick
+from vsr.train.methods.batched import train_quick_batched
+from vsr.train.methods.quick import QuickOptions, train_quick
 from vsr.video.reader import open_clip
 from vsr.video.write.encoders import EncodeOptions, choose_encoder
 
@@ -169,8 +169,8 @@ def frames(device: torch.device, options: Namespace, height: int, width: int) ->
         expected = next(iter(ways.values()))(low)
         times: dict[str, float] = {}
         for what, way in ways.items():
-            run, told = graphed(way, low)
-            for variant, call in {what: way, ", ".join(filter(None, [what, told])): run}.items():
+            run, note = capture_graph(way, low)
+            for variant, call in {what: way, ", ".join(filter(None, [what, note])): run}.items():
                 times[variant] = seconds_of(lambda call=call: call(low), device)
                 over, same = next(iter(times.values())) / times[variant], is_close(call(low), expected)
                 rows.append([f"{count} models, {variant}", f"{1 / times[variant]:.3g}", f"{over:.2f}", str(same)])
@@ -194,17 +194,17 @@ def ways_to(count: int, width: int, device: torch.device, engine: EngineOptions)
     fast = [FastGenerator("m", one, STEP_RATIO, device, options=engine) for one in generators]
 
     def one_by_one(low: torch.Tensor) -> torch.Tensor:
-        total = enlarge(low, fast[:1], SCALE, 1.0).clone()
+        total = progressive_upscale(low, fast[:1], SCALE, 1.0).clone()
         for one in fast[1:]:
-            total += enlarge(low, [one], SCALE, 1.0)
+            total += progressive_upscale(low, [one], SCALE, 1.0)
         return total / count
 
     if count == 1:
         return {"one by one": one_by_one}
-    members = FastMembers("m", generators, STEP_RATIO, device, options=engine)
+    members = FastEnsemble("m", generators, STEP_RATIO, device, options=engine)
     return {
         "one by one": one_by_one,
-        "as one": lambda low: members.mean(enlarge(low, [members], SCALE, 1.0)),
+        "as one": lambda low: members.mean(progressive_upscale(low, [members], SCALE, 1.0)),
     }
 
 
@@ -221,20 +221,20 @@ def training(device: torch.device, options: Namespace) -> None:
     """The models of a 320x180 keyframe, or of a smaller one for a small `--size`: set-up and all."""
     height, width = min((180, 320), *sizes(options))
     keyframe = resize(torch.rand(3, height // 4, width // 4), height, width).clamp(0, 1)
-    quick = Quick(iterations=options.iterations)
+    quick = QuickOptions(iterations=options.iterations)
     smallest = int(min(quick.pair_scales) * min(height, width))
-    quick = Quick(iterations=options.iterations, crop_px=min(quick.crop_px, smallest))
+    quick = QuickOptions(iterations=options.iterations, crop_px=min(quick.crop_px, smallest))
     seeds = range(options.training_models)
 
     def one_by_one() -> None:
         for seed in seeds:
-            deplete(train_quick_together(keyframe, quick, [seed], device, lambda *_: None))
+            deplete(train_quick_batched(keyframe, quick, [seed], device, lambda *_: None))
 
     def alone_on_cpu() -> None:
         train_quick(keyframe, quick, 0, lambda *_: None)
 
-    deplete(train_quick_together(keyframe, quick, [0], device, lambda *_: None))
-    together = timed(lambda: deplete(train_quick_together(keyframe, quick, seeds, device, lambda *_: None)), device)
+    deplete(train_quick_batched(keyframe, quick, [0], device, lambda *_: None))
+    together = timed(lambda: deplete(train_quick_batched(keyframe, quick, seeds, device, lambda *_: None)), device)
     apart = timed(one_by_one, device)
     rows = [
         [f"{len(seeds)} models as one job", f"{together:.2f}", f"{apart / together:.2f}"],

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from benchmarks.measure import print_table
 from vsr.cli import keep_freed_memory
-from vsr.engine.convolutions import VECTOR
+from vsr.engine.convolutions import VECTOR_WIDTH
 
 WIDTH, ROWS, COLUMNS = 16, 90, 1280
 TRIES = 15
@@ -24,7 +24,7 @@ def main() -> None:
     assert torch.backends.nnpack.is_available(), "this build of torch has no NNPACK"
     features = torch.randn(1, WIDTH, ROWS + 2, COLUMNS + 2)
     inner, last = torch.randn(WIDTH, WIDTH, 3, 3) / 12, torch.randn(3, WIDTH, 3, 3) / 12
-    pairs = torch.randn(VECTOR, WIDTH, 3, 4) / 12
+    pairs = torch.randn(VECTOR_WIDTH, WIDTH, 3, 4) / 12
     near = features.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         ways = {

@@ -113,9 +113,9 @@ def measure(
     upscaled = islice(upscale(pair.low, recipe, bank, decisions, clock, shot_models), frames)
     count = 0
     for (low, large), truth in zip(upscaled, pair.truth.pictures(), strict=False):
-        board.observe(large, truth, low.pixels)
+        board.update(large, truth, low.pixels)
         count += 1
-    figures: Figures = {name: result.mean for name, result in board.results().items()}
+    figures: Figures = {name: result.mean for name, result in board.compute().items()}
     seconds = clock.seconds()
     made_in = seconds["upscale"] + seconds.get("steady", 0.0)
     return Outcome(figures | {SECONDS: made_in / count}, decisions[0] if decisions else None)

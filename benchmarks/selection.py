@@ -76,8 +76,8 @@ def try_models(frame: Frame, truth: torch.Tensor, models: Sequence[Model], own: 
     for model in models:
         large, _ = run_policy("smi", PolicyOptions(model=model.name), frame, models)
         board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=False, border=BORDER_PX)
-        board.observe(large, truth)
-        quality[model.name] = board.results()["psnr_y"].mean
+        board.update(large, truth)
+        quality[model.name] = board.compute()["psnr_y"].mean
     return Trial(own, quality, rankings)
 
 

@@ -14,15 +14,15 @@ import torch
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
 from vsr.engine.generator import FastGenerator
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.image.resample import resize
-from vsr.models.networks.shot_network import WindowNetwork
+from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator
 from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
 from vsr.temporal.fusion import fuse_shot
-from vsr.train.methods.quick import Quick
+from vsr.train.methods.quick import QuickOptions
 from vsr.upscale.shot import FUSION
-from vsr.upscale.shot_stages import enlarge_shot
+from vsr.upscale.shot_stages import upscale_shot
 from vsr.video.reader import open_clip
 
 SIZE = (180, 320)
@@ -40,14 +40,16 @@ def main() -> None:
     with open_clip(CLIPS / "natural" / "bigbuckbunny.mp4") as reader:
         lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in islice(reader.frames(), options.frames)]
     # What the weights are does not change the time; the networks are of the default recipes' sizes.
-    generator = FastGenerator("one", Generator(Quick().network).eval(), Quick().step_ratio, torch.device("cpu"))
-    networks = (WindowNetwork().eval(), WindowNetwork().eval())
-    large = [enlarge(low, [generator], SCALE, 1.0) for low in lows]
+    generator = FastGenerator(
+        "one", Generator(QuickOptions().network).eval(), QuickOptions().step_ratio, torch.device("cpu")
+    )
+    networks = (ShotNetwork().eval(), ShotNetwork().eval())
+    large = [progressive_upscale(low, [generator], SCALE, 1.0) for low in lows]
     parts: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
-        "one model": lambda: (enlarge(low, [generator], SCALE, 1.0) for low in lows),
+        "one model": lambda: (progressive_upscale(low, [generator], SCALE, 1.0) for low in lows),
         "flicker control": lambda: fuse_shot(zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0),
-        "shot, fast": lambda: enlarge_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
-        "shot, balanced": lambda: enlarge_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
+        "shot, fast": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
+        "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(options.rounds):

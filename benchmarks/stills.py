@@ -46,5 +46,5 @@ def figures_of(still: Still, policy: str, bank: Sequence[Model], options: Policy
     board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=FACTOR)
     recipe = Recipe(policy, scale=FACTOR, steady=0.0, policies=options)
     for low, large in upscale(still.low, recipe, bank, [], StageClock()):
-        board.observe(large, still.truth, low.pixels)
-    return {name: result.mean for name, result in board.results().items()}
+        board.update(large, still.truth, low.pixels)
+    return {name: result.mean for name, result in board.compute().items()}

@@ -11,7 +11,7 @@ from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table, train_bank
 from vsr.models.bank import load_bank
 from vsr.pipeline.options import Recipe
-from vsr.train.distill import distil, gap_words
+from vsr.train.distill import describe_gap, distil
 
 POLICIES = ("smi", "avgi", "student")
 
@@ -39,7 +39,7 @@ def main() -> None:
             print(f"\nStudent against AVGI: {difference(by_policy['student'], by_policy['avgi'])}.")
             for model in models:
                 if model.card.distillation is not None:
-                    print(f"Stored with {model.name}: {gap_words(model.card.distillation)}.")
+                    print(f"Stored with {model.name}: {describe_gap(model.card.distillation)}.")
 
 
 def difference(student, teacher) -> str:

@@ -150,8 +150,8 @@ def score(output, truths) -> dict[str, float]:
     board = Scoreboard(list(SHOWN), has_truth=True, has_low_resolution=False, border=BORDER_PX)
     with open_clip(output) as reader:
         for frame, truth in zip(reader.frames(), truths, strict=True):
-            board.observe(frame, truth)
-    return {name: result.mean for name, result in board.results().items()}
+            board.update(frame, truth)
+    return {name: result.mean for name, result in board.compute().items()}
 
 
 def panel_of(output, frames: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from benchmarks.clips import CLIPS, use_shared_data, write_lossless
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
 from vsr.engine.generator import FastGenerator
-from vsr.engine.strips import use_threads
+from vsr.engine.strips import set_num_threads
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline import run
@@ -93,7 +93,7 @@ def compare_with_others(clip: Path, ours: float, options: Namespace) -> None:
 
 
 def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[], object]:
-    use_threads(torch.get_num_threads())
+    set_num_threads(torch.get_num_threads())
     if is_plain:
         FastGenerator.__init__, FastGenerator.enlarge = keep_plain, enlarge_plainly  # type: ignore[method-assign]
     recipe = Recipe(policy, steady=0.0, metrics=(), encode=LIKE_FFMPEG)
@@ -101,10 +101,15 @@ def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[],
     return lambda: run(clip, target, recipe=recipe, models=bank, overwrite=True)
 
 
-def keep_plain(self, name, generator, step_ratio, _, use=None, options=None):  # noqa: ARG001
-    from vsr.engine.generator import StepUse
+def keep_plain(self, name, generator, step_ratio, _, step_options=None, options=None):  # noqa: ARG001
+    from vsr.engine.generator import StepOptions
 
-    self.name, self.step_ratio, self.spec, self.use = name, step_ratio, generator.spec, use or StepUse()
+    self.name, self.step_ratio, self.spec, self.step_options = (
+        name,
+        step_ratio,
+        generator.spec,
+        step_options or StepOptions(),
+    )
     self.plain = generator.eval()
 
 

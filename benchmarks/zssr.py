@@ -18,9 +18,9 @@ from vsr.train.keyframe import train_keyframe
 from vsr.upscale import PolicyOptions
 
 WAYS = {
-    "one pass": PolicyOptions(agreement=1.0),
-    "ten projections": PolicyOptions(agreement=1.0, projections=10),
-    "ten projections, self-ensemble": PolicyOptions(agreement=1.0, projections=10, self_ensemble=True),
+    "one pass": PolicyOptions(back_projection_weight=1.0),
+    "ten projections": PolicyOptions(back_projection_weight=1.0, projections=10),
+    "ten projections, self-ensemble": PolicyOptions(back_projection_weight=1.0, projections=10, self_ensemble=True),
 }
 
 

@@ -24,21 +24,21 @@ import torch.nn.functional as F
 from benchmarks.clips import use_shared_data
 from benchmarks.measure import Figures, mean_figures, print_table
 from benchmarks.stills import FACTOR, Still, figures_of, make_still
-from vsr.image.blur import as_rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
+from vsr.image.blur import bicubic_kernel, gaussian_kernel, reduce_blurred, taps_from_tensor, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.bank import load_bank
 from vsr.models.kernel_file import KernelRecord, draw_kernel, write_kernel
 from vsr.records import with_settings
 from vsr.train.keyframe import train_keyframe
-from vsr.train.methods.method import one_thread
-from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
+from vsr.train.methods.method import single_thread
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import open_clip
 
 UNKNOWN = gaussian_kernel(13, (2.2, 0.9), 30)
 REGIMES = ("fixed", "serial", "semi-e2e")
 SYSTEMS = ("zssr", "kernelgan", "zssrgan")
-PROJECTIONS = PolicyOptions(agreement=1.0, projections=2)
+PROJECTIONS = PolicyOptions(back_projection_weight=1.0, projections=2)
 FORMS = {
     "psnr_y": ".2f",
     "ms_ssim": ".3f",
@@ -122,7 +122,7 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
         figures[system] = figures_of(still, system, bank, PROJECTIONS) | kernel
     if degradation == "unknown":
         known = folder / "true.json"
-        write_kernel(KernelRecord("", 0, 0, FACTOR, as_rows(UNKNOWN), "given", 0.0, 0.0, (), 0.0), known)
+        write_kernel(KernelRecord("", 0, 0, FACTOR, taps_from_tensor(UNKNOWN), "given", 0.0, 0.0, (), 0.0), known)
         train(folder / "true", method="zssr", kernel=known)
         figures["zssr with the true kernel"] = (
             figures_of(still, "kernelgan", load_bank(folder / "true"), PROJECTIONS) | no_kernel
@@ -135,14 +135,14 @@ def draw_kernels(options: Namespace) -> None:
     name = options.images[0].split("/")[1]
     bank = load_bank(options.models / ("full" if options.full else "default") / f"{name}-unknown" / "bank")
     (found,) = [model.card.kernel for model in bank if model.card.system == "kernelgan"]
-    drawn = [draw_kernel(as_rows(UNKNOWN)), draw_kernel(found)]
+    drawn = [draw_kernel(taps_from_tensor(UNKNOWN)), draw_kernel(found)]
     gap = np.full_like(drawn[0][:12], 255)
     cv2.imwrite(str(options.figure), np.concatenate([drawn[0], gap, drawn[1]]))
 
 
 def likeness(found: tuple[tuple[float, ...], ...], truth: torch.Tensor) -> Figures:
     """Sum of the absolute differences of the taps, and their correlation."""
-    taps = as_tensor(found)
+    taps = taps_to_tensor(found)
     taps = taps if len(taps) == len(truth) else TRUE_KERNELS["bicubic"]
     correlation = torch.corrcoef(torch.stack([taps.flatten(), truth.flatten()]))[0, 1]
     return {"difference": float((taps - truth).abs().sum()), "correlation": float(correlation)}
@@ -155,8 +155,8 @@ def show_games(options: Namespace) -> None:
         keyframe = next(reader.frames()).pixels
     rows = []
     for regime in REGIMES:
-        with one_thread():
-            chosen = with_settings(ZSSRGAN_AS_PUBLISHED if options.full else ZssrGan(), options.set)
+        with single_thread():
+            chosen = with_settings(ZSSRGAN_AS_PUBLISHED if options.full else ZssrGanOptions(), options.set)
             trained = train_zssrgan(keyframe, replace(chosen, regime=regime), 0, lambda *_: None)
         curves = {"reconstruction (L1)": trained.loss_curve, **trained.curves}
         rows += [[regime, name, " ".join(f"{value:.3f}" for value in curve)] for name, curve in curves.items() if curve]

@@ -57,11 +57,11 @@ def reduce(picture: np.ndarray) -> np.ndarray:
 def view_wall(wall: np.ndarray, progress: float) -> np.ndarray:
     """What the camera sees: it walks along the wall, comes nearer, and rolls a little."""
     left = 400 + 220 * progress
-    centre = 620 - 25 * progress
+    center = 620 - 25 * progress
     near, far = 240 - 20 * progress, 560 - 70 * progress
     length = 740 - 100 * progress
-    corners = np.array([[left, centre - near / 2], [left + length, centre - far / 2],
-                        [left + length, centre + far / 2], [left, centre + near / 2]])  # fmt: skip
+    corners = np.array([[left, center - near / 2], [left + length, center - far / 2],
+                        [left + length, center + far / 2], [left, center + near / 2]])  # fmt: skip
     angle = np.deg2rad(1.6 * np.sin(2.2 * np.pi * progress))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = corners.mean(axis=0)
@@ -165,9 +165,9 @@ def draw_pavement(wall: np.ndarray, rng: np.random.Generator) -> None:
     while top < WALL_HEIGHT + height:
         for x in np.arange(-(row % 2) * height, WALL_WIDTH + height, 2 * height):
             tone = np.array((146, 142, 138)) * rng.uniform(0.7, 1.15)
-            centre, axes = (round(x), round(top)), (round(height * 0.92), round(height * 0.46))
-            cv2.ellipse(wall, centre, axes, 0, 0, 360, color(tone), -1, cv2.LINE_AA)
-            cv2.ellipse(wall, centre, (axes[0] - 4, axes[1] - 3), 0, 190, 300, color(tone * 1.3), 2, cv2.LINE_AA)
+            center, axes = (round(x), round(top)), (round(height * 0.92), round(height * 0.46))
+            cv2.ellipse(wall, center, axes, 0, 0, 360, color(tone), -1, cv2.LINE_AA)
+            cv2.ellipse(wall, center, (axes[0] - 4, axes[1] - 3), 0, 190, 300, color(tone * 1.3), 2, cv2.LINE_AA)
         top, height, row = top + height, height * 1.07, row + 1
 
 
@@ -188,15 +188,15 @@ def draw_fence(wall: np.ndarray) -> None:
 def draw_ivy(wall: np.ndarray, rng: np.random.Generator, x: int, y: int, spread: int) -> None:
     """A bush of leaves, the lit ones last; leaves are alike and of every size."""
     for depth in np.linspace(0.3, 1.0, 4 * spread):
-        centre = np.array([x, y]) + rng.normal(0, 1, 2) * (spread * 0.55, spread)
+        center = np.array([x, y]) + rng.normal(0, 1, 2) * (spread * 0.55, spread)
         size, angle = 34 * rng.uniform(0.3, 1.0) ** 1.5 + 6, rng.uniform(0, 2 * np.pi)
         tone = np.array((78, 128, 48)) * depth * rng.uniform(0.75, 1.3) + (0, 0, rng.uniform(0, 16))
         axis = np.array([np.cos(angle), np.sin(angle)]) * size
         side = np.array([-axis[1], axis[0]]) * 0.45
-        outline = [centre - axis, centre - 0.3 * axis + side, centre + 0.4 * axis + side * 0.8,
-                   centre + axis, centre + 0.4 * axis - side * 0.8, centre - 0.3 * axis - side]  # fmt: skip
+        outline = [center - axis, center - 0.3 * axis + side, center + 0.4 * axis + side * 0.8,
+                   center + axis, center + 0.4 * axis - side * 0.8, center - 0.3 * axis - side]  # fmt: skip
         cv2.fillPoly(wall, [np.rint(np.array(outline) * 16).astype(np.int32)], color(tone), cv2.LINE_AA, shift=4)
-        ends = np.rint(np.array([centre - axis, centre + axis]) * 16).astype(int)
+        ends = np.rint(np.array([center - axis, center + axis]) * 16).astype(int)
         cv2.line(wall, tuple(ends[0].tolist()), tuple(ends[1].tolist()), color(tone * 1.4), 2, cv2.LINE_AA, shift=4)
 
 

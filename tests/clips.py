@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from vsr.video.write.encoders import leave_real_time
+from vsr.video.write.encoders import drop_real_time_priority
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -97,7 +97,7 @@ def write_clip(
             packets += _encode_tone(audio, float((times[-1] + 1 - times[0]) * time_base), audio_start_seconds)
         packets += [_subrip_packet(subtitle, *entry) for entry in subtitles]
         out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
-    leave_real_time()
+    drop_real_time_priority()
     return path
 
 

@@ -39,12 +39,12 @@ def measure(names, results, truths=None, low_resolutions=None, border=0):
         names, has_truth=truths is not None, has_low_resolution=low_resolutions is not None, border=border
     )
     for index, result in enumerate(results):
-        board.observe(
+        board.update(
             Frame(result, index, index, Fraction(1, 25)),
             None if truths is None else truths[index],
             None if low_resolutions is None else low_resolutions[index],
         )
-    return board.results()
+    return board.compute()
 
 
 def value(name, result, truth=None, low_resolution=None, border=0):

@@ -7,13 +7,13 @@ import torch
 
 from tests.clips import textured_picture
 from vsr.models.bank import Model, ModelCard, load_model, save_model
-from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.networks.singan import NetworkSpec
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.train.keyframe import keyframe_hash
-from vsr.train.methods.quick import Quick, train_quick
+from vsr.train.methods.quick import QuickOptions, train_quick
 
-BRIEF = Quick(network=NetworkSpec(width=8), iterations=30, crop_px=24)
+BRIEF = QuickOptions(network=NetworkSpec(width=8), iterations=30, crop_px=24)
 
 
 def picture(height: int = 40, width: int = 48, seed: int = 0) -> torch.Tensor:
@@ -60,6 +60,6 @@ def make_shot_model(name="shot-model", seed=0):
     """A shot model of two small, untrained window networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = tuple(WindowNetwork(WindowSpec(1, 8, 3)).eval().requires_grad_(False) for _ in range(2))
+        networks = tuple(ShotNetwork(ShotNetworkSpec(1, 8, 3)).eval().requires_grad_(False) for _ in range(2))
     card = ShotCard(ARCH, networks[0].spec, (1, 1), seed, "clip.mkv", "", 0, 9, 0.0, 1.0, 10, (0.1,), "0")
     return ShotModel(name, card, networks)

@@ -9,9 +9,9 @@ from skimage.metrics import peak_signal_noise_ratio
 from tests.clips import moving_pictures, textured_picture, write_clip
 from vsr.errors import InputError
 from vsr.evaluate import score
-from vsr.video.align import Clock, Crop, Timeline
+from vsr.video.align import Crop, Timeline, TimeMap
 from vsr.video.align.crops import find_crop
-from vsr.video.align.drift import ContentWatch
+from vsr.video.align.drift import DriftDetector
 from vsr.video.frames import Frame
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
@@ -69,7 +69,7 @@ def test_a_truth_that_is_a_part_of_the_result_is_found_by_its_pictures(tmp_path)
 def test_a_still_clip_keeps_its_own_clock(tmp_path):
     still = [TRUTH[0]] * 20
     scores = psnr_scores(clip(tmp_path, "result", noisy(still)[2:], pts=range(2, 20)), clip(tmp_path, "truth", still))
-    assert scores.clocks["reference"] == Clock()
+    assert scores.clocks["reference"] == TimeMap()
     assert scores.unmatched["reference"] == (0, 1)
 
 
@@ -77,7 +77,7 @@ def test_a_part_that_keeps_its_clock_is_left_where_it_is(tmp_path):
     part = noisy(TRUTH)[9:]
     scores = psnr_scores(clip(tmp_path, "part", part, pts=range(9, 40)), clip(tmp_path, "truth", TRUTH))
     assert_paired(scores, part, TRUTH[9:])
-    assert scores.clocks["reference"] == Clock()
+    assert scores.clocks["reference"] == TimeMap()
 
 
 def test_an_input_sampled_a_pixel_aside_does_not_shift_the_time_of_a_pan(tmp_path):
@@ -105,10 +105,10 @@ def test_twice_the_rate_is_matched_where_the_times_meet_and_said(tmp_path, faste
     assert said(scores, "(1, 3, 5, 7, 9, ...)")
 
 
-def long_pan(count, frames_a_second):
+def long_pan(count, frames_per_second):
     """A pan through the same places at the same times, whatever the rate."""
     view = textured_picture(32, 48 + count + 1).astype(float)
-    places = [24 * i / frames_a_second for i in range(count)]
+    places = [24 * i / frames_per_second for i in range(count)]
     parts = [(view[:, int(x) :][:, :48], view[:, int(x) + 1 :][:, :48], x % 1) for x in places]
     return [np.rint(left * (1 - part) + right * part).astype(np.uint8) for left, right, part in parts]
 
@@ -129,7 +129,7 @@ def test_close_rates_whose_times_are_right_are_matched_by_time(tmp_path):
         clip(tmp_path, "result", long_pan(700, 24), time_base=Fraction(1, 24)),
         clip(tmp_path, "truth", long_pan(700, 24 / 1.001), time_base=FILM, pts=range(700)),
     )
-    assert scores.clocks["reference"] == Clock()
+    assert scores.clocks["reference"] == TimeMap()
     assert said(scores, "matched where their times meet")
     assert min(scores.metrics["psnr"].per_frame) > 20
 
@@ -156,10 +156,10 @@ def test_a_frame_shown_twice_in_place_of_the_next_is_told(tmp_path):
 
 
 def test_a_still_result_beside_a_truth_that_only_has_noise_repeats_nothing():
-    watch = ContentWatch()
+    watch = DriftDetector()
     still = as_pixels(TRUTH[0])
     for index, true in enumerate(noisy([TRUTH[0]] * 12)):
-        watch.observe(index, still, as_pixels(true))
+        watch.update(index, still, as_pixels(true))
     assert watch.repeats == []
     assert watch.notes() == []
 
@@ -170,7 +170,7 @@ def test_pictures_that_slip_against_their_times_are_told(tmp_path, order, words)
     slipped = [*pictures[:30], pictures[29], *pictures[30:39]] if order > 0 else pictures[:25] + pictures[26:]
     scores = psnr_scores(clip(tmp_path, "result", slipped), clip(tmp_path, "truth", TRUTH))
     assert said(scores, words)
-    assert scores.clocks["reference"] == Clock()
+    assert scores.clocks["reference"] == TimeMap()
     assert said(scores, "frames 30 to" if order > 0 else "frames 25 to")
 
 
@@ -235,24 +235,24 @@ def frames_at(ticks):
 
 
 def taken(timeline, ticks):
-    found = [timeline.take_nearest(tick / 100) for tick in ticks]
+    found = [timeline.pop_nearest(tick / 100) for tick in ticks]
     return [None if frame is None else frame.index for frame in found]
 
 
 def test_a_frame_is_taken_by_the_nearest_time_once():
     timeline = Timeline(frames_at([0, 4, 8, 12, 16]))
     assert taken(timeline, [0, 1, 5, 8, 15]) == [0, None, 1, 2, 4]
-    assert timeline.untaken() == [3]
+    assert timeline.unmatched_frames() == [3]
 
 
 def test_a_frame_waits_for_the_time_that_is_nearer():
     timeline = Timeline(frames_at([4, 16, 20]))
-    assert timeline.take_nearest(0.0, next_seconds=0.04) is None
-    assert timeline.take_nearest(0.04, next_seconds=0.16).index == 0
+    assert timeline.pop_nearest(0.0, next_seconds=0.04) is None
+    assert timeline.pop_nearest(0.04, next_seconds=0.16).index == 0
 
 
 def test_clocks_onto_one_clip_give_the_clock_between_two():
-    one, other = Clock(3.0, 1.25), Clock(-0.5, 0.5)
-    between = one.onto(other)
-    assert other.on_other(between.on_other(7.0)) == pytest.approx(one.on_other(7.0))
-    assert one.on_result(one.on_other(2.5)) == pytest.approx(2.5)
+    one, other = TimeMap(3.0, 1.25), TimeMap(-0.5, 0.5)
+    between = one.compose(other)
+    assert other.to_other(between.to_other(7.0)) == pytest.approx(one.to_other(7.0))
+    assert one.to_result(one.to_other(2.5)) == pytest.approx(2.5)

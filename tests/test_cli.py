@@ -14,7 +14,7 @@ import pytest
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.cli.signals import stopping_on_request
+from vsr.cli.signals import stop_on_signal
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 
@@ -143,9 +143,17 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         (["{clip}", "--policy", "bicubic", "--json", "{tmp}"], 4, "it is a folder"),
         (["{clip}", "--policy", "bicubic", "--json", "{tmp}/none/run.json"], 4, "missing or read-only"),
         (["{clip}", "--policy", "bicubic", "-o", "-", "--json", "-"], 2, "cannot carry both"),
-        (["{clip}", "--policy", "bicubic", "--set", "policies.agreement=nan"], 2, "expected a finite number"),
+        (
+            ["{clip}", "--policy", "bicubic", "--set", "policies.back_projection_weight=nan"],
+            2,
+            "expected a finite number",
+        ),
         (["{clip}", "--policy", "avgi", "--models", "{bank}", "--set", "policies.members=0"], 2, "2 or more"),
-        (["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.agreement=7"], 2, "0 to 1"),
+        (
+            ["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.back_projection_weight=7"],
+            2,
+            "0 to 1",
+        ),
         (["{clip}", "--policy", "smi", "--models", "{text}"], 5, "no folder of models"),
     ],
 )
@@ -325,18 +333,18 @@ def test_a_closed_pipe_is_quiet(vsr, clip, monkeypatch):
 
 def test_the_first_signal_asks_for_an_end_and_the_second_ends_at_once(capsys):
     before = signal.getsignal(signal.SIGINT)
-    with stopping_on_request() as is_stopping:
-        assert not is_stopping()
+    with stop_on_signal() as should_stop:
+        assert not should_stop()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert is_stopping()
+        assert should_stop()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert "once more stops at once" in capsys.readouterr().err
+    assert "interrupt again to stop at once" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_line_that_goes_on_never_throws_the_work_away():
-    assert cli.same_command(["/usr/bin/vsr", "run", "a film.mkv", "--restart", "-y"]) == "vsr run 'a film.mkv' -y"
+    assert cli.resume_command(["/usr/bin/vsr", "run", "a film.mkv", "--restart", "-y"]) == "vsr run 'a film.mkv' -y"
 
 
 def test_help_imports_nothing_heavy():

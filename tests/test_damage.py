@@ -12,8 +12,8 @@ import vsr
 from tests.clips import MILLISECOND, moving_pictures, read_frames, read_packets, write_clip
 from vsr import cli
 from vsr.errors import InputError
-from vsr.video.read.concealment import Clock
-from vsr.video.read.integrity import LearnedChecksums, slices_are_whole
+from vsr.video.read.concealment import TimestampRepairer
+from vsr.video.read.integrity import OptionalChecksums, is_intact_ffv1
 from vsr.video.reader import ReadOptions, open_clip
 
 KEEP, REPEAT, STOP = ReadOptions("keep"), ReadOptions("repeat"), ReadOptions("stop")
@@ -182,10 +182,10 @@ def test_a_broken_first_packet_is_counted_once_another_shows_that_there_are_chec
         for _ in range(8):
             crc = ((crc << 1) ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
     whole = good + len(good).to_bytes(3, "big") + b"\0" + crc.to_bytes(4, "big")
-    assert slices_are_whole(whole)
-    assert slices_are_whole(whole + whole)
-    assert not slices_are_whole(b"q" + whole[1:])
-    checksums = LearnedChecksums(slices_are_whole)
+    assert is_intact_ffv1(whole)
+    assert is_intact_ffv1(whole + whole)
+    assert not is_intact_ffv1(b"q" + whole[1:])
+    checksums = OptionalChecksums(is_intact_ffv1)
     assert [checksums.count_broken(packet) for packet in (b"broken first", whole, whole[:-1], whole)] == [0, 1, 1, 0]
 
 
@@ -202,8 +202,8 @@ def test_a_broken_first_packet_is_counted_once_another_shows_that_there_are_chec
     ],
 )
 def test_one_wrong_time_moves_no_other_frame(claims, times, faults):
-    clock = Clock(usual_step=40, ticks_per_second=1000)
-    assert [clock.tick(*pair) for pair in pairwise([*claims, None])] == list(zip(times, faults, strict=True))
+    repairer = TimestampRepairer(usual_step=40, ticks_per_second=1000)
+    assert [repairer.repair(*pair) for pair in pairwise([*claims, None])] == list(zip(times, faults, strict=True))
 
 
 def test_duplicate_times_are_mended_and_counted(tmp_path):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, card_of, make_model, picture
 from vsr.engine.generator import FastGenerator
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
 from vsr.models.bank import load_bank, load_card, load_model
 from vsr.train.distill import StudentOptions, Teacher, distil
@@ -81,7 +81,7 @@ def test_the_student_policy_runs_the_one_model_that_was_distilled(clip, taught):
     assert decisions[0].models == (student.name,) == ("clip-000001-student-000",)
     assert decisions[0].reason == "trained on this shot"
     generator = FastGenerator(student.name, student.generator, student.card.step_ratio, CPU)
-    torch.testing.assert_close(large[0], enlarge(frames_of(clip)[0][0].pixels, [generator], 4.0, 1.0))
+    torch.testing.assert_close(large[0], progressive_upscale(frames_of(clip)[0][0].pixels, [generator], 4.0, 1.0))
     # Its teachers may be thrown away.
     assert torch.equal(upscale("student", [student], clip)[0], large[0])
 
@@ -104,9 +104,9 @@ def test_the_mean_after_every_step_is_what_averaged_chains_come_to(clip, taught)
     members = [model for model in load_bank(taught[0]) if not model.card.is_student]
     low = frames_of(clip)[0][1].pixels
     teacher = Teacher(members, "avgi")
-    torch.testing.assert_close(teacher.enlarged(low, 1.0), upscale("avgi", members, clip)[1])
-    last = teacher.lessons(low, 1.0)[-1].target
-    assert psnr_db((last + 1) / 2, teacher.enlarged(low, 1.0)) > 30
+    torch.testing.assert_close(teacher.upscale(low, 1.0), upscale("avgi", members, clip)[1])
+    last = teacher.pairs(low, 1.0)[-1].target
+    assert psnr_db((last + 1) / 2, teacher.upscale(low, 1.0)) > 30
 
 
 def test_a_student_of_the_same_models_is_kept_and_one_of_others_replaced(clip, taught, tmp_path):

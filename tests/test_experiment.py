@@ -13,17 +13,17 @@ from tests.clips import textured_picture
 from tests.test_pipelines import EXPERIMENTS
 from vsr.errors import OutputError, UsageError
 from vsr.train import dataset as external
-from vsr.train.dataset.dataset import PictureStore
+from vsr.train.dataset.dataset import ImageDataset
 from vsr.train.dataset.experiment import (
     INTERPOLATIONS,
     Experiment,
     System,
     load_experiment,
-    markdown,
     run_experiment,
-    score,
+    score_system,
+    to_markdown,
 )
-from vsr.upscale.networks import load_upscaler
+from vsr.upscale.networks import load_network
 
 CPU = torch.device("cpu")
 ONE_STEP = ["steps=1", "batch=1", "crop_px=32", "losses.perceptual=none", "losses.diversity_weight=0"]
@@ -54,13 +54,13 @@ def test_an_experiment_trains_its_systems_once_and_prints_a_row_for_each(path, d
     systems = tuple(at_no_size(system) for system in recipe.systems if not system.file)
     small = replace(recipe, train=("train",), test=("test",), metrics=("psnr_y", "lr_psnr"), samples=2, systems=systems)
     heard = []
-    rows = run_experiment(small, data, tmp_path, telling=external.Telling(heard.append))
+    rows = run_experiment(small, data, tmp_path, listener=external.TrainingListener(heard.append))
     assert [row.system for row in rows] == [system.name for system in systems]
     assert all(row.figures["psnr_y"] is not None for row in rows), heard
     written = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert run_experiment(small, data, tmp_path) == rows
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == written
-    table = markdown(small, rows)
+    table = to_markdown(small, rows)
     assert table.count("1 steps, 2 pictures") == sum(bool(system.method) for system in systems)
 
 
@@ -70,17 +70,17 @@ def test_a_system_without_its_weights_has_a_row_without_figures(data, tmp_path, 
     system = System("with VGG", method="srgan", settings=("losses.perceptual=vgg54", "crop_px=32"))
     heard = []
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (system,))
-    rows = run_experiment(experiment, data, tmp_path, telling=external.Telling(heard.append))
+    rows = run_experiment(experiment, data, tmp_path, listener=external.TrainingListener(heard.append))
     assert (rows[0].trained, rows[0].figures) == ("not available", {"psnr_y": None})
     assert any("vgg19" in line for line in heard)
-    assert "| with VGG | not available | - |" in markdown(experiment, rows)
+    assert "| with VGG | not available | - |" in to_markdown(experiment, rows)
 
 
 def test_scores_are_those_of_an_independent_implementation(data):
     """Nearest neighbour, by numpy, scored by scikit-image on luma of 8-bit colours."""
-    store = PictureStore(sorted((data / "test").iterdir()), 2)
+    store = ImageDataset(sorted((data / "test").iterdir()), 2)
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (), scale=2, border=3)
-    ours = score(INTERPOLATIONS["nearest"], store, experiment, CPU)["psnr_y"]
+    ours = score_system(INTERPOLATIONS["nearest"], store, experiment, CPU)["psnr_y"]
     theirs = []
     for number in range(2):
         low, high = (each.permute(1, 2, 0).numpy().astype(float) for each in (store[number].low, store[number].high))
@@ -94,7 +94,7 @@ def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
     second = replace(first, name="second", start="first", settings=(*first.settings, "losses.pixel=l1"))
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (first, second))
     run_experiment(experiment, data, tmp_path)
-    networks = [load_upscaler(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")]
+    networks = [load_network(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")]
     assert torch.allclose(networks[0].conv1.weight, networks[1].conv1.weight, atol=1e-9)
 
 

@@ -9,7 +9,7 @@ from tests.clips import textured_picture
 from vsr.errors import ModelError
 from vsr.metrics.spectrum import profile
 from vsr.train.dataset.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
-from vsr.train.dataset.gan_losses import GAMES, gradient_penalty
+from vsr.train.dataset.gan_losses import GAN_LOSSES, gradient_penalty
 from vsr.train.dataset.perceptual import load_perceptual
 
 CPU = torch.device("cpu")
@@ -68,14 +68,14 @@ def test_a_loss_of_spectra_is_least_for_equal_pictures_and_moves_towards_them(lo
 
 def test_the_azimuthal_profile_agrees_with_the_metrics_own():
     """That one has log(1 + power) of luma in studio range; at these powers the 1 is nothing."""
-    grey = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
-    noisy = grey + 20 * torch.randn(1, 40, 56)
+    gray = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
+    noisy = gray + 20 * torch.randn(1, 40, 56)
     assert np.allclose(azimuthal_profile(noisy[None])[0].numpy(), profile(noisy[0].numpy()), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_a_game_pulls_discriminator_and_generator_apart(name):
-    game = GAMES[name]
+    game = GAN_LOSSES[name]
     real, fake = torch.tensor([0.3, 0.1], requires_grad=True), torch.tensor([-0.1, 0.2], requires_grad=True)
     of_real, of_fake = torch.autograd.grad(game.discriminator(real, fake), (real, fake))
     assert of_real.sum() < 0 < of_fake.sum(), "real logits are to rise, fake ones to fall"
@@ -90,11 +90,11 @@ def test_relativistic_games_follow_their_formulas():
         F.binary_cross_entropy_with_logits(against[0], torch.ones(2))
         + F.binary_cross_entropy_with_logits(against[1], torch.zeros(2))
     ) / 2
-    assert torch.allclose(GAMES["ragan"].discriminator(real, fake), expected)
-    assert torch.allclose(GAMES["ragan"].generator(fake, real), expected), "the sides are swapped"
-    centre = (real.mean() + fake.mean()) / 2
-    hinge = (F.relu(1 - (real - centre)).mean() + F.relu(1 + (fake - centre)).mean()) / 2
-    assert torch.allclose(GAMES["rchinge"].discriminator(real, fake), hinge)
+    assert torch.allclose(GAN_LOSSES["ragan"].discriminator(real, fake), expected)
+    assert torch.allclose(GAN_LOSSES["ragan"].generator(fake, real), expected), "the sides are swapped"
+    center = (real.mean() + fake.mean()) / 2
+    hinge = (F.relu(1 - (real - center)).mean() + F.relu(1 + (fake - center)).mean()) / 2
+    assert torch.allclose(GAN_LOSSES["rchinge"].discriminator(real, fake), hinge)
 
 
 def test_the_gradient_penalty_is_that_of_a_linear_critic():

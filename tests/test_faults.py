@@ -25,13 +25,13 @@ STAGES = {
     "reading": "vsr.video.reader.ClipReader._to_pixels",
     "finding cuts": "vsr.video.shots._detection_picture",
     "enlarging": "vsr.engine.generator.FastGenerator.enlarge",
-    "steadying": "vsr.temporal.fusion.agree",
-    "measuring": "vsr.pipeline.live_metrics.Measuring.observe",
+    "steadying": "vsr.temporal.fusion.back_project_twice",
+    "measuring": "vsr.pipeline.live_metrics.LiveMetrics.update",
     "converting": "vsr.video.write.segments.FrameConverter.__call__",
     "encoding": "vsr.video.write.segments.LibavEncoder.encode",
-    "closing a segment": "vsr.video.write.segment_store.WorkFolder.close_segment",
-    "putting together": "vsr.video.write.mux.Film.finish",
-    "naming": "vsr.video.write.destination.FilePlace.commit",
+    "closing a segment": "vsr.video.write.segment_store.SegmentStore.close_segment",
+    "putting together": "vsr.video.write.mux.VideoMuxer.finish",
+    "naming": "vsr.video.write.destination.FileDestination.commit",
 }
 
 
@@ -149,7 +149,7 @@ def test_an_encoding_program_that_is_killed_ends_the_run(tmp_path, clip):
 
     recipe = replace(RECIPE, policy="bicubic", encode=EncodeOptions("ffmpeg:libx264", segment_frames=5))
     out = tmp_path / "out.mkv"
-    error = outcome_of(lambda: pipeline.run(clip, out, recipe=recipe, listener=Listener(advance=kill_the_encoder)))
+    error = outcome_of(lambda: pipeline.run(clip, out, recipe=recipe, listener=Listener(on_progress=kill_the_encoder)))
     assert isinstance(error, OutputError)
     assert "ffmpeg" in str(error)
     assert not out.exists()

@@ -22,7 +22,7 @@ def errors(request):
     lows = (resize(truth, HEIGHT // 4, WIDTH // 4).clamp(0, 1) * 255).round() / 255
     plain = torch.stack([back_project(resize(low, HEIGHT, WIDTH), low).clamp(0, 1) for low in lows])
     pairs = zip(lows, plain, strict=True)
-    steadied = torch.stack(list(fuse_shot(pairs, fusion_options(AUTO_STRENGTH), agreement=1.0)))
+    steadied = torch.stack(list(fuse_shot(pairs, fusion_options(AUTO_STRENGTH), back_projection_weight=1.0)))
     return [(pictures - truth).square().mean(dim=1) for pictures in (plain, steadied)]
 
 

@@ -25,9 +25,9 @@ from vsr.models.bank import load_bank, load_model
 from vsr.models.shot_model import load_shot_model
 from vsr.pipeline.options import Recipe, resolve_recipe
 from vsr.text import printable
-from vsr.upscale.networks import load_upscaler
+from vsr.upscale.networks import load_network
 from vsr.upscale.networks import third_party as foreign
-from vsr.upscale.networks.files import MARK
+from vsr.upscale.networks.files import CARD_KEY
 from vsr.video.reader import ReadOptions, open_clip
 
 SCRIPT = "<script>document.title='run'</script>"
@@ -320,7 +320,7 @@ def test_names_in_a_model_never_become_paths(tmp_path, model_file):
 def own_upscaler(folder, **changes):
     network = {"width": 64, "blocks": 23, "scale": 4}
     card = {"arch": "rrdb", "network": network, "method": "esrgan", "training": {}, "version": "0"} | changes
-    save_file({"w": torch.zeros(1)}, folder / "u.safetensors", {MARK: json.dumps(card)})
+    save_file({"w": torch.zeros(1)}, folder / "u.safetensors", {CARD_KEY: json.dumps(card)})
     return folder / "u.safetensors"
 
 
@@ -341,7 +341,7 @@ def own_upscaler(folder, **changes):
 def test_a_hostile_card_of_an_upscaler_is_refused_before_it_takes_memory(tmp_path, changes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError) as refusal:
-        load_upscaler(own_upscaler(tmp_path, **changes), torch.device("cpu"))
+        load_network(own_upscaler(tmp_path, **changes), torch.device("cpu"))
     assert "\n" not in str(refusal.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
 
@@ -350,16 +350,16 @@ def test_a_name_that_claims_millions_of_layers_is_refused(tmp_path):
     state = {"body.0.weight": torch.zeros(8, 3, 3, 3), "body.3000000.weight": torch.zeros(12, 8, 3, 3)}
     torch.save(state, tmp_path / "u.pth")
     with pytest.raises(ModelError, match="more than 4096 layers"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_any_network_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(foreign, "LARGEST_UNPACKED_BYTES", 2**20)
+    monkeypatch.setattr(foreign, "MAX_UNPACKED_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "u.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(2**20 + 1))
     assert (tmp_path / "u.pth").stat().st_size < 5000
     with pytest.raises(ModelError, match="unpacks to 1048577 bytes"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
 
 
 def test_a_checkpoint_that_is_a_program_is_refused_and_never_run(tmp_path):
@@ -369,7 +369,7 @@ def test_a_checkpoint_that_is_a_program_is_refused_and_never_run(tmp_path):
 
     torch.save({"w": Program()}, tmp_path / "u.pth")
     with pytest.raises(ModelError, match="nothing in it was run"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
     assert not (tmp_path / "run").exists()
 
 

@@ -13,7 +13,7 @@ from av.stream import Disposition
 import vsr
 from tests.clips import moving_pictures, read_frames, read_packets, read_times, write_clip
 from vsr.errors import OutputError
-from vsr.video.read.side_data import enlarged_matrix
+from vsr.video.read.side_data import scale_display_matrix
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.write.encoders import choose_pixel_format
 
@@ -178,7 +178,7 @@ def test_turned_and_mirrored_clips_stay_so(tmp_path, degrees, hflip, vflip, suff
 def test_where_the_display_matrix_moves_the_picture_it_moves_the_enlarged_one_as_far_in_its_pixels(tmp_path):
     one = 1 << 16
     turned = (0, one, 0, -one, 0, 0, 32 * one, 0, 1 << 30)
-    assert enlarged_matrix(turned, Fraction(4)) == (0, one, 0, -one, 0, 0, 128 * one, 0, 1 << 30)
+    assert scale_display_matrix(turned, Fraction(4)) == (0, one, 0, -one, 0, 0, 128 * one, 0, 1 << 30)
     clip = tmp_path / "a.mp4"
     with av.open(str(clip), "w") as out:
         stream = out.add_stream("libx264", rate=25)
@@ -188,7 +188,7 @@ def test_where_the_display_matrix_moves_the_picture_it_moves_the_enlarged_one_as
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode(None))
     enlarge(clip, tmp_path / "out.mp4", scale=4)
-    assert info_of(tmp_path / "out.mp4").display_matrix == enlarged_matrix(turned, Fraction(4))
+    assert info_of(tmp_path / "out.mp4").display_matrix == scale_display_matrix(turned, Fraction(4))
 
 
 def combed_pictures(count):
@@ -205,8 +205,8 @@ def combed_pictures(count):
 
 def combing(frame):
     """How much each line differs from the mean of its neighbours."""
-    grey = frame.reformat(format="gray").to_ndarray().astype(float)
-    return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean()
+    gray = frame.reformat(format="gray").to_ndarray().astype(float)
+    return np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean()
 
 
 @pytest.mark.parametrize("flagged", [True, False])

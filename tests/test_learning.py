@@ -79,7 +79,7 @@ def test_a_training_process_that_is_killed_is_told_and_the_others_models_stay(cl
         if state.models_done == 1:
             multiprocessing.active_children()[0].kill()
 
-    with pytest.raises(ModelError, match="ended from outside"):
+    with pytest.raises(ModelError, match="process was killed"):
         train_keyframe(clip, tmp_path / "bank", count=6, workers=2, device="cpu", progress=kill_one)
     assert len(train_keyframe(clip, tmp_path / "bank", count=6).kept) >= 1
     assert [path.name for path in (tmp_path / "bank").iterdir() if path.name.startswith(".")] == []

@@ -15,7 +15,7 @@ from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
 from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
 from vsr.image.resample import resize
-from vsr.metrics import METRICS, beside_sharpness, possible_metrics
+from vsr.metrics import METRICS, possible_metrics, with_sharpness
 from vsr.metrics.metric import MetricUnavailableError, Needs
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.video.frames import Frame
@@ -48,9 +48,9 @@ def test_psnr_matches_skimage(border):
     result = noisy(truth)
     inner = np.s_[border : 64 - border, border : 96 - border]
     rgb = peak_signal_noise_ratio(array(truth)[inner], array(result)[inner], data_range=1)
-    grey = peak_signal_noise_ratio(luma(truth)[inner], luma(result)[inner], data_range=255)
+    gray = peak_signal_noise_ratio(luma(truth)[inner], luma(result)[inner], data_range=255)
     assert value("psnr", result, truth, border=border) == pytest.approx(rgb, abs=1e-4)
-    assert value("psnr_y", result, truth, border=border) == pytest.approx(grey, abs=1e-4)
+    assert value("psnr_y", result, truth, border=border) == pytest.approx(gray, abs=1e-4)
 
 
 def test_a_perfect_psnr_is_100_and_nothing_exceeds_it():
@@ -70,9 +70,9 @@ def test_ssim_matches_skimage(border, sigma):
     inner = np.s_[border : 64 - border, border : 96 - border]
     as_in_paper = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     rgb = structural_similarity(array(truth)[inner], array(result)[inner], data_range=1, channel_axis=2, **as_in_paper)
-    grey = structural_similarity(luma(truth)[inner], luma(result)[inner], data_range=255, **as_in_paper)
+    gray = structural_similarity(luma(truth)[inner], luma(result)[inner], data_range=255, **as_in_paper)
     assert value("ssim", result, truth, border=border) == pytest.approx(rgb, abs=2e-5)
-    assert value("ssim_y", result, truth, border=border) == pytest.approx(grey, abs=2e-5)
+    assert value("ssim_y", result, truth, border=border) == pytest.approx(gray, abs=2e-5)
 
 
 def test_ssim_of_flat_bright_pictures_matches_skimage():
@@ -109,8 +109,8 @@ def test_sharpness_is_the_ratio_of_mean_sobel_magnitudes(border):
     inner = np.s_[border : 64 - border, border : 96 - border]
 
     def mean_gradient(pixels):
-        grey = luma(pixels)
-        return np.hypot(sobel(grey, 0, mode="nearest"), sobel(grey, 1, mode="nearest"))[inner].mean()
+        gray = luma(pixels)
+        return np.hypot(sobel(gray, 0, mode="nearest"), sobel(gray, 1, mode="nearest"))[inner].mean()
 
     expected = mean_gradient(result) / mean_gradient(truth)
     assert expected < 0.95
@@ -229,8 +229,8 @@ def test_tof_counts_the_window_that_tecogan_counts():
     truths, results = moving(2, 70, 100, seed=1), moving(2, 70, 100, step=(1, 2), seed=2)
 
     def flow(pair):
-        grey = [np.clip(np.rint((luma(pixels) - 16) * 255 / 219), 0, 255).astype(np.uint8) for pixels in pair]
-        return cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        gray = [np.clip(np.rint((luma(pixels) - 16) * 255 / 219), 0, 255).astype(np.uint8) for pixels in pair]
+        return cv2.calcOpticalFlowFarneback(*gray, None, 0.5, 3, 15, 3, 5, 1.2, 0)
 
     window = np.s_[(70 - 32) // 2 : (70 + 32) // 2, (100 - 64) // 2 : (100 + 64) // 2]
     expected = np.sqrt(((flow(truths) - flow(results))[window] ** 2).sum(axis=-1)).mean()
@@ -283,7 +283,7 @@ def test_only_the_last_frame_is_held_on_to():
     held = []
     for index in range(4):
         truth = moving(1, seed=index)[0]
-        board.observe(Frame(truth.clone(), index, index, Fraction(1, 25)), truth, resize(truth, 16, 24))
+        board.update(Frame(truth.clone(), index, index, Fraction(1, 25)), truth, resize(truth, 16, 24))
         held.append(weakref.ref(truth))
         del truth
     gc.collect()
@@ -297,8 +297,8 @@ def test_the_baseline_is_the_enlarged_input_scored_alike():
     names = ["psnr", "sharpness", "flicker", "lr_psnr"]
     board = Scoreboard(names, has_truth=True, has_low_resolution=True, with_baseline=True)
     for index in range(2):
-        board.observe(Frame(noisy(truths[index]), index, index, Fraction(1, 25)), truths[index], lows[index])
-    assert board.baseline_results() == measure(names, enlarged, truths, lows)
+        board.update(Frame(noisy(truths[index]), index, index, Fraction(1, 25)), truths[index], lows[index])
+    assert board.compute_baseline() == measure(names, enlarged, truths, lows)
 
 
 def test_an_unknown_metric_is_refused_naming_the_nearest():
@@ -329,12 +329,12 @@ def test_fast_flow_changes_the_motion_that_is_used(fast):
     truths = moving(2, step=(1.3, -2.1))
     board = Scoreboard(["warping_error"], has_truth=True, has_low_resolution=False, fast_flow=fast)
     for index, truth in enumerate(truths):
-        board.observe(Frame(truth, index, index, Fraction(1, 25)), truth)
+        board.update(Frame(truth, index, index, Fraction(1, 25)), truth)
     now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in reversed(truths))
     motion = motion_between(now, before, DIS_FAST if fast else DIS_MEDIUM)
     change = motion.change(luma(truths[1]).astype(np.float32), luma(truths[0]).astype(np.float32))
     expected = np.abs(change)[motion.visible].mean()
-    assert board.results()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
+    assert board.compute()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
@@ -343,17 +343,17 @@ def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
     still = Motion(np.zeros((64, 96, 2), np.float32), np.ones((64, 96), np.bool_))
     board = Scoreboard(["warping_error"], has_truth=False, has_low_resolution=True)
     for index, truth in enumerate(truths):
-        board.observe(Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still)
+        board.update(Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still)
     expected = np.abs(luma(truths[1]) - luma(truths[0])).mean()
-    assert board.results()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
+    assert board.compute()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
 
 
 @pytest.mark.parametrize("name", PAIR_METRICS)
 def test_a_figure_across_frames_never_stands_without_a_sharpness_figure(name):
-    assert beside_sharpness(["psnr", name], has_truth=True) == ["psnr", name, "sharpness"]
-    assert beside_sharpness([name], has_truth=False) == [name, "sharpness_live"]
-    assert beside_sharpness([name, "sharpness_live"], has_truth=True) == [name, "sharpness_live"]
-    assert beside_sharpness(["psnr"], has_truth=True) == ["psnr"]
+    assert with_sharpness(["psnr", name], has_truth=True) == ["psnr", name, "sharpness"]
+    assert with_sharpness([name], has_truth=False) == [name, "sharpness_live"]
+    assert with_sharpness([name, "sharpness_live"], has_truth=True) == [name, "sharpness_live"]
+    assert with_sharpness(["psnr"], has_truth=True) == ["psnr"]
 
 
 def test_a_few_pixels_of_difference_in_size_are_cropped_from_the_far_sides():

@@ -56,8 +56,8 @@ def test_lpips_and_tlpips_match_the_package_loaded_directly(lpips_weights, share
     truths, results = example_pictures(2)
     board = Scoreboard(["lpips", "tlpips"], has_truth=True, has_low_resolution=False, border=4)
     for index in range(2):
-        board.observe(Frame(results[index], index, index, Fraction(1, 25)), truths[index])
-    figures = board.results()
+        board.update(Frame(results[index], index, index, Fraction(1, 25)), truths[index])
+    figures = board.compute()
     truths, results = truths[..., 4:-4, 4:-4], results[..., 4:-4, 4:-4]
     expected = [direct_distance(shared_data, results[index], truths[index]) for index in range(2)]
     true_change, change = (direct_distance(shared_data, *clip) for clip in (truths, results))
@@ -84,8 +84,8 @@ def test_loading_leaves_the_random_state_alone(shared_data):
 def test_without_weights_the_metric_is_unavailable_with_what_to_do(no_weights):
     board = Scoreboard(["psnr", "lpips", "tlpips"], has_truth=True, has_low_resolution=False)
     picture = example_pictures(1)[0][0]
-    board.observe(Frame(picture, 0, 0, Fraction(1, 25)), picture)
-    figures = board.results()
+    board.update(Frame(picture, 0, 0, Fraction(1, 25)), picture)
+    figures = board.compute()
     assert figures["psnr"].mean == 100
     for name in ("lpips", "tlpips"):
         said = figures[name].to_json()

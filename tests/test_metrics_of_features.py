@@ -182,7 +182,7 @@ def test_fid_without_weights_names_the_file(no_weights):
     assert "pytorch-fid" in reason
 
 
-def grey(plane):
+def gray(plane):
     """An RGB picture whose luma 16..235 is `plane`."""
     return torch.from_numpy(((plane - 16) / 219).astype(np.float32)).expand(3, -1, -1).clone()
 
@@ -234,10 +234,10 @@ def test_the_discrepancy_compares_mean_profiles_of_the_clips():
     truths = [waves({4: 20.0}), waves({4: 20.0, 8: 5.0})]
     results = [waves({4: 20.0}), waves({4: 20.0})]
     profiles = [np.mean([profile(plane) for plane in clip], axis=0) for clip in (results, truths)]
-    figures = measure(["spectrum"], list(map(grey, results)), list(map(grey, truths)))["spectrum"]
+    figures = measure(["spectrum"], list(map(gray, results)), list(map(gray, truths)))["spectrum"]
     assert figures.mean == pytest.approx(((profiles[0] - profiles[1]) ** 2).mean(), rel=1e-3)
     assert figures.per_frame is None
-    swapped = measure(["spectrum"], list(map(grey, reversed(truths))), list(map(grey, truths)))["spectrum"]
+    swapped = measure(["spectrum"], list(map(gray, reversed(truths))), list(map(gray, truths)))["spectrum"]
     assert swapped.mean == pytest.approx(0, abs=1e-12)
 
 

@@ -14,7 +14,7 @@ from vsr.models.networks.fsrcnn import Fsrcnn, FsrcnnSpec
 from vsr.models.networks.rrdb import rrdb
 from vsr.models.networks.srcnn import Srcnn, SrcnnSpec
 from vsr.models.networks.srresnet import Srresnet
-from vsr.upscale.networks import enlarge, load_upscaler
+from vsr.upscale.networks import apply_network, load_network
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
@@ -57,14 +57,14 @@ def cropped(truth, height, width):
 
 def gains_on_set5(shared_data, file, reduce, fit=cropped, border=None):
     """(PSNR-Y of the network, of bicubic interpolation), means over Set5; `fit` makes sides multiples of the scale."""
-    upscaler = load_upscaler(shared_data / "weights" / file, CPU)
+    upscaler = load_network(shared_data / "weights" / file, CPU)
     scale, figures = upscaler.scale, []
     for path in sorted((shared_data / "stills" / "set5" / "HR").iterdir()):
         truth = read_still(path)
         height, width = (side - side % scale for side in truth.shape[-2:])
         truth = fit(truth, height, width)
         low = reduce(truth, scale)
-        ours, bicubic = enlarge(upscaler, low, height, width), resize(low, height, width)
+        ours, bicubic = apply_network(upscaler, low, height, width), resize(low, height, width)
         left_off = scale if border is None else border
         figures.append((psnr_y(ours, truth, left_off), psnr_y(bicubic, truth, left_off)))
     return np.mean(figures, axis=0)
@@ -123,7 +123,7 @@ def test_the_scale_of_an_fsrcnn_file_is_found_whatever_its_name_says(scale, shar
     file = shared_data / "weights" / f"fsrcnn_x{scale}.pth"
     for name in ("net.pth", "net_x2.pth", "net_x3.pth", "net_x4.pth"):
         (tmp_path / name).write_bytes(file.read_bytes())
-        assert load_upscaler(tmp_path / name, CPU).scale == scale
+        assert load_network(tmp_path / name, CPU).scale == scale
 
 
 def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
@@ -131,7 +131,7 @@ def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
     assert ours > bicubic + 0.7
     ours, bicubic = gains_on_set5(shared_data, "espcn_x4.pth", reduced_with_antialiasing)
     assert ours < bicubic + 0.1
-    assert "antialiasing" in load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).remark
+    assert "antialiasing" in load_network(shared_data / "weights" / "espcn_x4.pth", CPU).remark
 
 
 def test_espcn_gives_what_its_tensorflow_graph_says(shared_data):
@@ -151,7 +151,7 @@ def test_espcn_gives_what_its_tensorflow_graph_says(shared_data):
         )
         features = np.maximum(features, 0) if convolution != "conv3" else features
     theirs = np.tanh(features.reshape(4, 4, 12, 10).transpose(2, 0, 3, 1).reshape(48, 40))
-    ours = load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).run(torch.from_numpy(luma)[None].float())
+    ours = load_network(shared_data / "weights" / "espcn_x4.pth", CPU).run(torch.from_numpy(luma)[None].float())
     assert np.allclose(ours[0, 0].numpy(), theirs, atol=1e-5)
 
 
@@ -161,5 +161,5 @@ def test_a_file_that_spandrel_knows_gives_what_spandrel_makes_of_it(shared_data)
     path = shared_data / "weights" / "realesr-animevideov3.pth"
     low = picture(30, 41)
     expected = ModelLoader().load_from_file(path).eval()(low[None])[0]
-    ours = enlarge(load_upscaler(path, CPU), low, 120, 164)
+    ours = apply_network(load_network(path, CPU), low, 120, 164)
     assert torch.allclose(ours, expected.clamp(0, 1), atol=1e-5)

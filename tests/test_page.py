@@ -16,19 +16,29 @@ from tests.clips import moving_pictures, write_clip
 from vsr import cli, pipeline
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate import score
-from vsr.evaluate.report import PICTURE_BYTES, write_page, write_run_page, write_score_page
-from vsr.evaluate.report.content import Cell, Curve, FigureTable, Role, Subject, TableRow, Version, by_number, competing
+from vsr.evaluate.report import MAX_IMAGE_BYTES, write_page, write_run_page, write_score_page
+from vsr.evaluate.report.content import (
+    Cell,
+    Curve,
+    FigureTable,
+    ReportContent,
+    Role,
+    TableRow,
+    Version,
+    by_number,
+    compared_versions,
+)
 from vsr.evaluate.report.document import render, safe_json
-from vsr.evaluate.report.frames import Gathered, Sample, gather
-from vsr.evaluate.report.images import data_uri, encode_samples
+from vsr.evaluate.report.frames import MomentFrames, ReportFrames, collect_frames
+from vsr.evaluate.report.images import data_uri, encode_moments
 from vsr.evaluate.report.moments import (
     LOOP_FRAMES,
     MAX_MOMENTS,
     SLICE_FRAMES,
     Moment,
     choose_moments,
+    decimate,
     num_moments,
-    thin_out,
 )
 from vsr.evaluate.report.regions import Box, busiest_box, busiest_column, difference
 from vsr.evaluate.report.spectrum import NUM_BINS, frequencies, radial_power_db
@@ -64,7 +74,7 @@ def subject(versions, num_frames, curves=(), **changes):
         "notes": (),
         "record": {},
     }
-    return Subject(**fields | changes)
+    return ReportContent(**fields | changes)
 
 
 def data_of(page):
@@ -132,7 +142,7 @@ def test_thinning_keeps_every_spike_and_the_length_within_bounds():
     values = np.zeros(15_000)
     values[[77, 9_000]] = 8, -3
     values[100:200] = np.nan
-    kept = thin_out(values, 1000)
+    kept = decimate(values, 1000)
     assert len(kept) <= 1000
     assert {77, 9_000} <= set(kept)
     assert not np.isnan(values[kept]).any()
@@ -177,12 +187,12 @@ def test_the_power_of_white_noise_is_its_variance_at_every_fineness():
 
 
 def test_the_pictures_loops_and_slices_are_the_frames_that_they_say(tmp_path):
-    grey = [np.full((20, 24, 3), 10 * number, np.uint8) for number in range(20)]
-    clip = lossless(tmp_path / "steps.mkv", grey)
-    brighter = lossless(tmp_path / "brighter.mkv", [picture + 3 for picture in grey])
+    gray = [np.full((20, 24, 3), 10 * number, np.uint8) for number in range(20)]
+    clip = lossless(tmp_path / "steps.mkv", gray)
+    brighter = lossless(tmp_path / "brighter.mkv", [picture + 3 for picture in gray])
     moment = Moment(7, range(6, 14), range(2, 18), "a test")
     versions = [Version("a", str(clip), Role.RESULT), Version("b", str(brighter), Role.RESULT)]
-    (sample,) = gather(versions, 0, [moment]).samples
+    (sample,) = collect_frames(versions, 0, [moment]).samples
     for place, more in ((0, 0), (1, 3)):
         assert (sample.pictures[place] == 70 + more).all()
         assert [crop[0, 0, 0] for crop in sample.loops[place]] == [10 * number + more for number in range(6, 14)]
@@ -198,7 +208,7 @@ def test_frames_that_were_matched_by_number_lie_on_each_other_and_missing_ones_a
         Version("whole", str(whole), Role.TRUTH),
         Version("dropped", str(dropped), Role.RESULT, by_number(numbers)),
     ]
-    (sample,) = gather(versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]).samples
+    (sample,) = collect_frames(versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]).samples
     assert (sample.pictures[1] == 80).all()
     assert [crop[0, 0, 0] for crop in sample.loops[1]] == [30, 40, 128, 60, 70, 80, 90, 100]
 
@@ -210,7 +220,7 @@ def test_a_frame_that_only_the_input_has_leaves_the_result_grey(tmp_path):
         Version("bicubic", str(low), Role.ENLARGED),
         Version("result", str(large), Role.RESULT, by_number({number: number - 1 for number in range(1, 10)})),
     ]
-    (sample,) = gather(versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]).samples
+    (sample,) = collect_frames(versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]).samples
     assert [picture.shape for picture in sample.pictures] == [(32, 48, 3)] * 2
     assert (sample.pictures[1] == 128).all()
     np.testing.assert_array_equal(sample.loops[1][1], moving_pictures(9, 32, 48)[0])
@@ -224,7 +234,7 @@ def test_a_cut_off_edge_is_left_off_all(tmp_path):
         Version("result", str(result), Role.RESULT),
         Version("truth", str(truth), Role.TRUTH, crop_top_px=3, crop_left_px=2),
     ]
-    (sample,) = gather(versions, 0, [Moment(4, range(0, 8), range(0, 9), "a test")]).samples
+    (sample,) = collect_frames(versions, 0, [Moment(4, range(0, 8), range(0, 9), "a test")]).samples
     np.testing.assert_array_equal(sample.pictures[0], sample.pictures[1])
 
 
@@ -247,7 +257,7 @@ def test_a_small_page_keeps_pictures_without_loss(tmp_path):
 def noisy_sample(height, width, num_versions, seed):
     noise = np.random.default_rng(seed).integers(0, 256, (num_versions, height, width, 3), dtype=np.uint8)
     loops = np.repeat(noise[:, None, :24, :24], 8, axis=1)
-    return Sample(
+    return MomentFrames(
         Moment(0, range(0, 8), range(0, 32), ""), pictures=list(noise), loops=loops, slices=noise[:, :24, :32]
     )
 
@@ -255,7 +265,7 @@ def noisy_sample(height, width, num_versions, seed):
 @pytest.mark.parametrize("max_bytes", [40_000, 150_000, 1_000_000])
 def test_pictures_of_noise_fit_the_room_that_there_is(max_bytes):
     samples = [noisy_sample(120, 160, 2, seed) for seed in range(2)]
-    encoded, _ = encode_samples(samples, max_bytes)
+    encoded, _ = encode_moments(samples, max_bytes)
     total = sum(len(uri) for one in encoded for uri in (*one.pictures, *one.loops, *one.slices))
     assert total <= max_bytes
     assert len(encoded) == 2
@@ -265,7 +275,7 @@ def test_more_room_gives_better_pictures():
     sample = noisy_sample(120, 160, 1, 0)
     errors = []
     for max_bytes in (40_000, 200_000):
-        (encoded,), _ = encode_samples([sample], max_bytes)
+        (encoded,), _ = encode_moments([sample], max_bytes)
         shown = decoded(encoded.pictures[0])
         enlarged = cv2.resize(shown, (160, 120), interpolation=cv2.INTER_NEAREST)
         errors.append(np.abs(enlarged.astype(float) - sample.pictures[0]).mean())
@@ -284,11 +294,11 @@ def long_subject(versions, num_frames):
 def test_a_page_of_ten_minutes_leaves_room_for_its_pictures():
     versions = [Version(label, "clip.mkv", Role.RESULT) for label in ("a", "b", "c", "d")]
     samples = [noisy_sample(64, 64, 4, seed) for seed in range(MAX_MOMENTS)]
-    encoded, storage = encode_samples(samples, PICTURE_BYTES)
+    encoded, storage = encode_moments(samples, MAX_IMAGE_BYTES)
     pictures = sum(len(uri) for one in encoded for uri in (*one.pictures, *one.loops, *one.slices))
     seconds = [number / 25 for number in range(15_000)]
-    page = render(long_subject(versions, 15_000), Gathered(samples, seconds), encoded, storage)
-    assert len(page.encode()) - pictures + PICTURE_BYTES < MAX_PAGE_BYTES
+    page = render(long_subject(versions, 15_000), ReportFrames(samples, seconds), encoded, storage)
+    assert len(page.encode()) - pictures + MAX_IMAGE_BYTES < MAX_PAGE_BYTES
 
 
 @pytest.mark.slow
@@ -410,12 +420,12 @@ def test_the_table_marks_only_who_wins_beyond_the_noise(scored):
 def test_moments_are_chosen_by_the_results_where_there_are_several():
     roles = [Role.ENLARGED, Role.RESULT, Role.RESULT, Role.TRUTH]
     versions = [Version(role.value + str(place), "", role) for place, role in enumerate(roles)]
-    assert competing(versions) == [1, 2]
-    assert competing(versions[:2]) == [1, 0]
-    assert competing([versions[1], versions[3]]) == [0, 1]
-    assert competing([versions[1]]) == [0]
+    assert compared_versions(versions) == [1, 2]
+    assert compared_versions(versions[:2]) == [1, 0]
+    assert compared_versions([versions[1], versions[3]]) == [0, 1]
+    assert compared_versions([versions[1]]) == [0]
     lines = {version.label: np.zeros(4) for version in versions[:3]}
-    (left,) = subject(versions, 4, [Curve("psnr", "dB", True, lines)]).competing_curves()
+    (left,) = subject(versions, 4, [Curve("psnr", "dB", True, lines)]).compared_curves()
     assert list(left.values) == ["result1", "result2"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.clips import moving_pictures, read_times, write_clip
 from tests.models import make_model, picture
-from vsr.image.blur import as_rows, bicubic_kernel
+from vsr.image.blur import bicubic_kernel, taps_from_tensor
 from vsr.image.resample import scaled_size
 from vsr.pipeline import api
 from vsr.pipeline.options import resolve_recipe
@@ -27,7 +27,7 @@ def material(tmp_path_factory):
     }
     for seed in range(2):
         make_model(folder / "bank", f"m{seed}", picture(32, 40), seed)
-    kernel = {"kernel": as_rows(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
+    kernel = {"kernel": taps_from_tensor(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
     for name, card in {
         "zssr": {"arch": "zssr"},
         "kernelgan": {"arch": "zssr", **kernel},

@@ -6,10 +6,10 @@ import torch
 
 from tests.models import make_model, make_shot_model, picture
 from vsr.engine.generator import FastGenerator
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
-from vsr.image.blur import as_rows, gaussian_kernel
-from vsr.image.noise import LEAST_AGREEMENT, agreement_for_noise, noise_level
+from vsr.image.blur import gaussian_kernel, taps_from_tensor
+from vsr.image.noise import MIN_BACK_PROJECTION_WEIGHT, back_projection_weight_for_noise, noise_level
 from vsr.image.resample import resize
 from vsr.models.bank import Distillation
 from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
@@ -34,7 +34,7 @@ def bank(tmp_path_factory):
 def bank_for_all(bank, tmp_path_factory):
     """The three models of one keyframe, and one for each policy that has models of its own."""
     folder = tmp_path_factory.mktemp("own")
-    kernel = {"kernel": as_rows(gaussian_kernel(13, (1.5, 1.0), 30)), "scale_factors": (2.0, 2.0)}
+    kernel = {"kernel": taps_from_tensor(gaussian_kernel(13, (1.5, 1.0), 30)), "scale_factors": (2.0, 2.0)}
     own = {
         "student": {"distillation": Distillation("avgi", ("here-0", "here-1"), 50.0, 1.0)},
         "zssr": {"arch": "zssr"},
@@ -63,9 +63,9 @@ def upscale(policy, models, frames, decisions=None, **options):
     return list(POLICIES[policy](context_of(models, decisions, **options))(iter(frames)))
 
 
-def by_one(model, pixels, scale=2.0, agreement=1.0):
+def by_one(model, pixels, scale=2.0, back_projection_weight=1.0):
     generator = FastGenerator(model.name, model.generator, model.card.step_ratio, CPU)
-    return enlarge(pixels, [generator], scale, agreement)
+    return progressive_upscale(pixels, [generator], scale, back_projection_weight)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -134,7 +134,7 @@ def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_be
 def test_ami_changes_the_generator_at_every_step(bank):
     large = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-2", "here-0"))
     generators = [FastGenerator("", model.generator, model.card.step_ratio, CPU) for model in (bank[2], bank[0])]
-    torch.testing.assert_close(large[0].pixels, enlarge(HERE, generators, 4.0, 1.0))
+    torch.testing.assert_close(large[0].pixels, progressive_upscale(HERE, generators, 4.0, 1.0))
     other_order = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-0", "here-2"))
     assert not torch.equal(other_order[0].pixels, large[0].pixels)
 
@@ -187,7 +187,7 @@ def test_dsrfi_ranks_by_least_absolute_dsrf_and_tells_how_clear_the_choice_was(b
     assert ranking == pytest.approx({model.name: abs(dsrf(model, ELSEWHERE)) for model in bank})
     assert decisions[0].models == (min(ranking, key=ranking.get),) == ("there-0",)
     best, second = sorted(ranking.values())[:2]
-    assert decisions[0].clearness == pytest.approx((second - best) / max(best, 1e-12))
+    assert decisions[0].margin == pytest.approx((second - best) / max(best, 1e-12))
 
 
 def test_selfrec_takes_the_model_that_restores_the_frame_best(bank):
@@ -223,14 +223,14 @@ def test_noise_is_measured_where_the_picture_is_flat():
 
 
 def test_agreement_is_full_on_clean_input_and_falls_with_noise():
-    assert agreement_for_noise(0) == agreement_for_noise(1) == 1
-    assert agreement_for_noise(50) == pytest.approx(LEAST_AGREEMENT)
-    levels = [agreement_for_noise(noise) for noise in range(10)]
+    assert back_projection_weight_for_noise(0) == back_projection_weight_for_noise(1) == 1
+    assert back_projection_weight_for_noise(50) == pytest.approx(MIN_BACK_PROJECTION_WEIGHT)
+    levels = [back_projection_weight_for_noise(noise) for noise in range(10)]
     assert levels == sorted(levels, reverse=True)
 
 
 def test_the_agreement_that_a_user_chose_is_used(bank):
     decisions = []
-    large = upscale("smi", bank, shot(HERE), decisions, agreement=0.0)
-    assert decisions[0].agreement == 0
-    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, agreement=0.0))
+    large = upscale("smi", bank, shot(HERE), decisions, back_projection_weight=0.0)
+    assert decisions[0].back_projection_weight == 0
+    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, back_projection_weight=0.0))

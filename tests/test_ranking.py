@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from vsr.evaluate.ranking import MIN_FRAMES, Contender, block_frames, mean_interval, rank
+from vsr.evaluate.ranking import MIN_FRAMES, Entry, block_frames, mean_interval, rank
 
 
 def autoregression(count, correlation, seed, mean=0.0):
@@ -15,11 +15,11 @@ def autoregression(count, correlation, seed, mean=0.0):
 
 def contender(name, values):
     values = np.asarray(values, dtype=float)
-    return Contender(name, float(values.mean()), dict(enumerate(values.tolist())))
+    return Entry(name, float(values.mean()), dict(enumerate(values.tolist())))
 
 
-def ranks(places):
-    return {place.file: place.rank for place in places}
+def ranks(standings):
+    return {standing.file: standing.rank for standing in standings}
 
 
 def test_on_independent_values_the_interval_is_scipys():
@@ -63,9 +63,9 @@ def test_the_same_values_give_the_same_interval():
 
 def test_equal_results_tie():
     values = autoregression(60, 0.5, 1)
-    places = rank([contender("a", values), contender("b", values)], higher_is_better=True)
-    assert ranks(places) == {"a": 1, "b": 1}
-    assert places[1].difference == 0
+    standings = rank([contender("a", values), contender("b", values)], higher_is_better=True)
+    assert ranks(standings) == {"a": 1, "b": 1}
+    assert standings[1].difference == 0
 
 
 def test_a_difference_within_the_noise_is_a_tie_and_one_beyond_it_is_not():
@@ -88,19 +88,19 @@ def test_of_equally_good_results_a_winner_is_seldom_named():
     wins = 0
     for seed in range(60):
         rivals = [contender(str(i), autoregression(80, 0.6, 10 * seed + i)) for i in range(4)]
-        wins += {place.rank for place in rank(rivals, True)} != {1}
+        wins += {standing.rank for standing in rank(rivals, True)} != {1}
     assert wins <= 12
 
 
 def test_results_are_compared_over_the_frames_that_all_have():
-    easy_frames_only = Contender("easy", 40.0, dict.fromkeys(range(10), 40.0))
-    all_frames = Contender("all", 36.0, {**dict.fromkeys(range(10), 41.0), **dict.fromkeys(range(10, 20), 31.0)})
-    places = rank([easy_frames_only, all_frames], higher_is_better=True)
-    assert ranks(places) == {"all": 1, "easy": 2}
-    assert places[1].difference == -1
+    easy_frames_only = Entry("easy", 40.0, dict.fromkeys(range(10), 40.0))
+    all_frames = Entry("all", 36.0, {**dict.fromkeys(range(10), 41.0), **dict.fromkeys(range(10, 20), 31.0)})
+    standings = rank([easy_frames_only, all_frames], higher_is_better=True)
+    assert ranks(standings) == {"all": 1, "easy": 2}
+    assert standings[1].difference == -1
 
 
 def test_nobody_wins_by_a_figure_of_whole_clips_or_without_common_frames():
-    assert ranks(rank([Contender("a", 1.0, None), Contender("b", 2.0, None)], False)) == {"a": 1, "b": 1}
-    apart = [Contender("a", 1.0, dict.fromkeys(range(9), 1.0)), Contender("b", 2.0, dict.fromkeys(range(9, 18), 2.0))]
+    assert ranks(rank([Entry("a", 1.0, None), Entry("b", 2.0, None)], False)) == {"a": 1, "b": 1}
+    apart = [Entry("a", 1.0, dict.fromkeys(range(9), 1.0)), Entry("b", 2.0, dict.fromkeys(range(9, 18), 2.0))]
     assert ranks(rank(apart, False)) == {"a": 1, "b": 1}

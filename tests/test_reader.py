@@ -17,7 +17,7 @@ from PIL.ExifTags import Base
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, write_clip
 from vsr.errors import InputError
-from vsr.video.read.concealment import Clock
+from vsr.video.read.concealment import TimestampRepairer
 from vsr.video.reader import clip_identity, open_clip
 
 IRREGULAR = [0, 41, 83, 125, 250, 300, 341, 383, 425, 550, 600, 641]
@@ -394,8 +394,8 @@ def test_interlacing_is_mentioned_with_what_to_do(tmp_path, pictures):
     ],
 )
 def test_the_clock_mends_only_what_is_wrong(claims, times, faults):
-    clock = Clock(usual_step=40, ticks_per_second=1000)
-    assert [clock.tick(claim) for claim in claims] == list(zip(times, faults, strict=True))
+    repairer = TimestampRepairer(usual_step=40, ticks_per_second=1000)
+    assert [repairer.repair(claim) for claim in claims] == list(zip(times, faults, strict=True))
 
 
 @pytest.mark.parametrize(

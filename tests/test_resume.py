@@ -16,10 +16,10 @@ import pytest
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr import pipeline
-from vsr.engine.shot_network import FastWindow
+from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import InterruptedRunError, OutputError, UsageError
 from vsr.files import FolderLock
-from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.shot_model import save_shot_model
 from vsr.pipeline import Listener
 from vsr.pipeline.options import Recipe
@@ -70,11 +70,11 @@ def bank(folder):
 def end_after(frame):
     """A listener that ends the run when so many frames are written."""
 
-    def advance(done, _):
+    def on_progress(done, _):
         if done == frame:
             raise KeyboardInterrupt
 
-    return Listener(advance=advance)
+    return Listener(on_progress=on_progress)
 
 
 def run_until(frame, clip, output, **options):
@@ -174,13 +174,13 @@ def test_a_steadied_video_goes_on(tmp_path, clip, bank):
 @pytest.mark.parametrize("neighbours", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_shot_policy_does_not_begin_a_long_take_anew(tmp_path, monkeypatch, neighbours):
     clip = write_clip(tmp_path / "take.mkv", moving_pictures(FRAMES, 24, 32))
-    networks = tuple(WindowNetwork(WindowSpec(neighbours, 8, 3)).eval().requires_grad_(False) for _ in range(2))
+    networks = tuple(ShotNetwork(ShotNetworkSpec(neighbours, 8, 3)).eval().requires_grad_(False) for _ in range(2))
     card = replace(make_shot_model().card, network=networks[0].spec)
     (tmp_path / "bank").mkdir()
     save_shot_model(tmp_path / "bank" / "m.shot.safetensors", card, networks)
     made, recipe = [], replace(RECIPES["shot"], scale=4.0)
-    make = FastWindow.missing_detail
-    monkeypatch.setattr(FastWindow, "missing_detail", lambda *given: made.append(1) or make(*given))
+    make = FastShotNetwork.missing_detail
+    monkeypatch.setattr(FastShotNetwork, "missing_detail", lambda *given: made.append(1) or make(*given))
     pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=tmp_path / "bank")
     assert len(made) == 2 * FRAMES
     run_until(22, clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank")
@@ -269,7 +269,7 @@ def test_the_second_run_on_an_output_says_who_holds_it(tmp_path, clip):
             with pytest.raises(OutputError, match=f"is being done by process {os.getpid()} on"):
                 pipeline.run(clip, out, recipe=BICUBIC)
 
-    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(advance=begin_another))
+    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(on_progress=begin_another))
     assert len(read_frames(out)) == FRAMES
 
 
@@ -297,7 +297,7 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
     with monkeypatch.context() as patch:
         # What follows the naming is left out, as where the process is killed there.
         patch.setattr(
-            "vsr.video.write.segment_store.WorkFolder.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
+            "vsr.video.write.segment_store.SegmentStore.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, out, recipe=BICUBIC)
@@ -327,10 +327,10 @@ def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, 
 
 def test_an_end_that_is_asked_for_keeps_the_work_and_says_so(tmp_path, clip):
     out, done = tmp_path / "out.mkv", []
-    listener = Listener(advance=lambda frame, _: done.append(frame), is_stopping=lambda: len(done) == 13)
+    listener = Listener(on_progress=lambda frame, _: done.append(frame), should_stop=lambda: len(done) == 13)
     with pytest.raises(InterruptedRunError, match="stopped after frame 13; 10 are kept in") as end:
         pipeline.run(clip, out, recipe=BICUBIC, listener=listener)
-    assert end.value.can_go_on
+    assert end.value.can_resume
     assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
 
 
@@ -348,7 +348,7 @@ def test_a_signal_ends_the_command_with_130_and_the_line_that_goes_on(tmp_path, 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "are kept in" in said
-    line = f"vsr: go on with: vsr run '{clip}' --policy bicubic --scale 2 --set encode.segment_frames=5"
+    line = f"vsr: resume with: vsr run '{clip}' --policy bicubic --scale 2 --set encode.segment_frames=5"
     assert said.splitlines()[-1] == line
     assert work.is_dir()
     assert not Path(f"{tmp_path}/a clip_x2.mkv").exists()

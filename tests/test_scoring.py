@@ -182,7 +182,7 @@ def test_figures_of_different_networks_are_ranked_apart_and_missing_ones_not_at_
         return ClipScores(file, (0,), (0.0,), {"lpips": lpips}, None, {}, (), ())
 
     def files(clips):
-        return {entry.label: [place.file for place in entry.places] for entry in rank_results(clips)}
+        return {entry.label: [standing.file for standing in entry.standings] for entry in rank_results(clips)}
 
     clips = [clip("a", 0.3, "alex"), clip("b", 0.1, "squeeze"), clip("c", 0.2, "alex"), clip("d", None, None)]
     assert files(clips) == {"lpips (alex)": ["c", "a"], "lpips (squeeze)": ["b"]}
@@ -263,9 +263,9 @@ def test_bicubic_on_vid4_scores_what_the_literature_says(shared_data, clip, deci
     board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=True, border=8, with_baseline=True)
     with open_clip(folder / f"{clip}_hr.mkv") as truths, open_clip(folder / f"{clip}_lrx4.mkv") as lows:
         for truth, low in islice(zip(truths.frames(), lows.frames(), strict=True), 12):
-            board.observe(truth, truth.pixels, low.pixels)
-    assert board.results()["psnr_y"].mean == 100
-    assert board.baseline_results()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)
+            board.update(truth, truth.pixels, low.pixels)
+    assert board.compute()["psnr_y"].mean == 100
+    assert board.compute_baseline()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)
 
 
 def test_a_name_with_brackets_or_bytes_that_are_no_text_is_shown_and_written(tmp_path, truth_clip):
@@ -305,7 +305,7 @@ def test_clips_are_scored_without_anything_to_compare_with(tmp_path, truth_clip,
     scores = score(big, metrics=["brisque"])
     assert [len(clip.metrics["brisque"].per_frame) for clip in scores.results] == [7, 7]
     assert all(clip.partners == {} for clip in scores.results)
-    assert {place.file for place in scores.ranking[0].places} == set(map(str, big))
+    assert {standing.file for standing in scores.ranking[0].standings} == set(map(str, big))
 
 
 def test_the_fast_flow_is_said(tmp_path, truth_clip):
@@ -314,7 +314,7 @@ def test_the_fast_flow_is_said(tmp_path, truth_clip):
     assert scores.to_json()["flow"] == "fast"
     console = Console(width=160, record=True)
     console.print(score_table(scores))
-    assert "fast flow" in console.export_text()
+    assert "--flow fast" in console.export_text()
 
 
 @pytest.fixture

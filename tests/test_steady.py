@@ -13,15 +13,15 @@ from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from vsr import pipeline
-from vsr.cli.steady import strength
+from vsr.cli.steady import parse_strength
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.image.blur import as_rows, gaussian_kernel, reduce_blurred
+from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
 from vsr.pipeline.options import Recipe, resolve_recipe
-from vsr.pipeline.stages import flicker_control
+from vsr.pipeline.stages import make_flicker_control
 from vsr.temporal import FlickerControl
 from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options, no_kernel_at
-from vsr.temporal.strength_search import choose_strength
+from vsr.temporal.strength_search import search_strength
 from vsr.upscale import SELF_STEADY
 from vsr.video.frames import Frame
 from vsr.video.writer import EncodeOptions
@@ -52,7 +52,7 @@ def test_what_was_enlarged_for_a_blur_goes_on_to_agree_with_the_source_through_t
         steadied = [large.pixels for _, large in control.steady(frames_of(pairs))]
         return sum(float((one - truth).square().mean()) for one, truth in zip(steadied, truths, strict=True))
 
-    assert distance(lambda _: as_rows(kernel)) < 0.9 * distance(no_kernel_at)
+    assert distance(lambda _: taps_from_tensor(kernel)) < 0.9 * distance(no_kernel_at)
 
 
 def frames_of(pairs):
@@ -111,7 +111,7 @@ def test_the_record_tells_what_was_gained_and_what_it_cost():
     (shot,) = control.record
     assert shot.flicker_after < 0.7 * shot.flicker_before
     assert 0 < shot.sharpness_kept < 1
-    assert f"{shot.flicker_after:.2f} times" in shot.words()
+    assert f"{shot.flicker_after:.2f} times" in shot.summary()
 
 
 def test_each_shot_begins_anew():
@@ -154,12 +154,12 @@ def test_a_target_out_of_reach_is_told():
     control = control_of(target=0.01)
     list(control.steady(iter(frames_of(flickering_pairs()))))
     assert control.record[0].strength == 1.0
-    assert "not met" in control.record[0].words()
+    assert "not met" in control.record[0].summary()
 
 
 def test_a_look_at_a_still_picture_cannot_tell_the_strength():
     low, large = next(flickering_pairs())
-    assert choose_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, otherwise=0.5) == 0.5
+    assert search_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, fallback=0.5) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_look_at_a_still_picture_cannot_tell_the_strength():
     ],
 )
 def test_flicker_control_is_on_for_models_and_off_for_interpolation(recipe, expected):
-    control = flicker_control(recipe, lambda _: None)
+    control = make_flicker_control(recipe, lambda _: None)
     assert (None if control is None else control.strength) == expected
 
 
@@ -192,9 +192,9 @@ def test_a_strength_and_a_target_exclude_each_other():
 
 
 def test_the_option_takes_a_number_or_auto():
-    assert [strength(None), strength("auto"), strength("0.5")] == [None, "auto", 0.5]
+    assert [parse_strength(None), parse_strength("auto"), parse_strength("0.5")] == [None, "auto", 0.5]
     with pytest.raises(UsageError, match="auto"):
-        strength("much")
+        parse_strength("much")
 
 
 def test_a_run_steadies_each_shot_and_records_it(folder, bank):

@@ -7,15 +7,15 @@ import torch
 from tests.models import BRIEF, card_of, picture
 from vsr.errors import ModelError
 from vsr.models.bank import load_bank
-from vsr.models.networks.ensemble import Members, one_after_another, side_by_side
+from vsr.models.networks.ensemble import Ensemble, from_grouped_channels, to_grouped_channels
 from vsr.models.networks.singan import Generator, NetworkSpec
-from vsr.train.budget import ROUND_TO, iterations_within
+from vsr.train.budget import ROUND_TO, iterations_for_budget
 from vsr.train.methods import METHODS
-from vsr.train.methods.adam import Adam, MembersAdam
-from vsr.train.methods.batched import can_train_together, train_quick_together
-from vsr.train.methods.crops import Gallery, Place
+from vsr.train.methods.adam import Adam, BatchedAdam
+from vsr.train.methods.batched import can_train_batched, train_quick_batched
+from vsr.train.methods.crops import CropPlacement, DeviceCropper
 from vsr.train.methods.quick import train_quick
-from vsr.train.workers import TrainingJob, goes_together, train_all
+from vsr.train.workers import TrainingJob, is_batchable, train_all
 
 CPU = torch.device("cpu")
 NOT_THE_CPU = torch.device("cpu", 0)
@@ -45,7 +45,7 @@ def weights(network):
 def test_each_model_of_a_common_training_is_the_one_trained_alone(name):
     """Unequal draws, rates or averages would be ten times the tolerance and more: see the test after this."""
     options, keyframe = VARIANTS[name], picture()
-    for place, together in train_quick_together(keyframe, options, SEEDS, CPU, lambda *_: None):
+    for place, together in train_quick_batched(keyframe, options, SEEDS, CPU, lambda *_: None):
         alone = train_quick(keyframe, options, SEEDS[place], lambda *_: None)
         torch.testing.assert_close(weights(together.generator), weights(alone.generator), atol=ROUNDING, rtol=0)
         torch.testing.assert_close(weights(together.critic), weights(alone.critic), atol=ROUNDING, rtol=0)
@@ -68,7 +68,7 @@ def test_what_is_trained_a_little_otherwise_differs_by_far_more_than_rounding(ch
 def test_models_that_settle_earlier_are_done_earlier():
     heard = []
     finished = [
-        place for place, _ in train_quick_together(picture(), RESTLESS, SEEDS, CPU, lambda *news: heard.append(news))
+        place for place, _ in train_quick_batched(picture(), RESTLESS, SEEDS, CPU, lambda *news: heard.append(news))
     ]
     alone = []
     for seed in SEEDS:
@@ -99,7 +99,7 @@ def test_where_memory_runs_out_half_as_many_begin_again(fitting):
         if done == total:
             begun.discard(place)
 
-    made = dict(train_quick_together(keyframe, options, seeds, CPU, report))
+    made = dict(train_quick_batched(keyframe, options, seeds, CPU, report))
     assert sorted(made) == list(seeds)
     assert len(sizes) == {3: 1, 1: 2}[fitting]
     for seed in (0, 6):
@@ -112,7 +112,7 @@ def test_a_device_that_does_not_hold_a_single_model_is_told():
         raise torch.OutOfMemoryError
 
     with pytest.raises(ModelError, match=r"does not hold one model's training\. Use --device cpu"):
-        dict(train_quick_together(picture(), BRIEF, range(3), CPU, fail))
+        dict(train_quick_batched(picture(), BRIEF, range(3), CPU, fail))
 
 
 def jobs_of(folder, keyframe, options, seeds, **changes):
@@ -158,44 +158,44 @@ def test_what_a_gpu_does_not_train_is_trained_on_the_cpu(tmp_path):
     keyframe = picture()
     (quick,) = jobs_of(tmp_path, keyframe, BRIEF, [0])
     (steady,) = jobs_of(tmp_path, keyframe, BRIEF, [0], neighbours=(picture(seed=1),))
-    assert goes_together(quick)
-    assert not goes_together(steady)
-    assert not goes_together(replace(quick, method=METHODS["zssr"]))
-    assert not can_train_together(keyframe, replace(BRIEF, crop_px=25))
-    assert not can_train_together(keyframe, replace(BRIEF, network=NetworkSpec(batch_norm=True)))
+    assert is_batchable(quick)
+    assert not is_batchable(steady)
+    assert not is_batchable(replace(quick, method=METHODS["zssr"]))
+    assert not can_train_batched(keyframe, replace(BRIEF, crop_px=25))
+    assert not can_train_batched(keyframe, replace(BRIEF, network=NetworkSpec(batch_norm=True)))
     train_all([steady], 1, lambda _: None, NOT_THE_CPU)
     assert len(load_bank(tmp_path)) == 1
 
 
 def test_a_budget_for_a_common_training_follows_from_all_models_at_once(tmp_path):
     method = replace(METHODS["quick"], options=BRIEF)
-    few, many = (iterations_within(300, n, 1, method, picture(), tmp_path, "", NOT_THE_CPU) for n in (2, 12))
+    few, many = (iterations_for_budget(300, n, 1, method, picture(), tmp_path, "", NOT_THE_CPU) for n in (2, 12))
     assert 0 < many < few
     assert many % ROUND_TO == 0
 
 
 def test_squares_of_a_gallery_are_the_turned_squares_of_its_pictures():
     pictures = [torch.rand(3, 12, 17), torch.rand(3, 20, 9)]
-    gallery = Gallery(pictures, 7, CPU)
+    gallery = DeviceCropper(pictures, 7, CPU)
     places = [
-        (number, Place(top, number + 1, 7, turns, flip))
+        (number, CropPlacement(top, number + 1, 7, turns, flip))
         for number in (0, 1)
         for top in (0, 5)
         for turns in range(4)
         for flip in (0, 1)
     ]
     expected = [
-        place.turned(pictures[n][:, place.top : place.top + 7, place.left : place.left + 7]) for n, place in places
+        place.augmented(pictures[n][:, place.top : place.top + 7, place.left : place.left + 7]) for n, place in places
     ]
-    assert torch.equal(gallery.cut(places), torch.stack(expected))
+    assert torch.equal(gallery.crop_batch(places), torch.stack(expected))
 
 
 def test_members_give_what_each_network_gives_alone_and_give_the_networks_back():
     torch.manual_seed(0)
     generators = [Generator(NetworkSpec(width=6, tanh=True)) for _ in range(4)]
-    members, chosen = Members(generators, CPU), (0, 1, 3)
+    members, chosen = Ensemble(generators, CPU), (0, 1, 3)
     pictures = torch.rand(3 * 2, 3, 19, 16)
-    assert torch.equal(one_after_another(side_by_side(pictures, 3), 3), pictures)
+    assert torch.equal(from_grouped_channels(to_grouped_channels(pictures, 3), 3), pictures)
     made = members(pictures, chosen)
     for place, number in enumerate(chosen):
         alone = generators[number].residual(pictures[2 * place : 2 * place + 2])
@@ -206,16 +206,16 @@ def test_members_give_what_each_network_gives_alone_and_give_the_networks_back()
 def test_each_members_adam_has_its_own_rate_and_steps():
     torch.manual_seed(0)
     networks = [Generator(NetworkSpec(width=4, layers=2)) for _ in range(3)]
-    members = Members(networks, CPU)
-    together = MembersAdam(members.weights, (0.5, 0.99))
+    members = Ensemble(networks, CPU)
+    together = BatchedAdam(members.weights, (0.5, 0.99))
     alone = [Adam(network, 0.0, (0.5, 0.99)) for network in networks]
     pictures = torch.rand(3, 3, 12, 12)
     # The second begins later, and the third rests in between.
     for rates in ([1e-2, 0.0, 2e-2], [1e-2, 3e-2, 0.0], [5e-3, 3e-2, 0.0], [5e-3, 1e-2, 1e-2]):
-        together.descend((members(pictures, range(3)) - 1).square().flatten(1).mean(dim=1).sum(), rates)
+        together.minimize((members(pictures, range(3)) - 1).square().flatten(1).mean(dim=1).sum(), rates)
         for adam, network, picture_of_one, rate in zip(alone, networks, pictures, rates, strict=True):
             if rate:
                 adam.learning_rate = rate
-                adam.descend((network.residual(picture_of_one[None]) - 1).square().mean())
+                adam.minimize((network.residual(picture_of_one[None]) - 1).square().mean())
     for number, network in enumerate(networks):
         torch.testing.assert_close(weights(members.one(number)), weights(network), atol=1e-6, rtol=0)

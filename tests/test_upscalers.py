@@ -22,12 +22,12 @@ from vsr.models.networks.srcnn import SrcnnSpec
 from vsr.models.networks.srresnet import SrresnetSpec
 from vsr.pipeline import api
 from vsr.upscale import PolicyContext, PolicyOptions
-from vsr.upscale.network_policy import upscaler
-from vsr.upscale.networks import enlarge, load_upscaler
-from vsr.upscale.networks.apply import mismatch, noise_planes, passes
+from vsr.upscale.network_policy import network_policy
+from vsr.upscale.networks import apply_network, load_network
+from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
 from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.files import UpscalerCard, encode_upscaler
-from vsr.upscale.networks.tiles import run_in_tiles, spans
+from vsr.upscale.networks.files import NetworkCard, encode_network
+from vsr.upscale.networks.tiles import run_in_tiles, tile_spans
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
@@ -47,23 +47,23 @@ def write_upscaler(folder, arch, spec=None, seed=0, **card):
         torch.manual_seed(seed)
         network = ARCHITECTURES[arch].build(spec)
     path = folder / f"{arch}.safetensors"
-    path.write_bytes(encode_upscaler(UpscalerCard(arch, asdict(spec), arch, {}, "0", **card), network))
+    path.write_bytes(encode_network(NetworkCard(arch, asdict(spec), arch, {}, "0", **card), network))
     return path
 
 
 @pytest.mark.parametrize("arch", ["fsrcnn", "espcn", "srcnn", "srresnet"])
 def test_tiled_is_the_same_as_whole(arch, tmp_path):
-    upscaler = load_upscaler(write_upscaler(tmp_path, arch), CPU)
+    upscaler = load_network(write_upscaler(tmp_path, arch), CPU)
     low = picture(96, 131)
     height, width = upscaler.scale * 96, upscaler.scale * 131
-    whole = enlarge(upscaler, low, height, width)
-    assert torch.allclose(enlarge(upscaler, low, height, width, tile_px=40), whole, atol=1e-5)
+    whole = apply_network(upscaler, low, height, width)
+    assert torch.allclose(apply_network(upscaler, low, height, width, tile_px=40), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [17, 100, 263])
 def test_the_weights_of_tiles_add_up_to_one_everywhere(length):
     total = torch.zeros(3 * length)
-    for span in spans(length, tile_px=40, reach_px=5):
+    for span in tile_spans(length, tile_px=40, receptive_radius_px=5):
         total[3 * span.start : 3 * span.stop] += span.weights(3, CPU)
     assert torch.allclose(total, torch.ones(3 * length), atol=1e-6)
 
@@ -94,9 +94,9 @@ def test_memory_that_runs_out_halves_the_tiles():
 
 
 def test_a_network_for_luma_leaves_chroma_to_bicubic_interpolation(shared_data):
-    upscaler = load_upscaler(shared_data / "weights" / "fsrcnn_x4.pth", CPU)
+    upscaler = load_network(shared_data / "weights" / "fsrcnn_x4.pth", CPU)
     low = 0.4 + 0.2 * picture(20, 24)
-    ours, bicubic = enlarge(upscaler, low, 80, 96), resize(low, 80, 96)
+    ours, bicubic = apply_network(upscaler, low, 80, 96), resize(low, 80, 96)
     inside = ((ours > 0) & (ours < 1)).all(dim=0)
     assert inside.float().mean() > 0.5
     for one, other in ((0, 1), (2, 1)):
@@ -105,21 +105,21 @@ def test_a_network_for_luma_leaves_chroma_to_bicubic_interpolation(shared_data):
 
 
 def test_a_scale_that_is_not_the_networks_own_is_met_by_resizing_and_told(tmp_path):
-    upscaler = load_upscaler(write_upscaler(tmp_path, "espcn"), CPU)
-    assert [passes(2, wanted) for wanted in (1.5, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
-    assert passes(1, 4) == 1
-    assert enlarge(upscaler, picture(16, 20), 48, 60).shape == (3, 48, 60)
-    assert mismatch(upscaler, 2) is None
-    assert mismatch(upscaler, 4) == "espcn enlarges by 2, and x4 is wanted: it is applied 2 times"
-    assert "resized from x4 to x3" in mismatch(upscaler, 3)
+    upscaler = load_network(write_upscaler(tmp_path, "espcn"), CPU)
+    assert [num_passes(2, wanted) for wanted in (1.5, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    assert num_passes(1, 4) == 1
+    assert apply_network(upscaler, picture(16, 20), 48, 60).shape == (3, 48, 60)
+    assert scale_note(upscaler, 2) is None
+    assert scale_note(upscaler, 4) == "espcn enlarges by 2, and x4 is wanted: it is applied 2 times"
+    assert "resized from x4 to x3" in scale_note(upscaler, 3)
 
 
 def test_noise_is_the_same_for_a_seed_and_another_for_another(tmp_path):
     spec = SrresnetSpec(width=8, blocks=1, scale=2, batch_norm=False, noise_channels=2)
-    upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", spec), CPU)
+    upscaler = load_network(write_upscaler(tmp_path, "srresnet", spec), CPU)
     low = picture(20, 24)
     assert noise_planes(upscaler, low, 1).shape == (2, 20, 24)
-    results = [enlarge(upscaler, low, 40, 48, seed) for seed in (3, 3, 4)]
+    results = [apply_network(upscaler, low, 40, 48, seed) for seed in (3, 3, 4)]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -128,8 +128,8 @@ def test_passes_of_consistency_bring_the_result_back_to_its_input(tmp_path):
     low = picture(20, 24)
     errors = []
     for count in (0, 3):
-        upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
-        errors.append(float((resize(enlarge(upscaler, low, 40, 48), 20, 24) - low).abs().mean()))
+        upscaler = load_network(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
+        errors.append(float((resize(apply_network(upscaler, low, 40, 48), 20, 24) - low).abs().mean()))
     assert errors[1] < errors[0] / 5
 
 
@@ -166,7 +166,7 @@ def frames_by(file, pixels, dtype):
     said = []
     engine = EngineOptions(dtype)
     context = PolicyContext([], 2.0, CPU, "clip", PolicyOptions(), said.append, engine=engine)
-    (large,) = upscaler(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
+    (large,) = network_policy(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
     return large.pixels, said[0].reason
 
 
@@ -188,17 +188,17 @@ def test_a_network_that_half_precision_would_break_stays_in_full_precision_and_s
     """By what spandrel knows: SAFMN is not verified in fp16, and in bf16 it is."""
     path = tmp_path / "net.pth"
     torch.save(SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict(), path)
-    assert load_upscaler(path, CPU, torch.bfloat16).dtype == torch.bfloat16
-    assert load_upscaler(path, CPU, torch.float16).dtype == torch.float32
+    assert load_network(path, CPU, torch.bfloat16).dtype == torch.bfloat16
+    assert load_network(path, CPU, torch.float16).dtype == torch.float32
     assert "in fp32, as SAFMN is not known to work in fp16" in frames_by(path, picture(16, 16), torch.float16)[1]
 
 
 def test_values_beyond_half_precision_are_told_with_what_to_do(tmp_path):
     file = write_upscaler(tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu"))
-    upscaler = load_upscaler(file, CPU, torch.float16)
+    upscaler = load_network(file, CPU, torch.float16)
     upscaler.run.conv1.weight.fill_(6e4)
     with pytest.raises(ModelError, match="beyond the range of fp16, use --dtype fp32"):
-        enlarge(upscaler, picture(16, 20), 32, 40)
+        apply_network(upscaler, picture(16, 20), 32, 40)
 
 
 def test_a_network_that_works_in_place_leaves_the_frame_as_it_is(tmp_path):
@@ -206,7 +206,7 @@ def test_a_network_that_works_in_place_leaves_the_frame_as_it_is(tmp_path):
     torch.save(RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path)
     low = picture(16, 20)
     before = low.clone()
-    enlarge(load_upscaler(path, CPU), low, 32, 40)
+    apply_network(load_network(path, CPU), low, 32, 40)
     assert torch.equal(low, before)
 
 
@@ -246,7 +246,7 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
     }
     for path, words in cases.items():
         with pytest.raises(ModelError, match=words):
-            load_upscaler(path, CPU)
+            load_network(path, CPU)
     assert "code was run" not in capsys.readouterr().out
 
 
@@ -255,9 +255,9 @@ def test_a_card_that_was_tampered_with_is_refused(tmp_path):
     shape = asdict(SMALL_SPECS["espcn"])
     for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 2}):
         path = tmp_path / "tampered.safetensors"
-        path.write_bytes(encode_upscaler(UpscalerCard("espcn", table, "espcn", {}, "0"), network))
+        path.write_bytes(encode_network(NetworkCard("espcn", table, "espcn", {}, "0"), network))
         with pytest.raises(ModelError, match="its card is not one of vsr train"):
-            load_upscaler(path, CPU)
+            load_network(path, CPU)
 
 
 def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):

@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from vsr.cli import app
 from vsr.errors import ModelError
-from vsr.models.weights import NIQE_MODEL, VGG16, find_weights, is_published, load_weights, weight_folders, where_to_put
+from vsr.models.weights import (
+    NIQE_MODEL,
+    VGG16,
+    find_weights,
+    is_published,
+    load_weights,
+    placement_hint,
+    weight_folders,
+)
 
 SHAPES = {"features.0.weight": torch.Size([4, 3, 3, 3]), "features.0.bias": torch.Size([4])}
 
@@ -115,7 +123,7 @@ def test_a_folder_that_does_not_exist_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_the_advice_names_the_file_and_where_it_goes(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    advice = where_to_put("net-1.pth")
+    advice = placement_hint("net-1.pth")
     assert "net-1.pth" in advice
     assert "VSR_WEIGHTS" in advice
     assert str(tmp_path / "hub" / "checkpoints") in advice

@@ -1,4 +1,4 @@
-"""Video super-resolution that learns from the clip itself, without flicker.
+"""Video super-resolution that learns from the clip itself, with flicker control.
 
 `vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and `vsr.score` do what the
 commands do. They are imported when first used.

@@ -36,7 +36,7 @@ class InterruptedRunError(VsrError):
 
     exit_code = 130
 
-    def __init__(self, message: str, *, can_go_on: bool) -> None:
-        """`can_go_on` tells whether the same command finds work that it can go on with."""
+    def __init__(self, message: str, *, can_resume: bool) -> None:
+        """`can_resume` tells whether the same command finds work that it can go on with."""
         super().__init__(message)
-        self.can_go_on = can_go_on
+        self.can_resume = can_resume

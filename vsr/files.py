@@ -14,12 +14,12 @@ from typing import Any, Self
 from vsr.errors import OutputError, UsageError
 
 LOCK_NAME = "lock"
-LONGEST_NAME_BYTES = 255
+MAX_NAME_BYTES = 255
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Give `path` this content, or leave it as it was: also where the power fails. Raises OSError."""
-    temporary = hidden_beside(path, f".{os.getpid()}.part")
+    temporary = hidden_sibling(path, f".{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -31,10 +31,10 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def hidden_beside(path: Path, ending: str) -> Path:
+def hidden_sibling(path: Path, ending: str) -> Path:
     """A hidden name beside a file, always the same, and short enough for a file system where the file's own is."""
     name = f".{path.name}{ending}"
-    if len(os.fsencode(name)) > LONGEST_NAME_BYTES:
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}"
     return path.with_name(name)
 
@@ -44,7 +44,7 @@ def flush_to_disk(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_FOR_THIS_FILE:
+        if error.errno not in _FSYNC_UNSUPPORTED:
             raise
 
 
@@ -57,7 +57,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-_NOT_FOR_THIS_FILE = (22, 95)
+_FSYNC_UNSUPPORTED = (22, 95)
 """EINVAL and EOPNOTSUPP: the file system has no way to wait."""
 
 
@@ -154,7 +154,7 @@ def check_output(output: str | Path, protected: Iterable[str | Path | None]) -> 
             raise OutputError(f"{path}: this is a clip that the command reads; name another output")
 
 
-def check_apart(destinations: Mapping[str, str | Path | None]) -> None:
+def check_distinct(destinations: Mapping[str, str | Path | None]) -> None:
     """Refuse, with `UsageError`, two records in one place; `destinations` are by option."""
     given = [str(place) for place in destinations.values() if place is not None]
     if len(set(given)) < len(given):
@@ -168,6 +168,6 @@ def write_json(text: str, destination: str) -> None:
         return
     path = Path(destination)
     try:
-        write_whole(path, (text + "\n").encode())
+        write_atomically(path, (text + "\n").encode())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for --json.") from None

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from vsr.errors import UsageError
 
-LARGEST_RECIPE_BYTES = 2**20
+MAX_RECIPE_BYTES = 2**20
 
 
 T = TypeVar("T")
@@ -62,14 +62,14 @@ def with_settings(options: T, settings: Sequence[str]) -> T:
 
 def to_table(recipe: object) -> Table:
     """A dataclass as a table of plain dicts, lists and scalars, for JSON; `from_table` makes it whole again."""
-    return {field.name: _plain(getattr(recipe, field.name)) for field in fields(recipe)}  # type: ignore[arg-type]
+    return {field.name: _to_plain(getattr(recipe, field.name)) for field in fields(recipe)}  # type: ignore[arg-type]
 
 
-def _plain(value: object) -> object:
+def _to_plain(value: object) -> object:
     if is_dataclass(value):
         return to_table(value)
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 
@@ -77,16 +77,16 @@ def _read_toml(path: Path) -> Table:
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"cannot read the recipe {path}: not an ordinary file")
-        if path.stat().st_size > LARGEST_RECIPE_BYTES:
-            raise UsageError(f"the recipe {path} is larger than {LARGEST_RECIPE_BYTES} bytes; it is not one of vsr")
-        return _parsed(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise UsageError(f"the recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; it is not one of vsr")
+        return _parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"the recipe {path} is not TOML: {error}") from error
 
 
-def _parsed(text: str) -> Table:
+def _parse_toml(text: str) -> Table:
     """Raises ValueError for what is not TOML."""
     try:
         return tomllib.loads(text)
@@ -100,13 +100,13 @@ def _apply_setting(table: Table, setting: str) -> None:
     if not equals or not all(dotted.strip().split(".")):
         raise UsageError(f"cannot take the setting {setting!r}: write it as key=value, such as a.b=1")
     try:
-        value = _parsed(f"value = {text}")["value"]
+        value = _parse_toml(f"value = {text}")["value"]
     except ValueError:
         value = text.strip()
-    _put(table, dotted.strip(), value)
+    _set_dotted(table, dotted.strip(), value)
 
 
-def _put(table: Table, dotted: str, value: object) -> None:
+def _set_dotted(table: Table, dotted: str, value: object) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})

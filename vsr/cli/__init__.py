@@ -11,7 +11,7 @@ import typer
 
 from vsr.cli.kernel import kernel
 from vsr.cli.mos import mos
-from vsr.cli.options import EXIT_INTERRUPTED, say
+from vsr.cli.options import EXIT_INTERRUPTED, notify
 from vsr.cli.plan import doctor
 from vsr.cli.run import plan, run
 from vsr.cli.score import score
@@ -27,7 +27,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names of settings of glibc's allocator, as in its malloc.h."""
 
 app = typer.Typer(
-    help="Upscale a video with small models trained on the video itself, keep it steady, and say how much it flickers.",
+    help="Upscale videos with small models trained on the video itself, with flicker control and flicker metrics.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,7 +51,7 @@ app.command("plan")(plan)
 app.command()(doctor)
 
 
-GOING_ON = ("run", "steady", "train-keyframe", "train-shot", "distil", "train", "experiment")
+RESUMABLE_COMMANDS = ("run", "steady", "train-keyframe", "train-shot", "distil", "train", "experiment")
 """Commands that find what an earlier one left."""
 
 
@@ -68,9 +68,9 @@ def main() -> None:
     except VsrError as error:
         if not isinstance(error.__cause__, BrokenPipeError):
             # Whoever closed a pipe knows.
-            say(f"vsr: {error}")
-        if isinstance(error, InterruptedRunError) and error.can_go_on:
-            say(f"vsr: go on with: {same_command(sys.argv)}")
+            notify(f"vsr: {error}")
+        if isinstance(error, InterruptedRunError) and error.can_resume:
+            notify(f"vsr: resume with: {resume_command(sys.argv)}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left. Python would complain once more when it flushes standard output.
@@ -82,13 +82,13 @@ def main() -> None:
             sys.exit(UsageError.exit_code)
         raise
     if code == EXIT_INTERRUPTED:
-        say("vsr: interrupted; nothing half-made was left under its name.")
-        if sys.argv[1:2] and sys.argv[1] in GOING_ON:
-            say(f"vsr: what is finished is kept; go on with: {same_command(sys.argv)}")
+        notify("vsr: interrupted; no partial output was left behind.")
+        if sys.argv[1:2] and sys.argv[1] in RESUMABLE_COMMANDS:
+            notify(f"vsr: finished work is kept; resume with: {resume_command(sys.argv)}")
     sys.exit(code)
 
 
-def same_command(arguments: Sequence[str]) -> str:
+def resume_command(arguments: Sequence[str]) -> str:
     """The command line that goes on with what this one began, for a shell."""
     return shlex.join(["vsr", *(word for word in arguments[1:] if word != "--restart")])
 

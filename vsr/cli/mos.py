@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import Json, say
+from vsr.cli.options import JsonOption, notify
 
 mos = typer.Typer(help="Let people rate clips without knowing which is which.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def mos_sheet(
     question: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading.")] = (
         "How good does each picture look?"
     ),
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the shuffling; default: a new one.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed of the shuffle; default: random.")] = None,
     overwrite: Annotated[bool, typer.Option("-y", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""
@@ -39,14 +39,14 @@ def mos_sheet(
             raise OutputError(f"{path} exists; give -y to replace it or another name")
     options = SheetOptions(trials, loop_frames, _window_px(window), question, seed)
     made = write_sheet(clips, output, key, reference, options)
-    say(f"{output}: {made}; the key is in {key}: keep it from the raters")
+    notify(f"{output}: {made}; the key is in {key}: keep it from the raters")
 
 
 @mos.command("read")
 def mos_read(
     ratings: Annotated[list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")],
     key: Annotated[Path, typer.Option(metavar="FILE", help="What was written with the sheet.")],
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Turn ratings into a mean opinion score for each clip, with its confidence interval."""
     from rich.console import Console

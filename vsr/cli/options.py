@@ -14,30 +14,32 @@ from vsr.text import printable
 EXIT_DAMAGED = 6
 EXIT_INTERRUPTED = 130
 
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout.")]
-Models = Annotated[
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout.")
+]
+ModelsOption = Annotated[
     Path | None, typer.Option("--models", metavar="DIR", readable=False, help="The bank: a folder of models.")
 ]
 
 
-def names(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def number(text: str, option: str) -> int:
+def parse_number(text: str, option: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"{option} is {text}; expected a word it knows or a number from 0.")
+        raise UsageError(f"{option} is {text}; expected a number from 0 or one of the words in --help.")
     return int(text)
 
 
-def leave_damaged(damage: list[str]) -> None:
+def exit_if_damaged(damage: list[str]) -> None:
     if damage:
         for line in dict.fromkeys(damage):
-            say(f"damaged input: {line}")
+            notify(f"damaged input: {line}")
         raise typer.Exit(EXIT_DAMAGED)
 
 
-def say(line: str) -> None:
+def notify(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
@@ -47,8 +49,8 @@ def frame_progress(verb: str) -> Iterator[Callable[[int, int | None], None]]:
 
     with progress_line() as update:
 
-        def advance(done: int, total: int | None) -> None:
+        def on_progress(done: int, total: int | None) -> None:
             of_all = f" of {total}" if total else ""
             update(f"{verb}: frame {done}{of_all}", done / total if total else None)
 
-        yield advance
+        yield on_progress

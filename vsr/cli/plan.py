@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.options import Json
+from vsr.cli.options import JsonOption
 from vsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def print_profile(manifest: "Manifest", clock: "StageClock", destination: Path |
 
 def plan_lines(plan: "RunPlan") -> list[str]:
     """A plan for people."""
-    from vsr.progress import in_words
+    from vsr.progress import format_duration
 
     frames = "an unknown number of frames" if plan.frames is None else f"{plan.frames} frames"
     sizes = " to ".join(f"{width}x{height}" for width, height in (plan.size, plan.output_size))
@@ -65,7 +65,7 @@ def plan_lines(plan: "RunPlan") -> list[str]:
         f"clip      {plan.clip}: {frames}, {sizes}",
         f"output    {plan.output}, by {plan.encoder}" + ("; it exists: -y would replace it" * plan.output_exists),
         f"policy    {plan.policy}{models}, on {plan.device} in {plan.dtype}",
-        f"time      {'unknown' if plan.seconds is None else f'about {in_words(plan.seconds)}'}, "
+        f"time      {'unknown' if plan.seconds is None else f'about {format_duration(plan.seconds)}'}, "
         f"{plan.seconds_per_frame:.2f} s a frame by {plan.sampled_frames} frames that were tried",
         f"stages    {', '.join(f'{stage} {1000 * seconds:.0f} ms' for stage, seconds in stages)} a frame, side by side",
         f"memory    {plan.peak_memory_bytes / MIB:.0f} MiB",
@@ -82,18 +82,18 @@ def plan_lines(plan: "RunPlan") -> list[str]:
 
 def doctor(
     folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where results would be written.")] = Path(),
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
-    """Try what runs depend on: device, precision, encoders, weights, memory, disk; say what to do."""
+    """Check what runs depend on: device, precision, encoders, weights, memory and disk."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from vsr.files import check_record, strict_json, write_json
-    from vsr.pipeline.doctor import examine
+    from vsr.pipeline.doctor import run_checks
 
     check_record(json, [])
-    findings = list(examine(folder))
+    findings = list(run_checks(folder))
     table = Table("what", "", "found", "what to do")
     for finding in findings:
         state = Text(finding.state, style={"good": "green", "fair": "yellow", "bad": "red"}[finding.state])

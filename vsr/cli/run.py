@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vsr.cli.options import Json, Models, frame_progress, leave_damaged, names, say
+from vsr.cli.options import JsonOption, ModelsOption, exit_if_damaged, frame_progress, notify, split_names
 from vsr.cli.plan import print_plan, print_profile
-from vsr.cli.signals import KeepWork, Restart, WorkDir, stopping_on_request
-from vsr.cli.steady import Steady, TargetFlicker, strength
+from vsr.cli.signals import KeepWorkOption, RestartOption, WorkDirOption, stop_on_signal
+from vsr.cli.steady import SteadyOption, TargetFlickerOption, parse_strength
 from vsr.errors import UsageError
 
 
@@ -25,22 +25,24 @@ def run(
             help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, bicubic or lanczos."
         ),
     ] = None,
-    models: Models = None,
+    models: ModelsOption = None,
     upscaler: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A network from a file, in the place of a policy.")
+        Path | None, typer.Option(metavar="FILE", help="Use a network from a file instead of a policy.")
     ] = None,
     scale: Annotated[float | None, typer.Option("-s", "--scale", help="Any number from 1.")] = None,
-    steady: Steady = None,
-    target_flicker: TargetFlicker = None,
+    steady: SteadyOption = None,
+    target_flicker: TargetFlickerOption = None,
     quality: Annotated[
-        str | None, typer.Option(metavar="fast|balanced|best", help="How much time policies with a choice take.")
+        str | None, typer.Option(metavar="fast|balanced|best", help="Policy shot: time spent on a frame.")
     ] = None,
     train_ahead: Annotated[
         bool | None,
-        typer.Option("--train-ahead", help="Policy shot: train each shot's model while the one before is enlarged."),
+        typer.Option(
+            "--train-ahead", help="Policy shot: train the model of each shot while the previous shot is upscaled."
+        ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Scored before encoding; an empty text: none.")
+        str | None, typer.Option(metavar="A,B", help="Metrics measured before encoding; an empty string disables them.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="TRUTH", help="The clip at the output's size.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
@@ -55,46 +57,49 @@ def run(
         str | None, typer.Option("-c", "--codec", help="auto, libx264, libx265, libsvtav1, ffv1, png, ffmpeg:NAME.")
     ] = None,
     crf: Annotated[float | None, typer.Option(help="Quality of the encoding; lower is better.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Speed of the encoder, by its own words.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset of the encoder, such as slow or veryfast.")] = None,
     pixel_format: Annotated[str | None, typer.Option("--pix-fmt", help="Default: like the input.")] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
-    work_dir: WorkDir = None,
-    keep_work: KeepWork = False,
-    restart: Restart = False,
+    work_dir: WorkDirOption = None,
+    keep_work: KeepWorkOption = False,
+    restart: RestartOption = False,
     on_damage: Annotated[
         str | None,
-        typer.Option(metavar="keep|repeat|stop", help="Damaged frames: as decoded, the last whole one again, or stop."),
+        typer.Option(
+            metavar="keep|repeat|stop", help="Damaged frames: keep as decoded, repeat the last intact one, or stop."
+        ),
     ] = None,
-    deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Make whole frames of interlaced ones before enlarging.")
-    ] = None,
+    deinterlace: Annotated[bool | None, typer.Option("--deinterlace", help="Deinterlace before upscaling.")] = None,
     allow_huge: Annotated[
         bool | None, typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="A recipe, such as pipelines/avgi.toml.")
     ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe.")] = None,
-    json: Json = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+    ] = None,
+    json: JsonOption = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="What each stage took, and a trace that Perfetto opens.")
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Print the time of each stage and write a trace for Perfetto."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try the first frames for two seconds and tell what the run would take.")
+        bool, typer.Option("--dry-run", help="Run for two seconds and print the expected time, memory and disk space.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="One page to look at, with pictures and curves.")
+        Path | None, typer.Option(metavar="FILE.html", help="Write an HTML report with frames and plots.")
     ] = None,
 ) -> None:
     """Upscale CLIP, with every timestamp and stream kept, and print how much it flickers."""
     from vsr import pipeline
-    from vsr.files import check_apart, check_record, write_json
+    from vsr.files import check_distinct, check_record, write_json
     from vsr.pipeline.api import command_recipe, run_recipe, work_options
     from vsr.pipeline.profile import StageClock
 
     if output == json == "-":
         raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
-    check_apart({"--json": json, "--report": report, "--profile": profile})
+    check_distinct({"--json": json, "--report": report, "--profile": profile})
     for record in (json, report, profile):
         check_record(record, [clip, output, reference])
     chosen = command_recipe(
@@ -103,11 +108,11 @@ def run(
         policy=policy,
         upscaler=upscaler,
         scale=scale,
-        steady=strength(steady),
+        steady=parse_strength(steady),
         target_flicker=target_flicker,
         quality=quality,
         train_ahead=train_ahead,
-        metrics=None if metrics is None else names(metrics),
+        metrics=None if metrics is None else split_names(metrics),
         device=device,
         dtype=dtype,
         tile=tile,
@@ -130,8 +135,8 @@ def run(
 
         check_run_files(clip, output)
     clock = StageClock(traced=profile is not None)
-    with frame_progress("upscaling") as advance, stopping_on_request() as is_stopping:
-        listener = pipeline.Listener(say, advance, is_stopping)
+    with frame_progress("upscaling") as on_progress, stop_on_signal() as should_stop:
+        listener = pipeline.Listener(notify, on_progress, should_stop)
         if chosen.compare:
             if output is not None or reference is None:
                 raise UsageError("a recipe that compares policies needs --reference TRUTH and writes no -o OUT.")
@@ -160,9 +165,9 @@ def run(
         bodies = [manifest.to_json() for manifest in compared]
         write_json(bodies[0] if not chosen.compare else "[" + ",\n".join(bodies) + "]", json)
     if report is not None:
-        with frame_progress("page") as advance:
-            write_run_page(compared[0], report, reference, advance)
-    leave_damaged([line for manifest in compared for line in manifest.damage])
+        with frame_progress("page") as on_progress:
+            write_run_page(compared[0], report, reference, on_progress)
+    exit_if_damaged([line for manifest in compared for line in manifest.damage])
 
 
 @wraps(run)
@@ -173,4 +178,6 @@ def plan(*arguments: Any, **options: Any) -> None:
 # The command line reads its options from here.
 _parameters = signature(run).parameters
 plan.__signature__ = Signature([each for name, each in _parameters.items() if name != "dry_run"])  # type: ignore[attr-defined]
-plan.__doc__ = "Try the run of these options on its first frames, and tell what it would do, take and lose."
+plan.__doc__ = (
+    "Run the first frames with these options, and print the expected time, memory, disk space and dropped streams."
+)

@@ -8,22 +8,20 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import say
+from vsr.cli.options import notify
 
-WorkDir = Annotated[
+WorkDirOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="DIR", help="Where the work of an unfinished run is kept; default: hidden, beside the output."
-    ),
+    typer.Option(metavar="DIR", help="Folder for the unfinished segments; default: a hidden folder beside the output."),
 ]
-KeepWork = Annotated[bool, typer.Option("--keep-work", help="Keep the work of a finished run as well.")]
-Restart = Annotated[
-    bool, typer.Option("--restart", help="Throw away the work of an unfinished run and begin at the first frame.")
+KeepWorkOption = Annotated[bool, typer.Option("--keep-work", help="Keep the segments after the run has finished.")]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Discard the unfinished segments and start at the first frame.")
 ]
 
 
 @contextmanager
-def stopping_on_request() -> Iterator[Callable[[], bool]]:
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yields what tells whether an end was asked for. A second request raises KeyboardInterrupt."""
     asked = False
 
@@ -32,7 +30,7 @@ def stopping_on_request() -> Iterator[Callable[[], bool]]:
         asked = True
         for number in before:
             signal.signal(number, signal.default_int_handler)
-        say("vsr: stopping after the frame in hand; once more stops at once")
+        notify("vsr: stopping after the current frame; interrupt again to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -27,13 +27,13 @@ def print_run(manifest: Manifest) -> None:
         soft_wrap=True,
     )
     at_work = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items())
-    console.print(f"at work, side by side: {at_work} of the time", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"stage utilization: {at_work}", highlight=False, markup=False, soft_wrap=True)
     for stream in manifest.streams_dropped:
         console.print(f"left out: {printable(stream)}", highlight=False, markup=False, soft_wrap=True)
     if manifest.metrics:
-        measured, frames = measured_frames(manifest), manifest.frames_out
+        measured, frames = num_measured_frames(manifest), manifest.frames_out
         sample = "" if measured == frames else f" and on {measured} of {frames} frames"
-        table = Table(caption=f"before encoding{sample}; flicker means nothing without the sharpness beside it")
+        table = Table(caption=f"before encoding{sample}; read flicker together with sharpness: blur lowers both")
         table.add_column("metric")
         table.add_column(manifest.policy, justify="right")
         columns = [manifest.metrics]
@@ -83,7 +83,7 @@ def bank_table(folder: Path) -> Table:
     return table
 
 
-def measured_frames(manifest: Manifest) -> int:
+def num_measured_frames(manifest: Manifest) -> int:
     """How many frames were measured by the metric that measured most."""
     per_frame = [result["per_frame"] or [] for result in manifest.metrics.values()]
     return max(sum(value is not None for value in values) for values in per_frame)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import Json, say
-from vsr.cli.signals import stopping_on_request
+from vsr.cli.options import JsonOption, notify
+from vsr.cli.signals import stop_on_signal
 
 
 def train(
@@ -35,9 +35,11 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Takes curves and validation pictures for TensorBoard.")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget a stopped training of this output.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard the state of a stopped training of this output.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Train a network on a folder of pictures, for `vsr run --upscaler`. A stopped training goes on by itself."""
     from dataclasses import asdict
@@ -46,7 +48,7 @@ def train(
     from vsr.train import dataset as external
 
     check_record(json, [output])
-    with _step_progress() as progress, stopping_on_request() as is_stopping:
+    with _step_progress() as progress, stop_on_signal() as should_stop:
         report = external.train(
             images,
             output,
@@ -59,9 +61,9 @@ def train(
             device=device,
             restart=restart,
             overwrite=overwrite,
-            telling=external.Telling(say, progress, tensorboard, is_stopping),
+            listener=external.TrainingListener(notify, progress, tensorboard, should_stop),
         )
-    say(f"{report.file}: {report.steps} steps on {report.pictures} pictures in {report.seconds:.0f} s")
+    notify(f"{report.file}: {report.steps} steps on {report.pictures} pictures in {report.seconds:.0f} s")
     if json is not None:
         write_json(strict_json(asdict(report)), json)
 
@@ -72,25 +74,28 @@ def experiment(
     models: Annotated[Path, typer.Option(metavar="DIR", help="Takes the networks; finished ones are used again.")],
     full: Annotated[bool, typer.Option("--full", help="Train at the published size: for a GPU.")] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over those of every training.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of every training; repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Train the systems of a recipe, score them on still pictures, and print its table."""
     from vsr.files import check_record, strict_json, write_json
     from vsr.train import dataset as external
-    from vsr.train.dataset.experiment import as_json, load_experiment, markdown, run_experiment
+    from vsr.train.dataset.experiment import load_experiment, run_experiment, to_json, to_markdown
 
     check_record(json, [])
     chosen = load_experiment(recipe)
-    with _step_progress() as progress, stopping_on_request() as is_stopping:
-        telling = external.Telling(say, progress, is_stopping=is_stopping)
-        rows = run_experiment(chosen, data, models, full=full, settings=settings or [], device=device, telling=telling)
+    with _step_progress() as progress, stop_on_signal() as should_stop:
+        listener = external.TrainingListener(notify, progress, should_stop=should_stop)
+        rows = run_experiment(
+            chosen, data, models, full=full, settings=settings or [], device=device, listener=listener
+        )
     if json != "-":
-        print(markdown(chosen, rows))
+        print(to_markdown(chosen, rows))
     if json is not None:
-        write_json(strict_json(as_json(chosen, rows)), json)
+        write_json(strict_json(to_json(chosen, rows)), json)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import Json, number, say
+from vsr.cli.options import JsonOption, notify, parse_number
 
 
 def train_shot(
@@ -16,7 +16,7 @@ def train_shot(
         float | None, typer.Option(metavar="S", help="Seconds for each model; default: a fixed number of iterations.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Train the shot model of CLIP's shots, which --policy shot applies. Finished models are kept."""
     from vsr.files import check_record, write_json
@@ -28,14 +28,14 @@ def train_shot(
         report = shot_learning.train_shot(
             clip,
             models,
-            shots=shots if shots in ("longest", "all") else number(shots, "--shots"),  # type: ignore[arg-type]
+            shots=shots if shots in ("longest", "all") else parse_number(shots, "--shots"),  # type: ignore[arg-type]
             budget_seconds=budget_seconds,
             seed=seed,
-            say=say,
+            say=notify,
             progress=lambda done, total, loss: update(
                 f"training: step {done} of {total}, loss {loss:.4f}", done / total
             ),
         )
-    say(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
+    notify(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
     if json is not None:
         write_json(report.to_json(), json)

@@ -8,7 +8,7 @@ import typer
 
 def upscalers(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="Of an upscaler, or a network's file.")
+        str | None, typer.Argument(metavar="[NAME|FILE]", help="Name of an upscaler, or the file of a network.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")] = False,
 ) -> None:

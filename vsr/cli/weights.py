@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.options import say
+from vsr.cli.options import notify
 from vsr.errors import OutputError
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ def list_weights(context: typer.Context) -> None:
         return
     from rich.console import Console
 
-    from vsr.models.weights import FOLDERS_VARIABLE, weight_folders
+    from vsr.models.weights import WEIGHTS_PATH_VARIABLE, weight_folders
 
     console = Console()
     console.print(_metric_table())
     console.print(_file_table())
     folders = ", ".join(map(str, weight_folders()))
-    console.print(f"Looked for in {folders}; {FOLDERS_VARIABLE} names further folders.", highlight=False, markup=False)
+    console.print(
+        f"Looked for in {folders}; {WEIGHTS_PATH_VARIABLE} names further folders.", highlight=False, markup=False
+    )
 
 
 @weights.command("fit-niqe")
@@ -52,7 +54,7 @@ def fit_niqe(
         model.save(output)
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}; name another file") from error
-    say(f"{output}: {model.name}; name its folder in VSR_WEIGHTS, before that of any other model for NIQE")
+    notify(f"{output}: {model.name}; name its folder in VSR_WEIGHTS, before that of any other model for NIQE")
 
 
 def _pixels(sources: list[str]) -> "Iterator[torch.Tensor]":

@@ -10,10 +10,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vsr.engine.convolutions import ConvolutionStack, Layer
 from vsr.engine.options import EngineOptions
-from vsr.engine.resampling import agree_in_place
-from vsr.engine.strips import Rows, Strips, padded_strip
+from vsr.engine.resampling import back_project_in_place
+from vsr.engine.strips import RowReader, Strips, padded_strip
 from vsr.errors import ModelError
-from vsr.image.blur import Rows as Kernel
+from vsr.image.blur import KernelTaps as Kernel
 from vsr.image.resample import resize, resize_strip
 from vsr.models.networks.singan import Generator
 
@@ -32,12 +32,12 @@ def check_finite(detail: torch.Tensor, model: str) -> None:
         raise ModelError(f"{model} gave values that are not finite: it is broken. Train it again or choose another.")
 
 
-ZERO = 0.5
+MIDPOINT = 0.5
 """Of a network's [-1, 1], in [0, 1]."""
 
 
 @dataclass(frozen=True)
-class StepUse:
+class StepOptions:
     """What is done with a generator beyond adding its detail once."""
 
     self_ensemble: bool = False
@@ -57,15 +57,15 @@ class FastGenerator:
         generator: Generator,
         step_ratio: float,
         device: torch.device,
-        use: StepUse = StepUse(),
+        step_options: StepOptions = StepOptions(),
         options: EngineOptions = EngineOptions(),
     ) -> None:
         self.name = name
         self.step_ratio = step_ratio
         self.spec = generator.spec
-        self.use = use
+        self.step_options = step_options
         self._device = device
-        self._strips = Strips(device, options.largest_strip_px)
+        self._strips = Strips(device, options.max_strip_px)
         # A network's [-1, 1] is twice as wide as [0, 1]; a tanh in between cannot be folded into a layer.
         self._share = 0.5 if self.spec.tanh else 1.0
         layers = _for_half_range(folded_convolutions(generator), 0.5 / self._share)
@@ -76,7 +76,7 @@ class FastGenerator:
 
         Raises `ModelError` for values that are not finite.
         """
-        if self.use.self_ensemble:
+        if self.step_options.self_ensemble:
             return self.add_detail(resize(image, height, width)).clamp_(0, 1)
         return self._add_detail(partial(resize_strip, image, height, width), height, width, limited=True)
 
@@ -85,31 +85,31 @@ class FastGenerator:
 
         Raises `ModelError` for values that are not finite.
         """
-        if not self.use.self_ensemble:
+        if not self.step_options.self_ensemble:
             return self._add_detail_to(base)
         turned = [(turns, flip) for turns in range(4) for flip in (False, True)]
         ways = [_turn_back(self._add_detail_to(_turn(base, *way)), *way) for way in turned]
         return torch.stack(ways).sort(dim=0).values[3:5].mean(dim=0)
 
-    def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
+    def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
         """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again; overwrites `image`."""
-        for _ in range(self.use.projections):
-            agree_in_place(image, low, weight, self.use.kernel)
+        for _ in range(self.step_options.projections):
+            back_project_in_place(image, low, weight, self.step_options.kernel)
         return image
 
     def _add_detail_to(self, base: torch.Tensor) -> torch.Tensor:
         return self._add_detail(lambda first, last: base[:, first:last], *base.shape[1:], limited=False)
 
-    def _add_detail(self, base: Rows, height: int, width: int, *, limited: bool) -> torch.Tensor:
+    def _add_detail(self, base: RowReader, height: int, width: int, *, limited: bool) -> torch.Tensor:
         detailed = torch.empty(3, height, width, device=self._device)
-        halo, outside = self.spec.halo, ZERO if self.spec.padding == "zeros" else None
+        halo, outside = self.spec.halo, MIDPOINT if self.spec.padding == "zeros" else None
 
         # Everything that is done to a strip is done while it is in cache.
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
             padded = padded_strip(base, height, top, end, halo, outside)
             # Around zero, where half precision is finest.
-            detail = self._stack((padded - ZERO)[None])[0]
+            detail = self._stack((padded - MIDPOINT)[None])[0]
             if self.spec.tanh:
                 detail.tanh_()
             check_finite(detail, f"model {self.name}")

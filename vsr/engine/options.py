@@ -33,13 +33,13 @@ def choose_device(name: str) -> torch.device:
 
 AUTO = "auto"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_GAIN = 1.2
+MIN_BF16_SPEEDUP = 1.2
 """Of bf16 over fp32 on a CPU. Without instructions for it bf16 is slower than fp32."""
 PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
 """Channels that come out of and go into each layer, as in the default recipe's models."""
 PROBE_SIZE, PROBE_ROUNDS = (32, 128), 3
 """Rows and columns; tries of each precision, the fastest of which counts."""
-GLIMPSE_SIZE, HOPELESS = (16, 32), 0.7
+QUICK_PROBE_SIZE, QUICK_PROBE_MIN_SPEEDUP = (16, 32), 0.7
 """Of a first look, and the gain below which it is the last: where bf16 is slow, it is very slow."""
 
 
@@ -49,7 +49,7 @@ class EngineOptions:
 
     dtype: torch.dtype = torch.float32
     """Of weights and features; sums over models and pictures are float32."""
-    largest_strip_px: int | None = None
+    max_strip_px: int | None = None
     """None: what suits the device."""
 
 
@@ -71,35 +71,35 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         raise ModelError("a CPU does not compute in fp16. Use --dtype auto.")
     if name == "fp32":
         return torch.float32
-    gain = bf16_gain()
-    if gain >= LEAST_GAIN:
+    gain = bf16_speedup()
+    if gain >= MIN_BF16_SPEEDUP:
         return torch.bfloat16
     if name == AUTO:
         return torch.float32
     raise ModelError(
-        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {LEAST_GAIN:g} or more. Use --dtype auto."
+        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {MIN_BF16_SPEEDUP:g} or more. Use --dtype auto."
     )
 
 
 def dtype_name(chosen: str, device: torch.device) -> str:
     """The word for what `choose_dtype` makes of `chosen`."""
-    return name_of(choose_dtype(chosen, device))
+    return name_of_dtype(choose_dtype(chosen, device))
 
 
-def name_of(dtype: torch.dtype) -> str:
+def name_of_dtype(dtype: torch.dtype) -> str:
     """The user's word for a precision."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @cache
-def bf16_gain() -> float:
+def bf16_speedup() -> float:
     """The speed of bf16 over that of fp32, measured on this CPU in some milliseconds."""
     layers = [(torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH)) for into in PROBE_WIDTHS]
     cpu = torch.device("cpu")
     fp32, bf16 = (ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16))
-    small, picture = (torch.full((1, 3, *size), 0.5) for size in (GLIMPSE_SIZE, PROBE_SIZE))
+    small, picture = (torch.full((1, 3, *size), 0.5) for size in (QUICK_PROBE_SIZE, PROBE_SIZE))
     glimpse = _seconds(fp32, small) / _seconds(bf16, small)
-    return glimpse if glimpse < HOPELESS else _seconds(fp32, picture) / _seconds(bf16, picture)
+    return glimpse if glimpse < QUICK_PROBE_MIN_SPEEDUP else _seconds(fp32, picture) / _seconds(bf16, picture)
 
 
 def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:

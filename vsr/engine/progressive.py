@@ -13,14 +13,14 @@ RATIO_TOLERANCE = 0.2
 """How far, as a share, a step may be from the ratio that a generator was trained for."""
 
 
-class Enlarger(Protocol):
+class StepUpscaler(Protocol):
     """What makes a step: a `FastGenerator`, or many as one."""
 
     step_ratio: float
 
     def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor: ...
 
-    def agree(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor: ...
+    def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor: ...
 
 
 def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:
@@ -43,10 +43,12 @@ def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list
     return [*between, scaled_size(height, width, scale)]
 
 
-def enlarge(low: torch.Tensor, generators: Sequence[Enlarger], scale: float, agreement: float) -> torch.Tensor:
+def progressive_upscale(
+    low: torch.Tensor, generators: Sequence[StepUpscaler], scale: float, back_projection_weight: float
+) -> torch.Tensor:
     """(3, h, w) in [0, 1] -> (3, H, W) in [0, 1]; the generators take turns over the steps.
 
-    `agreement`, 0 to 1, weighs the back-projection onto `low` after every step. No noise is used, so equal inputs give
+    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step. No noise is used, so equal inputs give
     equal outputs. All generators must have one step ratio. Raises `ModelError` for values that are not finite.
     """
     image = low
@@ -55,6 +57,6 @@ def enlarge(low: torch.Tensor, generators: Sequence[Enlarger], scale: float, agr
         for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
             generator = generators[step % len(generators)]
             image = generator.enlarge(image, *size)
-            if agreement > 0:
-                image = generator.agree(image, low, agreement)
+            if back_projection_weight > 0:
+                image = generator.back_project(image, low, back_projection_weight)
     return image

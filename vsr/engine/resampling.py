@@ -3,7 +3,7 @@
 import torch
 
 from vsr.engine.strips import Strips
-from vsr.image.blur import Rows, back_project_blurred
+from vsr.image.blur import KernelTaps, back_project_blurred
 from vsr.image.resample import resize_strip
 
 
@@ -19,8 +19,8 @@ def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     return resized
 
 
-def agree_in_place(
-    image: torch.Tensor, low: torch.Tensor, weight: float, kernel: Rows | None = None, *, limited: bool = True
+def back_project_in_place(
+    image: torch.Tensor, low: torch.Tensor, weight: float, kernel: KernelTaps | None = None, *, limited: bool = True
 ) -> torch.Tensor:
     """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1] where `limited`.
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 
 from vsr.errors import InputError
-from vsr.video.align import Clock, Crop, Timeline
+from vsr.video.align import Crop, Timeline, TimeMap
 from vsr.video.align.crops import check_scale, check_sizes, crop_note, find_crop
 from vsr.video.align.time_map import (
-    BRIEF_SURVEY_FRAMES,
-    LONG_SURVEY_FRAMES,
-    Survey,
-    guess_clock,
+    BRIEF_FINGERPRINT_FRAMES,
+    LONG_FINGERPRINT_FRAMES,
+    Fingerprint,
+    guess_time_map,
     needs_search,
-    search_clock,
-    survey,
+    search_time_map,
+    take_fingerprint,
 )
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
@@ -30,7 +30,7 @@ FRAMES_BETWEEN_CROP_PAIRS = 8
 """The first frames may be black; those after a while are not."""
 
 
-class Look:
+class ProbedClip:
     """A clip, looked at as far as its placing needs."""
 
     def __init__(self, source: Source) -> None:
@@ -44,7 +44,7 @@ class Look:
         return self.info.height, self.info.width
 
     @property
-    def frames_a_second(self) -> float | None:
+    def frames_per_second(self) -> float | None:
         """As the header has it."""
         rate = self.info.average_rate
         return None if rate is None else float(rate)
@@ -55,32 +55,32 @@ class Look:
         return len(self.brief.seconds) == 1
 
     @cached_property
-    def brief(self) -> Survey:
+    def brief(self) -> Fingerprint:
         """Of its first seconds."""
-        return self._survey(BRIEF_SURVEY_FRAMES)
+        return self._survey(BRIEF_FINGERPRINT_FRAMES)
 
     @cached_property
-    def long(self) -> Survey:
+    def long(self) -> Fingerprint:
         """Of the whole clip, or as much as memory allows."""
-        return self._survey(LONG_SURVEY_FRAMES)
+        return self._survey(LONG_FINGERPRINT_FRAMES)
 
-    def _survey(self, frames: int) -> Survey:
+    def _survey(self, frames: int) -> Fingerprint:
         with open_clip(self.source) as clip:
-            return survey(clip.frames(), frames, self.frames_a_second)
+            return take_fingerprint(clip.frames(), frames, self.frames_per_second)
 
 
 @dataclass(frozen=True)
-class Placing:
+class Alignment:
     """Where a clip's frames lie on those of the leading clip."""
 
-    clock: Clock
+    time_map: TimeMap
     """Turns its times into the leader's."""
     crop: Crop | None = None
     """Of a result on its truth; None where their sizes are equal."""
     notes: tuple[str, ...] = ()
 
 
-def place(result: Look, others: dict[str, Look]) -> Placing:
+def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
     """Raises InputError where the sizes differ from the reference's by more than a small crop, and where the result
     cannot be the low-resolution input enlarged.
     """
@@ -88,80 +88,81 @@ def place(result: Look, others: dict[str, Look]) -> Placing:
         check_scale(result.size, others["low_resolution"].size)
     if "reference" not in others:
         leader = others["low_resolution"]
-        clock = find_clock(result, leader)
-        return Placing(clock, None, tuple(clock_notes(result, leader, clock)))
+        time_map = find_time_map(result, leader)
+        return Alignment(time_map, None, tuple(time_map_notes(result, leader, time_map)))
     leader = others["reference"]
     check_sizes(result.size, leader.size)
-    clock = find_clock(result, leader)
-    notes = clock_notes(result, leader, clock)
+    time_map = find_time_map(result, leader)
+    notes = time_map_notes(result, leader, time_map)
     if result.size == leader.size:
-        return Placing(clock, None, tuple(notes))
-    crop = find_crop(_spread_pairs(result, leader, clock))
-    return Placing(clock, crop, (*notes, crop_note(crop, result.size, leader.size)))
+        return Alignment(time_map, None, tuple(notes))
+    crop = find_crop(_spread_pairs(result, leader, time_map))
+    return Alignment(time_map, crop, (*notes, crop_note(crop, result.size, leader.size)))
 
 
-def place_on_still(result: Look, stills: dict[str, Look], pictures: dict[str, Frame]) -> Placing:
+def align_to_still(result: ProbedClip, stills: dict[str, ProbedClip], pictures: dict[str, Frame]) -> Alignment:
     """The same for others that are one picture each, which belongs to every frame."""
     notes = [
-        f"{look.source} is one picture: every frame of {result.source} was compared with it" for look in stills.values()
+        f"{probe.source} is one picture: every frame of {result.source} was compared with it"
+        for probe in stills.values()
     ]
     if "low_resolution" in stills:
         check_scale(result.size, stills["low_resolution"].size)
     if "reference" not in stills or stills["reference"].size == result.size:
-        return Placing(Clock(), None, tuple(notes))
+        return Alignment(TimeMap(), None, tuple(notes))
     size = stills["reference"].size
     check_sizes(result.size, size)
     with open_clip(result.source) as clip:
         crop = find_crop([(next(clip.frames()).pixels, pictures["reference"].pixels)])
-    return Placing(Clock(), crop, (*notes, crop_note(crop, result.size, size)))
+    return Alignment(TimeMap(), crop, (*notes, crop_note(crop, result.size, size)))
 
 
-def find_clock(clip: Look, leader: Look) -> Clock:
+def find_time_map(clip: ProbedClip, leader: ProbedClip) -> TimeMap:
     """By the time stamps where the pictures do not contradict them, else by the pictures."""
-    clock = guess_clock(clip.brief, leader.brief)
-    return search_clock(clip.long, leader.long) if needs_search(clip.brief, leader.brief, clock) else clock
+    time_map = guess_time_map(clip.brief, leader.brief)
+    return search_time_map(clip.long, leader.long) if needs_search(clip.brief, leader.brief, time_map) else time_map
 
 
-def clock_notes(clip: Look, leader: Look, clock: Clock) -> list[str]:
+def time_map_notes(clip: ProbedClip, leader: ProbedClip, time_map: TimeMap) -> list[str]:
     """What is unlike in the two clips' times, in words."""
     notes = []
-    if clock.offset_seconds:
+    if time_map.offset_seconds:
         notes.append(
-            f"{leader.source} is {clock.offset_seconds:+.3f} s from {clip.source}: "
+            f"{leader.source} is {time_map.offset_seconds:+.3f} s from {clip.source}: "
             "times were shifted by that, for the frames to match"
         )
-    rates = clip.frames_a_second, leader.frames_a_second
-    if clock.stretch != 1:
+    rates = clip.frames_per_second, leader.frames_per_second
+    if time_map.stretch != 1:
         notes.append(
             f"{_rates(clip, leader)} and both show the same frames: "
-            f"the times of {clip.source} were stretched by {clock.stretch:.6g}"
+            f"the times of {clip.source} were stretched by {time_map.stretch:.6g}"
         )
     elif None not in rates and rates[0] != rates[1]:
         notes.append(f"{_rates(clip, leader)}: matched where their times meet")
     return notes
 
 
-def _rates(clip: Look, leader: Look) -> str:
-    return (
-        f"{clip.source} has {clip.frames_a_second:.6g} frames a second and {leader.source} {leader.frames_a_second:.6g}"
-    )
+def _rates(clip: ProbedClip, leader: ProbedClip) -> str:
+    return f"{clip.source} has {clip.frames_per_second:.6g} frames a second and {leader.source} {leader.frames_per_second:.6g}"
 
 
-def _spread_pairs(result: Look, reference: Look, clock: Clock) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
+def _spread_pairs(
+    result: ProbedClip, reference: ProbedClip, time_map: TimeMap
+) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
     """A few matched pictures of both from their first seconds; raises InputError where none match."""
     with open_clip(result.source) as result_clip, open_clip(reference.source) as reference_clip:
         timeline = Timeline(result_clip.frames())
         partners = (
             (frame.pixels, true.pixels)
             for true in reference_clip.frames()
-            if (frame := timeline.take_nearest(clock.on_result(true.seconds))) is not None
+            if (frame := timeline.pop_nearest(time_map.to_result(true.seconds))) is not None
         )
         pairs = list(islice(partners, 0, CROP_PAIRS * FRAMES_BETWEEN_CROP_PAIRS, FRAMES_BETWEEN_CROP_PAIRS))
     if not pairs:
-        raise no_match(result.source, reference.source)
+        raise no_match_error(result.source, reference.source)
     return pairs
 
 
-def no_match(result: Source, *others: Source) -> InputError:
+def no_match_error(result: Source, *others: Source) -> InputError:
     """For clips that have no time in common."""
-    return InputError(f"no frame of {result} has a partner in time in {' and '.join(map(str, others))}")
+    return InputError(f"no frame of {result} matches in time with a frame of {' and '.join(map(str, others))}")

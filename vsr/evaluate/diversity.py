@@ -27,7 +27,7 @@ class SampleDiversity:
         except MetricUnavailableError as absent:
             self._reason = str(absent)
 
-    def observe(self, truth: torch.Tensor, samples: Sequence[torch.Tensor | None]) -> None:
+    def update(self, truth: torch.Tensor, samples: Sequence[torch.Tensor | None]) -> None:
         """The next frame of the truth (3, H, W), with what each result shows there; None for one without a partner."""
         if self._distance is None:
             return
@@ -41,7 +41,7 @@ class SampleDiversity:
             diversity.add(distances)
         self._values.append(diversity.score)
 
-    def result(self) -> MetricResult:
+    def compute(self) -> MetricResult:
         """In percent."""
         metric = METRICS[DIVERSITY]
         return MetricResult(

@@ -17,7 +17,7 @@ Values = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-DRAWN_TOGETHER = 100
+RESAMPLES_PER_DRAW = 100
 SEED = 0
 MIN_FRAMES = 6
 """With fewer values nothing is said about their noise."""
@@ -41,17 +41,17 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entry:
     """A result's figures of one metric."""
 
     file: str
     mean: float
-    by_partner: dict[int, float] | None
+    by_frame: dict[int, float] | None
     """The value for each frame of the clip that all are compared with; None for a metric of whole clips."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Standing:
     """Where a result stands in a ranking."""
 
     file: str
@@ -74,54 +74,54 @@ class Ranking:
     """The network behind the figures: results of different networks have rankings of their own."""
     label: str
     """The metric's name, with its network where several networks were used."""
-    places: tuple[Place, ...]
+    standings: tuple[Standing, ...]
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Files by rank: who shares a group is tied."""
-        ranks = dict.fromkeys(place.rank for place in self.places)
-        return tuple(tuple(place.file for place in self.places if place.rank == rank) for rank in ranks)
+        ranks = dict.fromkeys(standing.rank for standing in self.standings)
+        return tuple(tuple(standing.file for standing in self.standings if standing.rank == rank) for rank in ranks)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for strict JSON."""
         return {
-            "order": [place.file for place in self.places],
+            "order": [standing.file for standing in self.standings],
             "groups": [list(group) for group in self.groups],
             "network": self.network,
-            "against_first": {place.file: _difference_json(place) for place in self.places[1:]},
+            "against_first": {standing.file: _difference_json(standing) for standing in self.standings[1:]},
             "method": f"paired circular block bootstrap over frames, {RESAMPLES} resamples, seed {SEED}",
         }
 
 
-def rank(contenders: Sequence[Contender], higher_is_better: bool) -> tuple[Place, ...]:
+def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ...]:
     """Places from best to worst by the mean over the frames that all have a value for, else by their own means.
 
     A result ties with the best of its rank unless their paired difference is more than noise; with fewer than
     `MIN_FRAMES` common values, and for metrics of whole clips, nothing is known of the noise, so nobody wins.
     """
     sign = -1 if higher_is_better else 1
-    common = _common_means(contenders)
-    ordered = [contenders[i] for i in sorted(range(len(contenders)), key=lambda i: sign * common[i])]
+    common = _common_means(entries)
+    ordered = [entries[i] for i in sorted(range(len(entries)), key=lambda i: sign * common[i])]
     first = ordered[0]
     # One interval for each of several results: that all hold together asks more of each (Bonferroni).
     confidence = 1 - (1 - CONFIDENCE) / max(len(ordered) - 1, 1)
-    places = [Place(first.file, first.mean, 1, None, None)]
+    standings = [Standing(first.file, first.mean, 1, None, None)]
     leader, leader_rank = first, 1
     for position, one in enumerate(ordered[1:], start=2):
         if not is_tie(paired_differences(one, leader), confidence):
             leader, leader_rank = one, position
         differences = paired_differences(one, first)
         mean = float(differences.mean()) if len(differences) else None
-        places.append(Place(one.file, one.mean, leader_rank, mean, mean_interval(differences, confidence)))
-    return tuple(places)
+        standings.append(Standing(one.file, one.mean, leader_rank, mean, mean_interval(differences, confidence)))
+    return tuple(standings)
 
 
-def paired_differences(one: Contender, other: Contender) -> Values:
+def paired_differences(one: Entry, other: Entry) -> Values:
     """Values of one less those of the other on the frames where both have one, in order; may be empty."""
-    if one.by_partner is None or other.by_partner is None:
+    if one.by_frame is None or other.by_frame is None:
         return np.empty(0)
-    common = sorted(one.by_partner.keys() & other.by_partner.keys())
-    return np.array([one.by_partner[index] - other.by_partner[index] for index in common], dtype=float)
+    common = sorted(one.by_frame.keys() & other.by_frame.keys())
+    return np.array([one.by_frame[index] - other.by_frame[index] for index in common], dtype=float)
 
 
 def is_tie(differences: Values, confidence: float = CONFIDENCE) -> bool:
@@ -164,11 +164,11 @@ def block_frames(values: Values) -> int:
     return int(min(max(round(wanted), 1), len(values) // MIN_BLOCKS))
 
 
-def _common_means(contenders: Sequence[Contender]) -> list[float]:
-    per_frame = [one.by_partner for one in contenders if one.by_partner is not None]
-    frames = set(per_frame[0]).intersection(*per_frame) if len(per_frame) == len(contenders) else set()
+def _common_means(entries: Sequence[Entry]) -> list[float]:
+    per_frame = [one.by_frame for one in entries if one.by_frame is not None]
+    frames = set(per_frame[0]).intersection(*per_frame) if len(per_frame) == len(entries) else set()
     if not frames:
-        return [one.mean for one in contenders]
+        return [one.mean for one in entries]
     return [fmean(values[index] for index in frames) for values in per_frame]
 
 
@@ -178,15 +178,17 @@ def _drawn_means(values: Values, length: int, blocks: int) -> Values:
     block_sums = sums[length:] - sums[:-length]
     random = np.random.default_rng(SEED)
     # A few at a time: all together would take gigabytes for a film.
-    starts = (random.integers(len(values), size=(DRAWN_TOGETHER, blocks)) for _ in range(RESAMPLES // DRAWN_TOGETHER))
+    starts = (
+        random.integers(len(values), size=(RESAMPLES_PER_DRAW, blocks)) for _ in range(RESAMPLES // RESAMPLES_PER_DRAW)
+    )
     return np.concatenate([block_sums[some].sum(axis=1) for some in starts]) / (blocks * length)
 
 
-def _difference_json(place: Place) -> dict[str, Any]:
-    interval = place.interval
+def _difference_json(standing: Standing) -> dict[str, Any]:
+    interval = standing.interval
     return {
-        "rank": place.rank,
-        "difference": place.difference,
+        "rank": standing.rank,
+        "difference": standing.difference,
         "interval_95": None if interval is None else [interval.low, interval.high],
         "block_frames": None if interval is None else interval.block_frames,
     }

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, tee
 from math import inf
 
-from vsr.evaluate.alignment import Look, clock_notes, find_clock
-from vsr.video.align import Clock, Timeline
+from vsr.evaluate.alignment import ProbedClip, find_time_map, time_map_notes
+from vsr.video.align import Timeline, TimeMap
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import split_shots
 
 
 @dataclass(frozen=True, eq=False)
-class Instant:
+class FrameSet:
     """What every result is compared with at one time."""
 
     leader: Frame
@@ -30,19 +30,19 @@ class Instant:
     def is_whole(self) -> bool:
         return None not in self.others.values()
 
-    def partner(self, timeline: Timeline, clock: Clock) -> Frame | None:
+    def partner(self, timeline: Timeline, time_map: TimeMap) -> Frame | None:
         """Takes the frame of a clip that is shown at this time, given its clock onto the leader's."""
-        return timeline.take_nearest(clock.on_result(self.leader.seconds), clock.on_result(self.next_seconds))
+        return timeline.pop_nearest(time_map.to_result(self.leader.seconds), time_map.to_result(self.next_seconds))
 
 
-class Lead:
+class ReferenceClips:
     """Goes through the reference with the low-resolution input in step, or through the one that there is."""
 
-    def __init__(self, looks: dict[str, Look], stack: ExitStack) -> None:
-        self._looks = looks
-        self._clips = {name: stack.enter_context(open_clip(look.source)) for name, look in looks.items()}
-        self._name, *self._following = looks
-        self.clocks = {name: find_clock(look, looks[self._name]) for name, look in looks.items()}
+    def __init__(self, probes: dict[str, ProbedClip], stack: ExitStack) -> None:
+        self._probes = probes
+        self._clips = {name: stack.enter_context(open_clip(probe.source)) for name, probe in probes.items()}
+        self._name, *self._following = probes
+        self.clocks = {name: find_time_map(probe, probes[self._name]) for name, probe in probes.items()}
         """From each clip's times to the leader's."""
         self._timelines = {name: Timeline(self._clips[name].frames()) for name in self._following}
 
@@ -51,21 +51,21 @@ class Lead:
         """Of the leader, as its header has it."""
         return num_frames(self._clips[self._name].info)
 
-    def instants(self) -> Iterator[Instant]:
+    def frame_sets(self) -> Iterator[FrameSet]:
         """One for each frame of the leader."""
-        for instant in leading_instants(self._clips[self._name].frames()):
-            followers = {name: instant.partner(line, self.clocks[name]) for name, line in self._timelines.items()}
-            yield replace(instant, others={self._name: instant.leader, **followers})
+        for frame_set in leader_frame_sets(self._clips[self._name].frames()):
+            followers = {name: frame_set.partner(line, self.clocks[name]) for name, line in self._timelines.items()}
+            yield replace(frame_set, others={self._name: frame_set.leader, **followers})
 
-    def untaken(self) -> dict[str, list[int]]:
+    def unmatched_frames(self) -> dict[str, list[int]]:
         """Frames that no instant held, by clip; reads the clips to their ends."""
-        return {self._name: [], **{name: timeline.untaken() for name, timeline in self._timelines.items()}}
+        return {self._name: [], **{name: timeline.unmatched_frames() for name, timeline in self._timelines.items()}}
 
     def notes(self) -> tuple[str, ...]:
         """What the user ought to know of these clips, once the instants are over."""
-        leader = self._looks[self._name]
+        leader = self._probes[self._name]
         clocks = [
-            note for name in self._following for note in clock_notes(self._looks[name], leader, self.clocks[name])
+            note for name in self._following for note in time_map_notes(self._probes[name], leader, self.clocks[name])
         ]
         readings = [f"{clip.info.path}: {note}" for clip in self._clips.values() for note in clip.notes]
         return (*clocks, *readings)
@@ -80,12 +80,12 @@ def damage_lines(clip: ClipReader) -> list[str]:
     return [f"{clip.info.path}: {damage.detail} ({damage.count} in all)" for damage in clip.damage]
 
 
-def leading_instants(frames: Iterable[Frame]) -> Iterator[Instant]:
+def leader_frame_sets(frames: Iterable[Frame]) -> Iterator[FrameSet]:
     """One for each frame, with nothing to compare with, as many frames late as the search for cuts looks ahead."""
     placed, ahead = tee((frame, shot.index) for shot in split_shots(frames) for frame in shot.frames)
     later = chain((frame.seconds for frame, _ in islice(ahead, 1, None)), [inf])
     for (frame, shot), next_seconds in zip(placed, later, strict=False):
-        yield Instant(frame, next_seconds, shot, {})
+        yield FrameSet(frame, next_seconds, shot, {})
 
 
 def num_frames(info: ClipInfo) -> int | None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vsr.evaluate.ranking import Contender, Interval, Ranking, rank
+from vsr.evaluate.ranking import Entry, Interval, Ranking, rank
 from vsr.metrics.scoreboard import MetricResult
-from vsr.video.align import Clock, Crop
+from vsr.video.align import Crop, TimeMap
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClipScores:
     """The input's file, where it was given."""
     partners: dict[str, tuple[int, ...]] | None = None
     """Frame numbers of the partners, by clip (`reference`, `low_resolution`), where there are such clips."""
-    clocks: dict[str, Clock] | None = None
+    clocks: dict[str, TimeMap] | None = None
     """How the result's times become those of `reference` and `low_resolution`, where there are such clips."""
     crop: Crop | None = None
     """Which part of the result was compared with which part of the reference; None where nothing was cut off."""
@@ -69,7 +69,7 @@ class ClipScores:
             "intervals_95": {name: [interval.low, interval.high] for name, interval in intervals.items()},
             "reference": self.reference,
             "low_resolution": self.low_resolution,
-            "clocks": {clip: clock.to_json() for clip, clock in (self.clocks or {}).items()},
+            "clocks": {clip: time_map.to_json() for clip, time_map in (self.clocks or {}).items()},
             "crop": None if self.crop is None else self.crop.to_json(),
             "frame_indices": list(self.frame_indices),
             "frame_seconds": list(self.frame_seconds),
@@ -113,14 +113,14 @@ def _rank_by(metric: str, results: Sequence[ClipScores]) -> Iterator[Ranking]:
     for network in networks:
         group = [clip for clip in scored if (clip.metrics[metric].network or "") == network]
         label = metric if len(networks) == 1 else f"{metric} ({network})"
-        places = rank([_contender(clip, metric) for clip in group], group[0].metrics[metric].higher_is_better)
-        yield Ranking(metric, network or None, label, places)
+        standings = rank([_entry(clip, metric) for clip in group], group[0].metrics[metric].higher_is_better)
+        yield Ranking(metric, network or None, label, standings)
 
 
-def _contender(clip: ClipScores, metric: str) -> Contender:
+def _entry(clip: ClipScores, metric: str) -> Entry:
     result = clip.metrics[metric]
     assert result.mean is not None, "only results with a figure compete"
     if result.per_frame is None:
-        return Contender(clip.file, result.mean, None)
+        return Entry(clip.file, result.mean, None)
     values = zip(clip.partner_indices, result.per_frame, strict=True)
-    return Contender(clip.file, result.mean, {index: value for index, value in values if value is not None})
+    return Entry(clip.file, result.mean, {index: value for index, value in values if value is not None})

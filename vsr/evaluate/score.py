@@ -11,31 +11,31 @@ from itertools import tee
 from pathlib import Path
 
 from vsr.errors import UsageError
-from vsr.evaluate.alignment import Look, Source, no_match, place, place_on_still
-from vsr.evaluate.candidate import Entrant
+from vsr.evaluate.alignment import ProbedClip, Source, align, align_to_still, no_match_error
+from vsr.evaluate.candidate import Candidate
 from vsr.evaluate.diversity import DIVERSITY, SampleDiversity
-from vsr.evaluate.reference import Lead, leading_instants, num_frames
+from vsr.evaluate.reference import ReferenceClips, leader_frame_sets, num_frames
 from vsr.evaluate.results import ClipScores, Scores, rank_results
-from vsr.metrics import beside_sharpness, possible_metrics, select_metrics
-from vsr.metrics.cache import SharedSteps
+from vsr.metrics import possible_metrics, select_metrics, with_sharpness
+from vsr.metrics.cache import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
-Progress = Callable[[int, int | None], None]
+FrameProgress = Callable[[int, int | None], None]
 """Told how many frames of the leading clip are done, and of how many; None where its header does not say."""
 
 
 @dataclass(frozen=True)
-class Measures:
+class MeasurementOptions:
     """What is to be measured, and how."""
 
     metrics: tuple[str, ...]
     border: int
     fast_flow: bool
 
-    def board(self, given: Collection[str], shared: SharedSteps | None = None) -> Scoreboard:
+    def board(self, given: Collection[str], shared: FramePairCache | None = None) -> Scoreboard:
         """For one result beside the given clips (`reference`, `low_resolution`); refuses metrics that lack theirs."""
         return Scoreboard(
             self.metrics,
@@ -48,53 +48,55 @@ class Measures:
         )
 
 
-def score_together(
-    results: Sequence[Look],
-    others: dict[str, Look],
-    measures: Measures,
+def score_against_reference(
+    results: Sequence[ProbedClip],
+    others: dict[str, ProbedClip],
+    options: MeasurementOptions,
     diversity: SampleDiversity | None,
-    progress: Progress,
+    progress: FrameProgress,
 ) -> list[ClipScores]:
     """In one pass over the reference or, without one, over the low-resolution input."""
-    shared = SharedSteps()
-    boards = [measures.board(others.keys(), shared) for _ in results]
-    placings = [place(result, others) for result in results]
+    shared = FramePairCache()
+    boards = [options.board(others.keys(), shared) for _ in results]
+    alignments = [align(result, others) for result in results]
     with ExitStack() as stack:
         clips = [stack.enter_context(open_clip(result.source)) for result in results]
-        entrants = [
-            Entrant(clip, Timeline(clip.frames()), placing, board)
-            for clip, placing, board in zip(clips, placings, boards, strict=True)
+        candidates = [
+            Candidate(clip, Timeline(clip.frames()), alignment, board)
+            for clip, alignment, board in zip(clips, alignments, boards, strict=True)
         ]
-        lead = Lead(others, stack)
-        for done, instant in enumerate(lead.instants(), start=1):
-            frames = [entrant.meet(instant) for entrant in entrants]
+        references = ReferenceClips(others, stack)
+        for done, frame_set in enumerate(references.frame_sets(), start=1):
+            frames = [candidate.match(frame_set) for candidate in candidates]
             if diversity is not None:
-                diversity.observe(instant.leader.pixels, [None if frame is None else frame.pixels for frame in frames])
-            progress(done, lead.num_frames)
-        scored = [entrant.scores(lead.clocks, lead.untaken()) for entrant in entrants]
+                diversity.update(frame_set.leader.pixels, [None if frame is None else frame.pixels for frame in frames])
+            progress(done, references.num_frames)
+        scored = [candidate.scores(references.clocks, references.unmatched_frames()) for candidate in candidates]
         for clip in scored:
             if not clip.frame_indices:
-                raise no_match(clip.file, *(look.source for look in others.values()))
-        notes, damage = lead.notes(), lead.damage()
+                raise no_match_error(clip.file, *(probe.source for probe in others.values()))
+        notes, damage = references.notes(), references.damage()
     return [replace(clip, notes=clip.notes + notes, damage=clip.damage + damage) for clip in scored]
 
 
-def score_alone(result: Look, stills: dict[str, Look], measures: Measures, progress: Progress) -> ClipScores:
+def score_separately(
+    result: ProbedClip, stills: dict[str, ProbedClip], options: MeasurementOptions, progress: FrameProgress
+) -> ClipScores:
     """Every frame by itself, or each against the same pictures: of a truth that is one picture, say."""
-    board = measures.board(stills.keys())
-    pictures = {name: _only_frame(look) for name, look in stills.items()}
-    placing = place_on_still(result, stills, pictures)
+    board = options.board(stills.keys())
+    pictures = {name: _only_frame(probe) for name, probe in stills.items()}
+    alignment = align_to_still(result, stills, pictures)
     with open_clip(result.source) as clip:
         leading, own = tee(clip.frames())
-        entrant = Entrant(clip, Timeline(own), placing, board)
-        for done, instant in enumerate(leading_instants(leading), start=1):
-            entrant.meet(replace(instant, others=dict(pictures)))
+        candidate = Candidate(clip, Timeline(own), alignment, board)
+        for done, frame_set in enumerate(leader_frame_sets(leading), start=1):
+            candidate.match(replace(frame_set, others=dict(pictures)))
             progress(done, num_frames(clip.info))
-        return entrant.scores({}, {})
+        return candidate.scores({}, {})
 
 
-def _only_frame(look: Look) -> Frame:
-    with open_clip(look.source) as clip:
+def _only_frame(probe: ProbedClip) -> Frame:
+    with open_clip(probe.source) as clip:
         return next(clip.frames())
 
 
@@ -106,7 +108,7 @@ def score(
     border: int = 0,
     *,
     fast_flow: bool = False,
-    progress: Progress | None = None,
+    progress: FrameProgress | None = None,
 ) -> Scores:
     """Score one clip or several against a truth and/or their low-resolution input, and rank several.
 
@@ -122,24 +124,24 @@ def score(
     names = possible_metrics(reference is not None, low_resolution is not None) if metrics is None else metrics
     if not names:
         raise UsageError("nothing to measure; name at least one metric, or none for all that can be computed")
-    names = beside_sharpness(names, reference is not None)
+    names = with_sharpness(names, reference is not None)
     is_set = DIVERSITY in names and len(results) > 1 and reference is not None
     diversity = SampleDiversity(border) if is_set else None
-    measures = Measures(tuple(name for name in names if not (is_set and name == DIVERSITY)), border, fast_flow)
-    select_metrics(measures.metrics, reference is not None, low_resolution is not None)
+    options = MeasurementOptions(tuple(name for name in names if not (is_set and name == DIVERSITY)), border, fast_flow)
+    select_metrics(options.metrics, reference is not None, low_resolution is not None)
     given = {"reference": reference, "low_resolution": low_resolution}
-    others = {name: Look(source) for name, source in given.items() if source is not None}
-    looks = [Look(result) for result in results]
-    told = progress or (lambda _done, _total: None)
-    is_still = all(look.is_still for look in others.values())
-    if not others or (is_still and not all(look.is_still for look in looks)):
-        scored = [score_alone(look, others, measures, told) for look in looks]
+    others = {name: ProbedClip(source) for name, source in given.items() if source is not None}
+    probes = [ProbedClip(result) for result in results]
+    report_progress = progress or (lambda _done, _total: None)
+    is_still = all(probe.is_still for probe in others.values())
+    if not others or (is_still and not all(probe.is_still for probe in probes)):
+        scored = [score_separately(probe, others, options, report_progress) for probe in probes]
     else:
-        scored = score_together(looks, others, measures, diversity, told)
+        scored = score_against_reference(probes, others, options, diversity, report_progress)
     true, low = (None if source is None else str(source) for source in (reference, low_resolution))
     scored = [replace(clip, reference=true, low_resolution=low, fast_flow=fast_flow) for clip in scored]
     return Scores(
         results=tuple(scored),
         ranking=rank_results(scored) if len(scored) > 1 else (),
-        of_set={} if diversity is None else {DIVERSITY: diversity.result()},
+        of_set={} if diversity is None else {DIVERSITY: diversity.compute()},
     )

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vsr.errors import OutputError
-from vsr.evaluate.ranking import RESAMPLES, SEED, Place, Ranking
+from vsr.evaluate.ranking import RESAMPLES, SEED, Ranking, Standing
 from vsr.evaluate.results import ClipScores, Scores
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import MetricResult
@@ -25,7 +25,7 @@ def write_csv(scores: Scores, path: Path) -> None:
             writer = csv.writer(stream)
             writer.writerow(["file", "frame", "seconds", *names])
             for clip in scores.results:
-                for label, figures in _labelled_figures(clip):
+                for label, figures in _labeled_figures(clip):
                     columns = [figures[name].per_frame or (None,) * len(clip.frame_indices) for name in names]
                     rows = zip(clip.frame_indices, clip.frame_seconds, *columns, strict=True)
                     writer.writerows([label, *row] for row in rows)
@@ -38,15 +38,15 @@ def score_table(scores: Scores) -> Table:
 
     Ranks stand beside the means of several results.
     """
-    table = Table(caption=_as_written("\n".join(_captions(scores))), caption_justify="left")
+    table = Table(caption=_plain_text("\n".join(_captions(scores))), caption_justify="left")
     table.add_column("metric")
     for clip in scores.results:
-        for label, _ in _labelled_figures(clip):
-            table.add_column(_as_written(label), justify="right", overflow="fold")
+        for label, _ in _labeled_figures(clip):
+            table.add_column(_plain_text(label), justify="right", overflow="fold")
     ranks = {
-        (ranking.metric, place.file): _rank_words(ranking, place)
+        (ranking.metric, standing.file): _format_rank(ranking, standing)
         for ranking in scores.ranking
-        for place in ranking.places
+        for standing in ranking.standings
     }
     shown = scores.results[0].metrics
     for name in sorted(shown, key=list(METRICS).index):
@@ -75,15 +75,15 @@ def _mean(result: MetricResult) -> str:
     return f"{result.mean:.4f}" if result.network is None else f"{result.mean:.4f} ({result.network})"
 
 
-def _of_set(result: MetricResult) -> str:
+def _set_summary(result: MetricResult) -> str:
     return (
         result.reason or f"{_mean(result)} {result.unit}, {'higher' if result.higher_is_better else 'lower'} is better"
     )
 
 
-def _rank_words(ranking: Ranking, place: Place) -> str:
-    is_tied = sum(other.rank == place.rank for other in ranking.places) > 1
-    return f"#{place.rank}{'=' if is_tied else ''}"
+def _format_rank(ranking: Ranking, standing: Standing) -> str:
+    is_tied = sum(other.rank == standing.rank for other in ranking.standings) > 1
+    return f"#{standing.rank}{'=' if is_tied else ''}"
 
 
 def _captions(scores: Scores) -> list[str]:
@@ -92,7 +92,7 @@ def _captions(scores: Scores) -> list[str]:
     lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
     lines += [f"{name}: {result.reason}" for name, result in shown.items() if result.reason is not None]
     lines += [f"{name}: {METRICS[name].form}" for name in shown if METRICS[name].form]
-    lines += [f"{name} of the results together: {_of_set(result)}" for name, result in scores.of_set.items()]
+    lines += [f"{name} over all results: {_set_summary(result)}" for name, result in scores.of_set.items()]
     intervals = [interval for clip in scores.results for interval in (clip.intervals or {}).values()]
     if intervals:
         lengths = sorted({interval.block_frames for interval in intervals})
@@ -101,19 +101,17 @@ def _captions(scores: Scores) -> list[str]:
             f"{RESAMPLES} times, seed {SEED})"
         )
     if scores.ranking:
-        lines.append(
-            "#: rank; = is a tie: frame by frame, the difference from the best of the rank is within its noise"
-        )
+        lines.append("#: rank; = is a tie: the paired difference from the best of the rank is not significant")
     if scores.results[0].fast_flow:
-        lines.append("motion by the fast flow: not comparable with figures of the full one")
+        lines.append("motion was estimated with --flow fast: not comparable with --flow medium")
     return lines
 
 
-def _labelled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult]]]:
+def _labeled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult]]]:
     labelled = [(clip.file, clip.metrics)]
     return labelled if clip.baseline is None else [*labelled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
 
 
-def _as_written(text: str) -> Text:
+def _plain_text(text: str) -> Text:
     """For a table: brackets are no markup, and bytes of a file name that are no text are shown escaped."""
     return Text(text.encode(errors="backslashreplace").decode())

@@ -19,21 +19,21 @@ FACTOR = 2
 WHOLE_FACTORS = (2, 4, 8, 16)
 """For which a kernel says what a reduction does."""
 BICUBIC_TAPS = 8
-Rows = tuple[tuple[float, ...], ...]
+KernelTaps = tuple[tuple[float, ...], ...]
 """A kernel as plain numbers: comparable, and as JSON has it."""
 
 
-def centre_of(side: int, factor: int = FACTOR) -> float:
+def aligned_center(side: int, factor: int = FACTOR) -> float:
     """Row and column at which the centre of mass of an aligned kernel of `side` taps lies."""
     return (side - 1) // 2 + (factor - 1) / 2
 
 
-def as_rows(kernel: torch.Tensor) -> Rows:
+def taps_from_tensor(kernel: torch.Tensor) -> KernelTaps:
     """A square tensor as plain numbers."""
     return tuple(tuple(float(value) for value in row) for row in kernel)
 
 
-def as_tensor(rows: Sequence[Sequence[float]]) -> torch.Tensor:
+def taps_to_tensor(rows: Sequence[Sequence[float]]) -> torch.Tensor:
     """Plain numbers as a float32 square."""
     return torch.tensor(rows, dtype=torch.float32)
 
@@ -48,16 +48,16 @@ def bicubic_kernel() -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def unless_bicubic(rows: Rows | None) -> Rows | None:
+def none_if_bicubic(rows: KernelTaps | None) -> KernelTaps | None:
     """A kernel that needs something done for it; None where it is bicubic, the same whichever way a picture is turned,
     for every scale, and by `resample.resize`."""
-    return None if rows == as_rows(bicubic_kernel()) else rows
+    return None if rows == taps_from_tensor(bicubic_kernel()) else rows
 
 
 def gaussian_kernel(side: int, sigma_px: tuple[float, float], degrees: float) -> torch.Tensor:
     """An aligned anisotropic Gaussian: standard deviations along its axes, turned counter-clockwise by `degrees`."""
     angle = torch.deg2rad(torch.tensor(degrees))
-    offsets = torch.arange(side, dtype=torch.float32) - centre_of(side)
+    offsets = torch.arange(side, dtype=torch.float32) - aligned_center(side)
     rows, columns = torch.meshgrid(offsets, offsets, indexing="ij")
     along = columns * torch.cos(angle) - rows * torch.sin(angle)
     across = columns * torch.sin(angle) + rows * torch.cos(angle)
@@ -65,19 +65,19 @@ def gaussian_kernel(side: int, sigma_px: tuple[float, float], degrees: float) ->
     return kernel / kernel.sum()
 
 
-def centred(kernel: torch.Tensor) -> torch.Tensor:
-    """The kernel moved, by parts of a pixel, until its centre of mass is at `centre_of`; sum 1, same side."""
+def recentered(kernel: torch.Tensor) -> torch.Tensor:
+    """The kernel moved, by parts of a pixel, until its centre of mass is at `aligned_center`; sum 1, same side."""
     side = len(kernel)
     moved = kernel / kernel.sum()
     # Twice: what is pushed over the border is lost, and moves the centre a little.
     for _ in range(2):
-        down, right = (centre_of(side) - float(at) for at in centre_of_mass(moved))
+        down, right = (aligned_center(side) - float(at) for at in center_of_mass(moved))
         moved = _shifted(_shifted(moved, down).T, right).T
         moved = moved / moved.sum()
     return moved
 
 
-def centre_of_mass(kernel: torch.Tensor) -> torch.Tensor:
+def center_of_mass(kernel: torch.Tensor) -> torch.Tensor:
     """Row and column of the centre of mass, differentiable."""
     positions = torch.arange(len(kernel), dtype=kernel.dtype, device=kernel.device)
     return torch.stack([kernel.sum(dim=1) @ positions, kernel.sum(dim=0) @ positions]) / kernel.sum()
@@ -125,7 +125,7 @@ def kernel_of_factor(kernel: torch.Tensor, factor: int) -> torch.Tensor:
     return F.pad(whole, (2 * too_early, 0, 2 * too_early, 0))
 
 
-def back_project_blurred(image: torch.Tensor, low: torch.Tensor, rows: Rows, weight: float) -> torch.Tensor:
+def back_project_blurred(image: torch.Tensor, low: torch.Tensor, rows: KernelTaps, weight: float) -> torch.Tensor:
     """As `resample.back_project`, with a reduction through the kernel.
 
     Raises `ModelError` where the sizes are not 2, 4, 8, ... times apart, for which the kernel says nothing.
@@ -141,5 +141,5 @@ def back_project_blurred(image: torch.Tensor, low: torch.Tensor, rows: Rows, wei
 
 
 @lru_cache(maxsize=16)
-def _kernel(rows: Rows, factor: int) -> torch.Tensor:
-    return kernel_of_factor(as_tensor(rows), factor)
+def _kernel(rows: KernelTaps, factor: int) -> torch.Tensor:
+    return kernel_of_factor(taps_to_tensor(rows), factor)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-GreyArray = NDArray[np.uint8]
+GrayArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
-Targets = tuple[FloatArray, FloatArray]
+SamplePositions = tuple[FloatArray, FloatArray]
 """Columns and rows in another picture, (H, W) each, in pixels."""
 
 DIS_ULTRAFAST: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
@@ -37,21 +37,21 @@ class Motion:
     """(H, W): true where the pixel is seen in both frames (see `visible_mask`)."""
 
     @cached_property
-    def kept_share(self) -> float:
+    def visible_share(self) -> float:
         """Share of pixels that are visible in both frames, 0 to 1."""
         return float(self.visible.mean())
 
     @cached_property
-    def targets(self) -> "Targets":
+    def targets(self) -> "SamplePositions":
         """Where the flow leads."""
-        return flow_targets(self.flow)
+        return sample_positions(self.flow)
 
     def change(self, now: FloatArray, before: FloatArray) -> FloatArray:
         """What changed along the motion: now - W(before). Pictures are (H, W) or (C, H, W)."""
         return np.subtract(now, sample(before, self.targets))
 
 
-def motion_between(now: GreyArray, before: GreyArray, preset: int = DIS_MEDIUM) -> Motion | None:
+def motion_between(now: GrayArray, before: GrayArray, preset: int = DIS_MEDIUM) -> Motion | None:
     """Motion from `now` back to `before` by DIS flow; None for pictures too small for it (below `MIN_SIDE_PX`)."""
     if min(now.shape) < MIN_SIDE_PX:
         return None
@@ -59,7 +59,7 @@ def motion_between(now: GreyArray, before: GreyArray, preset: int = DIS_MEDIUM) 
     return Motion(flow, visible_mask(flow, dis_flow(before, now, preset)))
 
 
-def dis_flow(source: GreyArray, target: GreyArray, preset: int = DIS_MEDIUM) -> FloatArray:
+def dis_flow(source: GrayArray, target: GrayArray, preset: int = DIS_MEDIUM) -> FloatArray:
     """Dense inverse search flow (Kroeger et al., 2016) from `source` to `target`."""
     flow: FloatArray = cv2.DISOpticalFlow.create(preset).calc(source, target, None)
     return flow
@@ -69,7 +69,7 @@ FLOW_REFINEMENTS = 5
 """Variational refinements of a fine flow, as in OpenCV's presets. They take three quarters of its time."""
 
 
-def fine_flow(source: GreyArray, target: GreyArray, refinements: int = FLOW_REFINEMENTS) -> FloatArray:
+def fine_flow(source: GrayArray, target: GrayArray, refinements: int = FLOW_REFINEMENTS) -> FloatArray:
     """DIS flow down to single pixels, which its presets leave out: for pictures small enough to afford it.
 
     Patches lie wider apart and are moved less often than in `DIS_FAST`; the refinement that follows makes up for it.
@@ -83,8 +83,8 @@ def fine_flow(source: GreyArray, target: GreyArray, refinements: int = FLOW_REFI
     return flow
 
 
-def farneback_flow(source: GreyArray, target: GreyArray) -> FloatArray:
-    """Farneback's flow from `source` to `target`, with the parameters that tOF is defined by (method-spec 7.3)."""
+def farneback_flow(source: GrayArray, target: GrayArray) -> FloatArray:
+    """Farneback's flow from `source` to `target`, with the parameters of tOF (Chu et al., TecoGAN, 2020)."""
     return np.asarray(
         cv2.calcOpticalFlowFarneback(
             source,
@@ -115,10 +115,10 @@ def backward_warp(image: FloatArray, flow: FloatArray, interpolation: int = BILI
 
     `image` is float32 (H, W) or (C, H, W); a new array of the same shape is returned.
     """
-    return sample(image, flow_targets(flow), interpolation)
+    return sample(image, sample_positions(flow), interpolation)
 
 
-def flow_targets(flow: FloatArray) -> Targets:
+def sample_positions(flow: FloatArray) -> SamplePositions:
     """Where each pixel's content is in the picture that `flow` leads to."""
     height, width = flow.shape[:2]
     columns = np.add(flow[..., 0], np.arange(width, dtype=np.float32), dtype=np.float32)
@@ -126,7 +126,7 @@ def flow_targets(flow: FloatArray) -> Targets:
     return columns, rows
 
 
-def sample(image: FloatArray, targets: Targets, interpolation: int = BILINEAR) -> FloatArray:
+def sample(image: FloatArray, targets: SamplePositions, interpolation: int = BILINEAR) -> FloatArray:
     """The values of `image` (H, W) or (C, H, W) at these places, borders clamped."""
     if image.ndim == 2:
         values: FloatArray = cv2.remap(image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
@@ -151,17 +151,17 @@ def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
         steepness[:, :-1] += _squared(plane[:, 1:] - plane[:, :-1])
         steepness[:-1] += _squared(plane[1:] - plane[:-1])
     smooth = steepness <= 0.01 * _squared_length(across, down) + 0.002
-    smooth &= returning_mask(flow, flow_back)
+    smooth &= forward_backward_mask(flow, flow_back)
     return smooth
 
 
-def returning_mask(flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5) -> BoolArray:
+def forward_backward_mask(flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5) -> BoolArray:
     """Pixels that `flow` takes inside the other frame and `flow_back` brings back to where they were, (H, W).
 
     `tolerance_px` is how far off they may be where nothing moves; it grows with the motion.
     """
     across, down = _planes(flow)
-    targets = flow_targets(flow)
+    targets = sample_positions(flow)
     returned_across, returned_down = (sample(plane, targets) for plane in _planes(flow_back))
     lengths = _squared_length(across, down) + _squared_length(returned_across, returned_down)
     disagreement = _squared_length(across + returned_across, down + returned_down)

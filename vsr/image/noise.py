@@ -6,20 +6,20 @@ Exact back-projection also reproduces the input's noise: on Vid4 with Gaussian n
 import torch
 import torch.nn.functional as F
 
-CLEAN_NOISE = 3.0
+CLEAN_NOISE_LEVEL = 3.0
 """Grey levels of noise up to which the input is trusted in full; clean textured clips measure below it."""
-NOISY = 6.0
-"""Grey levels of noise from which on `LEAST_AGREEMENT` holds."""
-LEAST_AGREEMENT = 0.3
+NOISY_LEVEL = 6.0
+"""Grey levels of noise from which on `MIN_BACK_PROJECTION_WEIGHT` holds."""
+MIN_BACK_PROJECTION_WEIGHT = 0.3
 PATCH_PX = 8
 QUIET_SHARE = 0.1
 """Share of the patches, the quietest, that are taken to hold noise alone."""
 
 
-def agreement_for_noise(noise: float) -> float:
-    """Weight of the back-projection, falling from 1 to `LEAST_AGREEMENT` as noise (grey levels) grows."""
-    excess = min(max((noise - CLEAN_NOISE) / (NOISY - CLEAN_NOISE), 0.0), 1.0)
-    return 1 - excess * (1 - LEAST_AGREEMENT)
+def back_projection_weight_for_noise(noise: float) -> float:
+    """Weight of the back-projection, falling from 1 to `MIN_BACK_PROJECTION_WEIGHT` as noise (grey levels) grows."""
+    excess = min(max((noise - CLEAN_NOISE_LEVEL) / (NOISY_LEVEL - CLEAN_NOISE_LEVEL), 0.0), 1.0)
+    return 1 - excess * (1 - MIN_BACK_PROJECTION_WEIGHT)
 
 
 def noise_level(pixels: torch.Tensor) -> float:

@@ -11,11 +11,11 @@ from math import ceil
 
 import torch
 
-ROWS_OF_A_BAND, COLUMNS_OF_A_BAND = 16, 32
+BAND_ROWS, BAND_COLUMNS = 16, 32
 """Outputs that one product of matrices makes on a CPU. A sample needs few inputs (4 when enlarging), so a wide band
 multiplies by zero and a narrow one has much to set up: these ran a 720p frame through in half the time of a sparse
 matrix."""
-BAND_ON_GPU = 128
+GPU_BAND = 128
 """Few calls, and no whole matrix: at 2160p that would multiply as much as the networks do."""
 
 Band = tuple[int, int, torch.Tensor]
@@ -24,7 +24,7 @@ inputs)."""
 
 
 @dataclass(frozen=True)
-class Kernel:
+class InterpolationKernel:
     """An interpolation kernel."""
 
     weight: Callable[[torch.Tensor], torch.Tensor]
@@ -43,8 +43,8 @@ def _lanczos3(distance: torch.Tensor) -> torch.Tensor:
     return torch.where(distance < 3, inside, torch.zeros_like(distance))
 
 
-BICUBIC = Kernel(_keys_cubic, radius=2)
-LANCZOS = Kernel(_lanczos3, radius=3)
+BICUBIC = InterpolationKernel(_keys_cubic, radius=2)
+LANCZOS = InterpolationKernel(_lanczos3, radius=3)
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
-def resize(image: torch.Tensor, height: int, width: int, kernel: Kernel = BICUBIC) -> torch.Tensor:
+def resize(image: torch.Tensor, height: int, width: int, kernel: InterpolationKernel = BICUBIC) -> torch.Tensor:
     """Resize (..., H, W) to (..., height, width); the ratio of each axis is that of its sizes.
 
     Overshoots are kept: clamping is the caller's decision. Differentiable; works on the image's device.
@@ -61,13 +61,13 @@ def resize(image: torch.Tensor, height: int, width: int, kernel: Kernel = BICUBI
 
 
 def resize_strip(
-    image: torch.Tensor, height: int, width: int, top: int, end: int, kernel: Kernel = BICUBIC
+    image: torch.Tensor, height: int, width: int, top: int, end: int, kernel: InterpolationKernel = BICUBIC
 ) -> torch.Tensor:
     """Rows `top` to before `end` of `resize(image, height, width)`, made from those rows of it that they need."""
     if image.shape[-2:] == (height, width):
         return image[..., top:end, :]
     planes = image.reshape(-1, *image.shape[-2:])
-    bands = _axis_bands(planes.shape[1], height, top, end, kernel, planes.device, ROWS_OF_A_BAND)
+    bands = _axis_bands(planes.shape[1], height, top, end, kernel, planes.device, BAND_ROWS)
     # The smaller picture goes through the second axis.
     if height < planes.shape[1]:
         planes = _resize_columns(_resize_rows(planes, 0, bands), width, kernel)
@@ -91,38 +91,38 @@ def _resize_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) ->
     return torch.cat([weights @ planes[:, first - first_row : end - first_row] for first, end, weights in bands], dim=1)
 
 
-def _resize_columns(planes: torch.Tensor, width: int, kernel: Kernel) -> torch.Tensor:
+def _resize_columns(planes: torch.Tensor, width: int, kernel: InterpolationKernel) -> torch.Tensor:
     lines = planes.reshape(-1, planes.shape[2])
-    bands = _axis_bands(planes.shape[2], width, 0, width, kernel, planes.device, COLUMNS_OF_A_BAND)
+    bands = _axis_bands(planes.shape[2], width, 0, width, kernel, planes.device, BAND_COLUMNS)
     resized = torch.cat([lines[:, first:end] @ weights.T for first, end, weights in bands], dim=1)
     return resized.view(*planes.shape[:2], width)
 
 
 @lru_cache(maxsize=1024)
 def _axis_bands(
-    in_length: int, out_length: int, top: int, end: int, kernel: Kernel, device: torch.device, band: int
+    in_length: int, out_length: int, top: int, end: int, kernel: InterpolationKernel, device: torch.device, band: int
 ) -> list[Band]:
     """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time on a CPU."""
     # What is made in inference mode could never be used in training.
     with torch.inference_mode(False):
         whole = _axis_matrix(in_length, out_length, top, end, kernel)
         bands = []
-        for rows in whole.split(band if device.type == "cpu" else BAND_ON_GPU):
+        for rows in whole.split(band if device.type == "cpu" else GPU_BAND):
             used = rows.any(dim=0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1
             bands.append((first, last, rows[:, first:last].float().contiguous().to(device)))
         return bands
 
 
-def _axis_matrix(in_length: int, out_length: int, top: int, end: int, kernel: Kernel) -> torch.Tensor:
+def _axis_matrix(in_length: int, out_length: int, top: int, end: int, kernel: InterpolationKernel) -> torch.Tensor:
     """Rows `top` to before `end` of the resampling of one axis as a matrix, float64 (out_length, in_length)."""
     factor = out_length / in_length
     stretch = max(1 / factor, 1.0)
-    centres = (torch.arange(top, end, dtype=torch.float64) + 0.5) / factor - 0.5
+    centers = (torch.arange(top, end, dtype=torch.float64) + 0.5) / factor - 0.5
     taps = ceil(2 * kernel.radius * stretch) + 1
-    first = torch.floor(centres - kernel.radius * stretch).long() + 1
+    first = torch.floor(centers - kernel.radius * stretch).long() + 1
     positions = first[:, None] + torch.arange(taps)
-    weights = kernel.weight((centres[:, None] - positions).abs() / stretch)
+    weights = kernel.weight((centers[:, None] - positions).abs() / stretch)
     weights = weights / weights.sum(dim=1, keepdim=True)
     mirrored = positions % (2 * in_length)
     mirrored = torch.where(mirrored < in_length, mirrored, 2 * in_length - 1 - mirrored)

@@ -84,9 +84,9 @@ METRICS: dict[str, Metric] = {
 
 def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bool) -> list[Metric]:
     """The named metrics, in that order; raises UsageError for an unknown one and one that lacks what it needs."""
-    chosen = [_metric_named(name) for name in dict.fromkeys(names)]
+    chosen = [_find_metric(name) for name in dict.fromkeys(names)]
     for metric in chosen:
-        if not metric.needs.met(has_truth, has_low_resolution):
+        if not metric.needs.are_met(has_truth, has_low_resolution):
             raise UsageError(f"metric '{metric.name}' needs {metric.needs.value}; give it or leave the metric out")
     return chosen
 
@@ -96,19 +96,19 @@ def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
     return [
         name
         for name, metric in METRICS.items()
-        if metric.needs.met(has_truth, has_low_resolution) and not metric.only_when_named
+        if metric.needs.are_met(has_truth, has_low_resolution) and not metric.only_when_named
     ]
 
 
-def beside_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
+def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
     """The names, with a sharpness figure added where a figure across frames would stand alone: blur never flickers."""
-    across_frames = any(_metric_named(name).of_pairs for name in names)
+    across_frames = any(_find_metric(name).of_pairs for name in names)
     if not across_frames or {"sharpness", "sharpness_live"} & set(names):
         return list(names)
     return [*names, "sharpness" if has_truth else "sharpness_live"]
 
 
-def _metric_named(name: str) -> Metric:
+def _find_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     nearest = get_close_matches(name, METRICS, n=1, cutoff=0.0)[0]

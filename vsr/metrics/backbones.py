@@ -12,14 +12,14 @@ from vsr.models.weights import load_weights
 Module = torch.nn.Module
 
 
-def build(architecture: Callable[[], Module]) -> Module:
+def build_frozen(architecture: Callable[[], Module]) -> Module:
     """The network that `architecture` makes, frozen for inference; its weights are random until they are filled in."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torchvision")
         return architecture().eval().requires_grad_(False)
 
 
-def fill(module: Module, path: Path, stored_name: Callable[[str], str] = str) -> None:
+def load_into(module: Module, path: Path, stored_name: Callable[[str], str] = str) -> None:
     """Give a module the weights of a file, in which `stored_name` tells what each of its tensors is called.
 
     Raises ModelError where the file does not hold all of them in their shapes.

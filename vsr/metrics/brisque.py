@@ -12,9 +12,9 @@ import numpy as np
 
 from vsr.errors import ModelError
 from vsr.image.motion import FloatArray
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, too_small_reason
 from vsr.metrics.observation import Observation
-from vsr.metrics.scene_statistics import Array, fit_asymmetric, normalised
+from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
 from vsr.models.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
 
 NUM_FEATURES = 36
@@ -59,18 +59,18 @@ def load() -> LoadedMetric:
         raise MetricUnavailableError(str(error)) from error
 
     def measure(observation: Observation) -> float | None:
-        grey = observation.inner_array(observation.result.now.grey_bytes).astype(np.float32)
-        features = grey_features(grey) if min(grey.shape) >= MIN_SIDE_PX else None
+        gray = observation.inner_array(observation.result.current.gray_bytes).astype(np.float32)
+        features = brisque_features(gray) if min(gray.shape) >= MIN_SIDE_PX else None
         return None if features is None else model.predict(features)
 
-    return LoadedMetric(measure, absent=smaller_than(MIN_SIDE_PX))
+    return LoadedMetric(measure, missing_reason=too_small_reason(MIN_SIDE_PX))
 
 
-def grey_features(grey: FloatArray) -> Array | None:
+def brisque_features(gray: FloatArray) -> Array | None:
     """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no statistics."""
-    height, width = grey.shape
-    halved: FloatArray = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
-    features = np.concatenate([_features(normalised(grey)[0]), _features(normalised(halved)[0])])
+    height, width = gray.shape
+    halved: FloatArray = cv2.resize(gray, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
+    features = np.concatenate([_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])])
     return None if np.isnan(features).any() else features
 
 
@@ -113,15 +113,15 @@ def _numbers(node: cv2.FileNode, columns: int) -> Array:
 
 def _features(structure: FloatArray) -> Array:
     """The 18 features of one scale."""
-    own = fit_asymmetric(structure.reshape(1, -1))
+    own = fit_asymmetric_gaussian(structure.reshape(1, -1))
     columns = [own.shape, (own.left**2 + own.right**2) / 2]
     for shift in _SHIFTS:
-        pairs = fit_asymmetric((structure * _neighbours(structure, *shift)).reshape(1, -1))
+        pairs = fit_asymmetric_gaussian((structure * _shifted(structure, *shift)).reshape(1, -1))
         columns += [pairs.shape, pairs.mean, pairs.left**2, pairs.right**2]
     return np.concatenate(columns)
 
 
-def _neighbours(plane: FloatArray, down: int, across: int) -> FloatArray:
+def _shifted(plane: FloatArray, down: int, across: int) -> FloatArray:
     """For each pixel the one that far below and to the right; 0 outside the picture."""
     height, width = plane.shape
     padded = np.pad(plane, 1)

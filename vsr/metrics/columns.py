@@ -11,10 +11,10 @@ from vsr.metrics.observation import Observation
 JsonValue = float | str | bool | None | list[float | None]
 Values = dict[str, list[float | None]]
 """What metrics said of some frames, by name; only of metrics that have a value for each frame."""
-LoadedOrAbsent = LoadedMetric | LoadedClipMetric | MetricUnavailableError
+LoadResult = LoadedMetric | LoadedClipMetric | MetricUnavailableError
 
-NOT_TAKEN_OVER = (
-    "the run was ended in between, and this figure needs all frames at once: vsr score measures it on the result"
+NOT_RESUMABLE_REASON = (
+    "the run was resumed, and this metric needs all frames in one process: run vsr score on the result"
 )
 
 
@@ -46,7 +46,7 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _ColumnResult:
     """As in `MetricResult`."""
 
     mean: float | None
@@ -60,17 +60,17 @@ class _Column(Protocol):
 
     def add(self, observation: Observation) -> None: ...
 
-    def add_nothing(self) -> None: ...
+    def add_missing(self) -> None: ...
 
-    def values_from(self, first: int) -> list[float | None] | None:
+    def state(self, first: int) -> list[float | None] | None:
         """What was said of each frame from the `first` on; None where single frames have no value."""
         ...
 
-    def go_on(self, values: list[float | None] | None) -> None:
+    def load_state(self, values: list[float | None] | None) -> None:
         """Begin behind frames that another process observed."""
         ...
 
-    def outcome(self) -> _Outcome: ...
+    def compute(self) -> _ColumnResult: ...
 
 
 class _FrameColumn:
@@ -83,20 +83,20 @@ class _FrameColumn:
     def add(self, observation: Observation) -> None:
         self._values.append(self._metric.measure(observation))
 
-    def add_nothing(self) -> None:
+    def add_missing(self) -> None:
         self._values.append(None)
 
-    def values_from(self, first: int) -> list[float | None] | None:
+    def state(self, first: int) -> list[float | None] | None:
         return self._values[first:]
 
-    def go_on(self, values: list[float | None] | None) -> None:
+    def load_state(self, values: list[float | None] | None) -> None:
         self._values = list(values or ())
 
-    def outcome(self) -> _Outcome:
+    def compute(self) -> _ColumnResult:
         existing = [value for value in self._values if value is not None]
         mean = fmean(existing) if existing else None
-        reason = None if existing else self._metric.absent
-        return _Outcome(mean, tuple(self._values), reason, self._metric.network)
+        reason = None if existing else self._metric.missing_reason
+        return _ColumnResult(mean, tuple(self._values), reason, self._metric.network)
 
 
 class _ClipColumn:
@@ -105,31 +105,31 @@ class _ClipColumn:
     def __init__(self, metric: LoadedClipMetric) -> None:
         self._metric = metric
         self._figure = metric.start()
-        self._misses_frames = False
+        self._is_incomplete = False
 
     def add(self, observation: Observation) -> None:
         self._figure.add(observation)
 
-    def add_nothing(self) -> None:
+    def add_missing(self) -> None:
         """The frame is left out."""
 
-    def values_from(self, first: int) -> list[float | None] | None:  # noqa: ARG002
+    def state(self, first: int) -> list[float | None] | None:  # noqa: ARG002
         return None
 
-    def go_on(self, values: list[float | None] | None) -> None:  # noqa: ARG002
-        self._misses_frames = True
+    def load_state(self, values: list[float | None] | None) -> None:  # noqa: ARG002
+        self._is_incomplete = True
 
-    def outcome(self) -> _Outcome:
-        if self._misses_frames:
-            return _Outcome(None, reason=NOT_TAKEN_OVER, network=self._metric.network)
+    def compute(self) -> _ColumnResult:
+        if self._is_incomplete:
+            return _ColumnResult(None, reason=NOT_RESUMABLE_REASON, network=self._metric.network)
         try:
-            return _Outcome(self._figure.value(), network=self._metric.network)
+            return _ColumnResult(self._figure.value(), network=self._metric.network)
         except MetricUnavailableError as absent:
-            return _Outcome(None, reason=str(absent), network=self._metric.network)
+            return _ColumnResult(None, reason=str(absent), network=self._metric.network)
 
 
 @dataclass(frozen=True)
-class _AbsentColumn:
+class _UnavailableColumn:
     """A metric that cannot be computed on this machine."""
 
     reason: str
@@ -137,23 +137,23 @@ class _AbsentColumn:
     def add(self, observation: Observation) -> None:
         """Nothing is measured."""
 
-    def add_nothing(self) -> None:
+    def add_missing(self) -> None:
         """Nor here."""
 
-    def values_from(self, first: int) -> list[float | None] | None:  # noqa: ARG002
+    def state(self, first: int) -> list[float | None] | None:  # noqa: ARG002
         return None
 
-    def go_on(self, values: list[float | None] | None) -> None:
+    def load_state(self, values: list[float | None] | None) -> None:
         """Nor was it before."""
 
-    def outcome(self) -> _Outcome:
-        return _Outcome(None, reason=self.reason)
+    def compute(self) -> _ColumnResult:
+        return _ColumnResult(None, reason=self.reason)
 
 
-class ScoreSheet:
+class MetricColumns:
     """The columns of all metrics."""
 
-    def __init__(self, metrics: Sequence[Metric], loaded: Sequence[LoadedOrAbsent]) -> None:
+    def __init__(self, metrics: Sequence[Metric], loaded: Sequence[LoadResult]) -> None:
         self._metrics = metrics
         self._columns = [_column(metric) for metric in loaded]
 
@@ -161,35 +161,35 @@ class ScoreSheet:
         for column in self._columns:
             column.add(observation)
 
-    def add_nothing(self) -> None:
+    def add_missing(self) -> None:
         for column in self._columns:
-            column.add_nothing()
+            column.add_missing()
 
-    def values_from(self, first: int) -> Values:
-        columns = [column.values_from(first) for column in self._columns]
+    def state(self, first: int) -> Values:
+        columns = [column.state(first) for column in self._columns]
         named = zip(self._metrics, columns, strict=True)
         return {metric.name: values for metric, values in named if values is not None}
 
-    def go_on(self, known: Values) -> None:
+    def load_state(self, known: Values) -> None:
         for metric, column in zip(self._metrics, self._columns, strict=True):
-            column.go_on(known.get(metric.name))
+            column.load_state(known.get(metric.name))
 
-    def results(self) -> dict[str, MetricResult]:
-        outcomes = [column.outcome() for column in self._columns]
+    def compute(self) -> dict[str, MetricResult]:
+        column_results = [column.compute() for column in self._columns]
         return {
             metric.name: MetricResult(
-                mean=outcome.mean,
+                mean=result.mean,
                 higher_is_better=metric.higher_is_better,
                 unit=metric.unit,
-                per_frame=outcome.per_frame,
-                reason=outcome.reason,
-                network=outcome.network,
+                per_frame=result.per_frame,
+                reason=result.reason,
+                network=result.network,
             )
-            for metric, outcome in zip(self._metrics, outcomes, strict=True)
+            for metric, result in zip(self._metrics, column_results, strict=True)
         }
 
 
-def load_metric(metric: Metric) -> LoadedOrAbsent:
+def load_metric(metric: Metric) -> LoadResult:
     """The metric made ready, or why it cannot be measured here."""
     try:
         return metric.load()
@@ -197,7 +197,7 @@ def load_metric(metric: Metric) -> LoadedOrAbsent:
         return unavailable
 
 
-def _column(loaded: LoadedOrAbsent) -> _Column:
+def _column(loaded: LoadResult) -> _Column:
     if isinstance(loaded, MetricUnavailableError):
-        return _AbsentColumn(str(loaded))
+        return _UnavailableColumn(str(loaded))
     return _FrameColumn(loaded) if isinstance(loaded, LoadedMetric) else _ClipColumn(loaded)

@@ -50,7 +50,7 @@ class ClipDiversity:
     def add(self, observation: Observation) -> None:
         """Take in the next sample."""
         assert observation.truth is not None
-        truth = observation.truth.now.pixels
+        truth = observation.truth.current.pixels
         if self._problem is not None:
             return
         if self._truth is None:
@@ -59,7 +59,7 @@ class ClipDiversity:
             self._problem = "the truth changes from frame to frame; expected frames that are samples of one picture"
             return
         distances = self._distance.map_between(
-            observation.inner(observation.result.now.pixels), observation.inner(truth)
+            observation.inner(observation.result.current.pixels), observation.inner(truth)
         )
         if distances is None:
             self._problem = "the pictures are too small for LPIPS"

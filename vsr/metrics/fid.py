@@ -63,7 +63,7 @@ class FrechetInceptionDistance:
     def add(self, observation: Observation) -> None:
         """Take in the next frame."""
         assert observation.truth is not None
-        for gaussian, picture in ((self._result, observation.result.now), (self._truth, observation.truth.now)):
+        for gaussian, picture in ((self._result, observation.result.current), (self._truth, observation.truth.current)):
             gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
 
     def value(self) -> float:

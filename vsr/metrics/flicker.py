@@ -4,7 +4,7 @@ W follows the motion of the reference T in both terms. T's own noise, which nobo
 """
 
 from vsr.metrics.metric import LoadedMetric
-from vsr.metrics.observation import Observation, Step
+from vsr.metrics.observation import FramePair, Observation
 from vsr.metrics.warping_error import mean_visible
 
 
@@ -28,7 +28,7 @@ def _measure_live(observation: Observation) -> float | None:
     return _excess_change(observation, observation.enlarged)
 
 
-def _excess_change(observation: Observation, reference: Step) -> float | None:
+def _excess_change(observation: Observation, reference: FramePair) -> float | None:
     motion = reference.motion
     if motion is None:
         return None

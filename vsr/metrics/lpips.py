@@ -14,7 +14,7 @@ def load(networks: Sequence[str] = ANY_BACKBONE) -> LoadedMetric:
     def measure(observation: Observation) -> float | None:
         assert observation.truth is not None
         return distance.between(
-            observation.inner(observation.result.now.pixels), observation.inner(observation.truth.now.pixels)
+            observation.inner(observation.result.current.pixels), observation.inner(observation.truth.current.pixels)
         )
 
     return LoadedMetric(measure, distance.network)

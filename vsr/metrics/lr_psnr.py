@@ -16,7 +16,7 @@ def load() -> LoadedMetric:
 def _measure(observation: Observation) -> float:
     low = observation.low_resolution
     assert low is not None
-    result = observation.result.now.uncropped
+    result = observation.result.current.uncropped
     reduced = resize(result, *low.shape[-2:])
     border = ceil(observation.border * low.shape[-1] / result.shape[-1])
     height, width = low.shape[-2:]

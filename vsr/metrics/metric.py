@@ -25,7 +25,7 @@ class Needs(Enum):
     LOW_RESOLUTION = "the low-resolution input (--low-resolution)"
     EITHER = "a truth (--reference) or the low-resolution input (--low-resolution)"
 
-    def met(self, has_truth: bool, has_low_resolution: bool) -> bool:
+    def are_met(self, has_truth: bool, has_low_resolution: bool) -> bool:
         """Whether this is there."""
         return {
             Needs.NOTHING: True,
@@ -35,7 +35,7 @@ class Needs(Enum):
         }[self]
 
 
-class ClipFigure(Protocol):
+class ClipMetric(Protocol):
     """Gathers the one figure of a whole clip, in memory that does not grow with it."""
 
     def add(self, observation: Observation) -> None:
@@ -52,11 +52,11 @@ class LoadedMetric:
     measure: Measure
     network: str | None = None
     """The network or model whose weights it uses; figures of different ones are never compared."""
-    absent: str = "no frame has a value for it"
+    missing_reason: str = "no frame has a value for it"
     """What to say where no frame has a value."""
 
 
-def smaller_than(side_px: int) -> str:
+def too_small_reason(side_px: int) -> str:
     """What to say where all frames are too small."""
     return f"the frames are smaller than {side_px} px a side"
 
@@ -65,7 +65,7 @@ def smaller_than(side_px: int) -> str:
 class LoadedClipMetric:
     """A metric ready to measure whole clips."""
 
-    start: Callable[[], ClipFigure]
+    start: Callable[[], ClipMetric]
     """Begins a clip."""
     network: str | None = None
     """As in `LoadedMetric`."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from vsr.errors import ModelError
-from vsr.metrics.backbones import build, exact_inference, fill
+from vsr.metrics.backbones import build_frozen, exact_inference, load_into
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.models.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, where_to_put
+from vsr.models.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, placement_hint
 
 MIN_SIDE_PX = 32
 """The smallest picture that every backbone can look at."""
@@ -84,7 +84,7 @@ def load_distance(networks: Sequence[str] = ANY_BACKBONE, is_spatial: bool = Fal
         except ModelError as error:
             reasons.append(str(error))
     wanted = " or ".join(BACKBONES[name].file.name for name in networks)
-    reasons.append(f"no weights for LPIPS; expected {wanted} of {ALEXNET.source}: {where_to_put('one of them')}")
+    reasons.append(f"no weights for LPIPS; expected {wanted} of {ALEXNET.source}: {placement_hint('one of them')}")
     raise MetricUnavailableError("; ".join(reasons))
 
 
@@ -97,9 +97,9 @@ def _load(backbone: Backbone, path: Path, is_spatial: bool) -> PerceptualDistanc
 def _build(backbone: Backbone, path: Path, is_spatial: bool) -> torch.nn.Module:
     import lpips
 
-    model = build(lambda: lpips.LPIPS(net=backbone.name, pnet_rand=True, spatial=is_spatial, verbose=False))
+    model = build_frozen(lambda: lpips.LPIPS(net=backbone.name, pnet_rand=True, spatial=is_spatial, verbose=False))
     # lpips cuts the classifier into slices but keeps each layer's number: slice2.3.weight is features.3.weight.
-    fill(model.get_submodule("net"), path, lambda key: "features." + key.partition(".")[2])
+    load_into(model.get_submodule("net"), path, lambda key: "features." + key.partition(".")[2])
     return model.to(memory_format=torch.channels_last)
 
 

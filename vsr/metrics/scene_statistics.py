@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from vsr.image.filters import gaussian_means
+from vsr.image.filters import gaussian_filter
 from vsr.image.motion import FloatArray
 
 Array = NDArray[np.float64]
@@ -29,7 +29,7 @@ def _gamma(values: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Asymmetric:
+class AsymmetricGaussian:
     """Asymmetric generalised Gaussian distributions, one for each row of samples; not-a-number where none fits."""
 
     shape: Array
@@ -50,7 +50,7 @@ class Asymmetric:
         return np.asarray((self.right - self.left) * self.spread * _gamma(2 / self.shape) / _gamma(1 / self.shape))
 
 
-def fit_asymmetric(samples: FloatArray) -> Asymmetric:
+def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
     """Moment matching for each row of (N, M)."""
     squares = samples * samples
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -60,17 +60,17 @@ def fit_asymmetric(samples: FloatArray) -> Asymmetric:
         flatness = np.abs(samples).mean(axis=1, dtype=np.float64) ** 2 / squares.mean(axis=1, dtype=np.float64)
         ratio = flatness * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = np.where(np.isfinite(ratio), _SHAPES[_nearest(ratio)], np.nan)
-    return Asymmetric(shape, left, right)
+    return AsymmetricGaussian(shape, left, right)
 
 
-def normalised(grey: FloatArray) -> tuple[FloatArray, FloatArray]:
+def mscn_coefficients(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Each pixel less its local mean, over its local deviation plus 1; and that deviation.
 
-    `grey` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders repeated.
+    `gray` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders repeated.
     """
-    means = gaussian_means(grey, window_px=7, sigma_px=7 / 6)
-    deviations = np.sqrt(np.abs(gaussian_means(grey * grey, window_px=7, sigma_px=7 / 6) - means * means))
-    return (grey - means) / (deviations + 1), deviations
+    means = gaussian_filter(gray, window_px=7, sigma_px=7 / 6)
+    deviations = np.sqrt(np.abs(gaussian_filter(gray * gray, window_px=7, sigma_px=7 / 6) - means * means))
+    return (gray - means) / (deviations + 1), deviations
 
 
 def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> Array:

@@ -8,9 +8,9 @@ import torch
 from vsr.errors import InputError, UsageError
 from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion
 from vsr.metrics import select_metrics
-from vsr.metrics.cache import SharedSteps
-from vsr.metrics.columns import MetricResult, ScoreSheet, Values, load_metric
-from vsr.metrics.observation import MAX_CROP_PX, Observation, Picture, Step
+from vsr.metrics.cache import FramePairCache
+from vsr.metrics.columns import MetricColumns, MetricResult, Values, load_metric
+from vsr.metrics.observation import MAX_CROP_PX, FramePair, MetricImage, Observation
 from vsr.video.frames import Frame
 
 __all__ = ["MetricResult", "Scoreboard", "Values", "common_size"]
@@ -31,7 +31,7 @@ class Scoreboard:
         border: int = 0,
         with_baseline: bool = False,
         fast_flow: bool = False,
-        shared: SharedSteps | None = None,
+        shared: FramePairCache | None = None,
     ) -> None:
         """With `fast_flow`, motion is estimated several times as fast and less exactly; say so beside the figures.
 
@@ -44,15 +44,15 @@ class Scoreboard:
         metrics = select_metrics(names, has_truth, has_low_resolution)
         loaded = [load_metric(metric) for metric in metrics]
         self._measures = bool(metrics)
-        self._scores = ScoreSheet(metrics, loaded)
-        self._baseline = ScoreSheet(metrics, loaded) if with_baseline else None
+        self._scores = MetricColumns(metrics, loaded)
+        self._baseline = MetricColumns(metrics, loaded) if with_baseline else None
         self._border = border
         self._flow_preset = DIS_FAST if fast_flow else DIS_MEDIUM
         self._has_truth, self._has_low_resolution = has_truth, has_low_resolution
-        self._shared = shared or SharedSteps(remembered=0)
-        self._before: dict[str, Picture] = {}
+        self._shared = shared or FramePairCache(capacity=0)
+        self._previous: dict[str, MetricImage] = {}
 
-    def observe(
+    def update(
         self,
         result: Frame,
         truth: torch.Tensor | None = None,
@@ -79,47 +79,47 @@ class Scoreboard:
             return
         observation = self._next_observation(result.pixels, truth, low_resolution, motion, corner)
         if not measured:
-            self._add_nothing()
+            self._add_missing()
             return
         self._scores.add(observation)
         if self._baseline is not None:
             assert observation.enlarged is not None
             self._baseline.add(replace(observation, result=observation.enlarged))
 
-    def pass_over(self) -> None:
+    def skip(self) -> None:
         """Leave out the next frame, which has no value and which the one after it is not compared with either."""
-        self._before = {}
-        self._add_nothing()
+        self._previous = {}
+        self._add_missing()
 
-    def results(self) -> dict[str, MetricResult]:
+    def compute(self) -> dict[str, MetricResult]:
         """What every metric says of the frames so far, by name."""
-        return self._scores.results()
+        return self._scores.compute()
 
-    def baseline_results(self) -> dict[str, MetricResult] | None:
+    def compute_baseline(self) -> dict[str, MetricResult] | None:
         """The same of the enlarged input; None where no baseline was asked for."""
-        return None if self._baseline is None else self._baseline.results()
+        return None if self._baseline is None else self._baseline.compute()
 
-    def values_from(self, first: int) -> list[Values]:
+    def state(self, first: int) -> list[Values]:
         """What was said of the frames observed from the `first` on: by the metrics, then of the baseline."""
-        return [sheet.values_from(first) for sheet in (self._scores, self._baseline) if sheet is not None]
+        return [sheet.state(first) for sheet in (self._scores, self._baseline) if sheet is not None]
 
-    def go_on(self, known: Sequence[Values]) -> None:
+    def load_state(self, known: Sequence[Values]) -> None:
         """Take over what was said of all frames before the next, in another process; as `values_from(0)` tells it.
 
         A figure of the whole clip cannot be taken over and will have no value.
         """
         for sheet, values in zip((self._scores, self._baseline), known, strict=False):
             if sheet is not None:
-                sheet.go_on(values)
+                sheet.load_state(values)
 
-    def remember(self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None) -> None:
+    def set_previous(self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None) -> None:
         """Take a frame, of which all was said before, as the one that the next is compared with."""
         self._next_observation(result.pixels, truth, low_resolution, None, (0, 0))
 
-    def _add_nothing(self) -> None:
-        self._scores.add_nothing()
+    def _add_missing(self) -> None:
+        self._scores.add_missing()
         if self._baseline is not None:
-            self._baseline.add_nothing()
+            self._baseline.add_missing()
 
     def _next_observation(
         self,
@@ -140,15 +140,15 @@ class Scoreboard:
             "enlarged": None if enlarged is None else (enlarged[part], enlarged),
         }
         steps = {
-            name: self._shared.step(*pixels, self._before.get(name), self._flow_preset)
+            name: self._shared.step(*pixels, self._previous.get(name), self._flow_preset)
             for name, pixels in compared.items()
             if pixels is not None
         }
-        steps["result"] = Step(Picture(whole[part], whole), self._before.get("result"))
+        steps["result"] = FramePair(MetricImage(whole[part], whole), self._previous.get("result"))
         is_cropped = whole.shape[-2:] != (height, width)
         if enlarged_motion is not None and not is_cropped:
             steps["enlarged"] = replace(steps["enlarged"], known_motion=enlarged_motion)
-        self._before = {name: step.now for name, step in steps.items()}
+        self._previous = {name: step.current for name, step in steps.items()}
         return Observation(
             result=steps["result"],
             truth=steps.get("truth"),

@@ -45,7 +45,8 @@ class SpectrumDiscrepancy:
         """Take in the next frame."""
         assert observation.truth is not None
         result, truth = (
-            observation.inner_array(picture.luma_array) for picture in (observation.result.now, observation.truth.now)
+            observation.inner_array(picture.luma_array)
+            for picture in (observation.result.current, observation.truth.current)
         )
         if min(result.shape) < MIN_SIDE_PX:
             return

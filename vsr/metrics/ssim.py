@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vsr.image.filters import gaussian_means
+from vsr.image.filters import gaussian_filter
 from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
@@ -17,7 +17,7 @@ _VALID = slice(WINDOW_PX // 2, -(WINDOW_PX // 2))
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Similarity:
     """How alike two planes are on average, 1 for equal ones."""
 
     ssim: float
@@ -25,7 +25,7 @@ class Likeness:
     """SSIM's product of contrast and structure, without luminance."""
 
 
-def likeness(result: FloatArray, truth: FloatArray, data_range: float) -> Likeness:
+def similarity(result: FloatArray, truth: FloatArray, data_range: float) -> Similarity:
     """Of two planes (H, W): 11x11 Gaussian window of sigma 1.5, K 0.01 and 0.03, valid region only."""
     height, width = result.shape
     count = (height - WINDOW_PX + 1) * (width - WINDOW_PX + 1)
@@ -37,15 +37,15 @@ def likeness(result: FloatArray, truth: FloatArray, data_range: float) -> Likene
         luminance *= structure
         ssim_sum += float(luminance[:, _VALID].sum())
         structure_sum += float(structure[:, _VALID].sum())
-    return Likeness(ssim_sum / count, structure_sum / count)
+    return Similarity(ssim_sum / count, structure_sum / count)
 
 
 def ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> float | None:
-    """Mean SSIM of planes (..., H, W), see `likeness`; None where the pictures are smaller than the window."""
+    """Mean SSIM of planes (..., H, W), see `similarity`; None where the pictures are smaller than the window."""
     if min(result.shape[-2:]) < WINDOW_PX:
         return None
     pairs = zip(planes(result), planes(truth), strict=True)
-    return float(np.mean([likeness(*pair, data_range=data_range).ssim for pair in pairs]))
+    return float(np.mean([similarity(*pair, data_range=data_range).ssim for pair in pairs]))
 
 
 def planes(pixels: torch.Tensor) -> FloatArray:
@@ -67,8 +67,8 @@ def load_luma() -> LoadedMetric:
 def _measure_rgb(observation: Observation) -> float | None:
     assert observation.truth is not None
     return ssim(
-        observation.inner(observation.result.now.pixels),
-        observation.inner(observation.truth.now.pixels),
+        observation.inner(observation.result.current.pixels),
+        observation.inner(observation.truth.current.pixels),
         data_range=1.0,
     )
 
@@ -76,7 +76,9 @@ def _measure_rgb(observation: Observation) -> float | None:
 def _measure_luma(observation: Observation) -> float | None:
     assert observation.truth is not None
     return ssim(
-        observation.inner(observation.result.now.luma), observation.inner(observation.truth.now.luma), data_range=255.0
+        observation.inner(observation.result.current.luma),
+        observation.inner(observation.truth.current.luma),
+        data_range=255.0,
     )
 
 
@@ -111,4 +113,4 @@ def _contrast(larger: FloatArray, smaller: FloatArray, constant: np.float32) -> 
 
 def _means(plane: FloatArray) -> FloatArray:
     # Whole rows lie side by side in memory, which doubles the speed of all that follows.
-    return gaussian_means(plane, WINDOW_PX, _SIGMA_PX)[_VALID]
+    return gaussian_filter(plane, WINDOW_PX, _SIGMA_PX)[_VALID]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vsr.metrics.metric import LoadedMetric
-from vsr.metrics.observation import Observation, Step
+from vsr.metrics.observation import FramePair, Observation
 from vsr.metrics.perceptual import ANY_BACKBONE, load_distance
 
 
@@ -11,10 +11,10 @@ def load(networks: Sequence[str] = ANY_BACKBONE) -> LoadedMetric:
     """On the first of these networks that has weights; raises MetricUnavailableError without any."""
     distance = load_distance(networks)
 
-    def perceived_change(observation: Observation, step: Step) -> float | None:
-        if step.before is None:
+    def perceived_change(observation: Observation, step: FramePair) -> float | None:
+        if step.previous is None:
             return None
-        return distance.between(observation.inner(step.before.pixels), observation.inner(step.now.pixels))
+        return distance.between(observation.inner(step.previous.pixels), observation.inner(step.current.pixels))
 
     def measure(observation: Observation) -> float | None:
         assert observation.truth is not None

@@ -26,12 +26,12 @@ def _measure(observation: Observation) -> float | None:
         return None
     margin = max(_MARGIN_PX, observation.border)
     height, width = flow.shape[:2]
-    window = (_centred(height, margin), _centred(width, margin))
+    window = (_centered(height, margin), _centered(width, margin))
     difference = flow[window] - true_flow[window]
     return float(np.hypot(difference[..., 0], difference[..., 1]).mean(dtype=np.float64))
 
 
-def _centred(side: int, margin: int) -> slice:
+def _centered(side: int, margin: int) -> slice:
     """The part of a side that counts; all but the margin where no multiple of 32 fits, all where that is nothing."""
     room = side - 2 * margin
     length = room // _WINDOW_STEP_PX * _WINDOW_STEP_PX or max(room, 0) or side

@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 import torch
 
 from vsr.errors import ModelError
-from vsr.files import write_whole
-from vsr.image.blur import Rows
+from vsr.files import write_atomically
+from vsr.image.blur import KernelTaps
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
 from vsr.models.safetensors import check_tensors, encode_tensors, read_metadata, read_tensors
 
 SHOT_MODEL_SUFFIX = ".shot.safetensors"
 """Ends the names of shot models, which live in the same folder and are read by `vsr.models.shot_model`."""
-LARGEST_WIDTH = 256
-LARGEST_DEPTH = 16
-LARGEST_KERNEL = 63
+MAX_WIDTH = 256
+MAX_DEPTH = 16
+MAX_KERNEL_SIDE = 63
 """Taps of a side."""
 SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan")
 """What trains on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different systems may share a bank."""
-LATER_NETWORK_FIELDS = frozenset({"leak", "bias"})
+OPTIONAL_NETWORK_FIELDS = frozenset({"leak", "bias"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ModelCard:
     """Of vsr."""
     distillation: Distillation | None = None
     """Of a student; None for a model that was trained on the keyframe itself."""
-    kernel: Rows | None = None
+    kernel: KernelTaps | None = None
     """Blur kernel of half the size that the model was trained with; None: bicubic."""
     remark: str = ""
     """What the user should know of the training, such as that it was stopped early."""
@@ -105,7 +105,7 @@ class Model:
     critic: Critic | None
 
 
-def of_one_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
+def select_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
     """The models of a system; where none is named, those of the first of `SYSTEMS` that the bank has."""
     held = {model.card.system for model in models}
     wanted = next((name for name in SYSTEMS if name in held), None) if system is None else system
@@ -123,7 +123,7 @@ def encode_model(card: ModelCard, generator: Generator, critic: Critic | None) -
 
 def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic | None) -> None:
     """Write a model under its name only when it is whole."""
-    write_whole(path, encode_model(card, generator, critic))
+    write_atomically(path, encode_model(card, generator, critic))
 
 
 def load_bank(folder: Path) -> list[Model]:
@@ -218,7 +218,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("expected a whole number")
     return value
@@ -240,11 +240,11 @@ def _scale_factors(value: Any) -> tuple[float, ...]:
 def _network(value: Any) -> NetworkSpec:
     names = {field.name for field in fields(NetworkSpec)}
     # Models of older versions lack the fields that came later.
-    if not isinstance(value, dict) or not names - LATER_NETWORK_FIELDS <= value.keys() <= names:
+    if not isinstance(value, dict) or not names - OPTIONAL_NETWORK_FIELDS <= value.keys() <= names:
         raise ValueError("expected the fields of a network")
     spec = NetworkSpec(**value)
-    if not (1 <= _whole(spec.width) <= LARGEST_WIDTH and 2 <= _whole(spec.layers) <= LARGEST_DEPTH):
-        raise ValueError(f"expected 1 to {LARGEST_WIDTH} channels and 2 to {LARGEST_DEPTH} layers")
+    if not (1 <= _integer(spec.width) <= MAX_WIDTH and 2 <= _integer(spec.layers) <= MAX_DEPTH):
+        raise ValueError(f"expected 1 to {MAX_WIDTH} channels and 2 to {MAX_DEPTH} layers")
     switches = {type(spec.batch_norm), type(spec.tanh), type(spec.bias)}
     if spec.padding not in ("zeros", "replicate") or switches != {bool}:
         raise ValueError("expected a known padding and true or false")
@@ -257,11 +257,11 @@ def _number_or_none(value: Any) -> float | None:
     return None if value is None else _number(value)
 
 
-def _kernel(value: Any) -> Rows | None:
+def _kernel(value: Any) -> KernelTaps | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not 1 <= len(value) <= LARGEST_KERNEL:
-        raise ValueError(f"expected a square of 1 to {LARGEST_KERNEL} rows")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_KERNEL_SIDE:
+        raise ValueError(f"expected a square of 1 to {MAX_KERNEL_SIDE} rows")
     rows = tuple(_numbers(row) for row in value)
     if {len(row) for row in rows} != {len(rows)}:
         raise ValueError("expected a square of numbers")
@@ -290,10 +290,10 @@ _CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
     "scale_factors": _scale_factors,
     "noise_amplitude": _number,
     "recipe": _text,
-    "seed": _whole,
+    "seed": _integer,
     "clip": _text,
     "clip_identity": _text,
-    "keyframe": _whole,
+    "keyframe": _integer,
     "keyframe_hash": _text,
     "frame_time": _number,
     "shot_start_seconds": _number,

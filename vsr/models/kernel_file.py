@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.files import write_whole
-from vsr.image.blur import FACTOR, Rows, as_tensor, bicubic_kernel, centre_of_mass, kernel_of_factor
+from vsr.files import write_atomically
+from vsr.image.blur import FACTOR, KernelTaps, bicubic_kernel, center_of_mass, kernel_of_factor, taps_to_tensor
 
-LARGEST_FILE_BYTES = 2**20
-LARGEST_SIDE = 63
+MAX_FILE_BYTES = 2**20
+MAX_SIDE = 63
 SUM_TOLERANCE = 1e-3
 PANEL_PX = 296
 """Side of the drawing of one kernel."""
@@ -32,7 +32,7 @@ class KernelRecord:
     seed: int
     factor: int
     """Of the reduction that the kernel belongs to."""
-    kernel: Rows
+    kernel: KernelTaps
     basis: str
     """What the kernel rests on: bicubic, where no blur explains the picture clearly better; else spectrum or game."""
     mismatch: float
@@ -48,13 +48,13 @@ class KernelRecord:
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-def read_kernel(path: Path) -> Rows:
+def read_kernel(path: Path) -> KernelTaps:
     """The kernel of a JSON file: an object with `kernel` and `factor`, or the square alone.
 
     Raises `UsageError` for anything but a square of at most 63 finite numbers a side whose sum is 1.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError("it is too large")
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -69,14 +69,14 @@ def read_kernel(path: Path) -> Rows:
         raise UsageError(f"the kernel {path} is for a factor of {factor!r}; expected one of {FACTOR}.")
     if problem := _problem(square):
         raise UsageError(
-            f"the kernel {path} {problem}; expected a square of at most {LARGEST_SIDE} numbers a side, of sum 1."
+            f"the kernel {path} {problem}; expected a square of at most {MAX_SIDE} numbers a side, of sum 1."
         )
     return tuple(tuple(float(value) for value in row) for row in square)
 
 
 def _problem(square: object) -> str:
     """What is wrong with the numbers of a file, or an empty text."""
-    if not isinstance(square, list) or not 1 <= len(square) <= LARGEST_SIDE:
+    if not isinstance(square, list) or not 1 <= len(square) <= MAX_SIDE:
         return "has no square of numbers"
     if any(not isinstance(row, list) or len(row) != len(square) for row in square):
         return "is not square"
@@ -98,16 +98,16 @@ def write_kernel(record: KernelRecord, path: Path) -> None:
     check_kernel_name(path)
     try:
         if path.suffix.lower() == ".json":
-            write_whole(path, record.to_json().encode() + b"\n")
+            write_atomically(path, record.to_json().encode() + b"\n")
         else:
-            write_whole(path, cv2.imencode(".png", draw_kernel(record.kernel))[1].tobytes())
+            write_atomically(path, cv2.imencode(".png", draw_kernel(record.kernel))[1].tobytes())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}.") from None
 
 
-def kernel_words(kernel: Rows) -> str:
+def kernel_summary(kernel: KernelTaps) -> str:
     """One line on how far and which way a kernel blurs, beside the bicubic one."""
-    wide, narrow, degrees = _spread(as_tensor(kernel))
+    wide, narrow, degrees = _spread(taps_to_tensor(kernel))
     bicubic, _, _ = _spread(bicubic_kernel())
     return (
         f"blur kernel of {len(kernel)}x{len(kernel)} taps: standard deviation {wide:.2f} pixels at {degrees:.0f} "
@@ -121,7 +121,7 @@ def _spread(kernel: torch.Tensor) -> tuple[float, float, float]:
     Of the positive taps alone: the others sharpen, and would make the spread of the bicubic kernel nought.
     """
     kernel = kernel.clamp_min(0) / kernel.clamp_min(0).sum()
-    offsets = torch.arange(len(kernel)) - centre_of_mass(kernel)[:, None]
+    offsets = torch.arange(len(kernel)) - center_of_mass(kernel)[:, None]
     down, right = offsets[0][:, None], offsets[1][None, :]
     moments = [float((kernel * moment).sum()) for moment in (right * right, -down * right, down * down)]
     values, axes = torch.linalg.eigh(torch.tensor([[moments[0], moments[1]], [moments[1], moments[2]]]))
@@ -130,9 +130,9 @@ def _spread(kernel: torch.Tensor) -> tuple[float, float, float]:
     return wide, narrow, float(angle) % 180
 
 
-def draw_kernel(kernel: Rows) -> np.ndarray:
+def draw_kernel(kernel: KernelTaps) -> np.ndarray:
     """A picture of the kernel, left for half the size, right for a quarter of it: BGR, 8 bits, (H, W, 3)."""
-    half = as_tensor(kernel)
+    half = taps_to_tensor(kernel)
     panels = [_panel(half), _panel(kernel_of_factor(half, FACTOR**2))]
     gap = np.full((PANEL_PX, GAP_PX, 3), 255, np.uint8)
     return np.concatenate([panels[0], gap, panels[1]], axis=1)

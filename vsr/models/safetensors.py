@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from vsr.errors import ModelError
 
-LARGEST_FILE_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
 """A model of the widest recipe takes 4 MB; anything near this limit is not one of ours."""
 
 
@@ -60,10 +60,8 @@ def _open(path: Path) -> Any:
         size = path.stat().st_size
         if not path.is_file():
             raise ModelError(f"{path} is not an ordinary file; a model is a .safetensors file.")
-        if size > LARGEST_FILE_BYTES:
-            raise ModelError(
-                f"{path} has {size} bytes; a model has at most {LARGEST_FILE_BYTES}. It is not one of ours."
-            )
+        if size > MAX_FILE_BYTES:
+            raise ModelError(f"{path} has {size} bytes; a model has at most {MAX_FILE_BYTES}. It is not one of ours.")
         with path.open("rb"):
             # safetensors reports any file that it may not read as one that is not there.
             pass

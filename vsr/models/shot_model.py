@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from vsr.errors import ModelError, OutputError
-from vsr.files import write_whole
+from vsr.files import write_atomically
 from vsr.models.bank import SHOT_MODEL_SUFFIX
-from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.safetensors import check_tensors, encode_tensors, read_tensors
 
 ARCH = "window"
-MOST_NEIGHBOURS = 8
-LARGEST_WIDTH = 256
-MOST_LAYERS = 16
+MAX_NEIGHBORS = 8
+MAX_WIDTH = 256
+MAX_LAYERS = 16
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ShotCard:
     """Where a shot model comes from. Every field stands in the file's metadata under its own name, as JSON."""
 
     arch: str
-    network: WindowSpec
+    network: ShotNetworkSpec
     iterations: tuple[int, int]
     """Of its two networks."""
     seed: int
@@ -50,10 +50,10 @@ class ShotModel:
     name: str
     """File name without its suffix."""
     card: ShotCard
-    networks: tuple[WindowNetwork, WindowNetwork]
+    networks: tuple[ShotNetwork, ShotNetwork]
 
 
-def save_shot_model(path: Path, card: ShotCard, networks: tuple[WindowNetwork, WindowNetwork]) -> None:
+def save_shot_model(path: Path, card: ShotCard, networks: tuple[ShotNetwork, ShotNetwork]) -> None:
     """Write a model under its name only when it is whole. Raises `OutputError` where the folder does not take it."""
     tensors = {
         f"stage{number}.{name}": tensor.contiguous()
@@ -62,7 +62,7 @@ def save_shot_model(path: Path, card: ShotCard, networks: tuple[WindowNetwork, W
     }
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
     try:
-        write_whole(path, encode_tensors(tensors, metadata))
+        write_atomically(path, encode_tensors(tensors, metadata))
     except OSError as error:
         raise OutputError(f"the shot model {path} cannot be written: {error.strerror}; name another folder.") from None
 
@@ -87,7 +87,7 @@ def load_shot_model(path: Path) -> ShotModel:
     """
     metadata, tensors = read_tensors(path)
     card = _card(path, metadata)
-    networks = (WindowNetwork(card.network), WindowNetwork(card.network))
+    networks = (ShotNetwork(card.network), ShotNetwork(card.network))
     expected = {
         f"stage{number}.{name}": tensor
         for number, network in enumerate(networks, start=1)
@@ -108,7 +108,7 @@ def _card(path: Path, metadata: dict[str, str]) -> ShotCard:
         return ShotCard(
             arch=_checked(values["arch"], values["arch"] == ARCH),
             network=_network(values["network"]),
-            iterations=_whole_pair(values["iterations"]),
+            iterations=_integer_pair(values["iterations"]),
             seed=int(values["seed"]),
             clip=_checked(values["clip"], isinstance(values["clip"], str)),
             clip_identity=_checked(values["clip_identity"], isinstance(values["clip_identity"], str)),
@@ -126,19 +126,17 @@ def _card(path: Path, metadata: dict[str, str]) -> ShotCard:
         raise ModelError(f"{path}: its metadata is not that of a shot model ({error}). Train it again.") from None
 
 
-def _network(value: Any) -> WindowSpec:
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(WindowSpec)}:
+def _network(value: Any) -> ShotNetworkSpec:
+    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(ShotNetworkSpec)}:
         raise ValueError("expected the fields of a window network")
-    spec = WindowSpec(**value)
-    limits = ((spec.neighbours, 0, MOST_NEIGHBOURS), (spec.width, 1, LARGEST_WIDTH), (spec.layers, 2, MOST_LAYERS))
-    if not all(type(number) is int and least <= number <= most for number, least, most in limits):
-        raise ValueError(
-            f"expected up to {MOST_NEIGHBOURS} neighbours, {LARGEST_WIDTH} channels and {MOST_LAYERS} layers"
-        )
+    spec = ShotNetworkSpec(**value)
+    limits = ((spec.neighbours, 0, MAX_NEIGHBORS), (spec.width, 1, MAX_WIDTH), (spec.layers, 2, MAX_LAYERS))
+    if not all(type(number) is int and minimum <= number <= maximum for number, minimum, maximum in limits):
+        raise ValueError(f"expected up to {MAX_NEIGHBORS} neighbours, {MAX_WIDTH} channels and {MAX_LAYERS} layers")
     return spec
 
 
-def _whole_pair(value: Any) -> tuple[int, int]:
+def _integer_pair(value: Any) -> tuple[int, int]:
     first, second = value
     return int(first), int(second)
 

@@ -11,7 +11,7 @@ import torch
 
 from vsr.errors import ModelError
 
-FOLDERS_VARIABLE = "VSR_WEIGHTS"
+WEIGHTS_PATH_VARIABLE = "VSR_WEIGHTS"
 """Environment variable: one folder of weight files, or several joined as in PATH."""
 
 _TORCHVISION = "torchvision's model zoo, https://download.pytorch.org/models/"
@@ -33,7 +33,7 @@ class WeightFile:
     @property
     def missing(self) -> str:
         """What to tell a user who lacks it."""
-        return f"no {self.name} (from {self.source}); {where_to_put('it')}"
+        return f"no {self.name} (from {self.source}); {placement_hint('it')}"
 
 
 ALEXNET = WeightFile(
@@ -82,7 +82,7 @@ BRISQUE_RANGE = WeightFile(
 
 def weight_folders() -> list[Path]:
     """Where weight files are looked for, in this order: the folders of `VSR_WEIGHTS`, then torch's own cache."""
-    named = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
+    named = [Path(part) for part in os.environ.get(WEIGHTS_PATH_VARIABLE, "").split(os.pathsep) if part]
     return [*named, Path(torch.hub.get_dir()) / "checkpoints"]
 
 
@@ -105,9 +105,9 @@ def is_published(file: WeightFile, path: Path) -> bool:
         raise _unreadable(path, error) from error
 
 
-def where_to_put(file_name: str) -> str:
+def placement_hint(file_name: str) -> str:
     """What to tell a user who lacks a weight file."""
-    return f"put {file_name} into a folder named by {FOLDERS_VARIABLE}, or into {weight_folders()[-1]}"
+    return f"put {file_name} into a folder named by {WEIGHTS_PATH_VARIABLE}, or into {weight_folders()[-1]}"
 
 
 def load_weights(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:

@@ -15,17 +15,17 @@ from vsr.image.resample import resize
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
-from vsr.pipeline.resume import GIVEN, plan_of, resumed_from
-from vsr.pipeline.run import Notes, record
+from vsr.pipeline.resume import GIVEN, resume_plan, resumed_from
+from vsr.pipeline.run import NoteLog, record
 from vsr.pipeline.stages import Stages
 from vsr.progress import Listener
 from vsr.video.align import Timeline
-from vsr.video.align.time_map import BRIEF_SURVEY_FRAMES, Clock, guess_clock, survey
+from vsr.video.align.time_map import BRIEF_FINGERPRINT_FRAMES, TimeMap, guess_time_map, take_fingerprint
 from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.writer import ClipWriter, WorkOptions
 
-STRANGE_ERROR = 0.15
+MAX_SOURCE_RMSE = 0.15
 """Root mean square difference between a source and its reduced enlargement that no upscaler explains (16 dB)."""
 
 
@@ -57,35 +57,37 @@ def steady(
         source = stack.enter_context(open_clip(low_resolution))
         info = reader.info
         others = {"low_resolution": low_resolution, "reference": reference}
-        plan = plan_of(info, recipe, device, [], others, Path(output).suffix)
+        plan = resume_plan(info, recipe, device, [], others, Path(output).suffix)
         writer = stack.enter_context(
             ClipWriter(output, info, info.height, info.width, recipe.encode, overwrite, device, plan, work)
         )
-        notes = Notes(listener)
-        notes.say_all([*reader.notes, *source.notes, *writer.notes])
+        notes = NoteLog(listener)
+        notes.notify_all([*reader.notes, *source.notes, *writer.notes])
         resumed = resumed_from(writer.work)
         given = GivenPictures(reader, source, stamps, device, resumed.frames_done - 1)
-        stages = Stages(recipe, given.sources, given.policy, device, notes.say, resumed)
+        stages = Stages(recipe, given.sources, given.policy, device, notes.notify, resumed)
         manifest = record(stages, reader, writer, str(output), recipe, reference, notes, clock, device, resumed)
         damage = [f"{low_resolution}: {damage}" for damage in source.damage]
-        return replace(manifest, damage=[*manifest.damage, *damage], notes=[*manifest.notes, *given.remarks()])
+        return replace(manifest, damage=[*manifest.damage, *damage], notes=[*manifest.notes, *given.notes()])
 
 
-def _clock(result: str | Path, low_resolution: str | Path) -> Clock:
+def _clock(result: str | Path, low_resolution: str | Path) -> TimeMap:
     """How the times of one become those of the other."""
     surveys = []
     for clip in (result, low_resolution):
         with open_clip(clip) as reader:
             rate = reader.info.average_rate
-            surveys.append(survey(reader.frames(), BRIEF_SURVEY_FRAMES, None if rate is None else float(rate)))
-    return guess_clock(*surveys)
+            surveys.append(
+                take_fingerprint(reader.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate))
+            )
+    return guess_time_map(*surveys)
 
 
 class GivenPictures:
     """A result and its source as the stages want them: frames, and a policy that enlarges them."""
 
     def __init__(
-        self, result: ClipReader, source: ClipReader, clock: Clock, device: torch.device, first_needed: int
+        self, result: ClipReader, source: ClipReader, clock: TimeMap, device: torch.device, first_needed: int
     ) -> None:
         """Of frames before `first_needed` the pictures are not held."""
         self._result, self._source = result, source
@@ -104,7 +106,7 @@ class GivenPictures:
         timeline = Timeline(self._source.frames())
         size = (self._source.info.height, self._source.info.width)
         for large in self._result.frames():
-            low = timeline.take_nearest(self._clock.on_other(large.seconds))
+            low = timeline.pop_nearest(self._clock.to_other(large.seconds))
             reduced = resize(large.pixels, *size)
             if low is None:
                 self._alone.append(large.index)
@@ -123,7 +125,7 @@ class GivenPictures:
             large = self._waiting.popleft()
             yield replace(large, pixels=large.pixels.to(self._device))
 
-    def remarks(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What the user ought to know of the two clips, once they are read."""
         if not self._alone:
             return []
@@ -137,7 +139,7 @@ class GivenPictures:
                 f"{result.path} is {result.width}x{result.height}, smaller than {source.path} with "
                 f"{source.width}x{source.height}: name the enlarged clip first, its source with --low-resolution."
             )
-        if float((reduced - low).square().mean().sqrt()) > STRANGE_ERROR:
+        if float((reduced - low).square().mean().sqrt()) > MAX_SOURCE_RMSE:
             raise InputError(
                 f"{result.path} does not show what {source.path} shows: name the clip that it was made from."
             )

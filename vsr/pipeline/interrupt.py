@@ -6,21 +6,21 @@ from contextlib import contextmanager
 import torch
 
 from vsr.errors import InterruptedRunError, ModelError
-from vsr.video.write.segment_store import WorkFolder
+from vsr.video.write.segment_store import SegmentStore
 
-_WORDS_FOR_NO_MEMORY = ("can't allocate memory", "not enough memory", "Insufficient memory", "bad allocation")
+_OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "Insufficient memory", "bad allocation")
 """Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words to know them by."""
 
 
 @contextmanager
-def memory_failures_told() -> Iterator[None]:
+def report_out_of_memory() -> Iterator[None]:
     """Raise `ModelError` where there is no memory left for a frame."""
     try:
         yield
     except Exception as error:
         # No common ancestor but this: torch and OpenCV raise errors of their own.
         is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_known and not any(words in str(error) for words in _WORDS_FOR_NO_MEMORY):
+        if not is_known and not any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES):
             raise
         raise ModelError(
             "the memory does not suffice for a frame of this size. Use a smaller --scale or close other programs; the "
@@ -28,14 +28,14 @@ def memory_failures_told() -> Iterator[None]:
         ) from error
 
 
-def stopped(frames_out: int, total: int | None, work: WorkFolder | None) -> InterruptedRunError:
+def interrupted_error(frames_out: int, total: int | None, work: SegmentStore | None) -> InterruptedRunError:
     """What a user who ended a run is told."""
     of_all = f" of {total}" if total else ""
     kept = 0 if work is None or work.plan is None else work.frames_done
     if kept and work is not None:
         words = f"{kept} are kept in {work.folder}"
     elif work is None or work.plan is None:
-        words = "nothing is kept: neither a pipe nor what came from one can be gone on with"
+        words = "nothing is kept: a run that reads or writes a pipe cannot be resumed"
     else:
-        words = "nothing is kept yet: the first segment was not whole"
-    return InterruptedRunError(f"stopped after frame {frames_out}{of_all}; {words}.", can_go_on=kept > 0)
+        words = "nothing is kept yet: the first segment was not complete"
+    return InterruptedRunError(f"stopped after frame {frames_out}{of_all}; {words}.", can_resume=kept > 0)

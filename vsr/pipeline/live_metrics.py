@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsr.metrics import beside_sharpness
+from vsr.metrics import with_sharpness
 from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.pipeline.options import Recipe
 from vsr.video.align import Timeline
@@ -16,12 +16,12 @@ from vsr.video.write.segment_store import Json
 LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
 """What a run measures unless metrics are named. They look at a sample of the frames, since the motion between two
 frames takes most of the time in which one model makes one. Metrics that are named look at every frame."""
-MEASURED_EVERY = 8
+LIVE_SAMPLE_INTERVAL = 8
 """The sample: the first frame, the second, and every so many after that, each with the frame before it."""
 
 
 @dataclass(frozen=True)
-class Measuring:
+class LiveMetrics:
     """Scores frames before they are encoded; with a truth, only those that have one at their time."""
 
     board: Scoreboard
@@ -33,7 +33,7 @@ class Measuring:
     counted: list[int]
     """How many frames, with and without a truth, a `memory` speaks of already."""
 
-    def remarks(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What the user ought to know of the truth, once all frames are measured."""
         if self.reference is None:
             return []
@@ -49,7 +49,7 @@ class Measuring:
     def memory(self) -> Json:
         """What was measured since the last call, as plain values."""
         observed, unmatched = self.counted
-        values = self.board.values_from(observed)
+        values = self.board.state(observed)
         alone = self.unmatched[unmatched:]
         self.counted[:] = (
             observed + max((len(of_metric) for of_metric in values[0].values()), default=0),
@@ -57,7 +57,7 @@ class Measuring:
         )
         return {"values": values, "unmatched": alone}
 
-    def go_on(self, memories: Sequence[Json]) -> None:
+    def load_state(self, memories: Sequence[Json]) -> None:
         """Take over what an earlier run measured."""
         known: list[Values] = [{} for _ in memories[0]["values"]]
         for memory in memories:
@@ -65,36 +65,36 @@ class Measuring:
             for sheet, more in zip(known, memory["values"], strict=True):
                 for metric, values in more.items():
                     sheet.setdefault(metric, []).extend(values)
-        self.board.go_on(known)
+        self.board.load_state(known)
         observed = max((len(values) for values in known[0].values()), default=0)
         self.counted[:] = observed, len(self.unmatched)
 
-    def remember(self, low: Frame, large: Frame) -> None:
+    def set_previous(self, low: Frame, large: Frame) -> None:
         """Take the last frame that an earlier run measured as the one before the next."""
         if self.truth is None:
-            self.board.remember(large, None, low.pixels)
-        elif (true := self.truth.take_nearest(large.seconds)) is not None:
-            self.board.remember(large, true.pixels, low.pixels)
+            self.board.set_previous(large, None, low.pixels)
+        elif (true := self.truth.pop_nearest(large.seconds)) is not None:
+            self.board.set_previous(large, true.pixels, low.pixels)
 
-    def observe(self, low: Frame, large: Frame) -> None:
+    def update(self, low: Frame, large: Frame) -> None:
         """Score a frame beside its source and, where there is one, its truth."""
         if self.is_sample and not (_in_sample(large.index) or _in_sample(large.index + 1)):
-            self.board.pass_over()
+            self.board.skip()
         elif self.truth is None:
             measured = not self.is_sample or _in_sample(large.index)
-            self.board.observe(large, None, low.pixels, measured=measured)
-        elif (true := self.truth.take_nearest(large.seconds)) is not None:
-            self.board.observe(large, true.pixels, low.pixels)
+            self.board.update(large, None, low.pixels, measured=measured)
+        elif (true := self.truth.pop_nearest(large.seconds)) is not None:
+            self.board.update(large, true.pixels, low.pixels)
         else:
             self.unmatched.append(large.index)
 
 
 def _in_sample(frame: int) -> bool:
-    return frame == 0 or frame % MEASURED_EVERY == 1
+    return frame == 0 or frame % LIVE_SAMPLE_INTERVAL == 1
 
 
 @contextmanager
-def measuring(recipe: Recipe, reference: str | Path | None, default: Sequence[str]) -> Iterator[Measuring]:
+def open_live_metrics(recipe: Recipe, reference: str | Path | None, default: Sequence[str]) -> Iterator[LiveMetrics]:
     """Metrics of the recipe's, else `default`; against a truth where there is one."""
     with ExitStack() as stack:
         reader = None if reference is None else stack.enter_context(open_clip(reference))
@@ -103,9 +103,9 @@ def measuring(recipe: Recipe, reference: str | Path | None, default: Sequence[st
         if reference is not None and recipe.metrics is None:
             names = [*default, *(name for name in ("lpips",) if name not in default)]
         board = Scoreboard(
-            beside_sharpness(names, has_truth=truth is not None),
+            with_sharpness(names, has_truth=truth is not None),
             has_truth=truth is not None,
             has_low_resolution=True,
             with_baseline=True,
         )
-        yield Measuring(board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0])
+        yield LiveMetrics(board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0])

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from vsr.errors import UsageError
-from vsr.records import _apply_setting, _put, _read_toml, from_table
+from vsr.records import _apply_setting, _read_toml, _set_dotted, from_table
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
 from vsr.video.writer import EncodeOptions
 
-LEAST_TILE = 32
+MIN_TILE = 32
 """Smaller ones would spend their time on their borders."""
 
 
@@ -28,7 +28,7 @@ class Recipe:
     upscaler: str | None = None
     """File of a network that takes the policy's place; an empty text is the same as none."""
     sample: int = 0
-    """Number of the noise that a stochastic `upscaler` draws."""
+    """Number of the noise that a stochastic `network_policy` draws."""
     scale: float = 4.0
     """Output sides over input sides; any number from 1."""
     steady: float | Literal["auto"] | None = None
@@ -57,9 +57,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if isinstance(self.steady, float) and not 0 <= self.steady <= 1:
             raise UsageError(f"steady is {self.steady:g}; expected a number from 0 to 1, or auto.")
-        for name, value, least in (("tile", self.tile, LEAST_TILE), ("threads", self.threads, 1)):
-            if value is not None and value < least:
-                raise UsageError(f"{name} is {value}; expected a whole number from {least}.")
+        for name, value, minimum in (("tile", self.tile, MIN_TILE), ("threads", self.threads, 1)):
+            if value is not None and value < minimum:
+                raise UsageError(f"{name} is {value}; expected a whole number from {minimum}.")
         if self.target_flicker is not None and not self.target_flicker > 0:
             raise UsageError(f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1.")
         if self.target_flicker is not None and self.steady is not None:
@@ -76,5 +76,5 @@ def resolve_recipe(path: Path | None, settings: Sequence[str], options: Mapping[
         _apply_setting(table, setting)
     for dotted, value in options.items():
         if value is not None:
-            _put(table, dotted, list(value) if isinstance(value, tuple) else value)
+            _set_dotted(table, dotted, list(value) if isinstance(value, tuple) else value)
     return from_table(Recipe, table)

@@ -12,23 +12,23 @@ from time import perf_counter
 import av
 
 from vsr.engine.options import choose_device, dtype_name
-from vsr.engine.strips import use_threads
+from vsr.engine.strips import set_num_threads
 from vsr.errors import InputError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
-from vsr.pipeline.live_metrics import LIVE_METRICS, measuring
+from vsr.pipeline.live_metrics import LIVE_METRICS, open_live_metrics
 from vsr.pipeline.manifest import peak_memory_bytes
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
-from vsr.pipeline.run import bank_for, check, output_path, shot_models_for, with_policy
+from vsr.pipeline.run import bank_for, check_recipe, output_path, shot_models_for, with_policy
 from vsr.pipeline.stages import Stages, Upscaling
 from vsr.progress import Listener
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import open_clip
 from vsr.video.writer import STANDARD_OUTPUT, ClipWriter
 
-SAMPLE_SECONDS = 2.0
-FEWEST_FRAMES = 3
+TRIAL_SECONDS = 2.0
+MIN_TRIAL_FRAMES = 3
 """However long they take: from the first to the third is the least that says how long one takes."""
 
 
@@ -89,10 +89,10 @@ def plan(
     if recipe.train_ahead:
         raise UsageError("the training of --train-ahead cannot be planned; train with vsr train-shot, then plan.")
     recipe = with_policy(recipe, models)
-    check(recipe, models)
+    check_recipe(recipe, models)
     device = choose_device(recipe.device)
     if recipe.threads is not None:
-        use_threads(recipe.threads)
+        set_num_threads(recipe.threads)
     with ExitStack() as stack:
         reader = stack.enter_context(open_clip(clip, recipe.read))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
@@ -103,8 +103,8 @@ def plan(
             ClipWriter(trial, reader.info, height, width, recipe.encode, overwrite=False, device=device)
         )
         bank, shot_models = bank_for([recipe], models), shot_models_for([recipe], models)
-        upscaling = Upscaling(recipe, bank, device, reader, listener.say, shot_models)
-        sample = _try_frames(upscaling, writer, recipe, reference)
+        upscaling = Upscaling(recipe, bank, device, reader, listener.notify, shot_models)
+        sample = _run_trial(upscaling, writer, recipe, reference)
         report = writer.finish()
         frames = _num_frames(reader.info)
         video_bytes, other_bytes = _bytes_of(trial)
@@ -136,7 +136,7 @@ def plan(
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrialTimings:
     """What the first frames took."""
 
     frames: int
@@ -144,24 +144,24 @@ class Sample:
     stages: dict[str, float]
 
 
-def _try_frames(stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None) -> Sample:
+def _run_trial(stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None) -> TrialTimings:
     """Run the stages until the time is over; the first frame, for which much is made ready, counts little."""
     clock, finished = StageClock(), []
     start = perf_counter()
-    with measuring(recipe, reference, LIVE_METRICS) as live, closing(stages.pairs(clock)) as pairs:
+    with open_live_metrics(recipe, reference, LIVE_METRICS) as live, closing(stages.pairs(clock)) as pairs:
         for low, large in pairs:
-            with clock.apart("metrics"):
-                live.observe(low, large)
-            with clock.apart("write"):
+            with clock.measure("metrics"):
+                live.update(low, large)
+            with clock.measure("write"):
                 writer.write(large)
             finished.append(perf_counter())
-            if len(finished) >= FEWEST_FRAMES and finished[-1] - start > SAMPLE_SECONDS:
+            if len(finished) >= MIN_TRIAL_FRAMES and finished[-1] - start > TRIAL_SECONDS:
                 break
     if not finished:
         raise InputError("the clip has no frame that can be decoded.")
     between = finished[-1] - finished[0]
     each = between / (len(finished) - 1) if len(finished) > 1 else finished[0] - start
-    return Sample(len(finished), each, clock.seconds_per_item())
+    return TrialTimings(len(finished), each, clock.seconds_per_item())
 
 
 def _num_frames(info: ClipInfo) -> int | None:

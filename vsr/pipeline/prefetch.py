@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.1
 """How soon a thread with a full queue sees that nobody wants more."""
-PATIENCE_SECONDS = 5.0
+JOIN_TIMEOUT_SECONDS = 5.0
 """How long an end waits for what is being made. A thread that takes longer ends behind it, or with the program."""
 
 
@@ -21,15 +21,15 @@ class _End:
     error: BaseException | None = None
 
 
-def ahead(items: Iterable[T], depth: int, name: str | None = None) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int, name: str | None = None) -> Generator[T, None, None]:
     """The same items in the same order, made in a thread called `name`, at most `depth` of them waiting to be taken.
 
     An error of the items is raised here, where they would have come. The thread is started when the first is asked
     for. Leaving early (`close`, an error, Ctrl-C) ends it behind what it is making, and closes `items` in it.
     """
     made: queue.Queue[T | _End] = queue.Queue(depth)
-    unwanted = threading.Event()
-    worker = threading.Thread(target=_make, args=(iter(items), made, unwanted), name=name, daemon=True)
+    stopped = threading.Event()
+    worker = threading.Thread(target=_produce, args=(iter(items), made, stopped), name=name, daemon=True)
     worker.start()
     try:
         while not isinstance(item := made.get(), _End):
@@ -37,14 +37,14 @@ def ahead(items: Iterable[T], depth: int, name: str | None = None) -> Generator[
         if item.error is not None:
             raise item.error
     finally:
-        unwanted.set()
-        worker.join(PATIENCE_SECONDS)
+        stopped.set()
+        worker.join(JOIN_TIMEOUT_SECONDS)
 
 
-def _make(items: Iterator[T], made: "queue.Queue[T | _End]", unwanted: threading.Event) -> None:
+def _produce(items: Iterator[T], made: "queue.Queue[T | _End]", stopped: threading.Event) -> None:
     try:
         for item in items:
-            if not _hand_over(item, made, unwanted):
+            if not _enqueue(item, made, stopped):
                 break
         end = _End()
     except BaseException as error:  # raised again where the items are wanted
@@ -52,12 +52,12 @@ def _make(items: Iterator[T], made: "queue.Queue[T | _End]", unwanted: threading
     finally:
         if isinstance(items, Generator):
             items.close()
-    _hand_over(end, made, unwanted)
+    _enqueue(end, made, stopped)
 
 
-def _hand_over(item: T | _End, made: "queue.Queue[T | _End]", unwanted: threading.Event) -> bool:
+def _enqueue(item: T | _End, made: "queue.Queue[T | _End]", stopped: threading.Event) -> bool:
     """Whether it was still wanted."""
-    while not unwanted.is_set():
+    while not stopped.is_set():
         try:
             made.put(item, timeout=POLL_SECONDS)
         except queue.Full:

@@ -9,14 +9,14 @@ from operator import itemgetter
 from time import perf_counter
 from typing import TypeVar
 
-from vsr.pipeline.prefetch import ahead
+from vsr.pipeline.prefetch import prefetch
 
 T = TypeVar("T")
 Event = tuple[str, str, float, float]
 """What was done, by which thread, from when, for how long; in seconds."""
 
 TOTAL = "total"
-MOST_EVENTS = 200_000
+MAX_EVENTS = 200_000
 """Of a trace; what comes later is left out of it, not of the figures."""
 
 
@@ -32,7 +32,7 @@ class StageClock:
         """Seconds in which a stage made an item, those of `_fetched` of the stage before among them."""
         self._fetched: dict[str, float] = {}
         """Seconds in which the next stage got an item, where that is not the same."""
-        self._apart: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
         self._items: Counter[str] = Counter()
         """How often each stage has worked."""
         self._events: list[Event] = []
@@ -43,10 +43,10 @@ class StageClock:
         self._inside[stage] = 0.0
         return self._timed(stage, self._inside, stage, items)
 
-    def ahead(self, stage: str, items: Iterable[T], depth: int) -> Generator[T, None, None]:
+    def prefetch(self, stage: str, items: Iterable[T], depth: int) -> Generator[T, None, None]:
         """The same, made in a thread of its own, up to `depth` items in advance; close it to end the thread."""
         self._fetched[stage] = 0.0
-        made = ahead(self.through(stage, items), depth, stage)
+        made = prefetch(self.through(stage, items), depth, stage)
         return self._timed(f"waiting for {stage}", self._fetched, stage, made)
 
     def _timed(self, label: str, spent: dict[str, float], stage: str, items: Iterable[T]) -> Generator[T, None, None]:
@@ -67,19 +67,19 @@ class StageClock:
                 iterator.close()
 
     @contextmanager
-    def apart(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Iterator[None]:
         """Time work that belongs to no iterator."""
         start = perf_counter()
         try:
             yield
         finally:
-            self._apart[stage] = self._apart.get(stage, 0.0) + self._note(stage, start)
+            self._measured[stage] = self._measured.get(stage, 0.0) + self._note(stage, start)
             self._items[stage] += 1
 
     def _note(self, label: str, start: float) -> float:
         """Seconds since `start`; a trace has them as an event."""
         seconds = perf_counter() - start
-        if self._traced and len(self._events) < MOST_EVENTS:
+        if self._traced and len(self._events) < MAX_EVENTS:
             self._events.append((label, threading.current_thread().name, start, seconds))
         return seconds
 
@@ -89,7 +89,7 @@ class StageClock:
         for stage, inside in self._inside.items():
             alone[stage] = inside - before
             before = self._fetched.get(stage, inside)
-        return alone | self._apart | {TOTAL: perf_counter() - self._start}
+        return alone | self._measured | {TOTAL: perf_counter() - self._start}
 
     def seconds_per_item(self) -> dict[str, float]:
         """Of each stage alone: what it took on average, also where the next has not come as far yet."""
@@ -116,7 +116,7 @@ class StageClock:
         return json.dumps({"traceEvents": rows + spans, "displayTimeUnit": "ms"}, allow_nan=False)
 
 
-def shares(seconds: dict[str, float]) -> dict[str, float]:
+def stage_utilization(seconds: dict[str, float]) -> dict[str, float]:
     """For each stage the share of the whole time in which it was at work, largest first; their sum may exceed 1."""
     by_time = sorted(seconds.items(), key=itemgetter(1), reverse=True)
     return {stage: spent / seconds[TOTAL] for stage, spent in by_time if stage != TOTAL}

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from vsr.engine.options import dtype_name
-from vsr.engine.strips import use_threads
+from vsr.engine.strips import set_num_threads
 from vsr.models.bank import SYSTEMS, bank_files
 from vsr.models.shot_model import shot_model_files
 from vsr.pipeline.manifest import versions
 from vsr.pipeline.options import Recipe
 from vsr.records import to_table
-from vsr.temporal.deflicker import ShotProgress
-from vsr.temporal.statistics import Reading
+from vsr.temporal.deflicker import ShotFlickerState
+from vsr.temporal.statistics import FrameStatistics
 from vsr.upscale import MODEL_FREE, Decision
 from vsr.upscale.network_policy import UPSCALER
 from vsr.upscale.policy import MiddleOfShot
-from vsr.upscale.shot import FRAMES_TO_CHOOSE_BY
+from vsr.upscale.shot import MODEL_CHOICE_FRAMES
 from vsr.video.frames import ClipInfo
-from vsr.video.write.segment_store import ASKED, DECIDED, Json, WorkFolder
+from vsr.video.write.segment_store import REQUESTED, RESOLVED, Json, SegmentStore
 
 GIVEN = "given"
 """What a manifest calls the policy of a video that was upscaled elsewhere."""
@@ -41,7 +41,7 @@ class Resumed:
     shot_starts: frozenset[int] = frozenset()
     """First frames of the shots that were known of."""
     decisions: tuple[Decision, ...] = ()
-    progress: Mapping[int, ShotProgress] = field(default_factory=dict)
+    progress: Mapping[int, ShotFlickerState] = field(default_factory=dict)
     """What flicker control knew, by the first frame of the shot."""
     measured: tuple[Json, ...] = ()
     middle: MiddleOfShot | None = None
@@ -77,12 +77,12 @@ def rerun_of(recipe: Recipe, resumed: Resumed) -> Rerun | None:
     if recipe.policy in FRAME_BY_FRAME | FRAME_BY_FRAME_UNLESS_SWITCHING and not is_switching:
         return Rerun(1, 0)
     middle = resumed.middle
-    if middle is None or middle.last - middle.lead < resumed.shot_start + FRAMES_TO_CHOOSE_BY:
+    if middle is None or middle.last - middle.lead < resumed.shot_start + MODEL_CHOICE_FRAMES:
         return None
-    return Rerun(FRAMES_TO_CHOOSE_BY, middle.lead)
+    return Rerun(MODEL_CHOICE_FRAMES, middle.lead)
 
 
-def plan_of(
+def resume_plan(
     info: ClipInfo,
     recipe: Recipe,
     device: torch.device,
@@ -96,9 +96,9 @@ def plan_of(
     """
     if not info.identity:
         return None
-    clips = {name: _file_identity(Path(path)) for name, path in others.items() if path is not None}
+    clips = {name: _file_fingerprint(Path(path)) for name, path in others.items() if path is not None}
     asked = {
-        "input": _file_identity(info.path) | {"content": info.identity},
+        "input": _file_fingerprint(info.path) | {"content": info.identity},
         **clips,
         "models": {path.name: _content_hash(path) for path in models},
         "options": to_table(replace(recipe, threads=None)),
@@ -107,16 +107,16 @@ def plan_of(
         "versions": versions(),
     }
     decided = {"threads": torch.get_num_threads(), "dtype": dtype_name(recipe.dtype, device)}
-    return {ASKED: asked, DECIDED: decided}
+    return {REQUESTED: asked, RESOLVED: decided}
 
 
-def as_decided(recipe: Recipe, work: WorkFolder | None) -> Recipe:
+def with_earlier_choices(recipe: Recipe, work: SegmentStore | None) -> Recipe:
     """The recipe with what an earlier run found best for it, and as many threads as that had unless told otherwise."""
     if work is None or work.plan is None or not work.num_segments:
         return recipe
-    decided = work.plan[DECIDED]
+    decided = work.plan[RESOLVED]
     if recipe.threads is None and decided["threads"] != torch.get_num_threads():
-        use_threads(decided["threads"])
+        set_num_threads(decided["threads"])
     return replace(recipe, dtype=decided["dtype"])
 
 
@@ -133,7 +133,7 @@ def memory_of(
     frame: int,
     starts: Iterable[int],
     decisions: Iterable[Decision],
-    progress: Iterable[ShotProgress],
+    progress: Iterable[ShotFlickerState],
     measured: Json,
     lead: int | None,
 ) -> Json:
@@ -150,39 +150,39 @@ def memory_of(
     }
 
 
-def resumed_from(work: WorkFolder | None) -> Resumed:
+def resumed_from(work: SegmentStore | None) -> Resumed:
     """What stands beside the closed segments of a work folder."""
     if work is None or work.num_segments == 0:
         return Resumed()
     memories = [segment.memory for segment in work.segments()]
-    shots = [_progress(each) for memory in memories for each in memory["progress"]]
-    last_picture, *pictures = work.last_pictures()
+    shots = [_shot_state_from_json(each) for memory in memories for each in memory["progress"]]
+    last_picture, *pictures = work.last_frames()
     lead = memories[-1]["lead"]
     return Resumed(
         frames_done=work.frames_done,
         last_picture=last_picture,
         shot_starts=frozenset(start for memory in memories for start in memory["starts"]),
-        decisions=tuple(_decision(each) for memory in memories for each in memory["decisions"]),
+        decisions=tuple(_decision_from_json(each) for memory in memories for each in memory["decisions"]),
         progress={progress.first_frame: progress for progress in shots},
         measured=tuple(memory["measured"] for memory in memories),
         middle=None if lead is None else MiddleOfShot(work.frames_done - 1, lead, tuple(pictures)),
     )
 
 
-def _progress(values: dict[str, Any]) -> ShotProgress:
-    readings = [
-        Reading(each["frame"], tuple(each["gradients"]), each["changes"] and tuple(each["changes"]))
-        for each in values["readings"]
+def _shot_state_from_json(values: dict[str, Any]) -> ShotFlickerState:
+    frame_statistics = [
+        FrameStatistics(each["frame"], tuple(each["gradients"]), each["changes"] and tuple(each["changes"]))
+        for each in values["frame_statistics"]
     ]
-    return ShotProgress(**{**values, "readings": readings})
+    return ShotFlickerState(**{**values, "frame_statistics": frame_statistics})
 
 
-def _decision(values: dict[str, Any]) -> Decision:
+def _decision_from_json(values: dict[str, Any]) -> Decision:
     ranking = tuple((name, score) for name, score in values["ranking"])
     return Decision(**{**values, "models": tuple(values["models"]), "ranking": ranking})
 
 
-def _file_identity(path: Path) -> dict[str, object]:
+def _file_fingerprint(path: Path) -> dict[str, object]:
     """Of a folder of pictures only its place: what is in it is part of its content's hash."""
     if not path.is_file():
         return {"path": str(path)}

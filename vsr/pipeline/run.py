@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 
 from vsr.engine.options import choose_device, dtype_name
-from vsr.engine.strips import use_threads
+from vsr.engine.strips import set_num_threads
 from vsr.errors import InputError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Model, has_shot_model, load_bank
 from vsr.models.shot_model import load_shot_models
-from vsr.pipeline.interrupt import memory_failures_told, stopped
-from vsr.pipeline.live_metrics import LIVE_METRICS, Measuring, measuring
+from vsr.pipeline.interrupt import interrupted_error, report_out_of_memory
+from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
 from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
 from vsr.pipeline.options import Recipe
-from vsr.pipeline.profile import StageClock, shares
-from vsr.pipeline.resume import Resumed, as_decided, model_files, plan_of, resumed_from
+from vsr.pipeline.profile import StageClock, stage_utilization
+from vsr.pipeline.resume import Resumed, model_files, resume_plan, resumed_from, with_earlier_choices
 from vsr.pipeline.stages import Stages, Upscaling
 from vsr.progress import Listener
 from vsr.records import to_table
@@ -57,27 +57,27 @@ def run(
     the manifest does. Raises a `VsrError` for what a user can mend.
     """
     recipe = with_policy(recipe, models)
-    check(recipe, models)
+    check_recipe(recipe, models)
     clock = clock or StageClock()
     device = choose_device(recipe.device)
     if recipe.threads is not None:
-        use_threads(recipe.threads)
+        set_num_threads(recipe.threads)
     with ExitStack() as stack:
         reader = stack.enter_context(open_clip(clip, recipe.read))
         height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
         target = output_path(reader.info, recipe) if output is None else output
         check_output(target, [reference])
         files = model_files(recipe, None if shot_models else models)
-        plan = plan_of(reader.info, recipe, device, files, {"reference": reference}, Path(target).suffix)
+        plan = resume_plan(reader.info, recipe, device, files, {"reference": reference}, Path(target).suffix)
         writer = stack.enter_context(
             ClipWriter(target, reader.info, height, width, recipe.encode, overwrite, device, plan, work)
         )
-        notes = Notes(listener)
-        notes.say_all([*reader.notes, *writer.notes])
-        recipe, resumed = as_decided(recipe, writer.work), resumed_from(writer.work)
+        notes = NoteLog(listener)
+        notes.notify_all([*reader.notes, *writer.notes])
+        recipe, resumed = with_earlier_choices(recipe, writer.work), resumed_from(writer.work)
         bank, shot_models = bank_for([recipe], models), shot_models or shot_models_for([recipe], models)
         segment_frames = None if plan is None else recipe.encode.segment_frames
-        upscaling = Upscaling(recipe, bank, device, reader, notes.say, shot_models, resumed, segment_frames)
+        upscaling = Upscaling(recipe, bank, device, reader, notes.notify, shot_models, resumed, segment_frames)
         return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device, resumed)
 
 
@@ -98,21 +98,21 @@ def compare(
     if recipe.upscaler:
         recipes.append(replace(recipe, policy=UPSCALER))
     for one in recipes:
-        check(one, models)
+        check_recipe(one, models)
     device = choose_device(recipe.device)
     bank, shot_models = bank_for(recipes, models), shot_models_for(recipes, models)
     manifests = []
     for one in recipes:
         clock = StageClock()
-        listener.say(f"policy {one.policy}")
+        listener.notify(f"policy {one.policy}")
         with ExitStack() as stack:
             reader = stack.enter_context(open_clip(clip, one.read))
-            upscaling = Upscaling(one, bank, device, reader, listener.say, shot_models)
-            live = stack.enter_context(measuring(one, reference, COMPARED_METRICS))
+            upscaling = Upscaling(one, bank, device, reader, listener.notify, shot_models)
+            live = stack.enter_context(open_live_metrics(one, reference, COMPARED_METRICS))
             for low, large in stack.enter_context(closing(upscaling.pairs(clock))):
-                with clock.apart("metrics"):
-                    live.observe(low, large)
-                listener.advance(large.index + 1, reader.info.num_frames_from_header)
+                with clock.measure("metrics"):
+                    live.update(low, large)
+                listener.on_progress(large.index + 1, reader.info.num_frames_from_header)
         manifests.append(_manifest(reader, None, one, upscaling, live.board, None, [], clock, device))
     return manifests
 
@@ -130,21 +130,21 @@ def output_path(info: ClipInfo, recipe: Recipe) -> Path:
     return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
 
 
-class Notes:
+class NoteLog:
     """What is said to the user in passing, kept for the record, each sentence once."""
 
     def __init__(self, listener: Listener) -> None:
         self.lines: list[str] = []
         self.listener = listener
 
-    def say(self, note: str) -> None:
+    def notify(self, note: str) -> None:
         self.lines.append(note)
-        self.listener.say(note)
+        self.listener.notify(note)
 
-    def say_all(self, notes: Sequence[str]) -> None:
+    def notify_all(self, notes: Sequence[str]) -> None:
         for note in notes:
             if note not in self.lines:
-                self.say(note)
+                self.notify(note)
 
 
 def record(
@@ -154,25 +154,25 @@ def record(
     output: str,
     recipe: Recipe,
     reference: str | Path | None,
-    notes: Notes,
+    notes: NoteLog,
     clock: StageClock,
     device: torch.device,
     resumed: Resumed = Resumed(),
 ) -> Manifest:
     """Run the stages to the end of the clip, measure and write what comes out, and tell what was done."""
     with ExitStack() as stack:
-        live = stack.enter_context(measuring(recipe, reference, LIVE_METRICS))
-        stack.enter_context(memory_failures_told())
+        live = stack.enter_context(open_live_metrics(recipe, reference, LIVE_METRICS))
+        stack.enter_context(report_out_of_memory())
         if resumed.frames_done:
-            notes.say(f"going on at frame {resumed.frames_done}: the frames before it are done")
-            live.go_on(resumed.measured)
+            notes.notify(f"resuming at frame {resumed.frames_done}")
+            live.load_state(resumed.measured)
         total = reader.info.num_frames_from_header
         _write_frames(stages, writer, live, resumed, notes.listener, total, clock)
         if not stages.frames_out:
             raise InputError(f"{reader.info.path} has no frame that can be decoded; nothing was written.")
-        with clock.apart("write"):
+        with clock.measure("write"):
             report = writer.finish()
-        notes.say_all([*report.notes, *live.remarks()])
+        notes.notify_all([*report.notes, *live.notes()])
     return _manifest(
         reader, output, recipe, stages, live.board, report, notes.lines, clock, device, resumed.frames_done
     )
@@ -181,7 +181,7 @@ def record(
 def _write_frames(
     stages: Stages,
     writer: ClipWriter,
-    live: Measuring,
+    live: LiveMetrics,
     resumed: Resumed,
     listener: Listener,
     total: int | None,
@@ -197,18 +197,18 @@ def _write_frames(
             if large.index == resumed.frames_done and stages.last_done is not None:
                 assert resumed.last_picture is not None
                 done = resumed.last_picture.to(large.pixels.device)
-                live.remember(stages.last_done, replace(stages.last_done, pixels=done))
-            with clock.apart("metrics"):
-                live.observe(low, large)
-            with clock.apart("write"):
+                live.set_previous(stages.last_done, replace(stages.last_done, pixels=done))
+            with clock.measure("metrics"):
+                live.update(low, large)
+            with clock.measure("write"):
                 writer.write(large)
                 if writer.is_segment_full:
                     writer.close_segment(*stages.memory(large.index, first_of_segment, live.memory()))
                     first_of_segment = large.index + 1
-            listener.advance(large.index + 1, total)
-            if listener.is_stopping():
-                raise stopped(stages.frames_out, total, writer.work)
-    with clock.apart("write"):
+            listener.on_progress(large.index + 1, total)
+            if listener.should_stop():
+                raise interrupted_error(stages.frames_out, total, writer.work)
+    with clock.measure("write"):
         writer.close_segment(*stages.memory(stages.frames_out - 1, first_of_segment, live.memory()))
 
 
@@ -224,7 +224,7 @@ def default_policy(models: str | Path | None) -> str:
     return "shot" if models is not None and has_shot_model(Path(models)) else "smi"
 
 
-def check(recipe: Recipe, models: str | Path | None) -> None:
+def check_recipe(recipe: Recipe, models: str | Path | None) -> None:
     """Raise `UsageError` for what can be seen to be impossible before any work."""
     if recipe.policy not in POLICIES and not recipe.upscaler:
         nearest = get_close_matches(str(recipe.policy), POLICIES, n=1, cutoff=0)[0]
@@ -276,7 +276,7 @@ def _manifest(
         resumed_at_frame=resumed_at_frame,
         policy=recipe.policy or "",
         models=list(dict.fromkeys(used)),
-        decisions=[asdict(decision) | {"clearness": decision.clearness} for decision in stages.decisions],
+        decisions=[asdict(decision) | {"margin": decision.margin} for decision in stages.decisions],
         shots=stages.shot_starts,
         steady=[asdict(shot) for shot in stages.steadiness],
         streams_kept=list(report.streams_kept) if report else [],
@@ -287,10 +287,10 @@ def _manifest(
         device=str(device),
         dtype=dtype_name(recipe.dtype, device),
         timings_seconds=seconds,
-        stage_shares=shares(seconds),
+        stage_shares=stage_utilization(seconds),
         peak_memory_bytes=peak_memory_bytes(),
-        metrics={name: result.to_json() for name, result in board.results().items()},
-        baseline={name: result.to_json() for name, result in (board.baseline_results() or {}).items()},
+        metrics={name: result.to_json() for name, result in board.compute().items()},
+        baseline={name: result.to_json() for name, result in (board.compute_baseline() or {}).items()},
         recipe=to_table(recipe),
         command=sys.argv,
         versions=versions(),

@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 
 from vsr.engine.options import choose_options
-from vsr.image.blur import Rows, unless_bicubic
-from vsr.image.noise import agreement_for_noise, noise_level
+from vsr.image.blur import KernelTaps, none_if_bicubic
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import Model
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
 from vsr.pipeline.resume import Resumed, memory_of, rerun_of
-from vsr.temporal import FlickerControl, Pair, ShotSteadiness
+from vsr.temporal import FlickerControl, Pair, ShotFlickerReport
 from vsr.temporal.deflicker import AUTO_STRENGTH, no_kernel_at
 from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, Decision, Policy, PolicyContext
-from vsr.upscale.network_policy import UPSCALER, upscaler
+from vsr.upscale.network_policy import UPSCALER, network_policy
 from vsr.upscale.policy import MiddleOfShot, ShotMemory, ShotModelSource, no_shot_models
 from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader
@@ -29,7 +29,7 @@ from vsr.video.write.segment_store import Json
 
 PairOfShot = tuple[int, Frame, Frame]
 """Number of the shot, frame, enlargement."""
-FRAMES_AHEAD, PAIRS_AHEAD = 4, 2
+FRAME_QUEUE_DEPTH, PAIR_QUEUE_DEPTH = 4, 2
 """How many may wait for the next stage. More would take memory and gain nothing: one stage decides the speed."""
 
 
@@ -42,9 +42,9 @@ class Stages:
         frames: Callable[[], Iterator[Frame]],
         policy: Policy,
         device: torch.device,
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         resumed: Resumed = Resumed(),
-        kernel_at: Callable[[int], Rows | None] = no_kernel_at,
+        kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at,
     ) -> None:
         """With frames that are done already, the others come out as if those had been made as well.
 
@@ -58,16 +58,16 @@ class Stages:
         self.last_done: Frame | None = None
         """The last frame of the clip that was done already, once it is read."""
         self._frames, self._policy, self._shots = frames, policy, recipe.shots
-        self._device, self._say = device, say
+        self._device, self._notify = device, notify
         self._waiting: deque[Frame] = deque()
-        self._control = flicker_control(recipe, say, kernel_at)
+        self._control = make_flicker_control(recipe, notify, kernel_at)
         self._resumed = resumed
         self._rerun = rerun_of(recipe, resumed)
         self.middles: dict[int, MiddleOfShot] = {}
         """What the policy left for a later run, by the last frame that it speaks of."""
 
     @property
-    def steadiness(self) -> list[ShotSteadiness]:
+    def steadiness(self) -> list[ShotFlickerReport]:
         """What flicker control did with each shot."""
         return [] if self._control is None else self._control.record
 
@@ -76,9 +76,9 @@ class Stages:
 
         Frames are read, enlarged and steadied side by side, a few ahead of what is done with these.
         """
-        frames = clock.ahead("read", self._read(), FRAMES_AHEAD)
-        enlarged = clock.ahead("upscale", self._enlarged(frames), PAIRS_AHEAD)
-        with closing(clock.ahead("steady", self._steadied(enlarged), PAIRS_AHEAD)) as steadied:
+        frames = clock.prefetch("read", self._read(), FRAME_QUEUE_DEPTH)
+        enlarged = clock.prefetch("upscale", self._enlarged(frames), PAIR_QUEUE_DEPTH)
+        with closing(clock.prefetch("steady", self._steadied(enlarged), PAIR_QUEUE_DEPTH)) as steadied:
             for low, large in steadied:
                 if large.index >= self._resumed.frames_done:
                     self.frames_out += 1
@@ -91,7 +91,7 @@ class Stages:
         Pictures that the policy wants then come apart from it.
         """
         if self._control is not None:
-            self._control.forget_before(first)
+            self._control.discard_before(first)
         middle = self.middles.pop(frame, None)
         memory = memory_of(
             frame,
@@ -147,7 +147,7 @@ class Stages:
             if first_frame <= decision.frame and (following is None or decision.frame < following):
                 self.decisions.append(decision)
         if self._control is not None and first_frame in self._resumed.progress:
-            self._control.record.append(self._resumed.progress[first_frame].outcome())
+            self._control.record.append(self._resumed.progress[first_frame].report())
 
     def _remembered(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Frames on the run's device; each waits until its enlargement comes."""
@@ -171,7 +171,7 @@ class Stages:
         assert self._resumed.last_picture is not None
         progress = self._resumed.progress[first[0].index]
         rest = (pair for pair in chain([first], pairs) if pair[0].index >= last)
-        return control.go_on(rest, progress, self._resumed.last_picture.to(self._device))
+        return control.resume(rest, progress, self._resumed.last_picture.to(self._device))
 
 
 class Upscaling(Stages):
@@ -183,7 +183,7 @@ class Upscaling(Stages):
         bank: Sequence[Model],
         device: torch.device,
         reader: ClipReader,
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         shot_models: ShotModelSource = no_shot_models,
         resumed: Resumed = Resumed(),
         segment_frames: int | None = None,
@@ -203,13 +203,13 @@ class Upscaling(Stages):
             memory=None if segment_frames is None else self._shot_memory(recipe, resumed, segment_frames),
         )
         if recipe.upscaler:
-            policy = upscaler(context, Path(recipe.upscaler), recipe.sample)
+            policy = network_policy(context, Path(recipe.upscaler), recipe.sample)
         else:
             policy = POLICIES[resolve_policy(recipe)](context)
-        self._kernels = {model.name: unless_bicubic(model.card.kernel) for model in bank}
-        super().__init__(recipe, reader.frames, policy, device, say, resumed, self._kernel_at)
+        self._kernels = {model.name: none_if_bicubic(model.card.kernel) for model in bank}
+        super().__init__(recipe, reader.frames, policy, device, notify, resumed, self._kernel_at)
 
-    def _kernel_at(self, frame: int) -> Rows | None:
+    def _kernel_at(self, frame: int) -> KernelTaps | None:
         """The blur kernel of the models that a shot which begins with `frame` is enlarged with."""
         until_then = (decision for decision in self.decisions if decision.frame <= frame)
         chosen = max(until_then, key=attrgetter("frame"), default=None)
@@ -226,7 +226,7 @@ class Upscaling(Stages):
 
     def _decide(self, decision: Decision) -> None:
         self.decisions.append(decision)
-        self._say(decision_words(decision))
+        self._notify(decision_summary(decision))
 
 
 def resolve_policy(recipe: Recipe) -> str:
@@ -234,8 +234,8 @@ def resolve_policy(recipe: Recipe) -> str:
     return UPSCALER if recipe.upscaler else recipe.policy or "smi"
 
 
-def flicker_control(
-    recipe: Recipe, say: Callable[[str], None], kernel_at: Callable[[int], Rows | None] = no_kernel_at
+def make_flicker_control(
+    recipe: Recipe, notify: Callable[[str], None], kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at
 ) -> FlickerControl | None:
     """As the recipe asks: where it says nothing, for policies that have models and do not fuse by themselves."""
     policy = resolve_policy(recipe)
@@ -246,22 +246,22 @@ def flicker_control(
         steady = 0.0 if policy in SELF_STEADY else AUTO_STRENGTH
     if steady == 0 and recipe.target_flicker is None:
         return None
-    chosen = recipe.policies.agreement
+    chosen = recipe.policies.back_projection_weight
     return FlickerControl(
         steady,
         recipe.target_flicker,
-        lambda low: agreement_for_noise(noise_level(low)) if chosen is None else chosen,
-        say,
+        lambda low: back_projection_weight_for_noise(noise_level(low)) if chosen is None else chosen,
+        notify,
         kernel_at,
     )
 
 
-def decision_words(decision: Decision) -> str:
+def decision_summary(decision: Decision) -> str:
     """One line that explains a decision."""
     names = decision.models
     shown = ", ".join(names) if len(names) <= 3 else f"{len(names)} models, {names[0]} to {names[-1]}"
-    line = f"frame {decision.frame}: {shown} ({decision.reason}; back-projection {decision.agreement:.2f})"
-    if decision.clearness is not None:
+    line = f"frame {decision.frame}: {shown} ({decision.reason}; back-projection {decision.back_projection_weight:.2f})"
+    if decision.margin is not None:
         ranking = ", ".join(f"{name} {score:.4f}" for name, score in decision.ranking[:3])
-        line += f"; ranking {ranking}: the second is {100 * decision.clearness:.0f} % worse than the first"
+        line += f"; ranking {ranking}: the second is {100 * decision.margin:.0f} % worse than the first"
     return line

@@ -25,7 +25,7 @@ class MultiframeOptions:
     """Of the descent of total variation in each iteration, in units of a range of 1."""
 
 
-def agree_with_neighbours(
+def back_project_multiframe(
     luma: torch.Tensor,
     index: int,
     low_lumas: Mapping[int, torch.Tensor],
@@ -44,9 +44,9 @@ def agree_with_neighbours(
     for _ in range(options.iterations):
         total, weight = resize(low - resize(luma, *low_size), *size), torch.ones_like(luma[0])
         for other in near:
-            shown = resize(registrar.onto(other, index).bring(luma), *low_size)
+            shown = resize(registrar.onto(other, index).warp(luma), *low_size)
             missing = low_weights[other] * (low_lumas[other] - shown)
-            total = total + weights[other] * registrar.onto(index, other).bring(resize(missing, *size))
+            total = total + weights[other] * registrar.onto(index, other).warp(resize(missing, *size))
             weight = weight + weights[other]
         luma = luma + total / weight
         luma = luma - options.variation_step * _variation_gradient(luma)

@@ -7,20 +7,20 @@ from itertools import chain, islice
 
 import torch
 
-from vsr.image.blur import Rows
+from vsr.image.blur import KernelTaps
 from vsr.temporal.fusion import FusionOptions, fuse_shot
-from vsr.temporal.statistics import Gauge, Reading, flicker_of, sharpness_kept
-from vsr.temporal.strength_search import LOOK_FRAMES, choose_strength
+from vsr.temporal.statistics import FrameStatistics, TemporalStatistics, flicker_ratios, sharpness_kept
+from vsr.temporal.strength_search import PROBE_FRAMES, search_strength
 from vsr.video.frames import Frame
 
 Pair = tuple[Frame, Frame]
 """A frame of the source and the same frame enlarged."""
 
-MOST_MEMORY = 0.99
+MAX_MEMORY = 0.99
 """Share of the frame before at full strength; a share of 1 would keep a shot's first frame for ever."""
 AUTO_STRENGTH = 0.99
 """A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget what was wrong."""
-MEASURED_EVERY = 8
+FLICKER_SAMPLE_INTERVAL = 8
 """The second of so many frames is measured, and the change from it to the third."""
 
 
@@ -30,17 +30,17 @@ def no_kernel_at(_: int) -> None:
 
 def fusion_options(strength: float) -> FusionOptions:
     """What a strength of 0 to 1 means."""
-    return FusionOptions(memory=MOST_MEMORY * strength, ahead=strength)
+    return FusionOptions(memory=MAX_MEMORY * strength, future_weight=strength)
 
 
 @dataclass(frozen=True)
-class ShotSteadiness:
+class ShotFlickerReport:
     """What flicker control did with a shot. Figures are None where too few frames could be compared."""
 
     first_frame: int
     strength: float
     """0: left alone."""
-    agreement: float
+    back_projection_weight: float
     """Weight of the back-projection onto the source."""
     target: float | None = None
     """The flicker that was asked for."""
@@ -51,7 +51,7 @@ class ShotSteadiness:
     sharpness_kept: float | None = None
     """Mean gradient of what was handed on, over that of what the upscaler made."""
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """One line for the user."""
         line = f"shot from frame {self.first_frame}: flicker control {self.strength:.2f}"
         if self.flicker_before is not None and self.flicker_after is not None:
@@ -64,24 +64,26 @@ class ShotSteadiness:
 
 
 @dataclass(frozen=True)
-class ShotProgress:
+class ShotFlickerState:
     """What was chosen for a shot, and what was read of it so far: all that a later run needs beside one picture."""
 
     first_frame: int
     strength: float
-    agreement: float
+    back_projection_weight: float
     target: float | None
-    readings: list[Reading]
+    frame_statistics: list[FrameStatistics]
 
-    def up_to(self, frame: int) -> "ShotProgress":
+    def up_to(self, frame: int) -> "ShotFlickerState":
         """Without what was read of later frames."""
-        return replace(self, readings=[reading for reading in self.readings if reading.frame <= frame])
+        return replace(self, frame_statistics=[entry for entry in self.frame_statistics if entry.frame <= frame])
 
-    def outcome(self) -> ShotSteadiness:
+    def report(self) -> ShotFlickerReport:
         """What was done with the shot, as far as it was read."""
-        before, after = flicker_of(self.readings)
-        kept = sharpness_kept(self.readings)
-        return ShotSteadiness(self.first_frame, self.strength, self.agreement, self.target, before, after, kept)
+        before, after = flicker_ratios(self.frame_statistics)
+        kept = sharpness_kept(self.frame_statistics)
+        return ShotFlickerReport(
+            self.first_frame, self.strength, self.back_projection_weight, self.target, before, after, kept
+        )
 
 
 class FlickerControl:
@@ -91,68 +93,70 @@ class FlickerControl:
         self,
         strength: float,
         target: float | None,
-        agreement: Callable[[torch.Tensor], float],
-        say: Callable[[str], None],
-        kernel_at: Callable[[int], Rows | None] = no_kernel_at,
+        back_projection_weight: Callable[[torch.Tensor], float],
+        notify: Callable[[str], None],
+        kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at,
     ) -> None:
         """With a `target` the strength is chosen for each shot by a look at its first frames.
 
-        `agreement` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w),
+        `back_projection_weight` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w),
         `kernel_at` the blur kernel, where there is one, that a shot which begins with this frame was enlarged for.
         """
         self.strength = strength
         self._target = target
-        self._agreement = agreement
-        self._say = say
+        self._back_projection_weight = back_projection_weight
+        self._notify = notify
         self._kernel_at = kernel_at
-        self.record: list[ShotSteadiness] = []
+        self.record: list[ShotFlickerReport] = []
         """Of the shots that are done."""
-        self.begun: list[ShotProgress] = []
-        """Of the shots that were begun, but for those that `forget_before` was told of."""
+        self.begun: list[ShotFlickerState] = []
+        """Of the shots that were begun, but for those that `discard_before` was told of."""
 
     def steady(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs of one shot, as many and in order, their second frames steadied; at least one."""
         pairs = iter(pairs)
-        look = list(islice(pairs, 1 if self._target is None else LOOK_FRAMES))
-        first_frame, first_low = look[0][0].index, look[0][0].pixels
-        agreement = self._agreement(first_low)
+        probe = list(islice(pairs, 1 if self._target is None else PROBE_FRAMES))
+        first_frame, first_low = probe[0][0].index, probe[0][0].pixels
+        back_projection_weight = self._back_projection_weight(first_low)
         if self._target is not None:
-            pictures = [(low.pixels, large.pixels) for low, large in look]
+            pictures = [(low.pixels, large.pixels) for low, large in probe]
             kernel = self._kernel_at(first_frame)
-            strength = choose_strength(pictures, self._target, agreement, fusion_options, AUTO_STRENGTH, kernel)
+            strength = search_strength(
+                pictures, self._target, back_projection_weight, fusion_options, AUTO_STRENGTH, kernel
+            )
         else:
             strength = self.strength
-        progress = ShotProgress(first_frame, strength, agreement, self._target, [])
-        yield from self._through(chain(look, pairs), progress, None)
+        progress = ShotFlickerState(first_frame, strength, back_projection_weight, self._target, [])
+        yield from self._through(chain(probe, pairs), progress, None)
 
-    def go_on(self, pairs: Iterable[Pair], progress: ShotProgress, done: torch.Tensor) -> Iterator[Pair]:
+    def resume(self, pairs: Iterable[Pair], progress: ShotFlickerState, done: torch.Tensor) -> Iterator[Pair]:
         """As `steady` would for the rest of a shot whose pairs up to the first of `pairs` were steadied before.
 
         `done` is what the first pair's second frame became then; that pair is not handed out again.
         """
         yield from self._through(iter(pairs), progress, done)
 
-    def forget_before(self, frame: int) -> None:
+    def discard_before(self, frame: int) -> None:
         """Shots that ended before this frame need not be gone on with."""
         # In place: shots are begun in another thread meanwhile.
         while len(self.begun) > 1 and self.begun[1].first_frame <= frame:
             self.begun.pop(0)
 
-    def _through(self, pairs: Iterator[Pair], progress: ShotProgress, done: torch.Tensor | None) -> Iterator[Pair]:
+    def _through(self, pairs: Iterator[Pair], progress: ShotFlickerState, done: torch.Tensor | None) -> Iterator[Pair]:
         self.begun.append(progress)
         if progress.strength == 0:
             yield from pairs if done is None else islice(pairs, 1, None)
         else:
             yield from _fused(pairs, progress, self._kernel_at(progress.first_frame), done)
-        outcome = progress.outcome()
-        self.record.append(outcome)
-        self._say(outcome.words())
+        report = progress.report()
+        self.record.append(report)
+        self._notify(report.summary())
 
 
 def _fused(
-    pairs: Iterable[Pair], progress: ShotProgress, kernel: Rows | None, done: torch.Tensor | None
+    pairs: Iterable[Pair], progress: ShotFlickerState, kernel: KernelTaps | None, done: torch.Tensor | None
 ) -> Iterator[Pair]:
-    gauge = Gauge(progress.readings)
+    gauge = TemporalStatistics(progress.frame_statistics)
     waiting: deque[Pair] = deque()
 
     def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -162,18 +166,18 @@ def _fused(
 
     known = None if done is None else (0, done)
     options = fusion_options(progress.strength)
-    for picture in fuse_shot(pictures(), options, progress.agreement, done=known, kernel=kernel):
+    for picture in fuse_shot(pictures(), options, progress.back_projection_weight, done=known, kernel=kernel):
         low, large = waiting.popleft()
         if done is not None and picture is done:
             if _is_measured(large.index, progress):
-                gauge.remember(low.pixels, large.pixels, picture)
+                gauge.set_previous(low.pixels, large.pixels, picture)
             continue
         if _is_measured(large.index, progress):
-            gauge.observe(large.index, low.pixels, large.pixels, picture)
+            gauge.update(large.index, low.pixels, large.pixels, picture)
         else:
             gauge.skip()
         yield low, replace(large, pixels=picture)
 
 
-def _is_measured(frame: int, progress: ShotProgress) -> bool:
-    return (frame - progress.first_frame) % MEASURED_EVERY in (1, 2)
+def _is_measured(frame: int, progress: ShotFlickerState) -> bool:
+    return (frame - progress.first_frame) % FLICKER_SAMPLE_INTERVAL in (1, 2)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from vsr.engine.resampling import agree_in_place
-from vsr.image.blur import Rows
+from vsr.engine.resampling import back_project_in_place
+from vsr.image.blur import KernelTaps
 from vsr.image.motion import FLOW_REFINEMENTS
 from vsr.temporal.registration import ShotRegistrar
 
-SECOND_STEP = 0.5
+SECOND_STEP_WEIGHT = 0.5
 """One step leaves an LR-PSNR of 44 to 49 dB after warping. A full second one gives 53 dB, better PSNR and LPIPS, and
 1 % more flicker (4 % on compressed input); half of it lies between."""
 
@@ -26,7 +26,7 @@ class FusionOptions:
 
     memory: float = 0.98
     """Share of the frame before, fused already, in the mean with the frame's own picture; 0 to below 1."""
-    ahead: float = 1.0
+    future_weight: float = 1.0
     """Weight of each frame to come, where the frame's own picture has 1."""
     look_ahead: int = 1
     """How many frames to come are used; as many have to be waited for."""
@@ -34,10 +34,10 @@ class FusionOptions:
     """Of the motion: fewer cost less and fit less closely."""
 
 
-def fuse(own: torch.Tensor, brought: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+def fuse(own: torch.Tensor, warped: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """(own + sum of w_k b_k) / (1 + sum of w_k) for pictures b_k (C, H, W) with weights w_k (H, W)."""
     total, weights = own.clone(), torch.ones_like(own[0])
-    for picture, weight in brought:
+    for picture, weight in warped:
         total.addcmul_(picture, weight)
         weights += weight
     return total.div_(weights)
@@ -52,15 +52,15 @@ def memory_weight(confidence: torch.Tensor, memory: float) -> torch.Tensor:
 def fuse_shot(
     pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
     options: FusionOptions,
-    agreement: float,
+    back_projection_weight: float,
     known: ShotRegistrar | None = None,
     done: tuple[int, torch.Tensor] | None = None,
-    kernel: Rows | None = None,
+    kernel: KernelTaps | None = None,
 ) -> Iterator[torch.Tensor]:
     """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead` frames late.
 
     `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken from, and (3, H, W).
-    Every result agrees with its `low` by back-projection of weight `agreement`, 0 to 1 (see `agree`), through the blur
+    Every result agrees with its `low` by back-projection of weight `back_projection_weight`, 0 to 1 (see `back_project_twice`), through the blur
     `kernel` that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow with the
     shot. `known` holds all frames already, numbered from 0, and keeps them.
     `done` is the number of a pair and what was made of it when the frames before these were still there: that is handed
@@ -72,17 +72,17 @@ def fuse_shot(
     for index, (low, large) in enumerate(pairs):
         if known is None:
             registrar.add(index, low)
-            registrar.forget_before(index - options.look_ahead - 1)
+            registrar.discard_before(index - options.look_ahead - 1)
         if done is not None and index <= done[0]:
             before = done[1] if index == done[0] else large
             yield before
             continue
         held.append((index, low, large))
         if len(held) > options.look_ahead:
-            before = _fuse_first(held, before, registrar, options, agreement, kernel)
+            before = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
             yield before
     while held:
-        before = _fuse_first(held, before, registrar, options, agreement, kernel)
+        before = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
         yield before
 
 
@@ -91,25 +91,27 @@ def _fuse_first(
     before: torch.Tensor | None,
     registrar: ShotRegistrar,
     options: FusionOptions,
-    agreement: float,
-    kernel: Rows | None,
+    back_projection_weight: float,
+    kernel: KernelTaps | None,
 ) -> torch.Tensor:
     """Take the first held frame out and fuse it with the result before it and the frames held after it."""
     index, low, large = held.popleft()
-    brought = []
+    warped = []
     if before is not None:
         past = registrar.onto(index, index - 1)
-        brought.append((past.bring(before), memory_weight(past.weight(large), options.memory)))
+        warped.append((past.warp(before), memory_weight(past.weight(large), options.memory)))
     for other, _, picture in held:
         future = registrar.onto(index, other)
-        brought.append((future.bring(picture), options.ahead * future.weight(large)))
-    return agree(fuse(large, brought), low, agreement, kernel)
+        warped.append((future.warp(picture), options.future_weight * future.weight(large)))
+    return back_project_twice(fuse(large, warped), low, back_projection_weight, kernel)
 
 
-def agree(fused: torch.Tensor, low: torch.Tensor, agreement: float, kernel: Rows | None = None) -> torch.Tensor:
-    """Two steps of back-projection, the second `SECOND_STEP` as strong as trust in the input allows; in [0, 1].
+def back_project_twice(
+    fused: torch.Tensor, low: torch.Tensor, back_projection_weight: float, kernel: KernelTaps | None = None
+) -> torch.Tensor:
+    """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong as trust in the input allows; in [0, 1].
 
     Overwrites `fused`.
     """
-    once = agree_in_place(fused, low, agreement, kernel, limited=False)
-    return agree_in_place(once, low, SECOND_STEP * agreement, kernel)
+    once = back_project_in_place(fused, low, back_projection_weight, kernel, limited=False)
+    return back_project_in_place(once, low, SECOND_STEP_WEIGHT * back_projection_weight, kernel)

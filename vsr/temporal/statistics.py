@@ -13,7 +13,7 @@ import torch
 from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
 from vsr.image.resample import resize
 
-LEAST_CHANGE = 1e-4
+MIN_SOURCE_CHANGE = 1e-4
 """Of a range of 1. A source that changes less along its motion is a still picture, and nothing is a share of it."""
 
 
@@ -40,18 +40,18 @@ def change_along(motion: Motion, now: FloatArray, before: FloatArray) -> float:
     return float(np.abs(motion.change(now, before))[motion.visible].mean())
 
 
-def gradient(plane: FloatArray) -> float:
+def mean_gradient(plane: FloatArray) -> float:
     """Mean absolute difference of neighbouring pixels."""
     return fmean(float(np.abs(np.diff(plane, axis=axis)).mean()) for axis in (0, 1))
 
 
-def share(value: float, of: float) -> float | None:
+def ratio_or_none(value: float, of: float) -> float | None:
     """`value` over `of`; None where there is next to nothing to be a share of."""
-    return value / of if of > LEAST_CHANGE else None
+    return value / of if of > MIN_SOURCE_CHANGE else None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FrameStatistics:
     """What one frame showed."""
 
     frame: int
@@ -61,26 +61,26 @@ class Reading:
     """Along the motion from the frame before: of the source, of what the upscaler made, and of what became of that."""
 
 
-class Gauge:
+class TemporalStatistics:
     """Compares what an upscaler made of a shot with what flicker control made of that, on some of its frames."""
 
-    def __init__(self, readings: list[Reading]) -> None:
-        """What is observed is added to `readings`."""
-        self._readings = readings
+    def __init__(self, frame_statistics: list[FrameStatistics]) -> None:
+        """What is observed is added to `frame_statistics`."""
+        self._frame_statistics = frame_statistics
         self._before: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
-    def observe(self, frame: int, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor) -> None:
+    def update(self, frame: int, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor) -> None:
         """Measure a frame and, unless one was skipped in between, the change from the frame observed before it."""
         before = self._before
-        now = self.remember(low, plain, steadied)
+        now = self.set_previous(low, plain, steadied)
         motion = None if before is None else source_motion(now[0], before[0])
         changes = None
         if motion is not None and before is not None:
             source, *results = (change_along(motion, *pair) for pair in zip(now, before, strict=True))
             changes = (source, results[0], results[1])
-        self._readings.append(Reading(frame, (gradient(now[1]), gradient(now[2])), changes))
+        self._frame_statistics.append(FrameStatistics(frame, (mean_gradient(now[1]), mean_gradient(now[2])), changes))
 
-    def remember(
+    def set_previous(
         self, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Take a frame as the one before the next, without measuring it."""
@@ -92,19 +92,19 @@ class Gauge:
         self._before = None
 
 
-def flicker_of(readings: Sequence[Reading]) -> tuple[float | None, float | None]:
+def flicker_ratios(frame_statistics: Sequence[FrameStatistics]) -> tuple[float | None, float | None]:
     """Change along the motion over that of the source: before flicker control, and after."""
-    changes = [reading.changes for reading in readings if reading.changes is not None]
+    changes = [entry.changes for entry in frame_statistics if entry.changes is not None]
     if not changes:
         return None, None
     source, before, after = (fmean(column) for column in zip(*changes, strict=True))
-    return share(before, source), share(after, source)
+    return ratio_or_none(before, source), ratio_or_none(after, source)
 
 
-def sharpness_kept(readings: Sequence[Reading]) -> float | None:
+def sharpness_kept(frame_statistics: Sequence[FrameStatistics]) -> float | None:
     """Mean gradient after flicker control over that before it."""
-    before = sum(reading.gradients[0] for reading in readings)
-    return share(sum(reading.gradients[1] for reading in readings), before)
+    before = sum(entry.gradients[0] for entry in frame_statistics)
+    return ratio_or_none(sum(entry.gradients[1] for entry in frame_statistics), before)
 
 
 def _levels(plane: FloatArray) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from vsr.errors import ModelError, UsageError, VsrError
 from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
 from vsr.train.shot import train_shot
-from vsr.train.workers import end_with_parent
+from vsr.train.workers import exit_with_parent
 from vsr.upscale.policy import ShotModelSource
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
@@ -46,9 +46,7 @@ def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[Shot
                 if card.clip_identity == identity and card.shot_start_seconds <= first.seconds < card.shot_end_seconds:
                     return [model]
             if not is_training:
-                raise ModelError(
-                    f"the shot model of frame {first.index} could not be trained; see what was said above."
-                )
+                raise ModelError(f"the shot model of frame {first.index} could not be trained; see the message above.")
             sleep(POLL_SECONDS)
 
     try:
@@ -62,7 +60,7 @@ def _train(clip: str, models: str) -> None:
     """In the process: one thread, since the cores are also wanted for enlarging."""
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    exit_with_parent()
     torch.set_num_threads(1)
     try:
         train_shot(clip, models, shots="all")

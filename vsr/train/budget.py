@@ -13,8 +13,8 @@ import torch
 from vsr.errors import UsageError
 from vsr.models.bank import bank_files, load_card
 from vsr.train.methods.batched import REPORT_EVERY
-from vsr.train.methods.method import Method, TogetherMethod, one_thread
-from vsr.train.methods.quick import Quick
+from vsr.train.methods.method import BatchedMethod, Method, single_thread
+from vsr.train.methods.quick import QuickOptions
 from vsr.train.workers import CPU
 
 SETUP_SECONDS = 8.0
@@ -23,10 +23,10 @@ TRIAL_ITERATIONS = 24
 SAFETY = 0.85
 """Share of the time that is planned for: cores that all work are slower than one that works alone."""
 ROUND_TO = 50
-FEWEST_ITERATIONS = 100
+MIN_ITERATIONS = 100
 
 
-def iterations_within(
+def iterations_for_budget(
     seconds: float,
     models: int,
     workers: int,
@@ -40,18 +40,18 @@ def iterations_within(
 
     Raises `UsageError` for another method than `quick`, or where the time does not suffice.
     """
-    if not isinstance(method.options, Quick):
-        raise UsageError("--budget-seconds is for method quick; the others have schedules of their own.")
-    if (known := _begun(bank, keyframe_hash)) is not None:
+    if not isinstance(method.options, QuickOptions):
+        raise UsageError("--budget-seconds is only for method quick; the other methods have fixed schedules.")
+    if (known := _earlier_iterations(bank, keyframe_hash)) is not None:
         return known
     at_once = min(workers, models)
-    if device != CPU and method.together is not None and method.together.can_train(keyframe, method.options):
-        rounds, each = 1, _seconds_per_common_iteration(method, method.together, keyframe, models, device)
+    if device != CPU and method.batched is not None and method.batched.can_train(keyframe, method.options):
+        rounds, each = 1, _seconds_per_batched_iteration(method, method.batched, keyframe, models, device)
     else:
         rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
-    if iterations < FEWEST_ITERATIONS:
-        needed = SETUP_SECONDS + FEWEST_ITERATIONS * each * rounds / SAFETY
+    if iterations < MIN_ITERATIONS:
+        needed = SETUP_SECONDS + MIN_ITERATIONS * each * rounds / SAFETY
         raise UsageError(
             f"--budget-seconds is {seconds:g}; {models} models need about {needed:.0f} on {at_once} cores. Ask for "
             "more time or for fewer models with --count."
@@ -64,7 +64,7 @@ def budget_label(iterations: int) -> str:
     return f"{iterations}it"
 
 
-def _begun(bank: Path, keyframe_hash: str) -> int | None:
+def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
     """The number of iterations of models of this keyframe that a budget was given for."""
     for path in bank_files(bank) if bank.is_dir() else ():
         card = load_card(path)
@@ -77,14 +77,14 @@ def _begun(bank: Path, keyframe_hash: str) -> int | None:
 def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
     """By a short training of the same parts, without its first iterations, in which torch makes itself ready."""
     ends: list[float] = []
-    with one_thread():
+    with single_thread():
         options = replace(method.options, iterations=TRIAL_ITERATIONS)
         method.train(keyframe, options, 0, lambda *_: ends.append(perf_counter()))
-    return _mean_step(ends)
+    return _mean_seconds(ends)
 
 
-def _seconds_per_common_iteration(
-    method: Method, together: TogetherMethod, keyframe: torch.Tensor, models: int, device: torch.device
+def _seconds_per_batched_iteration(
+    method: Method, together: BatchedMethod, keyframe: torch.Tensor, models: int, device: torch.device
 ) -> float:
     """The same, of all models as one job, without the iterations before its first report."""
     options = replace(method.options, iterations=TRIAL_ITERATIONS)
@@ -93,6 +93,6 @@ def _seconds_per_common_iteration(
     return (ends[-1] - ends[0]) / (TRIAL_ITERATIONS - REPORT_EVERY)
 
 
-def _mean_step(ends: Sequence[float]) -> float:
+def _mean_seconds(ends: Sequence[float]) -> float:
     first = len(ends) // 4
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)

@@ -14,20 +14,20 @@ from time import perf_counter
 import torch
 import torch.nn.functional as F
 
-from vsr.engine.generator import FastGenerator, StepUse
-from vsr.engine.progressive import enlarge, step_sizes
+from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.progressive import progressive_upscale, step_sizes
 from vsr.errors import InputError, ModelError, OutputError, UsageError
-from vsr.image.blur import unless_bicubic
-from vsr.image.noise import agreement_for_noise, noise_level
+from vsr.image.blur import none_if_bicubic
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.image.resample import resize
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.models.bank import Distillation, Model, ModelCard, load_bank, of_one_system, save_model
+from vsr.models.bank import Distillation, Model, ModelCard, load_bank, save_model, select_system
 from vsr.models.networks.singan import Generator, pad
-from vsr.train.keyframe import LARGEST_SEED, model_file
-from vsr.train.methods.adam import Adam, cosine_rate
-from vsr.train.methods.crops import Pair, Place, cut, uniform_draw
-from vsr.train.methods.method import Progress, loss_curve_summary, one_thread
-from vsr.train.methods.quick import update_average
+from vsr.train.keyframe import MAX_SEED, model_file
+from vsr.train.methods.adam import Adam, cosine_decay
+from vsr.train.methods.crops import CropPlacement, TrainingPair, crop_batch, integer_sampler
+from vsr.train.methods.method import IterationProgress, loss_curve_summary, single_thread
+from vsr.train.methods.quick import update_ema
 from vsr.train.workers import bank_lock
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
@@ -45,55 +45,55 @@ class StudentOptions:
 
 
 def train_student(
-    start: Generator, lessons: Sequence[Pair], options: StudentOptions, seed: int, progress: Progress
+    start: Generator, pairs: Sequence[TrainingPair], options: StudentOptions, seed: int, progress: IterationProgress
 ) -> tuple[Generator, tuple[float, ...]]:
-    """A generator trained on `lessons`, in eval mode, and its loss curve. Deterministic for a seed.
+    """A generator trained on `pairs`, in eval mode, and its loss curve. Deterministic for a seed.
 
     It begins as a copy of `start`: from scratch it was 9 dB farther from its teachers after 500 iterations. Crops are
     neither flipped nor turned, since what the teachers would make of those was not asked.
     """
-    draw = uniform_draw(torch.Generator().manual_seed(seed))
+    draw = integer_sampler(torch.Generator().manual_seed(seed))
     # Eval mode throughout: statistics of a normalisation are kept as the keyframe's training left them.
     student = copy.deepcopy(start).eval().requires_grad_(True)
     average = copy.deepcopy(student)
-    optimiser = Adam(student, options.learning_rate)
+    optimizer = Adam(student, options.learning_rate)
     halo = start.spec.halo
     losses = []
-    with one_thread():
+    with single_thread():
         for iteration in range(options.iterations):
-            lesson = lessons[draw(len(lessons))]
-            height, width = lesson.target.shape[-2:]
+            pair = pairs[draw(len(pairs))]
+            height, width = pair.target.shape[-2:]
             side = min(options.crop_px, height, width)
-            place = Place(draw(height - side + 1), draw(width - side + 1), side, turns=0, flip=0)
-            padded, target = cut(lesson, [place])
+            place = CropPlacement(draw(height - side + 1), draw(width - side + 1), side, turns=0, flip=0)
+            padded, target = crop_batch(pair, [place])
             loss = F.l1_loss(padded[..., halo:-halo, halo:-halo] + student.residual(padded), target)
             losses.append(loss.item())
-            optimiser.learning_rate = cosine_rate(options.learning_rate, iteration / options.iterations)
-            optimiser.descend(loss)
-            update_average(average, student, options.average_decay)
+            optimizer.learning_rate = cosine_decay(options.learning_rate, iteration / options.iterations)
+            optimizer.minimize(loss)
+            update_ema(average, student, options.average_decay)
             progress(iteration + 1, options.iterations, losses[-1])
     return average.requires_grad_(False), loss_curve_summary(losses)
 
 
 SCALE = 4.0
 """Enlargement at which students learn and are measured; they serve any other, as their teachers do."""
-WINDOW_PX = 128
-WINDOWS = 3
+CROP_PX = 128
+NUM_CROPS = 3
 """Squares of the keyframe that are taught: fifteen teachers are slow, and the keyframe is what they know."""
-MEASURED_PX = 160
+EVALUATION_PX = 160
 """Side of the middle of the frames on which student and teachers are compared."""
 RECIPE = "student"
 FLICKER = "flicker_live"
-LEAST_MSE = 1e-12
+MIN_MSE = 1e-12
 """So that equal pictures are 120 dB apart, which JSON can hold."""
 
 
-def mean_detail(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+def mean_prediction(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
     """What AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of whole chains of steps."""
     return torch.stack(list(pictures)).mean(dim=0)
 
 
-TEACHERS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {"avgi": mean_detail}
+TEACHERS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {"avgi": mean_prediction}
 """How the pictures of a keyframe's models become the one that is taught, by policy."""
 
 
@@ -126,7 +126,7 @@ def distil(
     seed: int = 0,
     options: StudentOptions = StudentOptions(),
     say: Callable[[str], None] = _ignore,
-    progress: Progress = _ignore,
+    progress: IterationProgress = _ignore,
 ) -> DistillationReport:
     """Train one student for each keyframe of `clip` that has models in the folder `models`, and save it among them.
 
@@ -135,12 +135,12 @@ def distil(
     """
     if teacher not in TEACHERS:
         raise UsageError(f"--teacher {teacher} cannot be distilled; expected {', '.join(TEACHERS)}.")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
     start = perf_counter()
     bank = load_bank(Path(models))
     with open_clip(clip) as reader:
-        groups = _groups_of(bank, reader.info.identity)
+        groups = _group_by_keyframe(bank, reader.info.identity)
     if not groups:
         raise ModelError(
             f"{models} has no two models of a keyframe of {clip}. Train some with vsr train-keyframe {clip} "
@@ -151,16 +151,16 @@ def distil(
         for group in groups:
             card = _plan_card(group[0].card, seed)
             name = Path(model_file(card)).stem
-            if any(model.name == name and _is_of(model.card, teacher, group) for model in bank):
+            if any(model.name == name and _is_distilled_from(model.card, teacher, group) for model in bank):
                 kept.append(name)
                 continue
-            scene = _read_scene(clip, card)
-            made[name] = _distil_one(Path(models), card, group, teacher, scene, options, progress)
-            say(f"{name}: {gap_words(made[name])}")
+            scene = _read_shot_frames(clip, card)
+            made[name] = _distill_group(Path(models), card, group, teacher, scene, options, progress)
+            say(f"{name}: {describe_gap(made[name])}")
     return DistillationReport(str(clip), str(models), made, tuple(kept), perf_counter() - start)
 
 
-def gap_words(gap: Distillation) -> str:
+def describe_gap(gap: Distillation) -> str:
     """A student's distance to its teacher in words."""
     flicker = "" if gap.flicker_ratio is None else f", {gap.flicker_ratio:.3f} x its flicker"
     return f"{gap.psnr_db:.1f} dB from {gap.teacher} of {len(gap.teachers)} models{flicker}"
@@ -178,34 +178,36 @@ class Teacher:
                 model.generator,
                 self.step_ratio,
                 torch.device("cpu"),
-                StepUse(kernel=unless_bicubic(model.card.kernel)),
+                StepOptions(kernel=none_if_bicubic(model.card.kernel)),
             )
             for model in group
         ]
-        self._together = TEACHERS[policy]
+        self._combine = TEACHERS[policy]
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
         """(3, H, W) in [0, 1] -> the same picture with detail, not clamped."""
-        return self._together([generator.add_detail(base) for generator in self._generators])
+        return self._combine([generator.add_detail(base) for generator in self._generators])
 
-    def lessons(self, window: torch.Tensor, agreement: float) -> list[Pair]:
+    def pairs(self, window: torch.Tensor, back_projection_weight: float) -> list[TrainingPair]:
         """What it sees and makes at every step from the (3, h, w) `window` up to `SCALE`."""
         height, width = window.shape[-2:]
-        image, lessons = window, []
+        image, pairs = window, []
         for size in step_sizes(height, width, SCALE, self.step_ratio):
             base = resize(image, *size)
             detailed = self.add_detail(base)
-            lessons.append(Pair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
-            image = self._generators[0].agree(detailed.clamp(0, 1), window, agreement)
-        return lessons
+            pairs.append(TrainingPair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
+            image = self._generators[0].back_project(detailed.clamp(0, 1), window, back_projection_weight)
+        return pairs
 
-    def enlarged(self, low: torch.Tensor, agreement: float) -> torch.Tensor:
+    def upscale(self, low: torch.Tensor, back_projection_weight: float) -> torch.Tensor:
         """What the policy itself makes of (3, h, w) at `SCALE`: of each generator's own result, not step by step."""
-        return self._together([enlarge(low, [one], SCALE, agreement) for one in self._generators])
+        return self._combine(
+            [progressive_upscale(low, [one], SCALE, back_projection_weight) for one in self._generators]
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class _Scene:
+class _ShotFrames:
     """What is read of a shot."""
 
     keyframe: Frame
@@ -213,9 +215,9 @@ class _Scene:
     """Its first or last two frames, whichever are farther from the keyframe; one where it has no more."""
 
 
-def _groups_of(bank: Sequence[Model], clip_identity: str) -> list[list[Model]]:
+def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[Model]]:
     """The clip's own models that can be taught from, by keyframe; raises `ModelError` for a mix of recipes."""
-    own = of_one_system(
+    own = select_system(
         [model for model in bank if model.card.clip_identity == clip_identity and not model.card.is_student]
     )
     own.sort(key=lambda model: (model.card.keyframe_hash, model.name))
@@ -235,7 +237,7 @@ def _plan_card(card: ModelCard, seed: int) -> ModelCard:
     return replace(card, recipe=RECIPE, seed=seed, loss_curve=(), version=version("vsr"))
 
 
-def _is_of(card: ModelCard, teacher: str, group: Sequence[Model]) -> bool:
+def _is_distilled_from(card: ModelCard, teacher: str, group: Sequence[Model]) -> bool:
     """Whether a student was taught by just these models."""
     taught = card.distillation
     names = tuple(model.name for model in group)
@@ -243,7 +245,7 @@ def _is_of(card: ModelCard, teacher: str, group: Sequence[Model]) -> bool:
     return taught is not None and same_keyframe and (taught.teacher, taught.teachers) == (teacher, names)
 
 
-def _read_scene(clip: str | Path, card: ModelCard) -> _Scene:
+def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
     keyframe = None
     first: list[Frame] = []
     last: deque[Frame] = deque(maxlen=2)
@@ -259,27 +261,29 @@ def _read_scene(clip: str | Path, card: ModelCard) -> _Scene:
     if keyframe is None or not first:
         raise InputError(f"{clip} ended before frame {card.keyframe}, which its models were trained on.")
     is_late = keyframe.index - first[0].index > last[-1].index - keyframe.index
-    return _Scene(keyframe, first if is_late else list(last))
+    return _ShotFrames(keyframe, first if is_late else list(last))
 
 
-def _distil_one(
+def _distill_group(
     bank: Path,
     card: ModelCard,
     group: Sequence[Model],
     policy: str,
-    scene: _Scene,
+    scene: _ShotFrames,
     options: StudentOptions,
-    progress: Progress,
+    progress: IterationProgress,
 ) -> Distillation:
     """Train, measure and save the student that `card` describes."""
     pixels = scene.keyframe.pixels
-    agreement = agreement_for_noise(noise_level(pixels))
+    back_projection_weight = back_projection_weight_for_noise(noise_level(pixels))
     teacher = Teacher(group, policy)
-    lessons = [lesson for window in _windows(pixels, card.seed) for lesson in teacher.lessons(window, agreement)]
-    generator, loss_curve = train_student(group[0].generator, lessons, options, card.seed, progress)
-    use = StepUse(kernel=unless_bicubic(card.kernel))
-    student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"), use)
-    psnr_db, flicker_ratio = _gap(student, teacher, scene.measured, agreement)
+    pairs = [
+        pair for window in _random_crops(pixels, card.seed) for pair in teacher.pairs(window, back_projection_weight)
+    ]
+    generator, loss_curve = train_student(group[0].generator, pairs, options, card.seed, progress)
+    step_options = StepOptions(kernel=none_if_bicubic(card.kernel))
+    student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"), step_options)
+    psnr_db, flicker_ratio = _measure_gap(student, teacher, scene.measured, back_projection_weight)
     names = tuple(model.name for model in group)
     distillation = Distillation(policy, names, psnr_db, flicker_ratio)
     path = bank / model_file(card)
@@ -291,34 +295,37 @@ def _distil_one(
     return distillation
 
 
-def _windows(pixels: torch.Tensor, seed: int) -> list[torch.Tensor]:
-    """Squares of a (3, H, W) picture at random places, `WINDOW_PX` a side or as large as it is."""
-    draw = uniform_draw(torch.Generator().manual_seed(seed))
+def _random_crops(pixels: torch.Tensor, seed: int) -> list[torch.Tensor]:
+    """Squares of a (3, H, W) picture at random places, `CROP_PX` a side or as large as it is."""
+    draw = integer_sampler(torch.Generator().manual_seed(seed))
     height, width = pixels.shape[-2:]
-    tall, wide = min(WINDOW_PX, height), min(WINDOW_PX, width)
-    corners = [(draw(height - tall + 1), draw(width - wide + 1)) for _ in range(WINDOWS)]
+    tall, wide = min(CROP_PX, height), min(CROP_PX, width)
+    corners = [(draw(height - tall + 1), draw(width - wide + 1)) for _ in range(NUM_CROPS)]
     return [pixels[:, top : top + tall, left : left + wide] for top, left in corners]
 
 
-def _gap(
-    student: FastGenerator, teacher: Teacher, frames: Sequence[Frame], agreement: float
+def _measure_gap(
+    student: FastGenerator, teacher: Teacher, frames: Sequence[Frame], back_projection_weight: float
 ) -> tuple[float, float | None]:
     """PSNR in dB between what both make of the middle of consecutive frames, and their flicker's ratio."""
     boards = [Scoreboard([FLICKER], has_truth=False, has_low_resolution=True) for _ in range(2)]
     psnr_db = []
     for frame in frames:
-        low = _middle(frame.pixels)
-        ours, theirs = enlarge(low, [student], SCALE, agreement), teacher.enlarged(low, agreement)
-        psnr_db.append(-10 * float(F.mse_loss(ours, theirs).clamp(min=LEAST_MSE).log10()))
+        low = _center_crop(frame.pixels)
+        ours, theirs = (
+            progressive_upscale(low, [student], SCALE, back_projection_weight),
+            teacher.upscale(low, back_projection_weight),
+        )
+        psnr_db.append(-10 * float(F.mse_loss(ours, theirs).clamp(min=MIN_MSE).log10()))
         for board, large in zip(boards, (ours, theirs), strict=True):
-            board.observe(replace(frame, pixels=large), None, low)
-    of_student, of_teacher = (board.results()[FLICKER].mean for board in boards)
+            board.update(replace(frame, pixels=large), None, low)
+    of_student, of_teacher = (board.compute()[FLICKER].mean for board in boards)
     return fmean(psnr_db), of_student / of_teacher if of_student is not None and of_teacher else None
 
 
-def _middle(pixels: torch.Tensor) -> torch.Tensor:
-    """The middle of a (3, H, W) picture, at most `MEASURED_PX` a side."""
+def _center_crop(pixels: torch.Tensor) -> torch.Tensor:
+    """The middle of a (3, H, W) picture, at most `EVALUATION_PX` a side."""
     height, width = pixels.shape[-2:]
-    tall, wide = min(MEASURED_PX, height), min(MEASURED_PX, width)
+    tall, wide = min(EVALUATION_PX, height), min(EVALUATION_PX, width)
     top, left = (height - tall) // 2, (width - wide) // 2
     return pixels[:, top : top + tall, left : left + wide]

@@ -9,8 +9,8 @@ from vsr.image.blur import FACTOR
 from vsr.models.kernel_file import KernelRecord
 from vsr.train.keyframe import ShotChoice, check_seed, choose_shots, clip_name, read_frames
 from vsr.train.methods import check_keyframe
-from vsr.train.methods.kernelgan import KernelGan, estimate_kernel
-from vsr.train.methods.method import Progress
+from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
+from vsr.train.methods.method import IterationProgress
 from vsr.video.reader import open_clip
 from vsr.video.shots import find_shots
 
@@ -21,8 +21,8 @@ def find_kernel(
     shots: ShotChoice = "longest",
     keyframe: int | None = None,
     seed: int = 0,
-    options: KernelGan = KernelGan(),
-    progress: Progress,
+    options: KernelGanOptions = KernelGanOptions(),
+    progress: IterationProgress,
     say: Callable[[str], None],
 ) -> KernelRecord:
     """KernelGAN's kernel of the keyframe of one shot; bicubic where no blur explains it clearly better.
@@ -41,17 +41,17 @@ def find_kernel(
     pixels = read_frames(clip, {shot.keyframe})[shot.keyframe].pixels
     check_keyframe(pixels)
     estimate = estimate_kernel(pixels, options, seed, progress)
-    finding = estimate.finding
-    say(finding.words())
+    kernel_fit = estimate.kernel_fit
+    say(kernel_fit.summary())
     return KernelRecord(
         clip_name(info),
         shot.keyframe,
         seed,
         FACTOR,
         estimate.kernel,
-        finding.basis,
-        finding.mismatch,
-        finding.bicubic_mismatch,
+        kernel_fit.basis,
+        kernel_fit.mismatch,
+        kernel_fit.bicubic_mismatch,
         estimate.accuracy,
         perf_counter() - start,
     )

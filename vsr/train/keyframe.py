@@ -17,20 +17,20 @@ import torch
 from vsr.engine.options import choose_device
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.models.bank import ModelCard, bank_files, load_card
-from vsr.train.budget import iterations_within
+from vsr.train.budget import iterations_for_budget
 from vsr.train.methods import check_keyframe
 from vsr.train.methods.method import Method
 from vsr.train.plan import plan_training
-from vsr.train.workers import CPU, TrainingJob, TrainingState, bank_lock, goes_together, train_all
+from vsr.train.workers import CPU, BankProgress, TrainingJob, bank_lock, is_batchable, train_all
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
 from vsr.video.shots import Shot, find_shots
 
 ShotChoice = Literal["longest", "all"] | int
 
-LARGEST_SEED = 2**31 - 1
-_WHAT_A_GPU_TRAINS = (
-    "a GPU trains method quick without --neighbours or normalisation, on keyframes whose smallest size holds a crop"
+MAX_SEED = 2**31 - 1
+_GPU_LIMITS = (
+    "a GPU trains only method quick, without --neighbours and batch normalization, on keyframes large enough for a crop"
 )
 
 
@@ -78,7 +78,7 @@ def train_keyframe(
     workers: int = 1,
     device: str = "auto",
     say: Callable[[str], None] = _ignore,
-    progress: Callable[[TrainingState], None] = _ignore,
+    progress: Callable[[BankProgress], None] = _ignore,
 ) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them in folder `models`.
 
@@ -110,7 +110,7 @@ def train_keyframe(
     chosen = choose_shots(found, shots, keyframe)
     if len(chosen) < len(found) and keyframe is None:
         say(
-            f"training on {_shot_words(chosen[0])}, of {len(found)} shots; --shots all would train "
+            f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would train "
             f"{len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
     around = [_frames_around(shot, neighbours) for shot in chosen]
@@ -124,10 +124,10 @@ def train_keyframe(
         pixels, models_wanted = material[0][0], count * len(chosen)
         left = budget_seconds - (perf_counter() - start)
         where = CPU if neighbours else on
-        iterations = iterations_within(
+        iterations = iterations_for_budget(
             left, models_wanted, workers, plan.method, pixels, Path(models), keyframe_hash(pixels), where
         )
-        say(f"{iterations} iterations for each of {models_wanted} models, at the most")
+        say(f"{iterations} iterations at most for each of {models_wanted} models")
         plan = make_plan(iterations=iterations)
     recipe, label = plan.method, plan.label
     cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
@@ -141,10 +141,10 @@ def train_keyframe(
     with bank_lock(Path(models)):
         kept, missing = _split_jobs(jobs)
         if kept:
-            say(f"{len(kept)} of {len(jobs)} models are there already and are kept")
+            say(f"{len(kept)} of {len(jobs)} models exist already and are kept")
         planned = plan.with_kernels(missing, say)
-        if on != CPU and not all(goes_together(job) for job in planned):
-            say(f"trained on the CPU: {_WHAT_A_GPU_TRAINS}")
+        if on != CPU and not all(is_batchable(job) for job in planned):
+            say(f"trained on the CPU: {_GPU_LIMITS}")
         train_all(planned, workers, progress, on)
     for job in missing:
         if remark := load_card(job.path).remark:
@@ -163,8 +163,8 @@ def train_keyframe(
 
 def check_seed(seed: int) -> None:
     """Raise `UsageError` for a seed that is none."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
 
 
 def keyframe_hash(pixels: torch.Tensor) -> str:
@@ -189,7 +189,7 @@ def choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None)
     return [found[shots]]
 
 
-def _shot_words(shot: Shot) -> str:
+def _describe_shot(shot: Shot) -> str:
     return f"frame {shot.keyframe} of the shot of frames {shot.first_frame} to {shot.last_frame}"
 
 
@@ -264,7 +264,7 @@ def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)
         if card.recipe != recipe and not card.is_student:
             raise ModelError(
-                f"{path} is of the same keyframe and was trained with {card.recipe}, not with {recipe}; policies would "
+                f"{path} was trained on the same keyframe with {card.recipe}, not with {recipe}; policies would "
                 "mix the two. Use another folder for --models."
             )
 

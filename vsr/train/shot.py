@@ -13,20 +13,20 @@ import torch
 from vsr.errors import InputError, ModelError, UsageError
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
-from vsr.train.keyframe import LARGEST_SEED, ShotChoice, choose_shots, clip_name, file_stem, make_folder, read_frames
-from vsr.train.methods.shot_network import ShotTraining, TrainedWindows, train_shot_model
+from vsr.train.keyframe import MAX_SEED, ShotChoice, choose_shots, clip_name, file_stem, make_folder, read_frames
+from vsr.train.methods.shot_network import ShotTrainingOptions, TrainedShotNetworks, train_shot_model
 from vsr.train.workers import bank_lock
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import open_clip
 from vsr.video.shots import Shot, find_shots
 
-MOST_FRAMES = 48
+MAX_TRAINING_FRAMES = 48
 """Of a shot: more add little, and all are held in memory while the model is trained."""
-MOST_PIXELS = 6_000_000
+MAX_TRAINING_PIXELS = 6_000_000
 """Of all those frames together; a window takes some 50 bytes of memory a pixel."""
 RUN_FRAMES = 8
 """Frames in a row, so that windows have their neighbours. A long shot gives several runs, evenly spread."""
-SMALLEST_SIDE_PX = 16
+MIN_SIDE_PX = 16
 
 
 def _ignore(*_: object) -> None:
@@ -67,8 +67,8 @@ def train_shot(
     `budget_seconds` is for each model; without one a fixed number of iterations makes the result the same every time.
     Raises `UsageError`, `InputError`, `ModelError` or `OutputError`.
     """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {LARGEST_SEED}.")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
     if budget_seconds is not None and not 0 < budget_seconds < inf:
         raise UsageError(f"--budget-seconds is {budget_seconds:g}; expected a number above 0.")
     start = perf_counter()
@@ -77,8 +77,8 @@ def train_shot(
         found = find_shots(reader.frames())
     if not found:
         raise InputError(f"{clip} has no frame to train on.")
-    if min(info.height, info.width) < SMALLEST_SIDE_PX:
-        raise InputError(f"{clip} is {info.width}x{info.height}; a shot model needs {SMALLEST_SIDE_PX} pixels a side.")
+    if min(info.height, info.width) < MIN_SIDE_PX:
+        raise InputError(f"{clip} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a side.")
     chosen = choose_shots(found, shots, None)
     if len(chosen) < len(found):
         say(f"training on the shot of frames {chosen[0].first_frame} to {chosen[0].last_frame}, of {len(found)} shots")
@@ -89,20 +89,20 @@ def train_shot(
         for shot in chosen:
             path = bank / _file_name(info, shot, seed)
             name = path.name.removesuffix(SHOT_MODEL_SUFFIX)
-            if _is_there(path, info):
+            if _is_trained(path, info):
                 kept.append(name)
                 continue
             runs = _read_runs(clip, training_runs(shot, info.height * info.width))
-            made = train_shot_model(runs, ShotTraining(), seed, progress, budget_seconds)
+            made = train_shot_model(runs, ShotTrainingOptions(), seed, progress, budget_seconds)
             num_frames = sum(len(run) for run in runs)
-            save_shot_model(path, _card(info, shot, seed, made, num_frames), made.networks)
+            save_shot_model(path, _model_card(info, shot, seed, made, num_frames), made.networks)
             trained.append(name)
     if kept:
-        say(f"{len(kept)} of {len(chosen)} shot models are there already and are kept")
+        say(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
     return ShotTrainingReport(str(clip), str(bank), len(found), tuple(trained), tuple(kept), perf_counter() - start)
 
 
-def _is_there(path: Path, info: ClipInfo) -> bool:
+def _is_trained(path: Path, info: ClipInfo) -> bool:
     """Whether the model is there already. Raises `ModelError` where one of another clip has its name."""
     if not path.exists():
         return False
@@ -112,7 +112,7 @@ def _is_there(path: Path, info: ClipInfo) -> bool:
     return True
 
 
-def _card(info: ClipInfo, shot: Shot, seed: int, made: TrainedWindows, num_frames: int) -> ShotCard:
+def _model_card(info: ClipInfo, shot: Shot, seed: int, made: TrainedShotNetworks, num_frames: int) -> ShotCard:
     return ShotCard(
         arch=ARCH,
         network=made.networks[0].spec,
@@ -132,7 +132,7 @@ def _card(info: ClipInfo, shot: Shot, seed: int, made: TrainedWindows, num_frame
 
 def training_runs(shot: Shot, frame_px: int) -> list[range]:
     """Frame numbers to train on: the whole shot where it is short, else runs evenly spread over it."""
-    budget = max(RUN_FRAMES, min(MOST_FRAMES, MOST_PIXELS // frame_px))
+    budget = max(RUN_FRAMES, min(MAX_TRAINING_FRAMES, MAX_TRAINING_PIXELS // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]
     count = budget // RUN_FRAMES

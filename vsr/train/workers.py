@@ -20,7 +20,7 @@ import torch
 from vsr.errors import ModelError, OutputError
 from vsr.files import FolderLock
 from vsr.models.bank import ModelCard, save_model
-from vsr.train.methods.method import Method, TrainedPair, one_thread
+from vsr.train.methods.method import Method, TrainedNetworks, single_thread
 
 CPU = torch.device("cpu")
 LOCK_NAME = ".vsr-lock"
@@ -30,7 +30,7 @@ REPORT_EVERY = 10
 
 
 @dataclass(frozen=True)
-class TrainingState:
+class BankProgress:
     """How far the training of a bank is."""
 
     models_done: int
@@ -58,44 +58,44 @@ class TrainingJob:
 def train_all(
     jobs: Sequence[TrainingJob],
     workers: int,
-    progress: Callable[[TrainingState], None],
+    progress: Callable[[BankProgress], None],
     device: torch.device = CPU,
 ) -> None:
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
-    On a GPU all models of a keyframe are one job, where `goes_together` says so; the others are trained on the CPU.
+    On a GPU all models of a keyframe are one job, where `is_batchable` says so; the others are trained on the CPU.
     Raises `ModelError` for weights that are not finite or a worker that died, `OutputError` for a full disk.
     """
-    gather = _Gather(len(jobs), progress)
-    together = {number: job for number, job in enumerate(jobs) if device != CPU and goes_together(job)}
+    gather = _ProgressAggregator(len(jobs), progress)
+    together = {number: job for number, job in enumerate(jobs) if device != CPU and is_batchable(job)}
     for keyframe in dict.fromkeys(job.card.keyframe_hash for job in together.values()):
-        _train_together({n: job for n, job in together.items() if job.card.keyframe_hash == keyframe}, device, gather)
-    _train_apart({number: job for number, job in enumerate(jobs) if number not in together}, workers, gather)
+        _train_batched({n: job for n, job in together.items() if job.card.keyframe_hash == keyframe}, device, gather)
+    _train_separately({number: job for number, job in enumerate(jobs) if number not in together}, workers, gather)
 
 
-def goes_together(job: TrainingJob) -> bool:
+def is_batchable(job: TrainingJob) -> bool:
     """Whether a job can be one of several that a GPU does at once."""
-    together = job.method.together
+    together = job.method.batched
     return together is not None and not job.neighbours and together.can_train(job.pixels, job.method.options)
 
 
-def _train_together(jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_Gather") -> None:
+def _train_batched(jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_ProgressAggregator") -> None:
     """Train jobs of one keyframe and one method at once."""
     numbers, first = list(jobs), next(iter(jobs.values()))
     seeds = [job.card.seed for job in jobs.values()]
-    assert first.method.together is not None
+    assert first.method.batched is not None
 
     def report(place: int, done: int, total: int, loss: float) -> None:
-        gather.hear(numbers[place], done, total, loss)
+        gather.update(numbers[place], done, total, loss)
 
-    for place, pair in first.method.together.train(first.pixels, first.method.options, seeds, device, report):
+    for place, pair in first.method.batched.train(first.pixels, first.method.options, seeds, device, report):
         _save(jobs[numbers[place]], pair)
 
 
-def _train_apart(jobs: Mapping[int, TrainingJob], workers: int, gather: "_Gather") -> None:
+def _train_separately(jobs: Mapping[int, TrainingJob], workers: int, gather: "_ProgressAggregator") -> None:
     if min(workers, len(jobs)) <= 1:
         for number, job in jobs.items():
-            _train_one(job, partial(gather.hear, number))
+            _train_one(job, partial(gather.update, number))
         return
     context = multiprocessing.get_context("spawn")
     news = context.Queue()
@@ -106,7 +106,7 @@ def _train_apart(jobs: Mapping[int, TrainingJob], workers: int, gather: "_Gather
         while not all(future.done() for future in futures):
             _raise_first_error(futures)
             try:
-                gather.hear(*news.get(timeout=POLL_SECONDS))
+                gather.update(*news.get(timeout=POLL_SECONDS))
             except queue.Empty:
                 continue
         _raise_first_error(futures)
@@ -125,26 +125,26 @@ def _raise_first_error(futures: Sequence["Future[None]"]) -> None:
                 future.result()
     except BrokenProcessPool:
         raise ModelError(
-            "a training process was ended from outside, perhaps for lack of memory. Finished models are kept: "
+            "a training process was killed, perhaps for lack of memory. Finished models are kept: "
             "the same command continues."
         ) from None
 
 
-class _Gather:
+class _ProgressAggregator:
     """Turns news of single models into the state of the whole."""
 
-    def __init__(self, models: int, progress: Callable[[TrainingState], None]) -> None:
+    def __init__(self, models: int, progress: Callable[[BankProgress], None]) -> None:
         self._shares = [0.0] * models
         self._start = perf_counter()
         self._progress = progress
 
-    def hear(self, number: int, done: int, total: int, loss: float) -> None:
+    def update(self, number: int, done: int, total: int, loss: float) -> None:
         self._shares[number] = done / total
         share = sum(self._shares) / len(self._shares)
         seconds = perf_counter() - self._start
         finished = sum(part == 1 for part in self._shares)
         left = seconds / share - seconds
-        self._progress(TrainingState(finished, len(self._shares), share, loss, left))
+        self._progress(BankProgress(finished, len(self._shares), share, loss, left))
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def bank_lock(bank: Path) -> Iterator[None]:
         yield
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """In a process of a pool: end when the parent has ended, however that happened, and not wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "only for processes that this package has started"
@@ -173,12 +173,12 @@ def end_with_parent() -> None:
 
 
 def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
-    with one_thread():
+    with single_thread():
         pair = _train(job, report)
     _save(job, pair)
 
 
-def _save(job: TrainingJob, pair: TrainedPair) -> None:
+def _save(job: TrainingJob, pair: TrainedNetworks) -> None:
     critic_mean, critic_std = _critic_scores(pair, job.pixels)
     card = replace(
         job.card,
@@ -191,14 +191,14 @@ def _save(job: TrainingJob, pair: TrainedPair) -> None:
         remark=pair.remark,
     )
     if not all(torch.isfinite(tensor).all() for tensor in pair.generator.state_dict().values()):
-        raise ModelError(f"training {job.path.stem} went astray: its weights are not finite. Try another --seed.")
+        raise ModelError(f"training {job.path.stem} diverged: its weights are not finite. Try another --seed.")
     try:
         save_model(job.path, card, pair.generator, pair.critic)
     except OSError as error:
         raise OutputError(f"cannot write {job.path}: {error.strerror}. Models made so far are kept.") from None
 
 
-def _critic_scores(pair: TrainedPair, keyframe: torch.Tensor) -> tuple[float | None, float | None]:
+def _critic_scores(pair: TrainedNetworks, keyframe: torch.Tensor) -> tuple[float | None, float | None]:
     """Mean and standard deviation of the critic's map on the keyframe."""
     if pair.critic is None:
         return None, None
@@ -207,27 +207,27 @@ def _critic_scores(pair: TrainedPair, keyframe: torch.Tensor) -> tuple[float | N
     return float(scores.mean()), float(scores.std())
 
 
-def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> TrainedPair:
+def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> TrainedNetworks:
     if not job.neighbours:
         return job.method.train(job.pixels, job.method.options, job.card.seed, report)
     assert job.method.train_steady is not None, "this method has no use for neighbours"
     return job.method.train_steady(job.pixels, job.neighbours, job.method.options, job.card.seed, report)
 
 
-_news: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None
+_updates: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None
 
 
 def _start_worker(news: "multiprocessing.Queue[tuple[int, int, int, float]]") -> None:
     """The parent alone answers Ctrl-C, and ends its workers then."""
-    global _news  # noqa: PLW0603 (a worker's initializer has no other way to hand the queue to its tasks)
+    global _updates  # noqa: PLW0603 (a worker's initializer has no other way to hand the queue to its tasks)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-    _news = news
+    exit_with_parent()
+    _updates = news
 
 
 def _train_in_worker(number: int, job: TrainingJob) -> None:
-    assert _news is not None
-    send = _news.put
+    assert _updates is not None
+    send = _updates.put
 
     def report(done: int, total: int, loss: float) -> None:
         if done % REPORT_EVERY == 0 or done == total:

@@ -5,13 +5,13 @@ import torch.nn.functional as F
 
 from vsr.engine.generator import FastGenerator
 from vsr.errors import ModelError
-from vsr.image.blur import FACTOR, as_tensor, reduce_blurred
+from vsr.image.blur import FACTOR, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.bank import Model
 
 
 def dsrf(model: Model, pixels: torch.Tensor) -> float:
-    """Discriminator super-resolution fitness of seed 000: <D(frame)> - <D(keyframe)>, signed; 0 fits best.
+    """Discriminator super-resolution fitness of SinGANxSR: <D(frame)> - <D(keyframe)>, signed; 0 fits best.
 
     `pixels` is the low-resolution frame, (3, H, W) in [0, 1]. The critic is in eval mode: with the frame's own
     statistics in its normalisation every frame would look like the keyframe. Raises `ModelError` for a frame smaller
@@ -35,12 +35,12 @@ def restoration_error(generator: FastGenerator, pixels: torch.Tensor) -> float:
 
     Ranks models by quality far better than DSRF does: it asks the generator for the very thing it is needed for.
     """
-    kernel = generator.use.kernel
+    kernel = generator.step_options.kernel
     if kernel is not None:
         pixels = pixels[:, : pixels.shape[-2] // FACTOR * FACTOR, : pixels.shape[-1] // FACTOR * FACTOR]
     height, width = pixels.shape[-2:]
     if kernel is not None:
-        low = reduce_blurred(pixels, as_tensor(kernel))
+        low = reduce_blurred(pixels, taps_to_tensor(kernel))
     else:
         low = resize(pixels, max(1, round(height / generator.step_ratio)), max(1, round(width / generator.step_ratio)))
     with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Interpolation without a model, to compare with."""
 
-from vsr.image.resample import BICUBIC, LANCZOS, Kernel, resize, scaled_size
+from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize, scaled_size
 from vsr.upscale.policy import Policy, PolicyContext, per_frame
 
 
@@ -14,7 +14,7 @@ def lanczos(context: PolicyContext) -> Policy:
     return _interpolate(context.scale, LANCZOS)
 
 
-def _interpolate(scale: float, kernel: Kernel) -> Policy:
+def _interpolate(scale: float, kernel: InterpolationKernel) -> Policy:
     def size(height: int, width: int) -> tuple[int, int]:
         return scaled_size(height, width, scale)
 

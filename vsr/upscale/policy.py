@@ -8,14 +8,14 @@ from typing import Literal
 
 import torch
 
-from vsr.engine.generator import FastGenerator, StepUse
-from vsr.engine.graphs import FastestWay
+from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.graphs import Autotuner
 from vsr.engine.options import EngineOptions
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
-from vsr.image.blur import unless_bicubic
-from vsr.image.noise import agreement_for_noise, noise_level
-from vsr.models.bank import Model, of_one_system
+from vsr.image.blur import none_if_bicubic
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
+from vsr.models.bank import Model, select_system
 from vsr.models.shot_model import ShotModel
 from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
@@ -49,7 +49,7 @@ class PolicyOptions:
     """`dsrfi`, `selfrec`: choose for every frame, not once a shot."""
     hysteresis: float = 0.2
     """Share by which another model must be better before a choice per frame switches to it."""
-    agreement: float | None = None
+    back_projection_weight: float | None = None
     """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
     projections: int = 1
     """Rounds of that back-projection after each step; ZSSR takes 10 where the input is clean."""
@@ -64,12 +64,12 @@ class PolicyOptions:
             "members": (self.members, 2, inf),
             "hysteresis": (self.hysteresis, 0, inf),
             "projections": (self.projections, 1, inf),
-            "agreement": (self.agreement, 0, 1),
+            "back_projection_weight": (self.back_projection_weight, 0, 1),
         }
-        for name, (value, least, most) in limits.items():
-            if value is not None and not least <= value <= most:
-                to = "or more" if most == inf else f"to {most:g}"
-                raise UsageError(f"policies.{name} is {value:g}; expected {least:g} {to}.")
+        for name, (value, minimum, maximum) in limits.items():
+            if value is not None and not minimum <= value <= maximum:
+                to = "or more" if maximum == inf else f"to {maximum:g}"
+                raise UsageError(f"policies.{name} is {value:g}; expected {minimum:g} {to}.")
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class Decision:
     frame: int
     models: tuple[str, ...]
     reason: str
-    agreement: float
+    back_projection_weight: float
     noise: float
     """Estimated standard deviation of the input's noise, in grey levels."""
     ranking: tuple[tuple[str, float], ...] = ()
     """Model and score, best first, where models were ranked; lower is better."""
 
     @property
-    def clearness(self) -> float | None:
+    def margin(self) -> float | None:
         """How much worse the second model's score is than the first's, as a share of it; None without a ranking."""
         if len(self.ranking) < 2:
             return None
@@ -125,7 +125,7 @@ class PolicyContext:
     device: torch.device
     clip_identity: str
     options: PolicyOptions
-    decide: Callable[[Decision], None]
+    on_decision: Callable[[Decision], None]
     """Told of every choice; the run prints and records it."""
     shot_models: ShotModelSource = no_shot_models
     """For policy `shot`, which alone uses them."""
@@ -136,15 +136,15 @@ class PolicyContext:
     """Work with the bank's models of this system; None: with those of the first that it has."""
     memory: ShotMemory | None = None
     """For policies that look back."""
-    fastest_way: FastestWay = field(default_factory=FastestWay)
+    autotuner: Autotuner = field(default_factory=Autotuner)
     """What suits the device for the shot at hand."""
-    _ready: dict[str, FastGenerator] = field(default_factory=dict)
+    _generators: dict[str, FastGenerator] = field(default_factory=dict)
 
     @property
     def models(self) -> list[Model]:
         """Those of the bank that count here: a student is no further member of the models that taught it."""
         models = [model for model in self.bank if model.card.is_student == self.use_students]
-        return of_one_system(models, self.system)
+        return select_system(models, self.system)
 
     def keyframe_groups(self) -> list[list[Model]]:
         """The bank's models, one list for each picture that models were trained on, each by name."""
@@ -165,7 +165,7 @@ class PolicyContext:
                 f"{fewest[0].name}. Train more with vsr train-keyframe --count {count}."
             )
 
-    def named(self, name: str) -> Model:
+    def get_model(self, name: str) -> Model:
         """The model of that name, or `ModelError` with the names that exist."""
         for model in self.models:
             if model.name == name:
@@ -186,42 +186,48 @@ class PolicyContext:
                 return group, "trained on this shot"
         if len(groups) == 1:
             return groups[0], "the bank's only keyframe"
-        errors = [restoration_error(self.ready(group[0]), first.pixels) for group in groups]
+        errors = [restoration_error(self.generator_for(group[0]), first.pixels) for group in groups]
         return groups[errors.index(min(errors))], "its keyframe's models best restore this shot's first frame"
 
-    def ready(self, model: Model) -> FastGenerator:
+    def generator_for(self, model: Model) -> FastGenerator:
         """The model's generator, made fast, once."""
-        if model.name not in self._ready:
-            if self.options.self_ensemble and unless_bicubic(model.card.kernel) is not None:
+        if model.name not in self._generators:
+            if self.options.self_ensemble and none_if_bicubic(model.card.kernel) is not None:
                 raise UsageError(
                     f"policies.self_ensemble turns the picture, and {model.name} was trained for a blur that would not "
                     "be turned with it. Leave it out."
                 )
-            use = StepUse(self.options.self_ensemble, self.options.projections, unless_bicubic(model.card.kernel))
+            step_options = StepOptions(
+                self.options.self_ensemble, self.options.projections, none_if_bicubic(model.card.kernel)
+            )
             ratio = model.card.step_ratio
-            self._ready[model.name] = FastGenerator(model.name, model.generator, ratio, self.device, use, self.engine)
-        return self._ready[model.name]
+            self._generators[model.name] = FastGenerator(
+                model.name, model.generator, ratio, self.device, step_options, self.engine
+            )
+        return self._generators[model.name]
 
-    def agreement(self, first: Frame) -> tuple[float, float]:
+    def back_projection_weight(self, first: Frame) -> tuple[float, float]:
         """Weight of the back-projection for a shot that begins with `first`, and the noise that it follows."""
         noise = noise_level(first.pixels)
-        chosen = self.options.agreement
-        return (agreement_for_noise(noise) if chosen is None else chosen), noise
+        chosen = self.options.back_projection_weight
+        return (back_projection_weight_for_noise(noise) if chosen is None else chosen), noise
 
-    def take_turns(self, frames: Iterable[Frame], models: Sequence[Model], reason: str) -> Iterator[Frame]:
+    def alternate(self, frames: Iterable[Frame], models: Sequence[Model], reason: str) -> Iterator[Frame]:
         """Enlarge a shot with models that take turns over the steps (one model: SMI, several: AMI)."""
         first, frames = peek(frames)
-        agreement, noise = self.agreement(first)
-        generators = [self.ready(model) for model in models]
+        back_projection_weight, noise = self.back_projection_weight(first)
+        generators = [self.generator_for(model) for model in models]
         names = tuple(model.name for model in models)
-        upscale, told = self.fastest_way.find(
-            {"": lambda pixels: enlarge(pixels, generators, self.scale, agreement)}, first.pixels, (names, agreement)
+        upscale, note = self.autotuner.find(
+            {"": lambda pixels: progressive_upscale(pixels, generators, self.scale, back_projection_weight)},
+            first.pixels,
+            (names, back_projection_weight),
         )
-        self.decide(Decision(first.index, names, with_remark(reason, told), agreement, noise))
+        self.on_decision(Decision(first.index, names, with_note(reason, note), back_projection_weight, noise))
         return per_frame(upscale)(frames)
 
 
-def with_remark(reason: str, remark: str) -> str:
+def with_note(reason: str, remark: str) -> str:
     """Why a policy chose what it did, and how that is run, where there is something to tell."""
     return f"{reason}; {remark}" if remark else reason
 

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import torch
 
-from vsr.engine.progressive import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.bank import Model
 from vsr.upscale.fitness import dsrf, restoration_error
 from vsr.upscale.policy import Decision, Policy, PolicyContext, peek
 from vsr.video.frames import Frame
 
-Fitness = Callable[[Model, torch.Tensor], float]
+FitnessFunction = Callable[[Model, torch.Tensor], float]
 """Misfit of a model to a low-resolution frame; 0 is best."""
 
 
-def choose_by(context: PolicyContext, fitness: Fitness, reason: str) -> Policy:
+def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> Policy:
     """Use the model of least `fitness`, chosen at the first frame of a shot or, where asked, at every frame."""
 
     def rank(frame: Frame) -> list[tuple[str, float]]:
@@ -25,7 +25,7 @@ def choose_by(context: PolicyContext, fitness: Fitness, reason: str) -> Policy:
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         first, frames = peek(frames)
-        agreement, noise = context.agreement(first)
+        back_projection_weight, noise = context.back_projection_weight(first)
         chosen = ""
         for frame in frames:
             if frame is first or context.options.per_frame:
@@ -33,9 +33,13 @@ def choose_by(context: PolicyContext, fitness: Fitness, reason: str) -> Policy:
                 best = _keep_or_switch(chosen, ranking, context.options.hysteresis)
                 if best != chosen:
                     chosen = best
-                    context.decide(Decision(frame.index, (chosen,), reason, agreement, noise, tuple(ranking)))
-            generator = context.ready(context.named(chosen))
-            yield replace(frame, pixels=enlarge(frame.pixels, [generator], context.scale, agreement))
+                    context.on_decision(
+                        Decision(frame.index, (chosen,), reason, back_projection_weight, noise, tuple(ranking))
+                    )
+            generator = context.generator_for(context.get_model(chosen))
+            yield replace(
+                frame, pixels=progressive_upscale(frame.pixels, [generator], context.scale, back_projection_weight)
+            )
 
     return policy
 
@@ -57,7 +61,7 @@ def dsrfi(context: PolicyContext) -> Policy:
             f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as all of ZSSR are. "
             "Use policy selfrec."
         )
-    return choose_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
+    return select_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
 
 
 def selfrec(context: PolicyContext) -> Policy:
@@ -65,6 +69,6 @@ def selfrec(context: PolicyContext) -> Policy:
     context.require_models(1, "selfrec")
 
     def misfit(model: Model, pixels: torch.Tensor) -> float:
-        return restoration_error(context.ready(model), pixels)
+        return restoration_error(context.generator_for(model), pixels)
 
-    return choose_by(context, misfit, "best restores the frame from its reduction")
+    return select_by(context, misfit, "best restores the frame from its reduction")

@@ -14,7 +14,7 @@ from vsr.models.shot_model import ShotModel
 from vsr.temporal.backprojection import MultiframeOptions
 from vsr.temporal.fusion import FusionOptions
 from vsr.upscale.policy import Decision, MiddleOfShot, Policy, PolicyContext, ShotMemory
-from vsr.upscale.shot_stages import STEP_RATIO, context_of, enlarge_shot, luma_of
+from vsr.upscale.shot_stages import STAGE_SCALE, resume_context, to_luma, upscale_shot
 from vsr.video.frames import Frame
 
 Quality = Literal["fast", "balanced", "best"]
@@ -24,7 +24,7 @@ FUSION: dict[str, FusionOptions] = {
     "balanced": FusionOptions(memory=0.9, look_ahead=2),
     "best": FusionOptions(memory=0.9, look_ahead=2),
 }
-FRAMES_TO_CHOOSE_BY = 5
+MODEL_CHOICE_FRAMES = 5
 """Of the start of a shot, where several models could be meant."""
 
 
@@ -35,12 +35,14 @@ def shot(context: PolicyContext) -> Policy:
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         iterator = iter(frames)
-        first_frames = list(islice(iterator, FRAMES_TO_CHOOSE_BY))
-        model, reason, ranking = _choose(context, first_frames)
-        agreement, noise = context.agreement(first_frames[0])
-        context.decide(Decision(first_frames[0].index, (model.name,), reason, agreement, noise, ranking))
+        first_frames = list(islice(iterator, MODEL_CHOICE_FRAMES))
+        model, reason, ranking = _select_model(context, first_frames)
+        back_projection_weight, noise = context.back_projection_weight(first_frames[0])
+        context.on_decision(
+            Decision(first_frames[0].index, (model.name,), reason, back_projection_weight, noise, ranking)
+        )
         networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
-        lead, distances = context_of(networks[0].spec.neighbours, context.scale, multiframe)
+        lead, distances = resume_context(networks[0].spec.neighbours, context.scale, multiframe)
         middle = _middle_of(context, first_frames[0])
         if middle is not None:
             # Those of the beginning were only to choose by.
@@ -63,8 +65,8 @@ def shot(context: PolicyContext) -> Policy:
                 waiting.append(frame)
                 yield frame.pixels
 
-        pictures = enlarge_shot(
-            lows(), networks, context.scale, agreement, fusion, multiframe, context.engine, keep, done
+        pictures = upscale_shot(
+            lows(), networks, context.scale, back_projection_weight, fusion, multiframe, context.engine, keep, done
         )
         for pixels in pictures:
             yield replace(waiting.pop(0), pixels=pixels)
@@ -98,7 +100,7 @@ def _middle_of(context: PolicyContext, first: Frame) -> MiddleOfShot | None:
     return found if found is not None and first.index <= found.last else None
 
 
-def _choose(context: PolicyContext, frames: list[Frame]) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
+def _select_model(context: PolicyContext, frames: list[Frame]) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
     """The model for a shot that begins with `frames`, why, and the ranking where there was one."""
     models = context.shot_models(frames[0])
     if not models:
@@ -118,11 +120,11 @@ def _choose(context: PolicyContext, frames: list[Frame]) -> tuple[ShotModel, str
 
 def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:
     """Mean absolute error of luma, in [0, 1] units, of the frames restored from half their size."""
-    lumas = [luma_of(frame.pixels.cpu()) for frame in frames]
-    height, width = (max(1, side // STEP_RATIO) for side in lumas[0].shape[-2:])
+    lumas = [to_luma(frame.pixels.cpu()) for frame in frames]
+    height, width = (max(1, side // STAGE_SCALE) for side in lumas[0].shape[-2:])
     halves = [resize(luma, height, width).clamp(0, 1) for luma in lumas]
     networks = (model.networks[0].cpu(), model.networks[1].cpu())
-    restored = enlarge_shot(halves, networks, STEP_RATIO, 1.0, FUSION["fast"])
-    size = (STEP_RATIO * height, STEP_RATIO * width)
+    restored = upscale_shot(halves, networks, STAGE_SCALE, 1.0, FUSION["fast"])
+    size = (STAGE_SCALE * height, STAGE_SCALE * width)
     pairs = zip(restored, lumas, strict=True)
     return sum(float(F.l1_loss(picture, resize(luma, *size))) for picture, luma in pairs) / len(frames)

@@ -1,4 +1,4 @@
-"""SMI, single model inference: one model for every frame (seed 000)."""
+"""SMI, single model inference: one model for every frame (SinGANxSR)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,14 +11,14 @@ from vsr.video.frames import Frame
 def smi(context: PolicyContext) -> Policy:
     """The named model, else the first by name of the shot's own keyframe."""
     context.require_models(1, "smi")
-    chosen = None if context.options.model is None else context.named(context.options.model)
+    chosen = None if context.options.model is None else context.get_model(context.options.model)
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         if chosen is not None:
-            return context.take_turns(frames, [chosen], "named by the user")
+            return context.alternate(frames, [chosen], "named by the user")
         first, frames = peek(frames)
         models, reason = context.own_models(first)
-        return context.take_turns(frames, models[:1], reason)
+        return context.alternate(frames, models[:1], reason)
 
     return policy
 
@@ -44,7 +44,7 @@ def kernelgan(context: PolicyContext) -> Policy:
 
 
 def zssrgan(context: PolicyContext) -> Policy:
-    """ZSSR that must please KernelGAN's discriminator as well (seed 001)."""
+    """ZSSR that must please KernelGAN's discriminator as well (ZSSRGAN)."""
     return _one_model(context, "zssrgan", "--method zssrgan")
 
 
@@ -61,7 +61,7 @@ def _one_model(context: PolicyContext, system: str, training: str) -> Policy:
 def ami(context: PolicyContext) -> Policy:
     """The named models in their order, else the first `alternating` of the shot's own keyframe."""
     options = context.options
-    chosen = [context.named(name) for name in options.order]
+    chosen = [context.get_model(name) for name in options.order]
     if not chosen:
         context.require_models(options.alternating, "ami")
     elif len(chosen) < 2:
@@ -71,9 +71,9 @@ def ami(context: PolicyContext) -> Policy:
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         if chosen:
-            return context.take_turns(frames, chosen, "ordered by the user")
+            return context.alternate(frames, chosen, "ordered by the user")
         first, frames = peek(frames)
         models, reason = context.own_models(first)
-        return context.take_turns(frames, models[: options.alternating], reason)
+        return context.alternate(frames, models[: options.alternating], reason)
 
     return policy

@@ -14,7 +14,7 @@ import torch
 from vsr.video.frames import ColorDescription
 from vsr.video.pixel_layouts import ALPHA, LAYOUTS, PADDING, PixelLayout
 
-RED_AND_BLUE_IN_LUMA = {
+LUMA_COEFFICIENTS = {
     1: (0.2126, 0.0722),  # BT.709
     4: (0.30, 0.11),  # FCC
     5: (0.299, 0.114),  # BT.601, 625 lines
@@ -26,10 +26,10 @@ RED_AND_BLUE_IN_LUMA = {
 
 YCGCO = 8
 
-NOT_CONVERTED = frozenset(range(10, 18))
+UNSUPPORTED_MATRICES = frozenset(range(10, 18))
 """Matrix code points that H.273 defines and that are not converted here, such as ICtCp."""
 
-TALLEST_SD_HEIGHT = 576
+MAX_SD_HEIGHT = 576
 
 
 def resolve_matrix(color: ColorDescription, height: int) -> int:
@@ -39,11 +39,11 @@ def resolve_matrix(color: ColorDescription, height: int) -> int:
 
     Resolve once, from the input's height, and use the same matrix on the way out: an enlarged clip stays in its own.
     """
-    if color.matrix in RED_AND_BLUE_IN_LUMA or color.matrix == YCGCO:
+    if color.matrix in LUMA_COEFFICIENTS or color.matrix == YCGCO:
         return color.matrix
     if color.primaries == 9:
         return 9
-    return 6 if height <= TALLEST_SD_HEIGHT else 1
+    return 6 if height <= MAX_SD_HEIGHT else 1
 
 
 def to_rgb(channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, full_range: bool) -> torch.Tensor:
@@ -61,9 +61,9 @@ def to_rgb(channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, f
     yuv = torch.empty(3, height, width, device=channels[0].device)
     yuv[0] = channels[0]
     for target, chroma in zip(yuv[1:], channels[1:], strict=True):
-        target.copy_(_chroma_up(chroma.float() - neutral, layout, height, width))
+        target.copy_(_upsample_chroma(chroma.float() - neutral, layout, height, width))
     to_yuv = _rgb_to_yuv(matrix) * np.array([[luma_span], [chroma_span], [chroma_span]])
-    back = _constant(np.linalg.inv(to_yuv), yuv.device)
+    back = _as_tensor(np.linalg.inv(to_yuv), yuv.device)
     black = -zero * back[:, :1]
     return torch.addmm(black, back, yuv.view(3, -1)).clamp_(0, 1).view(3, height, width)
 
@@ -81,26 +81,26 @@ def from_rgb(rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bo
     offsets = np.array([[zero], [neutral], [neutral]]) + 0.5
     count = layout.num_channels
     yuv = torch.addmm(
-        _constant(offsets[:count], rgb.device), _constant(coefficients[:count], rgb.device), rgb.reshape(3, -1)
+        _as_tensor(offsets[:count], rgb.device), _as_tensor(coefficients[:count], rgb.device), rgb.reshape(3, -1)
     ).view(count, *rgb.shape[1:])
-    chroma = [_chroma_down(channel, layout) for channel in yuv[1:]]
+    chroma = [_downsample_chroma(channel, layout) for channel in yuv[1:]]
     return [_to_samples(channel, layout.bits) for channel in (yuv[0], *chroma)]
 
 
 def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tensor]:
     """The samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per channel. Copies."""
     channels = [torch.empty(0)] * layout.num_channels
-    for channel, samples in _samples_of(frame, layout):
+    for channel, samples in _channel_views(frame, layout):
         if channel >= 0:
-            channels[channel] = _read(samples, layout)
+            channels[channel] = _to_tensor(samples, layout)
     return channels
 
 
 def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None:
     """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format has none."""
-    for channel, samples in _samples_of(frame, layout):
+    for channel, samples in _channel_views(frame, layout):
         if channel == ALPHA:
-            return _read(samples, layout).float().mul_(1 / (2**layout.bits - 1))
+            return _to_tensor(samples, layout).float().mul_(1 / (2**layout.bits - 1))
     return None
 
 
@@ -112,7 +112,7 @@ def write_channels(
     height, width = channels[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
     most = 2**layout.bits - 1
-    for channel, samples in _samples_of(frame, layout):
+    for channel, samples in _channel_views(frame, layout):
         if channel >= 0:
             samples[:] = channels[channel].cpu().numpy() << layout.unused_low_bits
         elif channel == PADDING or alpha is None:
@@ -122,14 +122,14 @@ def write_channels(
     return frame
 
 
-def _samples_of(frame: av.VideoFrame, layout: PixelLayout) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
+def _channel_views(frame: av.VideoFrame, layout: PixelLayout) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
     """Each channel, padding and alpha among them, with a writable view of its samples as (rows, columns)."""
     for plane, order in zip(frame.planes, layout.planes, strict=True):
         samples = _plane_array(plane, layout, len(order))
         yield from ((channel, samples[:, :, position]) for position, channel in enumerate(order))
 
 
-def _read(samples: npt.NDArray[np.unsignedinteger], layout: PixelLayout) -> torch.Tensor:
+def _to_tensor(samples: npt.NDArray[np.unsignedinteger], layout: PixelLayout) -> torch.Tensor:
     # Newer libav pads lines; the copy drops the padding and gives native byte order.
     native = samples.astype(layout.sample_type.newbyteorder("="), copy=True)
     return torch.from_numpy(native >> layout.unused_low_bits)
@@ -168,12 +168,12 @@ def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, floa
 def _rgb_to_yuv(matrix: int) -> npt.NDArray[np.float64]:
     if matrix == YCGCO:
         return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
-    red, blue = RED_AND_BLUE_IN_LUMA[matrix]
+    red, blue = LUMA_COEFFICIENTS[matrix]
     luma = np.array([red, 1 - red - blue, blue])
     return np.stack([luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))])
 
 
-def _constant(values: npt.NDArray[np.float64], device: torch.device) -> torch.Tensor:
+def _as_tensor(values: npt.NDArray[np.float64], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(values).float().to(device)
 
 
@@ -182,15 +182,15 @@ def _to_samples(values: torch.Tensor, bits: int) -> torch.Tensor:
     return values.clamp_(0, 2**bits - 1).to(torch.uint8 if bits == 8 else torch.uint16)
 
 
-def _chroma_up(chroma: torch.Tensor, layout: PixelLayout, height: int, width: int) -> torch.Tensor:
+def _upsample_chroma(chroma: torch.Tensor, layout: PixelLayout, height: int, width: int) -> torch.Tensor:
     if layout.chroma_rows == 2:
-        chroma = _rows_up(chroma)[:height]
+        chroma = _upsample_rows(chroma)[:height]
     if layout.chroma_columns == 2:
-        chroma = _columns_up(chroma)[:, :width]
+        chroma = _upsample_columns(chroma)[:, :width]
     return chroma
 
 
-def _rows_up(chroma: torch.Tensor) -> torch.Tensor:
+def _upsample_rows(chroma: torch.Tensor) -> torch.Tensor:
     """Each chroma row lies midway between two luma rows: weights 3/4 and 1/4, edges repeated."""
     rows = chroma.new_empty(2 * chroma.shape[0], chroma.shape[1])
     rows[0::2] = torch.lerp(chroma, torch.cat([chroma[:1], chroma[:-1]]), 0.25)
@@ -198,7 +198,7 @@ def _rows_up(chroma: torch.Tensor) -> torch.Tensor:
     return rows
 
 
-def _columns_up(chroma: torch.Tensor) -> torch.Tensor:
+def _upsample_columns(chroma: torch.Tensor) -> torch.Tensor:
     """Each chroma column lies on an even luma column; the odd ones are the mean of their neighbours."""
     columns = chroma.new_empty(chroma.shape[0], 2 * chroma.shape[1])
     columns[:, 0::2] = chroma
@@ -206,12 +206,12 @@ def _columns_up(chroma: torch.Tensor) -> torch.Tensor:
     return columns
 
 
-def _chroma_down(chroma: torch.Tensor, layout: PixelLayout) -> torch.Tensor:
+def _downsample_chroma(chroma: torch.Tensor, layout: PixelLayout) -> torch.Tensor:
     if layout.chroma_rows == 2:
-        odd = _odd_or_repeated(chroma, 0)
+        odd = _odd_samples(chroma, 0)
         chroma = torch.lerp(chroma[::2], odd, 0.5)
     if layout.chroma_columns == 2:
-        odd = _odd_or_repeated(chroma, 1)
+        odd = _odd_samples(chroma, 1)
         even = chroma[:, ::2]
         # [1 2 1] / 4 centred on the even column; the column left of the first one repeats it.
         before = torch.cat([even[:, :1], odd[:, : even.shape[1] - 1]], dim=1)
@@ -219,7 +219,7 @@ def _chroma_down(chroma: torch.Tensor, layout: PixelLayout) -> torch.Tensor:
     return chroma
 
 
-def _odd_or_repeated(values: torch.Tensor, dim: int) -> torch.Tensor:
+def _odd_samples(values: torch.Tensor, dim: int) -> torch.Tensor:
     """Every second row or column from the second; an odd count repeats the last."""
     length = values.shape[dim]
     if length % 2:

@@ -41,7 +41,7 @@ class PixelLayout:
         return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16).newbyteorder(self.byte_order)
 
 
-def _layouts_of_depth(bits: int, ending: str, byte_order: ByteOrder) -> dict[str, PixelLayout]:
+def _planar_layouts(bits: int, ending: str, byte_order: ByteOrder) -> dict[str, PixelLayout]:
     layouts = {
         f"gray{ending}": PixelLayout(((0,),), bits=bits, byte_order=byte_order),
         f"gbrp{ending}": PixelLayout(((1,), (2,), (0,)), is_rgb=True, bits=bits, byte_order=byte_order),
@@ -59,21 +59,21 @@ def _layouts_of_depth(bits: int, ending: str, byte_order: ByteOrder) -> dict[str
     return layouts
 
 
-def _packed(channels: str, bits: int = 8, byte_order: ByteOrder = "<") -> PixelLayout:
+def _packed_rgb(channels: str, bits: int = 8, byte_order: ByteOrder = "<") -> PixelLayout:
     places = {"r": 0, "g": 1, "b": 2, "a": ALPHA, "0": PADDING}
     return PixelLayout((tuple(places[c] for c in channels),), is_rgb=True, bits=bits, byte_order=byte_order)
 
 
 def _all_layouts() -> dict[str, PixelLayout]:
-    layouts = _layouts_of_depth(8, "", "<")
+    layouts = _planar_layouts(8, "", "<")
     for bits in (9, 10, 12, 14, 16):
-        layouts |= _layouts_of_depth(bits, f"{bits}le", "<") | _layouts_of_depth(bits, f"{bits}be", ">")
+        layouts |= _planar_layouts(bits, f"{bits}le", "<") | _planar_layouts(bits, f"{bits}be", ">")
     layouts |= {name.replace("yuv", "yuvj"): value for name, value in layouts.items() if name in _JPEG_TWINS}
-    layouts |= {name: _packed(name) for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr")}
-    layouts |= {"rgb24": _packed("rgb"), "bgr24": _packed("bgr"), "ya8": PixelLayout(((0, ALPHA),))}
+    layouts |= {name: _packed_rgb(name) for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr")}
+    layouts |= {"rgb24": _packed_rgb("rgb"), "bgr24": _packed_rgb("bgr"), "ya8": PixelLayout(((0, ALPHA),))}
     orders: tuple[tuple[str, ByteOrder], ...] = (("le", "<"), ("be", ">"))
     for ending, order in orders:
-        layouts |= {f"rgb48{ending}": _packed("rgb", 16, order), f"rgba64{ending}": _packed("rgba", 16, order)}
+        layouts |= {f"rgb48{ending}": _packed_rgb("rgb", 16, order), f"rgba64{ending}": _packed_rgb("rgba", 16, order)}
         layouts[f"ya16{ending}"] = PixelLayout(((0, ALPHA),), bits=16, byte_order=order)
     layouts["nv12"] = PixelLayout(((0,), (1, 2)), chroma_rows=2, chroma_columns=2)
     layouts["p010le"] = PixelLayout(((0,), (1, 2)), bits=10, unused_low_bits=6, chroma_rows=2, chroma_columns=2)

@@ -20,12 +20,12 @@ from vsr.image.resample import resize
 from vsr.video.color import read_alpha, read_channels, resolve_matrix, to_rgb
 from vsr.video.frames import ClipInfo, ColorDescription, Frame
 from vsr.video.pixel_layouts import LAYOUTS, nearest_format
-from vsr.video.read.concealment import at_mended_times, with_repeats
+from vsr.video.read.concealment import conceal_by_repetition, with_repaired_timestamps
 from vsr.video.read.damage import Damage, DamageLog
-from vsr.video.read.decoder import Decoder, PictureDecoder, StreamDecoder
-from vsr.video.read.deinterlace import deinterlaced
-from vsr.video.read.image_sequence import PICTURES_PER_SECOND, find_pictures, pictures_identity
-from vsr.video.read.integrity import break_in
+from vsr.video.read.decoder import Decoder, ImageSequenceDecoder, StreamDecoder
+from vsr.video.read.deinterlace import deinterlace_frames
+from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, find_image_sequence, image_sequence_identity
+from vsr.video.read.integrity import find_structure_break
 from vsr.video.read.side_data import display_matrix, has_dynamic_metadata, light_level, mastering_display
 from vsr.video.read.sources import (
     PIPE_NAME,
@@ -34,7 +34,7 @@ from vsr.video.read.sources import (
     check_size,
     clip_identity,
     is_cover_art,
-    main_video,
+    main_video_stream,
     missing_bytes,
     open_container,
 )
@@ -63,7 +63,7 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
     with ExitStack() as resources:
         is_pipe = str(source) == STANDARD_INPUT
         log = DamageLog(PIPE_NAME if is_pipe else str(path), stops=options.on_damage == "stop")
-        pictures = None if is_pipe else find_pictures(path)
+        pictures = None if is_pipe else find_image_sequence(path)
         if pictures is not None:
             info, notes, decoder = _describe_pictures(path, pictures, log, options.allow_huge)
         else:
@@ -71,7 +71,7 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
             container = resources.enter_context(open_container(file, options.allow_huge))
             if not is_pipe and (missing := missing_bytes(path)):
                 log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
-            if not is_pipe and (place := break_in(path)) is not None:
+            if not is_pipe and (place := find_structure_break(path)) is not None:
                 log.add("broken_structure", f"at byte {place} of {path.stat().st_size} something does not follow")
             identity = "" if is_pipe else clip_identity(path)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
@@ -121,17 +121,17 @@ class ClipReader:
         time_base = self.info.time_base
         pictures = iter(self._decoder)
         if self._options.deinterlace:
-            pictures = deinterlaced(pictures)
+            pictures = deinterlace_frames(pictures)
         if self._options.on_damage == "repeat":
-            pictures = with_repeats(pictures, self._decoder)
+            pictures = conceal_by_repetition(pictures, self._decoder)
         for index, (picture, pts, duration) in enumerate(
-            at_mended_times(pictures, self._decoder, time_base, self._log)
+            with_repaired_timestamps(pictures, self._decoder, time_base, self._log)
         ):
-            self._tell_changes(picture.frame, index)
+            self._log_changes(picture.frame, index)
             pixels, alpha = self._to_pixels(picture.frame)
             yield Frame(pixels, index, pts, time_base, duration, alpha)
 
-    def _tell_changes(self, decoded: av.VideoFrame, index: int) -> None:
+    def _log_changes(self, decoded: av.VideoFrame, index: int) -> None:
         info = self.info
         stored_as = (decoded.format.name, _color_of(decoded))
         self._stored_as = self._stored_as or stored_as
@@ -163,10 +163,10 @@ def _describe_video(
     path: Path, container: InputContainer, identity: str, log: DamageLog, options: ReadOptions
 ) -> tuple[ClipInfo, list[str], Decoder]:
     name = str(path) if identity else PIPE_NAME
-    stream = main_video(container, name)
+    stream = main_video_stream(container, name)
     average_rate = stream.average_rate
     duration_seconds = _duration_seconds(container, stream)
-    if duration_seconds and average_rate and duration_seconds * average_rate > _most_frames(path):
+    if duration_seconds and average_rate and duration_seconds * average_rate > _max_frames(path):
         duration_seconds = None
     if not options.allow_huge:
         check_size(name, stream.codec_context.width, stream.codec_context.height)
@@ -185,7 +185,7 @@ def _describe_video(
         average_rate=Fraction(average_rate) if average_rate else None,
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
         rotation_degrees=first.rotation,
-        num_frames_from_header=stream.frames if 0 < stream.frames <= _most_frames(path) else None,
+        num_frames_from_header=stream.frames if 0 < stream.frames <= _max_frames(path) else None,
         duration_seconds_from_header=duration_seconds,
         identity=identity,
         display_matrix=display_matrix(first),
@@ -198,7 +198,7 @@ def _describe_video(
 def _describe_pictures(
     path: Path, pictures: list[Path], log: DamageLog, allow_huge: bool
 ) -> tuple[ClipInfo, list[str], Decoder]:
-    decoder = PictureDecoder(pictures, log, allow_huge)
+    decoder = ImageSequenceDecoder(pictures, log, allow_huge)
     first = decoder.first.frame
     info = ClipInfo(
         path=path,
@@ -214,9 +214,9 @@ def _describe_pictures(
         rotation_degrees=first.rotation,
         num_frames_from_header=len(pictures),
         duration_seconds_from_header=float(len(pictures) / decoder.rate),
-        identity=pictures_identity(pictures),
+        identity=image_sequence_identity(pictures),
     )
-    shown = f"{len(pictures)} pictures are shown at {PICTURES_PER_SECOND} a second: pictures carry no time of their own"
+    shown = f"{len(pictures)} pictures are shown at {IMAGE_SEQUENCE_FPS} a second: pictures carry no time of their own"
     return info, [shown, *_frame_notes(first, is_deinterlaced=False)], decoder
 
 
@@ -237,7 +237,7 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
     return container.duration / av.time_base if container.duration else None
 
 
-def _most_frames(path: Path) -> float:
+def _max_frames(path: Path) -> float:
     """More than a file of this size can hold, so that a header which claims more is wrong."""
     return path.stat().st_size if path.is_file() else math.inf
 
@@ -265,10 +265,7 @@ def _frame_notes(frame: av.VideoFrame, is_deinterlaced: bool) -> list[str]:
     if is_deinterlaced:
         notes.append("deinterlaced: one progressive frame is made of the two fields of each")
     elif frame.interlaced_frame:
-        notes.append(
-            "the video is interlaced: its frames are upscaled with their combs and marked progressive; "
-            "--deinterlace makes them whole"
-        )
+        notes.append("the video is interlaced and is upscaled with its combing, marked progressive; use --deinterlace")
     if has_dynamic_metadata(frame):
         notes.append("Dolby Vision or HDR10+ metadata is dropped: it describes pictures that are no longer the same")
     return notes

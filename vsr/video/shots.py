@@ -142,15 +142,15 @@ def _describe(shot: ShotFrames) -> Shot:
     sharpness: list[float] = []
     steps: list[float] = []
     start_seconds = 0.0
-    grey_before = None
+    gray_before = None
     for frame in shot.frames:
-        grey = frame.pixels.mean(dim=0)
-        if grey_before is None:
+        gray = frame.pixels.mean(dim=0)
+        if gray_before is None:
             start_seconds = frame.seconds
         else:
-            steps.append(float((grey - grey_before).abs().mean()))
-        sharpness.append(_gradient_energy(grey))
-        grey_before = grey
+            steps.append(float((gray - gray_before).abs().mean()))
+        sharpness.append(_gradient_energy(gray))
+        gray_before = gray
         last = frame
     changes = [max(pair) for pair in zip([0.0, *steps], [*steps, 0.0], strict=True)]
     return Shot(
@@ -163,10 +163,10 @@ def _describe(shot: ShotFrames) -> Shot:
     )
 
 
-def _gradient_energy(grey: torch.Tensor) -> float:
+def _gradient_energy(gray: torch.Tensor) -> float:
     """Mean squared difference of neighbouring pixels: falls with any blur, less swayed by noise than a Laplacian."""
     energy = 0.0
     for axis in (0, 1):
-        if grey.shape[axis] > 1:
-            energy += float(grey.diff(dim=axis).square().mean())
+        if gray.shape[axis] > 1:
+            energy += float(gray.diff(dim=axis).square().mean())
     return energy

@@ -13,13 +13,19 @@ import torch
 
 from vsr.errors import OutputError, UsageError
 from vsr.video.frames import ClipInfo, Frame
-from vsr.video.read.image_sequence import PICTURE_SUFFIXES, is_numbered_pattern
-from vsr.video.write.destination import FilePlace, FolderPlace, PipePlace, Place, existing_pictures
+from vsr.video.read.image_sequence import IMAGE_SUFFIXES, is_numbered_pattern
+from vsr.video.write.destination import (
+    Destination,
+    FileDestination,
+    FolderDestination,
+    PipeDestination,
+    existing_images,
+)
 from vsr.video.write.disk_space import check_space
-from vsr.video.write.encoders import EncodeOptions, VideoPlan, leave_real_time
-from vsr.video.write.image_sequence import NAME_IN_FOLDER, PictureOutput
-from vsr.video.write.segment_store import Json, WorkFolder, WorkOptions, is_own_result
-from vsr.video.write.video_output import PipedFilm, SegmentedFilm
+from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
+from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
+from vsr.video.write.segment_store import Json, SegmentStore, WorkOptions, is_committed_result
+from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
 __all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
 
@@ -73,11 +79,11 @@ class ClipWriter:
         self._overwrite = overwrite
         self._device = device
         self._plan, self._work_options = plan, work
-        self.work: WorkFolder | None = None
+        self.work: SegmentStore | None = None
         """None for standard output."""
 
     def __enter__(self) -> Self:
-        with ExitStack() as resources, self._failures_told():
+        with ExitStack() as resources, self._output_errors():
             if self._name == STANDARD_OUTPUT:
                 self._to_pipe(resources)
             elif self._is_pictures():
@@ -91,7 +97,7 @@ class ClipWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._resources.close()
-        leave_real_time()
+        drop_real_time_priority()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -101,19 +107,19 @@ class ClipWriter:
     @property
     def is_segment_full(self) -> bool:
         """Whether `close_segment` must be called before the next frame is written."""
-        return not isinstance(self._output, PipedFilm) and self._output.is_segment_full
+        return not isinstance(self._output, PipedVideoOutput) and self._output.is_segment_full
 
     def write(self, frame: Frame) -> None:
         """Add a frame, on any device. Times strictly increase, in the source's time base."""
-        with self._failures_told():
+        with self._output_errors():
             if self.is_segment_full:
                 self.close_segment({})
             self._output.write(frame)
 
     def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
         """Make what was written last, with what the run wants to find beside it, safe from whatever may happen."""
-        if not isinstance(self._output, PipedFilm):
-            with self._failures_told():
+        if not isinstance(self._output, PipedVideoOutput):
+            with self._output_errors():
                 self._output.close_segment(memory, pictures)
 
     def finish(self) -> WriteReport:
@@ -121,18 +127,18 @@ class ClipWriter:
         output = self._output
         if output.num_frames == 0:
             raise OutputError("there is no frame to write; nothing was written")
-        with self._failures_told():
-            if not isinstance(output, PipedFilm):
+        with self._output_errors():
+            if not isinstance(output, PipedVideoOutput):
                 output.close_segment({})
-            if isinstance(output, PictureOutput):
-                assert isinstance(self._place, FolderPlace)
-                self._place.gather(output.pictures())
+            if isinstance(output, ImageSequenceOutput):
+                assert isinstance(self._place, FolderDestination)
+                self._place.move_in(output.pictures())
             else:
                 output.finish()
             self._place.commit()
         if self.work is not None:
-            self.work.finished()
-        streams = output if isinstance(output, PictureOutput) else output.film
+            self.work.mark_finished()
+        streams = output if isinstance(output, ImageSequenceOutput) else output.muxer
         return WriteReport(
             frames_out=output.num_frames,
             streams_kept=tuple(streams.streams_kept),
@@ -149,17 +155,19 @@ class ClipWriter:
             return True
         if is_numbered_pattern(self._target):
             # A film, too, may be called `take%02d.mp4`.
-            return self._target.suffix.lower() in ("", *PICTURE_SUFFIXES)
+            return self._target.suffix.lower() in ("", *IMAGE_SUFFIXES)
         return self._source.container == "images" and not self._target.suffix
 
     def _to_pipe(self, resources: ExitStack) -> None:
         if self._options.codec == "png":
             raise UsageError("png writes many files and standard output is one: name a folder")
-        place = resources.enter_context(PipePlace())
-        self._place: Place = place
-        piped = PipedFilm(place.file, "matroska", self._source, *self._size, self._options, self._device, resources)
-        self._output: PipedFilm | SegmentedFilm | PictureOutput = piped
-        self._notes = [*piped.notes, *piped.film.notes]
+        place = resources.enter_context(PipeDestination())
+        self._place: Destination = place
+        piped = PipedVideoOutput(
+            place.file, "matroska", self._source, *self._size, self._options, self._device, resources
+        )
+        self._output: PipedVideoOutput | SegmentedVideoOutput | ImageSequenceOutput = piped
+        self._notes = [*piped.notes, *piped.muxer.notes]
 
     def _to_file(self, resources: ExitStack) -> None:
         container_format = _format_of(self._target)
@@ -170,13 +178,13 @@ class ClipWriter:
             raise OutputError(f"{self._name}: exists already; -y overwrites it")
         self._check_folder()
         work = resources.enter_context(self._open_work())
-        place = resources.enter_context(FilePlace(self._target, work.part_of(self._target), work.about_to_name))
+        place = resources.enter_context(FileDestination(self._target, work.part_path(self._target), work.record_commit))
         self._place = place
-        film = SegmentedFilm(
+        film = SegmentedVideoOutput(
             place.file, container_format, self._source, *self._size, self._options, self._device, work, resources
         )
         self._output = film
-        self._notes = [*film.notes, *film.film.notes, *self._check_space(work, film.plan)]
+        self._notes = [*film.notes, *film.muxer.notes, *self._check_space(work, film.plan)]
 
     def _to_pictures(self, resources: ExitStack) -> None:
         if self._options.codec not in ("auto", "png"):
@@ -187,33 +195,33 @@ class ClipWriter:
                 f"{self._name}: png writes a folder of pictures: name a folder, or a pattern like out/%06d.png"
             )
         folder = self._target.parent if is_pattern else self._target
-        pattern = self._target.name if is_pattern else NAME_IN_FOLDER
+        pattern = self._target.name if is_pattern else DEFAULT_NAME_PATTERN
         self._refuse_own_input(folder)
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: not a folder; pictures need one")
         self._target = folder
-        if existing_pictures(folder, pattern) and not self._may_replace():
+        if existing_images(folder, pattern) and not self._may_replace():
             raise OutputError(f"{self._name}: pictures are there already; -y overwrites them")
         self._check_folder()
         work = resources.enter_context(self._open_work())
         self._place = resources.enter_context(
-            FolderPlace(folder, work.part_of(folder), pattern, work.about_to_name, self._plan is None)
+            FolderDestination(folder, work.part_path(folder), pattern, work.record_commit, self._plan is None)
         )
-        self._output = PictureOutput(pattern, self._source, *self._size, self._options, work)
+        self._output = ImageSequenceOutput(pattern, self._source, *self._size, self._options, work)
         self._notes = [*self._output.notes, *self._check_space(work, self._output.plan)]
 
     def _may_replace(self) -> bool:
-        return self._overwrite or (self._plan is not None and is_own_result(self._target, self._work_options))
+        return self._overwrite or (self._plan is not None and is_committed_result(self._target, self._work_options))
 
-    def _open_work(self) -> WorkFolder:
-        self.work = WorkFolder.of(self._target, self._plan, self._work_options)
+    def _open_work(self) -> SegmentStore:
+        self.work = SegmentStore.of(self._target, self._plan, self._work_options)
         return self.work
 
     def _check_folder(self) -> None:
         if not os.access(self._target.parent, os.W_OK) and self._target.parent.is_dir():
             raise OutputError(f"{self._name}: the folder {self._target.parent} is read-only; choose another place")
 
-    def _check_space(self, work: WorkFolder, plan: VideoPlan) -> list[str]:
+    def _check_space(self, work: SegmentStore, plan: VideoPlan) -> list[str]:
         source = self._source
         seconds, rate = source.duration_seconds_from_header, source.average_rate
         guess = None if seconds is None or rate is None else round(seconds * rate)
@@ -227,7 +235,7 @@ class ClipWriter:
             raise OutputError(f"{self._name}: this is the input itself; name another output")
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _output_errors(self) -> Iterator[None]:
         try:
             yield
         except (av.FFmpegError, OSError) as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from vsr.cli.cards.costs import SCALE, Card, in_words, of_upscaler
+from vsr.cli.cards.costs import SCALE, Card, format_macs, network_macs
 from vsr.cli.cards.texts import CARDS
 from vsr.errors import UsageError
-from vsr.upscale.networks import load_upscaler
+from vsr.upscale.networks import load_network
 
 __all__ = ["CARDS", "SCALE", "Card", "file_card", "markdown", "named_card"]
 
@@ -29,10 +29,10 @@ FSRCNN, ESPCN and SRCNN as published, and those of `vsr train`.
 
 
 def file_card(path: Path) -> str:
-    """What is known of a network in a file. Raises `ModelError` as `load_upscaler` does."""
-    upscaler = load_upscaler(path, torch.device("cpu"))
-    cost = f"cost: {in_words(of_upscaler(upscaler))} for each output pixel at x{upscaler.scale}"
-    lines = [f"{path.name}: {upscaler.about}", cost, upscaler.remark, f"use: vsr run CLIP --upscaler {path.name}"]
+    """What is known of a network in a file. Raises `ModelError` as `load_network` does."""
+    upscaler = load_network(path, torch.device("cpu"))
+    cost = f"cost: {format_macs(network_macs(upscaler))} for each output pixel at x{upscaler.scale}"
+    lines = [f"{path.name}: {upscaler.summary}", cost, upscaler.remark, f"use: vsr run CLIP --upscaler {path.name}"]
     return "\n".join(filter(None, lines))
 
 

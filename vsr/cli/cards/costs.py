@@ -8,19 +8,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.dataset.methods import METHODS
-from vsr.upscale.networks import Upscaler
+from vsr.upscale.networks import UpscalingNetwork
 from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.network import Run
+from vsr.upscale.networks.network import ForwardFunction
 
 SCALE = 4
 PROBE_SIDE_PX = 32
 """Of the input; all of these networks cost the same at every pixel."""
 
 
-def of_generator(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Callable[[], float]:
+def generator_macs(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Callable[[], float]:
     """A generator that is applied again and again: each step works on the picture as large as it makes it."""
 
     def macs() -> float:
@@ -32,14 +32,14 @@ def of_generator(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Callab
     return macs
 
 
-def of_shot() -> float:
+def shot_model_macs() -> float:
     """The two doublings of a shot model; the first works on a quarter of the pixels."""
-    spec = WindowSpec()
+    spec = ShotNetworkSpec()
     with torch.device("meta"):
-        return _valid_macs(WindowNetwork(spec), spec.planes, spec.halo) * (1 + 1 / 4)
+        return _valid_macs(ShotNetwork(spec), spec.planes, spec.halo) * (1 + 1 / 4)
 
 
-def of_method(name: str) -> Callable[[], float]:
+def method_macs(name: str) -> Callable[[], float]:
     """The network of a method of `vsr train` with its default shape."""
 
     def macs() -> float:
@@ -53,7 +53,7 @@ def of_method(name: str) -> Callable[[], float]:
     return macs
 
 
-def of_upscaler(upscaler: Upscaler) -> float:
+def network_macs(upscaler: UpscalingNetwork) -> float:
     """A network from a file, at its own scale."""
     channels = 1 if upscaler.luma else 3 + upscaler.noise_channels
     return _macs(upscaler.run, channels, PROBE_SIDE_PX, 1 if upscaler.enlarged_first else upscaler.scale)
@@ -64,7 +64,7 @@ def _valid_macs(network: nn.Module, channels: int, halo: int) -> float:
     return _macs(network, channels, PROBE_SIDE_PX, 1, halo)
 
 
-def _macs(run: Run, channels: int, side_px: int, enlargement: int, halo: int = 0) -> float:
+def _macs(run: ForwardFunction, channels: int, side_px: int, enlargement: int, halo: int = 0) -> float:
     planes = torch.zeros(1, channels, side_px + 2 * halo, side_px + 2 * halo)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         run(planes)
@@ -88,11 +88,11 @@ class Card:
     @property
     def cost(self) -> str:
         """In words."""
-        counted = "" if self.macs is None else in_words(self.macs())
+        counted = "" if self.macs is None else format_macs(self.macs())
         return ", ".join(filter(None, [counted, self.besides]))
 
 
-def in_words(macs: float) -> str:
+def format_macs(macs: float) -> str:
     """A number of multiply-adds, to three digits."""
     for unit, word in ((1e6, "million "), (1e3, "thousand ")):
         if macs >= unit:

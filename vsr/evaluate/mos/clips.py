@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d
 
 from vsr.errors import InputError
-from vsr.video.align import Clock, Timeline
-from vsr.video.align.time_map import BRIEF_SURVEY_FRAMES, Survey, guess_clock, survey
+from vsr.video.align import Timeline, TimeMap
+from vsr.video.align.time_map import BRIEF_FINGERPRINT_FRAMES, Fingerprint, guess_time_map, take_fingerprint
 from vsr.video.reader import open_clip
 
 Source = str | Path
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 
 WINDOW_STEP_PX = 8
@@ -30,7 +30,7 @@ class Trial:
     """On the first clip's clock."""
     left: int
     top: int
-    loops: tuple[tuple[Picture, ...], ...]
+    loops: tuple[tuple[RgbImage, ...], ...]
     """For each clip its frames, all of one size."""
 
 
@@ -46,13 +46,13 @@ def sample_trials(
     for source, seen in zip(sources, surveys, strict=True):
         if seen.size != surveys[0].size:
             raise InputError(
-                f"{source} is {_shown(seen.size)} and {sources[0]} {_shown(surveys[0].size)}; expected one size"
+                f"{source} is {_format_size(seen.size)} and {sources[0]} {_format_size(surveys[0].size)}; expected one size"
             )
-    clocks = [guess_clock(seen, surveys[0]) for seen in surveys]
+    clocks = [guess_time_map(seen, surveys[0]) for seen in surveys]
     times = _times(sources[0])
     starts = _starts(len(times), trials, loop_frames)
     moments = {first + step: number for number, first in enumerate(starts) for step in range(loop_frames)}
-    gathered = _gather(sources, clocks, moments, window)
+    gathered = _read_loops(sources, clocks, moments, window)
     found = [_trial(times[starts[number]], loop) for number, loop in sorted(gathered.items())]
     if not found:
         raise InputError(f"{', '.join(map(str, sources))} share no moment; give results of one and the same clip")
@@ -63,12 +63,12 @@ def sample_trials(
 class _Loop:
     corner: tuple[int, int]
     """Top and left."""
-    frames: list[list[Picture]]
+    frames: list[list[RgbImage]]
     """For each time the pictures of all clips."""
 
 
-def _gather(
-    sources: Sequence[Source], clocks: Sequence[Clock], moments: dict[int, int], window: tuple[int, int]
+def _read_loops(
+    sources: Sequence[Source], clocks: Sequence[TimeMap], moments: dict[int, int], window: tuple[int, int]
 ) -> dict[int, _Loop]:
     """Loops by the number of their trial; `moments` says to which trial a frame of the first clip belongs."""
     loops: dict[int, _Loop] = {}
@@ -77,8 +77,8 @@ def _gather(
         timelines = [Timeline(clip.frames()) for clip in clips[1:]]
         for frame in clips[0].frames():
             partners = [
-                timeline.take_nearest(clock.on_result(frame.seconds))
-                for timeline, clock in zip(timelines, clocks[1:], strict=True)
+                timeline.pop_nearest(time_map.to_result(frame.seconds))
+                for timeline, time_map in zip(timelines, clocks[1:], strict=True)
             ]
             number = moments.get(frame.index)
             present = [frame, *(partner for partner in partners if partner is not None)]
@@ -87,7 +87,7 @@ def _gather(
             pictures = [one.pixels for one in present]
             if number not in loops:
                 loops[number] = _Loop(_most_different(pictures, window), [])
-            loops[number].frames.append([_cut(picture, loops[number].corner, window) for picture in pictures])
+            loops[number].frames.append([_crop(picture, loops[number].corner, window) for picture in pictures])
     return loops
 
 
@@ -96,10 +96,10 @@ def _trial(start_seconds: float, loop: _Loop) -> Trial:
     return Trial(start_seconds, left, top, tuple(zip(*loop.frames, strict=True)))
 
 
-def _survey(source: Source) -> Survey:
+def _survey(source: Source) -> Fingerprint:
     with open_clip(source) as clip:
         rate = clip.info.average_rate
-        return survey(clip.frames(), BRIEF_SURVEY_FRAMES, None if rate is None else float(rate))
+        return take_fingerprint(clip.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate))
 
 
 def _times(source: Source) -> list[float]:
@@ -127,11 +127,11 @@ def _most_different(pictures: Sequence[torch.Tensor], window: tuple[int, int]) -
     return row * WINDOW_STEP_PX, column * WINDOW_STEP_PX
 
 
-def _cut(pixels: torch.Tensor, corner: tuple[int, int], window: tuple[int, int]) -> Picture:
+def _crop(pixels: torch.Tensor, corner: tuple[int, int], window: tuple[int, int]) -> RgbImage:
     part = pixels[:, corner[0] : corner[0] + window[0], corner[1] : corner[1] + window[1]]
-    picture: Picture = (part * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    picture: RgbImage = (part * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 
-def _shown(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"

@@ -53,33 +53,33 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
     before unless the paired differences to the best of that rank, rater by rater, are more than noise.
     Raises InputError for files that are no ratings of this key's sheet, hold none, or repeat a rater.
     """
-    unlocked = _Key.read(key)
+    answer_key = _Key.read(key)
     by_rater: dict[str, dict[int, float]] = {}
-    counts = dict.fromkeys(range(len(unlocked.clips)), 0)
+    counts = dict.fromkeys(range(len(answer_key.clips)), 0)
     for path in ratings:
-        rater, given = unlocked.read_ratings(path)
+        rater, given = answer_key.read_ratings(path)
         if rater in by_rater:
             raise InputError(f"{path}: a second file by rater '{rater}'; give one for each rater")
         by_rater[rater] = {clip: fmean(values) for clip, values in given.items() if values}
         for clip, values in given.items():
             counts[clip] += len(values)
     means = {clip: [own[clip] for own in by_rater.values() if clip in own] for clip in counts}
-    unrated = [unlocked.clips[clip] for clip, own in means.items() if not own]
+    unrated = [answer_key.clips[clip] for clip, own in means.items() if not own]
     if unrated:
         raise InputError(f"nobody rated {', '.join(unrated)}; expected at least one rating for every clip")
     ordered = sorted(means, key=lambda clip: -fmean(means[clip]))
     ranks = _ranks(ordered, list(by_rater.values()))
     clips = [
-        ClipOpinion(unlocked.clips[clip], fmean(own), t_interval(own), len(own), counts[clip], ranks[clip])
+        ClipOpinion(answer_key.clips[clip], fmean(own), t_interval(own), len(own), counts[clip], ranks[clip])
         for clip in ordered
         for own in [means[clip]]
     ]
-    return Opinions(unlocked.sheet, tuple(clips))
+    return Opinions(answer_key.sheet, tuple(clips))
 
 
 def opinion_table(opinions: Opinions) -> Table:
     """For reading."""
-    table = Table(caption="#: rank; = is a tie: rater by rater, the difference is within its noise")
+    table = Table(caption="#: rank; = is a tie: the paired difference over the raters is not significant")
     table.add_column("clip", overflow="fold")
     for heading in ("mean of 1 to 5", "95 % interval", "raters", "ratings", "#"):
         table.add_column(heading, justify="right")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from vsr.errors import OutputError, UsageError
-from vsr.evaluate.mos.clips import Picture, Source, Trial, sample_trials
+from vsr.evaluate.mos.clips import RgbImage, Source, Trial, sample_trials
 
 MAX_PICTURE_BYTES = 20_000_000
 LOSSLESS = 101
@@ -62,7 +62,7 @@ def write_sheet(
     if sheet.absolute() == key.absolute():
         raise UsageError(f"the key would replace the page {sheet}; give it another name")
     sources = clips if reference is None else [*clips, reference]
-    trials, frames_a_second = sample_trials(sources, options.trials, options.loop_frames, options.window_px)
+    trials, frames_per_second = sample_trials(sources, options.trials, options.loop_frames, options.window_px)
     seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
     random = np.random.default_rng(seed)
     orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
@@ -72,7 +72,7 @@ def write_sheet(
         {"loops": [loop[number] for number in order], "reference": None if reference is None else loop[-1]}
         for loop, order in zip(loops, orders, strict=True)
     ]
-    page = {"sheet": name, "framesASecond": frames_a_second, "trials": shown}
+    page = {"sheet": name, "framesASecond": frames_per_second, "trials": shown}
     _write(key, json.dumps(_key(name, seed, clips, reference, trials, orders), indent=2))
     _write(sheet, _render(page, options.question))
     stored = "as they are" if quality == LOSSLESS else f"as WebP of quality {quality}"
@@ -111,7 +111,7 @@ def _encode(trials: Sequence[Trial]) -> tuple[list[list[list[str]]], int]:
     )
 
 
-def _data_uri(picture: Picture, quality: int) -> str:
+def _data_uri(picture: RgbImage, quality: int) -> str:
     encoded = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
     return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
 

@@ -26,7 +26,7 @@ def by_order(frames: Iterator[Frame]) -> Partner:
 def by_time(frames: Iterator[Frame]) -> Partner:
     """For clips that have the same clock."""
     timeline = Timeline(frames)
-    return lambda frame: timeline.take_nearest(frame.seconds)
+    return lambda frame: timeline.pop_nearest(frame.seconds)
 
 
 def by_number(numbers: Mapping[int, int]) -> Pairing:
@@ -111,7 +111,7 @@ class FigureTable:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ReportContent:
     """Everything that the page says, but for the pictures."""
 
     title: str
@@ -130,9 +130,9 @@ class Subject:
     cuts: tuple[int, ...] = ()
     """First frames of the shots after the first."""
 
-    def competing_curves(self) -> list[Curve]:
+    def compared_curves(self) -> list[Curve]:
         """The curves, of the competing versions only."""
-        labels = {self.versions[place].label for place in competing(self.versions)}
+        labels = {self.versions[place].label for place in compared_versions(self.versions)}
         return [
             replace(curve, values={label: line for label, line in curve.values.items() if label in labels})
             for curve in self.curves
@@ -140,7 +140,7 @@ class Subject:
         ]
 
 
-def competing(versions: Sequence[Version]) -> list[int]:
+def compared_versions(versions: Sequence[Version]) -> list[int]:
     """Positions of the versions whose differences are shown: the results.
 
     A single one competes with the enlarged input; where there is none, with the truth.

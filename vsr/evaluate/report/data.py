@@ -3,10 +3,10 @@
 from math import isfinite
 from typing import Any
 
-from vsr.evaluate.report.content import Curve, Subject, Values
-from vsr.evaluate.report.frames import Gathered, Sample
-from vsr.evaluate.report.images import EncodedSample
-from vsr.evaluate.report.moments import thin_out
+from vsr.evaluate.report.content import Curve, ReportContent, Values
+from vsr.evaluate.report.frames import MomentFrames, ReportFrames
+from vsr.evaluate.report.images import EncodedMoment
+from vsr.evaluate.report.moments import decimate
 from vsr.evaluate.report.regions import Box
 from vsr.evaluate.report.spectrum import frequencies, radial_power_db
 
@@ -15,29 +15,29 @@ MAX_POINTS = 100_000
 MAX_POINTS_OF_CURVE = 1200
 
 
-def page_data(subject: Subject, gathered: Gathered, encoded: list[EncodedSample]) -> dict[str, Any]:
+def page_data(subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment]) -> dict[str, Any]:
     """What the scripts draw, as plain values."""
     places = {version.label: place for place, version in enumerate(subject.versions)}
     num_lines = sum(len(curve.values) for curve in subject.curves)
     max_points = min(MAX_POINTS_OF_CURVE, MAX_POINTS // max(num_lines, 1))
     return {
         "versions": [{"label": version.label, "role": version.role.value} for version in subject.versions],
-        "moments": [_moment_data(*pair) for pair in zip(gathered.samples, encoded, strict=True)],
-        "cuts": [round(gathered.seconds[cut], 3) for cut in subject.cuts if cut < len(gathered.seconds)],
+        "moments": [_moment_data(*pair) for pair in zip(report_frames.samples, encoded, strict=True)],
+        "cuts": [round(report_frames.seconds[cut], 3) for cut in subject.cuts if cut < len(report_frames.seconds)],
         "curves": [
-            _curve_data(curve, subject.frames, gathered.seconds, places, max_points) for curve in subject.curves
+            _curve_data(curve, subject.frames, report_frames.seconds, places, max_points) for curve in subject.curves
         ],
         "spectrum": {
             "frequency": _numbers(frequencies()),
             "power": [
-                _numbers(radial_power_db([sample.pictures[place] for sample in gathered.samples]))
-                for place in range(len(subject.versions) if gathered.samples else 0)
+                _numbers(radial_power_db([sample.pictures[place] for sample in report_frames.samples]))
+                for place in range(len(subject.versions) if report_frames.samples else 0)
             ],
         },
     }
 
 
-def _moment_data(sample: Sample, encoded: EncodedSample) -> dict[str, Any]:
+def _moment_data(sample: MomentFrames, encoded: EncodedMoment) -> dict[str, Any]:
     return {
         "frame": sample.moment.frame,
         "seconds": round(sample.seconds, 3),
@@ -63,7 +63,7 @@ def _curve_data(
 ) -> dict[str, Any]:
     lines = []
     for label, values in curve.values.items():
-        kept = [place for place in thin_out(values, max_points) if frames[place] < len(seconds)]
+        kept = [place for place in decimate(values, max_points) if frames[place] < len(seconds)]
         lines.append(
             {
                 "version": places[label],

@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from vsr.evaluate.report.content import Role, Subject, printable
+from vsr.evaluate.report.content import ReportContent, Role, printable
 from vsr.evaluate.report.data import page_data
-from vsr.evaluate.report.frames import Gathered
-from vsr.evaluate.report.images import EncodedSample
+from vsr.evaluate.report.frames import ReportFrames
+from vsr.evaluate.report.images import EncodedMoment
 
 SCRIPTS = ("state.js", "viewer.js", "loops.js", "plots.js", "main.js")
 """In the order in which they run, as one script."""
@@ -23,10 +23,10 @@ MAX_LISTED = 50
 """Entries of one list in the record that is shown."""
 
 
-def render(subject: Subject, gathered: Gathered, encoded: list[EncodedSample], storage: str) -> str:
+def render(subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment], storage: str) -> str:
     """The whole document. `storage` says in words how the pictures are kept."""
     script = "".join(_asset(name) for name in SCRIPTS)
-    plotly, plotly_hash = _packed_plotly()
+    plotly, plotly_hash = _gzipped_plotly()
     record = json.dumps(_without_long_lists(subject.record), indent=2, ensure_ascii=False)
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["printable"] = printable
@@ -34,17 +34,17 @@ def render(subject: Subject, gathered: Gathered, encoded: list[EncodedSample], s
         subject=subject,
         record=record,
         storage=storage,
-        summary=_summary(subject, gathered),
+        summary=_summary(subject, report_frames),
         version=metadata.version("vsr"),
         style=_asset("page.css"),
         script=script,
         script_hashes=f"'{_csp_hash(script)}' '{plotly_hash}'",
         plotly=plotly,
-        data=safe_json(page_data(subject, gathered, encoded)),
+        data=safe_json(page_data(subject, report_frames, encoded)),
     )
 
 
-def _summary(subject: Subject, gathered: Gathered) -> str:
+def _summary(subject: ReportContent, report_frames: ReportFrames) -> str:
     results = sum(version.role is Role.RESULT for version in subject.versions)
     shots = f"{len(subject.cuts) + 1} shots" if subject.cuts else "one shot"
     roles = {version.role for version in subject.versions}
@@ -52,7 +52,7 @@ def _summary(subject: Subject, gathered: Gathered) -> str:
     against = [text for role, text in words.items() if role in roles]
     beside = f" beside {' and '.join(against)}" if against else ""
     clips = "One result" if results == 1 else f"{results} results"
-    return f"{clips}{beside}: {len(gathered.seconds)} frames, {shots}, {gathered.seconds[-1]:.2f} s."
+    return f"{clips}{beside}: {len(report_frames.seconds)} frames, {shots}, {report_frames.seconds[-1]:.2f} s."
 
 
 def safe_json(value: Any) -> str:
@@ -72,7 +72,7 @@ def _without_long_lists(value: Any) -> Any:
 
 
 @cache
-def _packed_plotly() -> tuple[str, str]:
+def _gzipped_plotly() -> tuple[str, str]:
     """The plotting library, gzipped as base64, and the hash by which the page's policy lets it run once unpacked."""
     source = get_plotlyjs()
     return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode(), _csp_hash(source)

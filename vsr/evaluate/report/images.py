@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vsr.evaluate.report.frames import Sample
-from vsr.evaluate.report.regions import Picture
+from vsr.evaluate.report.frames import MomentFrames
+from vsr.evaluate.report.regions import RgbImage
 
 LOSSLESS = 101
 """WebP's quality above which OpenCV stores every sample as it is."""
@@ -20,7 +20,7 @@ LOSSLESS_BYTES_PER_PIXEL = 1.4
 
 
 @dataclass(frozen=True)
-class EncodedSample:
+class EncodedMoment:
     """The pictures of one moment as data URIs, one for each version."""
 
     pictures: tuple[str, ...]
@@ -29,7 +29,7 @@ class EncodedSample:
     slices: tuple[str, ...]
 
 
-def encode_samples(samples: Sequence[Sample], max_bytes: int) -> tuple[list[EncodedSample], str]:
+def encode_moments(samples: Sequence[MomentFrames], max_bytes: int) -> tuple[list[EncodedMoment], str]:
     """All pictures within `max_bytes` of text, and in words how they are stored."""
     num_pixels = sum(picture.size // 3 for sample in samples for picture in sample.pictures)
     for scale in SCALES:
@@ -38,15 +38,17 @@ def encode_samples(samples: Sequence[Sample], max_bytes: int) -> tuple[list[Enco
                 continue
             encoded = _encode_within(samples, quality, scale, max_bytes)
             if encoded is not None:
-                return encoded, _in_words(quality, scale)
+                return encoded, _describe_storage(quality, scale)
     raise AssertionError("the worst quality of the smallest pictures fits any page")
 
 
-def _encode_within(samples: Sequence[Sample], quality: int, scale: int, max_bytes: int) -> list[EncodedSample] | None:
+def _encode_within(
+    samples: Sequence[MomentFrames], quality: int, scale: int, max_bytes: int
+) -> list[EncodedMoment] | None:
     """None, as soon as it is known, where the room is not enough."""
     room = max_bytes
 
-    def encode(pictures: Sequence[Picture]) -> tuple[str, ...] | None:
+    def encode(pictures: Sequence[RgbImage]) -> tuple[str, ...] | None:
         nonlocal room
         uris = []
         for picture in pictures:
@@ -63,25 +65,25 @@ def _encode_within(samples: Sequence[Sample], quality: int, scale: int, max_byte
         slices = loops and encode(list(sample.slices))
         if not (whole and loops and slices):
             return None
-        encoded.append(EncodedSample(whole, loops, slices))
+        encoded.append(EncodedMoment(whole, loops, slices))
     return encoded
 
 
-def data_uri(picture: Picture, quality: int) -> str:
+def data_uri(picture: RgbImage, quality: int) -> str:
     """A picture as WebP."""
     is_written, stored = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
     assert is_written, "WebP holds any picture up to 16383 px a side"
     return "data:image/webp;base64," + base64.b64encode(stored.tobytes()).decode()
 
 
-def _reduced(picture: Picture, scale: int) -> Picture:
+def _reduced(picture: RgbImage, scale: int) -> RgbImage:
     if scale == 1:
         return picture
     size = max(1, picture.shape[1] // scale), max(1, picture.shape[0] // scale)
-    reduced: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    reduced: RgbImage = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return reduced
 
 
-def _in_words(quality: int, scale: int) -> str:
+def _describe_storage(quality: int, scale: int) -> str:
     kept = "without loss" if quality == LOSSLESS else f"as WebP of quality {quality}"
     return kept if scale == 1 else f"{kept}, whole frames at 1/{scale} of their size"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vsr.evaluate.report.content import Curve, Values
 
-MAX_PICTURES = 30
+MAX_WHOLE_FRAMES = 30
 """Whole frames on a page, over all moments and versions."""
 MAX_MOMENTS = 6
 MIN_GAP = 3
@@ -34,7 +34,7 @@ class Moment:
 
 def num_moments(num_versions: int) -> int:
     """How many moments a page of that many versions has room for."""
-    return max(1, min(MAX_MOMENTS, MAX_PICTURES // num_versions))
+    return max(1, min(MAX_MOMENTS, MAX_WHOLE_FRAMES // num_versions))
 
 
 def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -> list[Moment]:
@@ -63,7 +63,7 @@ def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -
     ]
 
 
-def thin_out(values: Values, max_points: int) -> NDArray[np.intp]:
+def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
     """Positions of at most `max_points` values that keep the curve's shape: the extremes of equal stretches.
 
     NaN is left out. No value is averaged, so that a spike of one frame stays as high as it was.

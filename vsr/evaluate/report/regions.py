@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 Plane = NDArray[np.float32]
 """(H, W)."""
@@ -32,30 +32,30 @@ class Box:
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-NOWHERE = Box(0, 0, 0, 0)
+EMPTY_BOX = Box(0, 0, 0, 0)
 
 
-def luma(picture: Picture) -> Plane:
+def luma(picture: RgbImage) -> Plane:
     """In [0, 255]."""
     return np.asarray(picture.astype(np.float32) @ LUMA_WEIGHTS)
 
 
-def difference(pictures: Sequence[Picture]) -> Plane:
+def difference(pictures: Sequence[RgbImage]) -> Plane:
     """How far pictures of one size lie apart at each pixel; for a single one, its own contrast."""
     stack = np.stack([luma(picture) for picture in pictures])
     return np.asarray(stack.std(axis=0) if len(stack) > 1 else np.abs(stack[0] - stack[0].mean()))
 
 
-def busiest_box(apart: Plane, height: int, width: int) -> Box:
+def busiest_box(difference_map: Plane, height: int, width: int) -> Box:
     """The box of that size (or the picture's, where that is smaller) with the largest sum."""
-    height, width = min(height, apart.shape[0]), min(width, apart.shape[1])
-    sums = np.pad(apart.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    height, width = min(height, difference_map.shape[0]), min(width, difference_map.shape[1])
+    sums = np.pad(difference_map.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return Box(int(top), int(left), height, width)
 
 
-def busiest_column(apart: Plane, height: int) -> Box:
+def busiest_column(difference_map: Plane, height: int) -> Box:
     """The part of a single column with the largest sum, in the box of that height and as wide that has the largest."""
-    box = busiest_box(apart, height, height)
-    return Box(box.top, box.left + int(box.of(apart).sum(axis=0).argmax()), box.height, 1)
+    box = busiest_box(difference_map, height, height)
+    return Box(box.top, box.left + int(box.of(difference_map).sum(axis=0).argmax()), box.height, 1)

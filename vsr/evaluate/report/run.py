@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vsr.errors import UsageError
-from vsr.evaluate.report.content import Cell, Curve, FigureTable, Role, Subject, TableRow, Version, by_time, hint
+from vsr.evaluate.report.content import Cell, Curve, FigureTable, ReportContent, Role, TableRow, Version, by_time, hint
 from vsr.pipeline.manifest import Manifest
 
 
@@ -18,7 +18,7 @@ def check_run_files(clip: str, output: str | None) -> None:
         raise UsageError("a report shows the clip and its result again, so neither can be a pipe; give them as files")
 
 
-def subject_of_run(manifest: Manifest, reference: str | Path | None = None) -> Subject:
+def run_report_content(manifest: Manifest, reference: str | Path | None = None) -> ReportContent:
     """Raises UsageError where the clip or the result cannot be read again."""
     check_run_files(manifest.clip, manifest.output)
     assert manifest.output is not None, "a comparison writes no result that could be shown"
@@ -26,7 +26,7 @@ def subject_of_run(manifest: Manifest, reference: str | Path | None = None) -> S
     result = Version(manifest.policy if manifest.policy != "bicubic" else "result", manifest.output, Role.RESULT)
     truth = [] if reference is None else [Version("truth", str(reference), Role.TRUTH, by_time)]
     figures = {result.label: manifest.metrics, enlarged.label: manifest.baseline}
-    return Subject(
+    return ReportContent(
         title=f"{Path(manifest.output).name}: {manifest.policy} x{manifest.recipe['scale']:g}",
         versions=(enlarged, result, *truth),
         leader=0,

@@ -13,8 +13,8 @@ from vsr.evaluate.report.content import (
     Cell,
     Curve,
     FigureTable,
+    ReportContent,
     Role,
-    Subject,
     TableRow,
     Values,
     Version,
@@ -38,7 +38,7 @@ class _Column:
     intervals: dict[str, Interval]
 
 
-def subject_of_scores(scores: Scores) -> Subject:
+def score_report_content(scores: Scores) -> ReportContent:
     """The page counts frames as the truth does; without one as the low-resolution input, or the first result."""
     first = scores.results[0]
     labels = _labels(scores.results)
@@ -52,7 +52,7 @@ def subject_of_scores(scores: Scores) -> Subject:
     if first.baseline is not None:
         columns.append(_Column("bicubic", columns[0].frames, first.baseline, {}))
     frames = sorted({frame for column in columns for frame in column.frames})
-    return Subject(
+    return ReportContent(
         title=", ".join(labels),
         versions=tuple(shown),
         leader=[version.role for version in shown].index(leader),
@@ -160,9 +160,9 @@ def _table(scores: Scores, columns: Sequence[_Column]) -> FigureTable:
         )
         for metric, figure in shown.items()
     ]
-    words = ["Means over the frames, with intervals of 95 % confidence where there are frames enough."]
+    words = ["Means over the frames, with 95 % confidence intervals where there are enough frames."]
     if scores.ranking:
-        words.append("Marked: what no other result beats, frame by frame, beyond the noise; nothing where all tie.")
+        words.append("Marked: results that no other result beats significantly, paired by frame; none where all tie.")
     words += [f"{metric}: {figure.reason}" for metric, figure in shown.items() if figure.reason is not None]
     words += [f"{metric}: {METRICS[metric].form}." for metric in shown if METRICS[metric].form]
     return FigureTable(tuple(column.label for column in columns), tuple(rows), " ".join(words))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vsr.evaluate.report.regions import Picture, Plane, luma
+from vsr.evaluate.report.regions import Plane, RgbImage, luma
 
 Values = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ def frequencies() -> Values:
     return (np.arange(NUM_BINS) + 0.5) * 0.5 / NUM_BINS
 
 
-def radial_power_db(pictures: Sequence[Picture]) -> Values:
+def radial_power_db(pictures: Sequence[RgbImage]) -> Values:
     """Mean power over pictures in dB, for each bin (NUM_BINS,); NaN where a bin is empty.
 
     Of luma in [0, 255] without its mean, under a Hann window, which keeps the picture's edges out of it.

@@ -28,19 +28,19 @@ def grouped_convolutions(features: torch.Tensor, layers: Sequence[StackedLayer],
     return features
 
 
-def side_by_side(pictures: torch.Tensor, members: int) -> torch.Tensor:
+def to_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Tensor:
     """(members * N, C, H, W), those of a member one after another -> (N, members * C, H, W)."""
-    apart: torch.Tensor = pictures.unflatten(0, (members, -1))
+    apart: torch.Tensor = pictures.unflatten(0, (num_networks, -1))
     return apart.transpose(0, 1).flatten(1, 2)
 
 
-def one_after_another(pictures: torch.Tensor, members: int) -> torch.Tensor:
-    """What `side_by_side` was given."""
-    apart: torch.Tensor = pictures.unflatten(1, (members, -1))
+def from_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Tensor:
+    """What `to_grouped_channels` was given."""
+    apart: torch.Tensor = pictures.unflatten(1, (num_networks, -1))
     return apart.transpose(0, 1).flatten(0, 1)
 
 
-class Members:
+class Ensemble:
     """Generators without normalisation, or critics, of one spec, that are run and trained as one."""
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
@@ -55,10 +55,10 @@ class Members:
         """What each of the chosen makes of its pictures, (G * N, 3, H, W), those of a network one after another."""
         spec = self._template.spec
         weights = self.weights if len(chosen) == len(self.weights) else self.weights[list(chosen)]
-        made = grouped_convolutions(side_by_side(pictures, len(chosen)), self._layers(weights), spec.leak)
+        made = grouped_convolutions(to_grouped_channels(pictures, len(chosen)), self._layers(weights), spec.leak)
         if spec.tanh and isinstance(self._template, Generator):
             made = torch.tanh(made)
-        return one_after_another(made, len(chosen))
+        return from_grouped_channels(made, len(chosen))
 
     def one(self, number: int) -> nn.Module:
         """A network of its own, on the CPU in eval mode."""

@@ -23,7 +23,7 @@ class EspcnSpec:
     """Tanh after the last layer, as in files that go around."""
 
     @property
-    def reach_px(self) -> int:
+    def receptive_radius_px(self) -> int:
         """How far, in input pixels, an output pixel sees."""
         return 4
 

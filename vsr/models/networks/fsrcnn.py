@@ -22,7 +22,7 @@ class FsrcnnSpec:
     scale: int = 4
 
     @property
-    def reach_px(self) -> int:
+    def receptive_radius_px(self) -> int:
         """How far, in input pixels, an output pixel sees."""
         return 2 + self.m + -(-(LAST_KERNEL // 2) // self.scale)
 

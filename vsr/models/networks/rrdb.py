@@ -15,7 +15,7 @@ class RrdbSpec:
     """A power of 2."""
 
     @property
-    def reach_px(self) -> int:
+    def receptive_radius_px(self) -> int:
         """How far, in input pixels, an output pixel sees: 15 convolutions to a block."""
         return 3 + 15 * self.blocks
 

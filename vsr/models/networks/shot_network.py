@@ -13,12 +13,12 @@ from torch import nn
 LEAK = 0.1
 BLOCK = 2
 """Sides of the block of pixels that becomes channels."""
-AMPLIFICATION = 4.0
+DIFFERENCE_GAIN = 4.0
 """Differences between frames and missing detail are small beside the picture itself."""
 
 
 @dataclass(frozen=True)
-class WindowSpec:
+class ShotNetworkSpec:
     """Shape of a window network; its receptive field is 2 (2 layers + 1) pixels wide."""
 
     neighbours: int = 2
@@ -37,10 +37,10 @@ class WindowSpec:
         return BLOCK * self.layers
 
 
-class WindowNetwork(nn.Module):
+class ShotNetwork(nn.Module):
     """3x3 convolutions without padding between a pixel unshuffle and its inverse."""
 
-    def __init__(self, spec: WindowSpec = WindowSpec()) -> None:
+    def __init__(self, spec: ShotNetworkSpec = ShotNetworkSpec()) -> None:
         super().__init__()
         self.spec = spec
         widths = [BLOCK**2 * spec.planes, *[spec.width] * (spec.layers - 1), BLOCK**2]
@@ -58,8 +58,8 @@ class WindowNetwork(nn.Module):
 
         Plane 0 is the enlarged frame, each other one a neighbour's difference from it, times its confidence.
         """
-        scaled = torch.cat([planes[:, :1], AMPLIFICATION * planes[:, 1:]], dim=1)
+        scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
         features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
         for layer in self.body[:-1]:
             features = F.leaky_relu_(layer(features), LEAK)
-        return F.pixel_shuffle(self.body[-1](features), BLOCK) / AMPLIFICATION
+        return F.pixel_shuffle(self.body[-1](features), BLOCK) / DIFFERENCE_GAIN

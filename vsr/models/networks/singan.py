@@ -96,7 +96,7 @@ def _block(in_channels: int, spec: NetworkSpec) -> nn.Sequential:
     return nn.Sequential(convolution, *norm, nn.LeakyReLU(spec.leak))
 
 
-def initialise_as_published(network: nn.Module) -> None:
+def init_as_published(network: nn.Module) -> None:
     """Convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02), as SinGAN's code does."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -18,7 +18,7 @@ class SrcnnSpec:
     """What it was trained for; the network itself keeps the size."""
 
     @property
-    def reach_px(self) -> int:
+    def receptive_radius_px(self) -> int:
         """How far, in pixels of the enlarged picture, an output pixel sees."""
         return sum(side // 2 for side in self.kernels)
 

@@ -1,4 +1,4 @@
-"""SRResNet, the generator of SRGAN (Ledig et al., CVPR 2017), and the same with noise as a further input (seed 002)."""
+"""SRResNet, the generator of SRGAN (Ledig et al., CVPR 2017), and the same with noise as a further input."""
 
 from dataclasses import dataclass
 from math import log2
@@ -24,7 +24,7 @@ class SrresnetSpec:
     paper."""
 
     @property
-    def reach_px(self) -> int:
+    def receptive_radius_px(self) -> int:
         """How far, in input pixels, an output pixel sees."""
         return 4 + 2 * self.blocks + 1 + 3 + 4
 

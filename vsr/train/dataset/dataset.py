@@ -10,60 +10,62 @@ import torch
 
 from vsr.errors import InputError
 from vsr.image.resample import resize
-from vsr.video.read.integrity import scans_have_ended
+from vsr.video.read.integrity import is_complete_jpeg
 from vsr.video.reader import open_clip
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"})
-LARGEST_STORE_BYTES = 4 * 2**30
+DATASET_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"}
+)
+MAX_CACHE_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class ImagePair:
     """A picture and its low resolution, both uint8 (3, H, W)."""
 
     high: torch.Tensor
     low: torch.Tensor
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
     """Pictures of a folder and of those in it, by name. Raises `InputError` where there is none."""
     if not folder.is_dir():
         raise InputError(
-            f"there is no folder of pictures at {folder}; expected one with {', '.join(sorted(SUFFIXES))}."
+            f"there is no folder of pictures at {folder}; expected one with {', '.join(sorted(DATASET_SUFFIXES))}."
         )
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in DATASET_SUFFIXES and path.is_file())
     if not found:
-        raise InputError(f"{folder} holds no picture; expected files such as {', '.join(sorted(SUFFIXES))}.")
+        raise InputError(f"{folder} holds no picture; expected files such as {', '.join(sorted(DATASET_SUFFIXES))}.")
     return found
 
 
-def usable_pictures(folders: Sequence[Path], least_px: int, say: Callable[[str], None]) -> list[Path]:
-    """The pictures of folders that can be read and are `least_px` or more a side; one line is said of each odd one.
+def usable_images(folders: Sequence[Path], min_px: int, notify: Callable[[str], None]) -> list[Path]:
+    """The pictures of folders that can be read and are `min_px` or more a side; one line is said of each odd one.
 
     Raises `InputError` where none is left.
     """
     usable = []
-    for path in (path for folder in folders for path in find_pictures(folder)):
+    for path in (path for folder in folders for path in find_images(folder)):
         try:
-            pixels, remarks = read_picture(path)
+            pixels, remarks = read_image(path)
         except InputError as error:
-            say(f"left out: {error}")
+            notify(f"left out: {error}")
             continue
         height, width = pixels.shape[-2:]
-        if min(height, width) < least_px:
-            say(f"left out: {path} is {width}x{height}, and crops are {least_px} pixels a side")
+        if min(height, width) < min_px:
+            notify(f"left out: {path} is {width}x{height}, and crops are {min_px} pixels a side")
             continue
         for remark in remarks:
-            say(f"{path}: {remark}")
+            notify(f"{path}: {remark}")
         usable.append(path)
     if not usable:
         raise InputError(
-            f"no picture in {', '.join(map(str, folders))} can be used; expected {least_px} pixels a side or more."
+            f"no picture in {', '.join(map(str, folders))} can be used; expected {min_px} pixels a side or more."
         )
     return usable
 
 
-def read_picture(path: Path) -> tuple[torch.Tensor, list[str]]:
+def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
     """RGB (3, H, W) in [0, 1], and what is odd about it. Raises `InputError` for one that cannot be read."""
     with open_clip(path) as reader:
         frames = list(islice(reader.frames(), 2))
@@ -71,61 +73,61 @@ def read_picture(path: Path) -> tuple[torch.Tensor, list[str]]:
             reason = str(reader.damage[0]) if reader.damage else "it has no picture"
             raise InputError(f"{path} cannot be read whole: {reason}")
         layout, codec = reader.info.pixel_format, reader.info.codec
-    if codec == "mjpeg" and not scans_have_ended(path.read_bytes()):
+    if codec == "mjpeg" and not is_complete_jpeg(path.read_bytes()):
         raise InputError(f"{path} cannot be read whole: it ends within its picture")
     remarks = []
     if len(frames) > 1:
         remarks.append("animated; its first picture is used")
     if layout.startswith(("gray", "ya", "mono")):
-        remarks.append("grey; used with three equal colours")
+        remarks.append("grayscale; used as RGB with three equal channels")
     if codec == "mjpeg" and layout.startswith(("gbrap", "yuva")):
-        remarks.append("CMYK; turned into RGB without its colour profile")
+        remarks.append("CMYK; converted to RGB without its color profile")
     if any(depth in layout for depth in ("48", "64", "16", "12", "10")):
         remarks.append("more than 8 bit; rounded to 8 bit")
     return frames[0].pixels, remarks
 
 
-def make_example(pixels: torch.Tensor, scale: int) -> Example:
+def make_pair(pixels: torch.Tensor, scale: int) -> ImagePair:
     """A picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution, both rounded to 8 bit."""
     height, width = (side - side % scale for side in pixels.shape[-2:])
     high = _to_8_bit(pixels[:, :height, :width])
-    return Example(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
+    return ImagePair(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
 
 
 def _to_8_bit(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-class PictureStore:
+class ImageDataset:
     """Examples by number; those used last are kept in memory, up to a limit."""
 
-    def __init__(self, paths: Sequence[Path], scale: int, largest_bytes: int = LARGEST_STORE_BYTES) -> None:
+    def __init__(self, paths: Sequence[Path], scale: int, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self.paths = paths
-        self._scale, self._room_bytes = scale, largest_bytes
-        self._kept: OrderedDict[int, Example] = OrderedDict()
+        self._scale, self._free_bytes = scale, max_bytes
+        self._kept: OrderedDict[int, ImagePair] = OrderedDict()
 
-    def __getitem__(self, number: int) -> Example:
+    def __getitem__(self, number: int) -> ImagePair:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
-        example = make_example(read_picture(self.paths[number])[0], self._scale)
+        example = make_pair(read_image(self.paths[number])[0], self._scale)
         self._kept[number] = example
-        self._room_bytes -= example.high.numel() + example.low.numel()
-        while self._room_bytes < 0 and len(self._kept) > 1:
+        self._free_bytes -= example.high.numel() + example.low.numel()
+        while self._free_bytes < 0 and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
-            self._room_bytes += dropped.high.numel() + dropped.low.numel()
+            self._free_bytes += dropped.high.numel() + dropped.low.numel()
         return example
 
 
-class Batches:
+class BatchSampler:
     """Crops, flipped and turned. What is in a batch follows from the seed and its step alone, so that a training that
     is taken up again sees what it would have seen."""
 
-    def __init__(self, store: PictureStore, scale: int, crop_px: int, batch: int, seed: int) -> None:
+    def __init__(self, store: ImageDataset, scale: int, crop_px: int, batch: int, seed: int) -> None:
         self._store, self._scale, self._batch, self._seed = store, scale, batch, seed
         self._side = crop_px // scale
 
-    def of_step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch_at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Low and high crops of a step, float (N, 3, ., .) in [0, 1]."""
         random = torch.Generator().manual_seed(1_000_003 * self._seed + step)
         crops = [self._crop(random) for _ in range(self._batch)]

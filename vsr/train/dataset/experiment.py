@@ -12,15 +12,15 @@ import torch
 
 from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
-from vsr.image.resample import BICUBIC, LANCZOS, Kernel, resize
+from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.records import load_recipe, to_table
-from vsr.train.dataset.dataset import PictureStore, find_pictures
-from vsr.train.dataset.training import Telling, train
-from vsr.upscale.networks import enlarge, load_upscaler
+from vsr.train.dataset.dataset import ImageDataset, find_images
+from vsr.train.dataset.training import TrainingListener, train
+from vsr.upscale.networks import apply_network, load_network
 from vsr.video.frames import Frame
 
-Enlarge = Callable[[torch.Tensor, int, int, int], torch.Tensor]
+UpscaleFn = Callable[[torch.Tensor, int, int, int], torch.Tensor]
 """Picture (3, h, w) in [0, 1], height, width and seed -> (3, height, width) in [0, 1]."""
 
 
@@ -93,34 +93,34 @@ def run_experiment(
     full: bool = False,
     settings: Sequence[str] = (),
     device: str = "auto",
-    telling: Telling = Telling(),
+    listener: TrainingListener = TrainingListener(),
 ) -> list[Row]:
     """Train what is to be trained, into `models`, where finished networks are kept, and score all systems.
 
     `settings` go over those of every training. A system whose weights are not here has a row without figures.
     """
     target = choose_device(device)
-    stores = {test: PictureStore(find_pictures(data / test), experiment.scale) for test in experiment.test}
+    stores = {test: ImageDataset(find_images(data / test), experiment.scale) for test in experiment.test}
     try:
         models.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"no networks can be written to {models}: {error.strerror}. Name another folder.") from None
     rows: list[Row] = []
     for system in experiment.systems:
-        telling.say(f"system {system.name}")
+        listener.notify(f"system {system.name}")
         try:
-            trained, system_enlarge = _prepare(experiment, system, data, models, full, settings, target, telling)
+            trained, system_enlarge = _prepare(experiment, system, data, models, full, settings, target, listener)
         except ModelError as error:
-            telling.say(f"{system.name} is left out: {error}")
+            listener.notify(f"{system.name} is left out: {error}")
             rows += [Row(test, system.name, "not available", dict.fromkeys(experiment.metrics)) for test in stores]
             continue
         for test, store in stores.items():
-            rows.append(Row(test, system.name, trained, score(system_enlarge, store, experiment, target)))
+            rows.append(Row(test, system.name, trained, score_system(system_enlarge, store, experiment, target)))
     return sorted(rows, key=lambda row: experiment.test.index(row.test))
 
 
-def score(
-    enlarged: Enlarge, store: PictureStore, experiment: Experiment, device: torch.device
+def score_system(
+    enlarged: UpscaleFn, store: ImageDataset, experiment: Experiment, device: torch.device
 ) -> dict[str, float | None]:
     """Means over the pictures, results rounded to 8 bit; None for a metric without a value."""
     figures: dict[str, list[float | None]] = {name: [] for name in experiment.metrics}
@@ -131,13 +131,13 @@ def score(
         for sample in range(experiment.samples):
             height, width = truth.shape[-2:]
             pixels = (enlarged(low, height, width, sample) * 255).round() / 255
-            board.observe(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
-        for name, result in board.results().items():
+            board.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
+        for name, result in board.compute().items():
             figures[name].append(result.mean)
     return {name: _mean(values) for name, values in figures.items()}
 
 
-def markdown(experiment: Experiment, rows: Sequence[Row]) -> str:
+def to_markdown(experiment: Experiment, rows: Sequence[Row]) -> str:
     """The tables, one for each test folder."""
     lines = [experiment.title]
     for test in experiment.test:
@@ -150,7 +150,7 @@ def markdown(experiment: Experiment, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_json(experiment: Experiment, rows: Sequence[Row]) -> dict[str, object]:
+def to_json(experiment: Experiment, rows: Sequence[Row]) -> dict[str, object]:
     """The recipe and its rows as plain values."""
     return {"experiment": to_table(experiment), "rows": [asdict(row) for row in rows]}
 
@@ -163,8 +163,8 @@ def _prepare(
     full: bool,
     settings: Sequence[str],
     device: torch.device,
-    telling: Telling,
-) -> tuple[str, Enlarge]:
+    listener: TrainingListener,
+) -> tuple[str, UpscaleFn]:
     """What its training was, and the system ready to run."""
     if system.interpolation:
         return "-", INTERPOLATIONS[system.interpolation]
@@ -183,14 +183,14 @@ def _prepare(
                 settings=chosen,
                 start=start,
                 device=str(device),
-                telling=telling,
+                listener=listener,
             )
-        trained = _how_trained(path)
-    upscaler = load_upscaler(path, device)
-    return trained, lambda low, height, width, seed: enlarge(upscaler, low, height, width, seed)
+        trained = _training_summary(path)
+    upscaler = load_network(path, device)
+    return trained, lambda low, height, width, seed: apply_network(upscaler, low, height, width, seed)
 
 
-def _how_trained(path: Path) -> str:
+def _training_summary(path: Path) -> str:
     from vsr.upscale.networks.files import read_own
 
     card, _ = read_own(path)
@@ -208,11 +208,11 @@ def _nearest(low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor
     return rows.repeat_interleave(width // low.shape[-1], dim=-1)
 
 
-def _interpolate(kernel: Kernel, low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor:
+def _interpolate(kernel: InterpolationKernel, low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor:
     return resize(low, height, width, kernel).clamp(0, 1)
 
 
-INTERPOLATIONS: dict[str, Enlarge] = {
+INTERPOLATIONS: dict[str, UpscaleFn] = {
     "nearest": _nearest,
     "bicubic": partial(_interpolate, BICUBIC),
     "lanczos": partial(_interpolate, LANCZOS),

@@ -1,15 +1,15 @@
-"""Losses of spectra (seed 003), of batches (N, C, H, W)."""
+"""Spectral losses of batches (N, C, H, W)."""
 
 import torch
 import torch.nn.functional as F
 
-_LEAST_POWER = 1e-8
+_MIN_POWER = 1e-8
 
 
 def fft_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """||F(result) - F(truth)|| / max(||F(result)||, ||F(truth)||), in [0, 2]; the mean over the batch.
 
-    The seed does not name the norm. With the L2 norm of complex spectra this would be the relative L2 distance of the
+    With the L2 norm of complex spectra this would be the relative L2 distance of the
     pixels themselves (Parseval), so the norm here is L1: the sum of moduli, over frequencies and colours.
     """
     of_result, of_truth = (torch.fft.rfft2(pictures.float()) for pictures in (result, truth))
@@ -32,7 +32,7 @@ def spectral_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def focal_frequency_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Mean of w |F(result) - F(truth)|^2, w = |F(result) - F(truth)| over its greatest, without gradient, alpha 1."""
     distance = (torch.fft.fft2(result.float(), norm="ortho") - torch.fft.fft2(truth.float(), norm="ortho")).abs()
-    weights = (distance / distance.amax(dim=(2, 3), keepdim=True).clamp_min(_LEAST_POWER)).detach()
+    weights = (distance / distance.amax(dim=(2, 3), keepdim=True).clamp_min(_MIN_POWER)).detach()
     loss: torch.Tensor = (weights * distance**2).mean()
     return loss
 
@@ -46,8 +46,8 @@ def azimuthal_profile(pictures: torch.Tensor) -> torch.Tensor:
     rings = (torch.hypot(rows[:, None], columns) * shorter).round().long().flatten().to(pictures.device)
     count = shorter // 2 + 1
     inside = rings < count
-    logs = torch.log(power.flatten(1) + _LEAST_POWER)[:, inside]
+    logs = torch.log(power.flatten(1) + _MIN_POWER)[:, inside]
     sums = logs.new_zeros(len(pictures), count).index_add(1, rings[inside], logs)
     means = sums / torch.bincount(rings[inside], minlength=count)
     least, most = means.amin(dim=1, keepdim=True), means.amax(dim=1, keepdim=True)
-    return (means - least) / (most - least).clamp_min(_LEAST_POWER)
+    return (means - least) / (most - least).clamp_min(_MIN_POWER)

@@ -8,13 +8,13 @@ from torch import nn
 
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.discriminators import Discriminator, DiscriminatorSpec
-from vsr.train.dataset.gan_losses import GAMES, gradient_penalty
+from vsr.train.dataset.gan_losses import GAN_LOSSES, gradient_penalty
 from vsr.train.dataset.options import TrainingOptions
 from vsr.upscale.networks.architectures import Architecture
 
 
 @dataclass(frozen=True, eq=False)
-class Learner:
+class TrainableGenerator:
     """A generator, told how to feed it."""
 
     architecture: Architecture
@@ -29,7 +29,7 @@ class Learner:
     def pair(self, low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """RGB crops in the colours that the network works in."""
         luma = self.architecture.luma
-        return (low, high) if luma is None else (luma.of(low), luma.of(high))
+        return (low, high) if luma is None else (luma.from_rgb(low), luma.from_rgb(high))
 
     def make(self, low: torch.Tensor, seed: int) -> torch.Tensor:
         """Low crops (N, C, h, w) -> results (N, C, scale h, scale w), not clamped; `seed` is that of the noise."""
@@ -58,42 +58,42 @@ class Learner:
         ]
 
 
-class Opponent:
+class DiscriminatorTrainer:
     """The discriminator and its optimiser."""
 
     def __init__(self, options: TrainingOptions, crop_px: int, seed: int, device: torch.device) -> None:
-        self._game = GAMES[options.losses.adversarial]
+        self._gan_loss = GAN_LOSSES[options.losses.adversarial]
         halvings = max(number for number in range(1, 6) if crop_px % 2**number == 0 and crop_px >= 4 * 2**number)
         spec = DiscriminatorSpec(
             crop_px,
             options.discriminator_width,
             halvings,
             # Batch statistics tie crops together, which a penalty for each of them cannot have.
-            norm="instance" if self._game.penalised else "batch",
+            norm="instance" if self._gan_loss.penalized else "batch",
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Discriminator(spec).to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=options.discriminator_rate, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.discriminator_rate, betas=(0.9, 0.99))
         self._penalty_weight = options.losses.gradient_penalty_weight
 
-    def learn(self, truth: torch.Tensor, result: torch.Tensor, seed: int) -> float:
+    def train_step(self, truth: torch.Tensor, result: torch.Tensor, seed: int) -> float:
         """One step; `result` is not changed. Returns the loss, penalty included."""
         fake = result.detach().float()
-        loss = self._game.discriminator(self.network(truth), self.network(fake))
-        if self._game.penalised:
+        loss = self._gan_loss.discriminator(self.network(truth), self.network(fake))
+        if self._gan_loss.penalized:
             mix = torch.rand(len(truth), 1, 1, 1, generator=torch.Generator().manual_seed(seed)).to(truth.device)
             loss = loss + self._penalty_weight * gradient_penalty(self.network, truth, fake, mix)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
-    def judge(self, truth: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+    def generator_loss(self, truth: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
         """The generator's side of the game; leaves no gradient in the discriminator."""
         self.network.requires_grad_(False)
         with torch.no_grad():
             real = self.network(truth)
-        loss = self._game.generator(real, self.network(result.float()))
+        loss = self._gan_loss.generator(real, self.network(result.float()))
         self.network.requires_grad_(True)
         return loss

@@ -12,7 +12,7 @@ from vsr.train.dataset.options import LossOptions, TrainingOptions
 
 
 @dataclass(frozen=True)
-class Method:
+class DatasetMethod:
     """What is trained, and how unless the user says otherwise."""
 
     arch: str
@@ -23,12 +23,12 @@ class Method:
 
 _SMALL = TrainingOptions(batch=16, crop_px=64, learning_rate=1e-3, last_layer_rate=0.1, halve_at=(0.5, 0.8))
 
-METHODS: dict[str, Method] = {
-    "srcnn": Method("srcnn", SrcnnSpec(), _SMALL),
-    "fsrcnn": Method("fsrcnn", FsrcnnSpec(), _SMALL),
-    "espcn": Method("espcn", EspcnSpec(), _SMALL),
-    "srresnet": Method("srresnet", SrresnetSpec(), TrainingOptions(learning_rate=1e-4)),
-    "srgan": Method(
+METHODS: dict[str, DatasetMethod] = {
+    "srcnn": DatasetMethod("srcnn", SrcnnSpec(), _SMALL),
+    "fsrcnn": DatasetMethod("fsrcnn", FsrcnnSpec(), _SMALL),
+    "espcn": DatasetMethod("espcn", EspcnSpec(), _SMALL),
+    "srresnet": DatasetMethod("srresnet", SrresnetSpec(), TrainingOptions(learning_rate=1e-4)),
+    "srgan": DatasetMethod(
         "srresnet",
         SrresnetSpec(),
         TrainingOptions(
@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
             losses=LossOptions(perceptual="vgg54", pixel_weight=0.0, adversarial="gan", adversarial_weight=1e-3),
         ),
     ),
-    "esrgan": Method(
+    "esrgan": DatasetMethod(
         "rrdb",
         RrdbSpec(),
         TrainingOptions(
@@ -55,7 +55,7 @@ METHODS: dict[str, Method] = {
             ),
         ),
     ),
-    "stochastic": Method(
+    "stochastic": DatasetMethod(
         "srresnet",
         SrresnetSpec(batch_norm=False, noise_channels=4, residual=True),
         TrainingOptions(

@@ -21,7 +21,7 @@ class LossOptions:
     gradient_penalty_weight: float = 10.0
     """Of `ragp` and `wgangp`."""
     fft_weight: float = 0.0
-    """Relative L1 distance of complex spectra; 0.3 and 0.5 in seed 003."""
+    """Relative L1 distance of complex spectra; usual values are 0.3 and 0.5."""
     spectral_weight: float = 0.0
     """Cross entropy of azimuthally averaged spectra (Durall et al., 2020)."""
     focal_weight: float = 0.0

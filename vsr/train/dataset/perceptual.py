@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vsr.errors import ModelError
-from vsr.metrics.backbones import build, fill
+from vsr.metrics.backbones import build_frozen, load_into
 from vsr.metrics.dists import StructureTextureDistance
 from vsr.metrics.metric import MetricUnavailableError
 from vsr.metrics.perceptual import load_distance
@@ -22,7 +22,7 @@ VGG19 = WeightFile(
 )
 VGG_LAYERS = {"vgg22": 9, "vgg54": 35}
 """Layers of VGG19 up to conv2_2 after its activation (SRGAN), and up to conv5_4 before its own (ESRGAN)."""
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours."""
 MIN_PERCEPTUAL_PX = 32
 """The smallest crop that all of these networks can look at."""
@@ -42,8 +42,8 @@ def load_classifier_features(device: torch.device) -> Callable[[torch.Tensor], t
     """RGB (N, 3, H, W) in [0, 1] -> features of SqueezeNet, for the diversity of samples."""
     from torchvision.models import squeezenet1_1
 
-    network = _filled(lambda: squeezenet1_1(weights=None).features, SQUEEZENET)[:DIVERSITY_LAYERS].to(device)
-    return lambda pictures: network(_as_imagenet(pictures))
+    network = _pretrained(lambda: squeezenet1_1(weights=None).features, SQUEEZENET)[:DIVERSITY_LAYERS].to(device)
+    return lambda pictures: network(_normalize(pictures))
 
 
 def _lpips(_: str, __: torch.device) -> Distance:
@@ -51,7 +51,7 @@ def _lpips(_: str, __: torch.device) -> Distance:
 
 
 def _dists(_: str, __: torch.device) -> Distance:
-    distance = StructureTextureDistance(_found(VGG16), _found(DISTS_WEIGHTS))
+    distance = StructureTextureDistance(_require_weights(VGG16), _require_weights(DISTS_WEIGHTS))
     return lambda result, truth: torch.stack(
         [distance.with_gradient(one, other) for one, other in zip(result, truth, strict=True)]
     ).mean()
@@ -60,10 +60,10 @@ def _dists(_: str, __: torch.device) -> Distance:
 def _vgg(name: str, device: torch.device) -> Distance:
     from torchvision.models import vgg19
 
-    network = _filled(lambda: vgg19(weights=None).features, VGG19)[: VGG_LAYERS[name]].to(device)
+    network = _pretrained(lambda: vgg19(weights=None).features, VGG19)[: VGG_LAYERS[name]].to(device)
     # SRGAN squares the distance and ESRGAN takes it as it is, each for its own layer.
     compare = F.mse_loss if name == "vgg22" else F.l1_loss
-    return lambda result, truth: compare(network(_as_imagenet(result)), network(_as_imagenet(truth)))
+    return lambda result, truth: compare(network(_normalize(result)), network(_normalize(truth)))
 
 
 _LOADERS: dict[str, Callable[[str, torch.device], Distance]] = {
@@ -74,20 +74,20 @@ _LOADERS: dict[str, Callable[[str, torch.device], Distance]] = {
 }
 
 
-def _filled(architecture: Callable[[], nn.Module], file: WeightFile) -> nn.Sequential:
-    network = build(architecture)
-    fill(network, _found(file), "features.{}".format)
+def _pretrained(architecture: Callable[[], nn.Module], file: WeightFile) -> nn.Sequential:
+    network = build_frozen(architecture)
+    load_into(network, _require_weights(file), "features.{}".format)
     assert isinstance(network, nn.Sequential)
     return network
 
 
-def _found(file: WeightFile) -> Path:
+def _require_weights(file: WeightFile) -> Path:
     path = find_weights(file.patterns)
     if path is None:
-        raise ModelError(f"a loss of this training needs weights that are not here: {file.missing}.")
+        raise ModelError(f"a loss of this training needs a weight file that is missing: {file.missing}.")
     return path
 
 
-def _as_imagenet(pictures: torch.Tensor) -> torch.Tensor:
-    mean, deviation = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+def _normalize(pictures: torch.Tensor) -> torch.Tensor:
+    mean, deviation = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (pictures - mean) / deviation

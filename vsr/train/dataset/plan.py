@@ -8,8 +8,8 @@ from typing import Any
 
 from vsr.errors import ModelError, UsageError
 from vsr.records import to_table, with_settings
-from vsr.train.dataset.methods import METHODS, Method
-from vsr.train.dataset.objective import is_adversarial, smallest_crop_px
+from vsr.train.dataset.methods import METHODS, DatasetMethod
+from vsr.train.dataset.objective import is_adversarial, min_crop_px
 from vsr.upscale.networks.architectures import ARCHITECTURES
 
 NETWORK_PREFIX = "network."
@@ -30,7 +30,7 @@ class Plan:
     """Hash of the file whose weights it begins with; empty without one."""
 
 
-def resolve_method(name: str, scale: int, settings: Sequence[str]) -> Method:
+def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMethod:
     """The method of that name with "key=value" settings over it; keys of its network begin with `network.`
 
     Raises `UsageError` for a name or key that is not known and for what cannot go together.
@@ -44,17 +44,22 @@ def resolve_method(name: str, scale: int, settings: Sequence[str]) -> Method:
     losses = options.losses
     wants_colours = losses.perceptual != "none" or is_adversarial(losses) or losses.diversity_weight > 0
     if ARCHITECTURES[method.arch].luma is not None and wants_colours:
-        raise UsageError(f"{name} knows luma alone; perceptual, adversarial and diversity losses need colours.")
+        raise UsageError(f"{name} works on luma only; perceptual, adversarial and diversity losses need RGB.")
     if losses.diversity_weight > 0 and not getattr(network, "noise_channels", 0):
         raise UsageError("losses.diversity_weight needs a network with noise, such as that of --method stochastic.")
-    least = max(smallest_crop_px(losses), 2 * network.scale)
+    least = max(min_crop_px(losses), 2 * network.scale)
     if options.crop_px < least:
         raise UsageError(f"crop_px is {options.crop_px}; these losses and x{network.scale} need {least} or more.")
-    return Method(method.arch, network, options)
+    return DatasetMethod(method.arch, network, options)
 
 
 def make_plan(
-    name: str, method: Method, seed: int, pictures: Sequence[Path], validation: Sequence[Path], start: Path | None
+    name: str,
+    method: DatasetMethod,
+    seed: int,
+    pictures: Sequence[Path],
+    validation: Sequence[Path],
+    start: Path | None,
 ) -> Plan:
     """Raises `ModelError` where the file to start from cannot be read."""
     try:

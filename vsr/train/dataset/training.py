@@ -12,34 +12,34 @@ from torch import nn
 
 from vsr.engine.options import choose_device
 from vsr.errors import InterruptedRunError, ModelError, OutputError
-from vsr.files import LONGEST_NAME_BYTES, write_whole
-from vsr.train.dataset.checkpoint import alone, save_state, state_path, take_up
-from vsr.train.dataset.dataset import Batches, PictureStore, usable_pictures
-from vsr.train.dataset.generator import Learner
-from vsr.train.dataset.methods import Method
+from vsr.files import MAX_NAME_BYTES, write_atomically
+from vsr.train.dataset.checkpoint import load_state, output_lock, save_state, state_path
+from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
+from vsr.train.dataset.generator import TrainableGenerator
+from vsr.train.dataset.methods import DatasetMethod
 from vsr.train.dataset.plan import Plan, make_plan, resolve_method
-from vsr.train.dataset.trainer import Course
-from vsr.train.dataset.validation import Diary, Look, NoDiary, TensorBoardDiary, validate
-from vsr.upscale.networks import load_upscaler
+from vsr.train.dataset.trainer import Trainer
+from vsr.train.dataset.validation import NullLogger, TensorBoardLogger, TrainingLogger, ValidationResult, validate
+from vsr.upscale.networks import load_network
 from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.files import UpscalerCard, as_upscaler, encode_upscaler
+from vsr.upscale.networks.files import NetworkCard, encode_network, wrap_network
 
 SECONDS_BETWEEN_STATES = 60.0
 VALUES_EVERY_STEPS = 10
-WHAT_TO_DO = "Lower the rate, as by --set learning_rate=1e-4."
-Progress = Callable[[int, int, float], None]
+DIVERGENCE_HINT = "Lower the rate, as by --set learning_rate=1e-4."
+IterationProgress = Callable[[int, int, float], None]
 """Step, all steps, loss."""
 
 
 @dataclass(frozen=True)
-class Telling:
+class TrainingListener:
     """Where a training tells what it does."""
 
-    say: Callable[[str], None] = lambda _: None
-    progress: Progress = lambda *_: None
+    notify: Callable[[str], None] = lambda _: None
+    progress: IterationProgress = lambda *_: None
     tensorboard: Path | None = None
     """Folder for curves and validation pictures."""
-    is_stopping: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
     """Asked after each step; where it says so, the state is kept and the training ends."""
 
 
@@ -72,7 +72,7 @@ def train(
     device: str = "auto",
     restart: bool = False,
     overwrite: bool = False,
-    telling: Telling = Telling(),
+    listener: TrainingListener = TrainingListener(),
 ) -> TrainingReport:
     """Train a network on the pictures in the folders `images` and write it to `output`.
 
@@ -81,32 +81,36 @@ def train(
     `OutputError` where another process trains this output, and `InterruptedRunError` where the user asks for an end.
     """
     chosen = resolve_method(method, scale, settings)
-    check_place(output)
+    check_output_path(output)
     target = choose_device(device)
     scale = chosen.network.scale
     crop_px = chosen.options.crop_px - chosen.options.crop_px % scale
-    with alone(output):
-        check_free(output, overwrite)
-        paths = usable_pictures(images, crop_px, telling.say)
-        judged = [] if validation is None else usable_pictures([validation], 4 * scale, telling.say)
-        plan = make_plan(method, chosen, seed, paths, judged, start)
-        network = make_network(chosen, start, seed, target, telling.say)
-        learner = Learner(ARCHITECTURES[chosen.arch], chosen.network, network, chosen.options.consistency_passes)
-        course = Course(learner, chosen.options, crop_px, seed, target)
-        looks = take_up(course, plan, output, restart, telling.say)
-        training = Training(course, plan, chosen, output, looks, PictureStore(judged, scale), len(paths), telling)
-        return training.run(Batches(PictureStore(paths, scale), scale, crop_px, chosen.options.batch, seed))
+    with output_lock(output):
+        check_overwrite(output, overwrite)
+        paths = usable_images(images, crop_px, listener.notify)
+        validation_set = [] if validation is None else usable_images([validation], 4 * scale, listener.notify)
+        plan = make_plan(method, chosen, seed, paths, validation_set, start)
+        network = make_network(chosen, start, seed, target, listener.notify)
+        generator = TrainableGenerator(
+            ARCHITECTURES[chosen.arch], chosen.network, network, chosen.options.consistency_passes
+        )
+        trainer = Trainer(generator, chosen.options, crop_px, seed, target)
+        validations = load_state(trainer, plan, output, restart, listener.notify)
+        training = TrainingRun(
+            trainer, plan, chosen, output, validations, ImageDataset(validation_set, scale), len(paths), listener
+        )
+        return training.run(BatchSampler(ImageDataset(paths, scale), scale, crop_px, chosen.options.batch, seed))
 
 
 def make_network(
-    method: Method, start: Path | None, seed: int, device: torch.device, say: Callable[[str], None]
+    method: DatasetMethod, start: Path | None, seed: int, device: torch.device, notify: Callable[[str], None]
 ) -> nn.Module:
     """A fresh network, with the weights of `start` where those have the same names and shapes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[method.arch].build(method.network)
     if start is not None:
-        given = load_upscaler(start, torch.device("cpu")).run
+        given = load_network(start, torch.device("cpu")).run
         # A network that spandrel found is wrapped in its description.
         theirs = (given if isinstance(given, nn.Module) else given.model).state_dict()  # type: ignore[attr-defined]
         own = network.state_dict()
@@ -117,117 +121,119 @@ def make_network(
             )
         network.load_state_dict(own | fitting)
         anew = sorted({name.partition(".")[0] for name in own.keys() - fitting.keys()})
-        say(f"starting from {start}" + (f"; {', '.join(anew)} begins anew" if anew else ""))
+        notify(f"starting from {start}" + (f"; {', '.join(anew)} starts from random weights" if anew else ""))
     return network.to(device).train()
 
 
-def check_place(output: Path) -> None:
+def check_output_path(output: Path) -> None:
     """Raise `OutputError`, before any work, where a network of this name could not be written."""
     if output.suffix != ".safetensors":
         raise OutputError(f"cannot write a network to {output}: expected a name that ends in .safetensors.")
-    if len(os.fsencode(output.name)) > LONGEST_NAME_BYTES:
-        raise OutputError(f"cannot write {output}: its name has more than {LONGEST_NAME_BYTES} bytes. Choose another.")
+    if len(os.fsencode(output.name)) > MAX_NAME_BYTES:
+        raise OutputError(f"cannot write {output}: its name has more than {MAX_NAME_BYTES} bytes. Choose another.")
     folder = output.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {output}: its folder is missing or read-only. Choose another place.")
 
 
-def check_free(output: Path, overwrite: bool) -> None:
+def check_overwrite(output: Path, overwrite: bool) -> None:
     """Raise `OutputError` where something has the output's name already."""
     if output.exists() and not overwrite:
         raise OutputError(f"{output} exists already; give -y to replace it, or name another file.")
 
 
-class Training:
+class TrainingRun:
     """One run of the command."""
 
     def __init__(
         self,
-        course: Course,
+        trainer: Trainer,
         plan: Plan,
-        method: Method,
+        method: DatasetMethod,
         output: Path,
-        looks: list[Look],
-        judged: PictureStore,
+        validations: list[ValidationResult],
+        validation_set: ImageDataset,
         num_pictures: int,
-        telling: Telling,
+        listener: TrainingListener,
     ) -> None:
-        self._course, self._plan, self._method, self._output = course, plan, method, output
-        self._looks, self._judged, self._num_pictures = looks, judged, num_pictures
-        self._telling = telling
-        self._resumed_at = course.step
-        folder = telling.tensorboard
-        self._diary: Diary = NoDiary() if folder is None else TensorBoardDiary(folder, course.step)
+        self._trainer, self._plan, self._method, self._output = trainer, plan, method, output
+        self._validations, self._validation_set, self._num_pictures = validations, validation_set, num_pictures
+        self._listener = listener
+        self._resumed_at = trainer.step
+        folder = listener.tensorboard
+        self._logger: TrainingLogger = NullLogger() if folder is None else TensorBoardLogger(folder, trainer.step)
 
-    def run(self, batches: Batches) -> TrainingReport:
+    def run(self, batches: BatchSampler) -> TrainingReport:
         """Go on to the last step, and write the network."""
-        course, steps = self._course, self._method.options.steps
+        trainer, steps = self._trainer, self._method.options.steps
         began = saved_at = monotonic()
-        while course.step < steps and not course.has_diverged:
-            values = course.advance(*batches.of_step(course.step))
-            self._telling.progress(course.step, steps, sum(values.values()))
-            if course.step % VALUES_EVERY_STEPS == 0:
-                self._diary.values(course.step, values)
-            if course.step % self._method.options.validate_every == 0 or course.step == steps:
-                self._look()
-            is_stopping = course.step < steps and self._telling.is_stopping()
-            if is_stopping or monotonic() - saved_at > SECONDS_BETWEEN_STATES:
-                save_state(course, self._looks, self._plan, self._output)
+        while trainer.step < steps and not trainer.has_diverged:
+            values = trainer.advance(*batches.batch_at(trainer.step))
+            self._listener.progress(trainer.step, steps, sum(values.values()))
+            if trainer.step % VALUES_EVERY_STEPS == 0:
+                self._logger.values(trainer.step, values)
+            if trainer.step % self._method.options.validate_every == 0 or trainer.step == steps:
+                self._validate()
+            should_stop = trainer.step < steps and self._listener.should_stop()
+            if should_stop or monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+                save_state(trainer, self._validations, self._plan, self._output)
                 saved_at = monotonic()
-            if is_stopping:
-                self._diary.close()
-                words = f"stopped after step {course.step} of {steps}; its state is kept"
-                raise InterruptedRunError(words, can_go_on=True)
-        self._diary.close()
+            if should_stop:
+                self._logger.close()
+                words = f"stopped after step {trainer.step} of {steps}; its state is kept"
+                raise InterruptedRunError(words, can_resume=True)
+        self._logger.close()
         self._finish()
         return TrainingReport(
             str(self._output),
             self._plan.method,
-            course.step,
+            trainer.step,
             self._resumed_at,
             self._num_pictures,
             monotonic() - began,
-            course.windows,
-            [asdict(look) for look in self._looks],
+            trainer.windows,
+            [asdict(validation) for validation in self._validations],
         )
 
-    def _look(self) -> None:
+    def _validate(self) -> None:
         """Measure the averaged network on the validation pictures, where there are any."""
-        if not self._judged.paths:
+        if not self._validation_set.paths:
             return
-        upscaler = as_upscaler(self._output.stem, self._card(), self._course.average)
-        figure, pictures = validate(upscaler, self._judged)
-        self._looks.append(Look(self._course.step, figure))
-        self._diary.look(self._looks[-1], pictures)
-        count = len(self._judged.paths)
-        self._telling.say(f"step {self._course.step}: {figure:.2f} dB PSNR-Y on {count} validation pictures")
+        upscaler = wrap_network(self._output.stem, self._card(), self._trainer.average)
+        figure, pictures = validate(upscaler, self._validation_set)
+        self._validations.append(ValidationResult(self._trainer.step, figure))
+        self._logger.log_validation(self._validations[-1], pictures)
+        count = len(self._validation_set.paths)
+        self._listener.notify(f"step {self._trainer.step}: {figure:.2f} dB PSNR-Y on {count} validation pictures")
 
     def _finish(self) -> None:
         """Write the averaged network, or after a divergence the best one, and then say so."""
-        course = self._course
-        diverged_at = course.step if course.has_diverged else None
+        trainer = self._trainer
+        diverged_at = trainer.step if trainer.has_diverged else None
         if diverged_at is not None:
-            if course.best_window is None:
-                raise ModelError(f"the training diverged within {diverged_at} steps: nothing is kept. {WHAT_TO_DO}")
-            course.go_back_to_best()
+            if trainer.best_window is None:
+                raise ModelError(
+                    f"the training diverged within {diverged_at} steps: nothing is kept. {DIVERGENCE_HINT}"
+                )
+            trainer.restore_best()
         try:
-            write_whole(self._output, encode_upscaler(self._card(), course.average))
+            write_atomically(self._output, encode_network(self._card(), trainer.average))
             state_path(self._output).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write {self._output}: {error.strerror}. Choose another place.") from None
         if diverged_at is not None:
             raise ModelError(
                 f"the training diverged at step {diverged_at}; {self._output} holds its best state, of step "
-                f"{course.best_step}. {WHAT_TO_DO}"
+                f"{trainer.best_step}. {DIVERGENCE_HINT}"
             )
 
-    def _card(self) -> UpscalerCard:
+    def _card(self) -> NetworkCard:
         training = {
             "pictures": self._num_pictures,
-            "steps": self._course.best_step if self._course.has_diverged else self._course.step,
+            "steps": self._trainer.best_step if self._trainer.has_diverged else self._trainer.step,
             "seed": self._plan.seed,
             "options": self._plan.options,
-            "validation": [asdict(look) for look in self._looks],
+            "validation": [asdict(validation) for validation in self._validations],
         }
         passes = self._method.options.consistency_passes
-        return UpscalerCard(self._method.arch, self._plan.network, self._plan.method, training, version("vsr"), passes)
+        return NetworkCard(self._method.arch, self._plan.network, self._plan.method, training, version("vsr"), passes)

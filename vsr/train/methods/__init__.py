@@ -3,36 +3,36 @@
 import torch
 
 from vsr.errors import InputError
-from vsr.train.methods.batched import QUICK_TOGETHER
+from vsr.train.methods.batched import QUICK_BATCHED
 from vsr.train.methods.method import Method
-from vsr.train.methods.quick import Quick, train_quick, train_quick_steady
-from vsr.train.methods.singan import Faithful, Pyramid, train_faithful, train_pyramid
-from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, Zssr, train_zssr
-from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGan, train_zssrgan
+from vsr.train.methods.quick import QuickOptions, train_quick, train_quick_steady
+from vsr.train.methods.singan import FaithfulOptions, PyramidOptions, train_faithful, train_pyramid
+from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, ZssrOptions, train_zssr
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
 
-SMALLEST_SIDE_PX = 32
-LEAST_CONTRAST = 2 / 255
+MIN_SIDE_PX = 32
+MIN_CONTRAST = 2 / 255
 """Standard deviation of luma below which a keyframe holds nothing to learn from."""
 
 
 METHODS: dict[str, Method] = {
-    "quick": Method("singan-single-scale", Quick(), train_quick, train_quick_steady, QUICK_TOGETHER),
-    "faithful": Method("singan-single-scale", Faithful(), train_faithful),
-    "pyramid": Method("singan-pyramid", Pyramid(), train_pyramid),
-    "zssr": Method("zssr", Zssr(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),
-    "zssrgan": Method("zssrgan", ZssrGan(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1),
+    "quick": Method("singan-single-scale", QuickOptions(), train_quick, train_quick_steady, QUICK_BATCHED),
+    "faithful": Method("singan-single-scale", FaithfulOptions(), train_faithful),
+    "pyramid": Method("singan-pyramid", PyramidOptions(), train_pyramid),
+    "zssr": Method("zssr", ZssrOptions(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),
+    "zssrgan": Method("zssrgan", ZssrGanOptions(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1),
 }
 
 
 def check_keyframe(keyframe: torch.Tensor) -> None:
     """Refuse, with `InputError`, a (3, H, W) keyframe that no method can learn from."""
     height, width = keyframe.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE_PX:
+    if min(height, width) < MIN_SIDE_PX:
         raise InputError(
-            f"the keyframe is {width}x{height}; training needs at least {SMALLEST_SIDE_PX} pixels a side. "
+            f"the keyframe is {width}x{height}; training needs at least {MIN_SIDE_PX} pixels a side. "
             "Use vsr run --policy bicubic for a clip this small."
         )
-    if keyframe.mean(dim=0).std().item() < LEAST_CONTRAST:
+    if keyframe.mean(dim=0).std().item() < MIN_CONTRAST:
         raise InputError(
             "the keyframe is one flat colour; training needs a frame with texture. Choose another with --keyframe N."
         )

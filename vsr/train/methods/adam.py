@@ -29,7 +29,7 @@ class Adam:
         for parameter, weights, gradient in parts:
             parameter.data, parameter.grad = weights.view_as(parameter), gradient.view_as(parameter)
 
-    def descend(self, loss: torch.Tensor) -> None:
+    def minimize(self, loss: torch.Tensor) -> None:
         """One step down the gradient of `loss`."""
         # What other losses left there, such as a generator's in its critic, does not count.
         self._gradient.zero_()
@@ -42,7 +42,7 @@ class Adam:
         self._weights.addcdiv_(self._mean, spread, value=-self.learning_rate / (1 - first**self._steps))
 
 
-class MembersAdam:
+class BatchedAdam:
     """The same for many networks whose weights are the rows of one matrix, each with its own rate and steps."""
 
     def __init__(self, weights: torch.Tensor, betas: tuple[float, float] = (0.9, 0.999)) -> None:
@@ -52,7 +52,7 @@ class MembersAdam:
         self._mean, self._square = torch.zeros_like(weights), torch.zeros_like(weights)
         self._steps = [0] * len(weights)
 
-    def descend(self, loss: torch.Tensor, rates: Sequence[float]) -> None:
+    def minimize(self, loss: torch.Tensor, rates: Sequence[float]) -> None:
         """One step down the gradient of `loss`, a sum over networks; one with a rate of 0 stays as it was."""
         (gradient,) = torch.autograd.grad(loss, self._weights)
         first, second = self._betas
@@ -68,6 +68,6 @@ class MembersAdam:
             self._weights.sub_(self._mean * rate / self._square.sqrt().div_(root).add_(EPSILON))
 
 
-def cosine_rate(highest: float, share_done: float) -> float:
+def cosine_decay(highest: float, share_done: float) -> float:
     """A learning rate that falls from `highest` to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
     return highest * (1 + cos(pi * share_done)) / 2

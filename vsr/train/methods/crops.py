@@ -7,13 +7,13 @@ from itertools import accumulate
 import torch
 import torch.nn.functional as F
 
-from vsr.image.blur import FACTOR, Rows, as_tensor, reduce_blurred
+from vsr.image.blur import FACTOR, KernelTaps, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.singan import NetworkSpec, pad
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class TrainingPair:
     """What a generator sees and what it should make of it, both in [-1, 1]."""
 
     padded: torch.Tensor
@@ -23,7 +23,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Place:
+class CropPlacement:
     """Where a square crop lies in a pair, and how it is turned."""
 
     top: int
@@ -34,23 +34,23 @@ class Place:
     flip: int
     """1: mirrored after the turns."""
 
-    def turned(self, crop: torch.Tensor) -> torch.Tensor:
+    def augmented(self, crop: torch.Tensor) -> torch.Tensor:
         """(..., side, side), turned."""
-        turned = torch.rot90(crop, self.turns, (-2, -1))
-        return turned.flip(-1) if self.flip else turned
+        augmented = torch.rot90(crop, self.turns, (-2, -1))
+        return augmented.flip(-1) if self.flip else augmented
 
-    def turned_back(self, crop: torch.Tensor) -> torch.Tensor:
-        """What `turned` was given."""
+    def undo_augmentation(self, crop: torch.Tensor) -> torch.Tensor:
+        """What `augmented` was given."""
         return torch.rot90(crop.flip(-1) if self.flip else crop, -self.turns, (-2, -1))
 
 
-def scale_pairs(
+def multiscale_pairs(
     picture: torch.Tensor,
     network: NetworkSpec,
     step_ratio: float,
     scales: Sequence[float],
-    kernel: Rows | None = None,
-) -> list[Pair]:
+    kernel: KernelTaps | None = None,
+) -> list[TrainingPair]:
     """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced by one step.
 
     The reduced picture is rounded to 8 bits, as a clip's own frames are. With a blur `kernel` a step is one of half the
@@ -67,33 +67,39 @@ def scale_pairs(
         if kernel is None:
             low = resize(target, round(target_height / step_ratio), round(target_width / step_ratio))
         else:
-            low = reduce_blurred(target, as_tensor(kernel))
+            low = reduce_blurred(target, taps_to_tensor(kernel))
         base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
-        pairs.append(Pair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
+        pairs.append(TrainingPair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
     return pairs
 
 
-def draw_place(pair: Pair, crop_px: int, draw: Callable[[int], int], *, turned: bool = True) -> Place:
+def draw_placement(
+    pair: TrainingPair, crop_px: int, draw: Callable[[int], int], *, augmented: bool = True
+) -> CropPlacement:
     """A place in `pair` for a crop of at most `crop_px` pixels a side, turned and flipped at random where asked for."""
     height, width = pair.target.shape[-2:]
     side = min(crop_px, height, width)
     top, left = draw(height - side + 1), draw(width - side + 1)
-    return Place(top, left, side, draw(4), draw(2)) if turned else Place(top, left, side, turns=0, flip=0)
+    return (
+        CropPlacement(top, left, side, draw(4), draw(2))
+        if augmented
+        else CropPlacement(top, left, side, turns=0, flip=0)
+    )
 
 
-def cut(pair: Pair, places: Sequence[Place]) -> tuple[torch.Tensor, torch.Tensor]:
+def crop_batch(pair: TrainingPair, places: Sequence[CropPlacement]) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of matching crops at places of one side: inputs with their halo, and targets."""
     halo = (pair.padded.shape[-1] - pair.target.shape[-1]) // 2
     inputs, targets = [], []
     for place in places:
         rows, columns = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
-        targets.append(place.turned(pair.target[:, rows, columns]))
+        targets.append(place.augmented(pair.target[:, rows, columns]))
         rows, columns = slice(rows.start, rows.stop + 2 * halo), slice(columns.start, columns.stop + 2 * halo)
-        inputs.append(place.turned(pair.padded[:, rows, columns]))
+        inputs.append(place.augmented(pair.padded[:, rows, columns]))
     return torch.stack(inputs), torch.stack(targets)
 
 
-class Gallery:
+class DeviceCropper:
     """Pictures of several sizes on a device, of which many turned squares are cut in one step."""
 
     def __init__(self, pictures: Sequence[torch.Tensor], side: int, device: torch.device) -> None:
@@ -101,13 +107,13 @@ class Gallery:
         self._samples = torch.cat([picture.flatten(1) for picture in pictures], dim=1).to(device)
         self._starts = [0, *accumulate(picture[0].numel() for picture in pictures)]
         self._widths = [picture.shape[-1] for picture in pictures]
-        ways = [Place(0, 0, side, turns, flip) for turns in range(4) for flip in range(2)]
+        ways = [CropPlacement(0, 0, side, turns, flip) for turns in range(4) for flip in range(2)]
         rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
         self._rows, self._columns = (
-            torch.stack([way.turned(positions) for way in ways]).to(device) for positions in (rows, columns)
+            torch.stack([way.augmented(positions) for way in ways]).to(device) for positions in (rows, columns)
         )
 
-    def cut(self, places: Sequence[tuple[int, Place]]) -> torch.Tensor:
+    def crop_batch(self, places: Sequence[tuple[int, CropPlacement]]) -> torch.Tensor:
         """(N, C, side, side): what `Place.turned` makes of each place in the picture of that number."""
         numbers = [
             (self._starts[number] + place.top * width + place.left, width, 2 * place.turns + place.flip)
@@ -119,24 +125,26 @@ class Gallery:
         return self._samples[:, positions].transpose(0, 1)
 
 
-def uniform_draw(random: torch.Generator) -> Callable[[int], int]:
+def integer_sampler(random: torch.Generator) -> Callable[[int], int]:
     """A function that draws a whole number from 0 up to, without, its argument."""
     return lambda bound: int(torch.randint(bound, (), generator=random))
 
 
-WINDOW_PX = 5
+SMOOTHING_PX = 5
 
 
 def texture_map(picture: torch.Tensor) -> torch.Tensor:
     """Mean gradient of the grey picture around each pixel of (3, H, W), divided by its mean: (H, W), at least 0."""
-    grey = picture.mean(dim=0)
-    down, right = torch.gradient(grey)
-    spread = F.pad(torch.hypot(down, right)[None, None], (WINDOW_PX // 2,) * 4, mode="replicate")
-    texture = F.avg_pool2d(spread, WINDOW_PX, stride=1)[0, 0]
+    gray = picture.mean(dim=0)
+    down, right = torch.gradient(gray)
+    spread = F.pad(torch.hypot(down, right)[None, None], (SMOOTHING_PX // 2,) * 4, mode="replicate")
+    texture = F.avg_pool2d(spread, SMOOTHING_PX, stride=1)[0, 0]
     return texture / texture.mean().clamp_min(1e-12)
 
 
-def place_by_texture(texture: torch.Tensor, side: int, random: torch.Generator) -> Callable[[], tuple[slice, slice]]:
+def texture_weighted_sampler(
+    texture: torch.Tensor, side: int, random: torch.Generator
+) -> Callable[[], tuple[slice, slice]]:
     """A function that draws rows and columns of a square crop of `side`, the likelier the more texture is in it."""
     likelihood = F.avg_pool2d(texture[None, None], side, stride=1)[0, 0]
     columns = likelihood.shape[-1]

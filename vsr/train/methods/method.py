@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from vsr.image.blur import Rows
+from vsr.image.blur import KernelTaps
 from vsr.models.networks.singan import Critic, Generator
 
-Progress = Callable[[int, int, float], None]
+IterationProgress = Callable[[int, int, float], None]
 """Called after each iteration with its number from 1, the number of all, and the reconstruction loss."""
 
-MembersProgress = Callable[[int, int, int, float], None]
-"""Called now and then with the place of a seed, and what `Progress` is told of its model."""
+BatchedProgress = Callable[[int, int, int, float], None]
+"""Called now and then with the place of a seed, and what `IterationProgress` is told of its model."""
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedPair:
+class TrainedNetworks:
     """A trained generator with its critic, both in eval mode; the critic is None where the method has none."""
 
     generator: Generator
@@ -28,7 +28,7 @@ class TrainedPair:
     """Standard deviation, in [-1, 1] units, of the noise that the generator was trained with."""
     loss_curve: tuple[float, ...]
     """Reconstruction loss, averaged over equal parts of the training, first to last."""
-    kernel: Rows | None = None
+    kernel: KernelTaps | None = None
     """Blur kernel that the generator was trained with; None: bicubic."""
     remark: str = ""
     """What the user should know, such as that training was stopped early."""
@@ -37,13 +37,13 @@ class TrainedPair:
 
 
 @dataclass(frozen=True)
-class TogetherMethod:
+class BatchedMethod:
     """A way to train many models of one keyframe as one job."""
 
     can_train: Callable[[torch.Tensor, Any], bool]
     """Keyframe and options -> whether it is one for these."""
     train: Callable[
-        [torch.Tensor, Any, Sequence[int], torch.device, MembersProgress], Iterator[tuple[int, TrainedPair]]
+        [torch.Tensor, Any, Sequence[int], torch.device, BatchedProgress], Iterator[tuple[int, TrainedNetworks]]
     ]
     """Keyframe, options, seeds, device, progress -> place of a seed and its networks on the CPU, as they are done."""
 
@@ -55,11 +55,13 @@ class Method:
     arch: str
     options: Any
     """A frozen dataclass with at least `network` and `step_ratio`."""
-    train: Callable[[torch.Tensor, Any, int, Progress], TrainedPair]
+    train: Callable[[torch.Tensor, Any, int, IterationProgress], TrainedNetworks]
     """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
-    train_steady: Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, Progress], TrainedPair] | None = None
+    train_steady: (
+        Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, IterationProgress], TrainedNetworks] | None
+    ) = None
     """The same, given the frames around the keyframe after it; None for a method that has no use for them."""
-    together: TogetherMethod | None = None
+    batched: BatchedMethod | None = None
     """The same for many seeds at once, as a GPU likes it; None for a method that only trains one by one, on the CPU."""
     full: Any = None
     """Options of the schedule as published, where the default one is shorter."""
@@ -68,7 +70,7 @@ class Method:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Train on one thread: a model must not depend on how many cores there are, and crops are too small to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

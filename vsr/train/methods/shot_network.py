@@ -13,24 +13,24 @@ import torch
 import torch.nn.functional as F
 
 from vsr.image.resample import resize
-from vsr.models.networks.shot_network import WindowNetwork, WindowSpec
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
-from vsr.train.methods.adam import Adam, cosine_rate
-from vsr.train.methods.crops import uniform_draw
-from vsr.train.methods.method import Progress, loss_curve_summary
-from vsr.train.methods.quick import update_average
-from vsr.upscale.shot_stages import STEP_RATIO, enlarge_shot, luma_of, pad_planes, window_planes
+from vsr.train.methods.adam import Adam, cosine_decay
+from vsr.train.methods.crops import integer_sampler
+from vsr.train.methods.method import IterationProgress, loss_curve_summary
+from vsr.train.methods.quick import update_ema
+from vsr.upscale.shot_stages import STAGE_SCALE, input_planes, pad_planes, to_luma, upscale_shot
 
 Example = tuple[torch.Tensor, torch.Tensor]
 """Planes of a window (planes, H + 2 halo, W + 2 halo), and the luma (1, H, W) that the frame should have."""
 
 
 @dataclass(frozen=True)
-class ShotTraining:
+class ShotTrainingOptions:
     """Settings of the training of a shot model."""
 
-    network: WindowSpec = WindowSpec()
+    network: ShotNetworkSpec = ShotNetworkSpec()
     iterations: tuple[int, int] = (450, 450)
     """Of the first network and of the second, which begins as a copy of the first."""
     learning_rates: tuple[float, float] = (2e-3, 1e-3)
@@ -45,21 +45,21 @@ class ShotTraining:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedWindows:
+class TrainedShotNetworks:
     """What training made."""
 
-    networks: tuple[WindowNetwork, WindowNetwork]
+    networks: tuple[ShotNetwork, ShotNetwork]
     iterations: tuple[int, int]
     loss_curve: tuple[float, ...]
 
 
 def train_shot_model(
     runs: Sequence[Sequence[torch.Tensor]],
-    options: ShotTraining,
+    options: ShotTrainingOptions,
     seed: int,
-    progress: Progress,
+    progress: IterationProgress,
     budget_seconds: float | None = None,
-) -> TrainedWindows:
+) -> TrainedShotNetworks:
     """Train on runs of consecutive frames of one shot, each frame RGB (3, h, w) in [0, 1].
 
     Deterministic for a seed and thread count; with a budget the clock ends the training of each network after half of
@@ -69,9 +69,9 @@ def train_shot_model(
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = WindowNetwork(options.network)
-    lumas = [[luma_of(frame) for frame in run] for run in runs]
-    networks: list[WindowNetwork] = []
+        network = ShotNetwork(options.network)
+    lumas = [[to_luma(frame) for frame in run] for run in runs]
+    networks: list[ShotNetwork] = []
     losses: list[float] = []
     done: list[int] = []
     total = sum(options.iterations)
@@ -86,14 +86,14 @@ def train_shot_model(
         schedule = _Schedule(planned, end)
         before = sum(options.iterations[:stage])
 
-        def tell(share: float, loss: float, before: int = before, planned: int = planned) -> None:
+        def report(share: float, loss: float, before: int = before, planned: int = planned) -> None:
             progress(before + round(share * planned), total, loss)
 
-        network, stage_losses = _train(network, examples, options, stage, random, schedule, tell)
+        network, stage_losses = _train(network, examples, options, stage, random, schedule, report)
         networks.append(network)
         losses += stage_losses
         done.append(len(stage_losses))
-    return TrainedWindows((networks[0], networks[1]), (done[0], done[1]), loss_curve_summary(losses))
+    return TrainedShotNetworks((networks[0], networks[1]), (done[0], done[1]), loss_curve_summary(losses))
 
 
 class _Schedule:
@@ -113,48 +113,48 @@ class _Schedule:
 
 
 def _train(
-    start: WindowNetwork,
+    start: ShotNetwork,
     examples: Sequence[Example],
-    options: ShotTraining,
+    options: ShotTrainingOptions,
     stage: int,
     random: torch.Generator,
     schedule: _Schedule,
-    tell: Callable[[float, float], None],
-) -> tuple[WindowNetwork, list[float]]:
+    report: Callable[[float, float], None],
+) -> tuple[ShotNetwork, list[float]]:
     network = copy.deepcopy(start).requires_grad_(True)
     average = copy.deepcopy(start).requires_grad_(False)
-    optimiser = Adam(network, options.learning_rates[stage])
+    optimizer = Adam(network, options.learning_rates[stage])
     side = _crop_side(examples, options)
     losses: list[float] = []
     while (share := schedule.share_done(len(losses))) < 1:
-        optimiser.learning_rate = cosine_rate(options.learning_rates[stage], share)
+        optimizer.learning_rate = cosine_decay(options.learning_rates[stage], share)
         planes, target = _draw_crops(examples, side, options, random)
         halo = options.network.halo
         output = planes[:, :1, halo:-halo, halo:-halo] + network(planes)
         loss = F.l1_loss(output, target)
-        optimiser.descend(loss)
+        optimizer.minimize(loss)
         losses.append(loss.item())
-        update_average(average, network, min(options.average_decay, len(losses) / (len(losses) + 9)))
-        tell(schedule.share_done(len(losses)), losses[-1])
+        update_ema(average, network, min(options.average_decay, len(losses) / (len(losses) + 9)))
+        report(schedule.share_done(len(losses)), losses[-1])
     return average, losses
 
 
 def _examples(
-    run: Sequence[torch.Tensor], scale: float, networks: Sequence[WindowNetwork], options: ShotTraining
+    run: Sequence[torch.Tensor], scale: float, networks: Sequence[ShotNetwork], options: ShotTrainingOptions
 ) -> Iterator[Example]:
     """Windows with the luma that their frame should have, for frames (1, h, w) at `scale`.
 
     For the first network (none is trained yet) the input is half the target's size, else a quarter: the trained one
     brings it to half.
     """
-    reduction = STEP_RATIO ** (1 + len(networks))
+    reduction = STAGE_SCALE ** (1 + len(networks))
     height, width = (reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:])
     targets = [resize(luma, height, width).clamp(0, 1) for luma in run]
-    lows = [_as_stored(resize(target, height // reduction, width // reduction)) for target in targets]
+    lows = [_quantize(resize(target, height // reduction, width // reduction)) for target in targets]
     inputs = lows
     if networks:
         pair = (networks[0], networks[0])
-        inputs = list(enlarge_shot(lows, pair, STEP_RATIO, 1.0, options.fusion))
+        inputs = list(upscale_shot(lows, pair, STAGE_SCALE, 1.0, options.fusion))
     enlarged = [resize(picture, height, width) for picture in inputs]
     reach = options.network.neighbours
     registrar = ShotRegistrar()
@@ -162,27 +162,27 @@ def _examples(
         registrar.add(index, low.expand(3, -1, -1))
     for index, target in enumerate(targets):
         near = range(max(0, index - reach), min(len(run), index + reach + 1))
-        planes = window_planes(enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar)
-        registrar.forget_before(index + 1 - reach)
+        planes = input_planes(enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar)
+        registrar.discard_before(index + 1 - reach)
         yield pad_planes(planes, options.network.halo), target
 
 
-def _as_stored(luma: torch.Tensor) -> torch.Tensor:
+def _quantize(luma: torch.Tensor) -> torch.Tensor:
     """In 8 bits, as a clip's own frames are."""
     return (luma.clamp(0, 1) * 255).round() / 255
 
 
-def _crop_side(examples: Sequence[Example], options: ShotTraining) -> int:
+def _crop_side(examples: Sequence[Example], options: ShotTrainingOptions) -> int:
     """Even, and no longer than any side of the examples."""
     smallest = min(min(target.shape[-2:]) for _, target in examples)
     return min(options.crop_px, smallest - smallest % 2)
 
 
 def _draw_crops(
-    examples: Sequence[Example], side: int, options: ShotTraining, random: torch.Generator
+    examples: Sequence[Example], side: int, options: ShotTrainingOptions, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of matching crops, each of an example drawn at random, flipped and turned at random."""
-    draw = uniform_draw(random)
+    draw = integer_sampler(random)
     extended = side + 2 * options.network.halo
     inputs, targets = [], []
     for _ in range(options.batch):
@@ -193,9 +193,9 @@ def _draw_crops(
             planes[:, top : top + extended, left : left + extended],
             target[:, top : top + side, left : left + side],
         )
-        turned = [torch.rot90(crop, turns, (1, 2)) for crop in crops]
+        augmented = [torch.rot90(crop, turns, (1, 2)) for crop in crops]
         if flip:
-            turned = [crop.flip(2) for crop in turned]
-        inputs.append(turned[0])
-        targets.append(turned[1])
+            augmented = [crop.flip(2) for crop in augmented]
+        inputs.append(augmented[0])
+        targets.append(augmented[1])
     return torch.stack(inputs), torch.stack(targets)

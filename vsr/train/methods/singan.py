@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from vsr.image.resample import resize
-from vsr.models.networks.singan import Critic, Generator, NetworkSpec, initialise_as_published
+from vsr.models.networks.singan import Critic, Generator, NetworkSpec, init_as_published
 from vsr.train.methods.losses import critic_loss
-from vsr.train.methods.method import Progress, TrainedPair, loss_curve_summary
+from vsr.train.methods.method import IterationProgress, TrainedNetworks, loss_curve_summary
 
 
 @dataclass(frozen=True)
-class Faithful:
+class FaithfulOptions:
     """One scale: the generator learns to restore the keyframe from its reduction by one step."""
 
     network: NetworkSpec = NetworkSpec(width=128, batch_norm=True, tanh=True, padding="zeros")
@@ -39,7 +39,7 @@ class Faithful:
 
 
 @dataclass(frozen=True)
-class Pyramid(Faithful):
+class PyramidOptions(FaithfulOptions):
     """The whole pyramid of the paper; its finest generator is the model. Width doubles every four levels."""
 
     network: NetworkSpec = NetworkSpec(width=32, batch_norm=True, tanh=True, padding="zeros")
@@ -52,11 +52,13 @@ Inputs = tuple[torch.Tensor, torch.Tensor]
 """A generator's two inputs: the noisy base and the base, (1, 3, H, W) each."""
 
 
-def train_faithful(keyframe: torch.Tensor, options: Faithful, seed: int, progress: Progress) -> TrainedPair:
+def train_faithful(
+    keyframe: torch.Tensor, options: FaithfulOptions, seed: int, progress: IterationProgress
+) -> TrainedNetworks:
     """Train one scale on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count."""
     random = torch.Generator().manual_seed(seed)
     real = (2 * keyframe - 1)[None]
-    base = _blurred_by_one_step(real, options.step_ratio)
+    base = _reduce_and_enlarge(real, options.step_ratio)
     amplitude = options.noise_share * F.mse_loss(base, real).sqrt().item()
     generator, critic = _published_networks(options.network, seed)
 
@@ -64,10 +66,12 @@ def train_faithful(keyframe: torch.Tensor, options: Faithful, seed: int, progres
         return base + amplitude * torch.randn(real.shape, generator=random), base
 
     losses = _train_level(generator, critic, real, (base, base), draw, options, random, progress)
-    return TrainedPair(generator.eval(), critic.eval(), amplitude, loss_curve_summary(losses))
+    return TrainedNetworks(generator.eval(), critic.eval(), amplitude, loss_curve_summary(losses))
 
 
-def train_pyramid(keyframe: torch.Tensor, options: Pyramid, seed: int, progress: Progress) -> TrainedPair:
+def train_pyramid(
+    keyframe: torch.Tensor, options: PyramidOptions, seed: int, progress: IterationProgress
+) -> TrainedNetworks:
     """Train level after level on `keyframe`, (3, H, W) in [0, 1], and keep the finest. Deterministic likewise."""
     random = torch.Generator().manual_seed(seed)
     reals = pyramid_levels((2 * keyframe - 1)[None], options)
@@ -84,18 +88,18 @@ def train_pyramid(keyframe: torch.Tensor, options: Pyramid, seed: int, progress:
         base = resize(reconstruction, *real.shape[-2:])
         amplitude = options.noise_share * F.mse_loss(base, real).sqrt().item() if level else 1.0
         # Only the coarsest level restores its picture from noise, drawn once; the others start from the one below.
-        steady = (base, base) if level else (sampler.noise(0), base)
+        reconstruction_inputs = (base, base) if level else (sampler.noise(0), base)
         draw = partial(sampler.draw, level, amplitude)
-        report = _part_of_progress(progress, level, len(reals))
-        losses += _train_level(generator, critic, real, steady, draw, options, random, report)
+        report = _level_progress(progress, level, len(reals))
+        losses += _train_level(generator, critic, real, reconstruction_inputs, draw, options, random, report)
         generator.eval().requires_grad_(False)
-        reconstruction = generator(*steady)
+        reconstruction = generator(*reconstruction_inputs)
         sampler.trained.append((generator, amplitude))
         below = generator, critic.eval()
-    return TrainedPair(generator, critic, amplitude, loss_curve_summary(losses))
+    return TrainedNetworks(generator, critic, amplitude, loss_curve_summary(losses))
 
 
-def pyramid_levels(real: torch.Tensor, options: Pyramid) -> list[torch.Tensor]:
+def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Tensor]:
     """`real` reduced to each level, coarsest first.
 
     The ratio is re-solved so that the coarsest level has exactly `coarsest_px` on its short side. The picture is not
@@ -137,35 +141,35 @@ def _train_level(
     generator: Generator,
     critic: Critic,
     real: torch.Tensor,
-    steady: Inputs,
+    reconstruction_inputs: Inputs,
     draw: Callable[[], Inputs],
-    options: Faithful,
+    options: FaithfulOptions,
     random: torch.Generator,
-    progress: Progress,
+    progress: IterationProgress,
 ) -> list[float]:
     """The adversarial game of one level, in place; returns the reconstruction loss of every iteration."""
-    critic_optimiser, generator_optimiser = (
+    critic_optimizer, generator_optimizer = (
         torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
         for network in (critic, generator)
     )
     milestone = [int(options.decay_at * options.iterations)]
     schedules = [
-        torch.optim.lr_scheduler.MultiStepLR(optimiser, milestone, 0.1)
-        for optimiser in (critic_optimiser, generator_optimiser)
+        torch.optim.lr_scheduler.MultiStepLR(optimizer, milestone, 0.1)
+        for optimizer in (critic_optimizer, generator_optimizer)
     ]
     losses = []
     for iteration in range(options.iterations):
         for _ in range(options.critic_steps):
             with torch.no_grad():
                 fake = generator(*draw())
-            critic_optimiser.zero_grad(set_to_none=True)
+            critic_optimizer.zero_grad(set_to_none=True)
             critic_loss(critic, real, fake, torch.rand((), generator=random)).backward()
-            critic_optimiser.step()
+            critic_optimizer.step()
         for _ in range(options.generator_steps):
-            reconstruction = F.mse_loss(generator(*steady), real)
-            generator_optimiser.zero_grad(set_to_none=True)
+            reconstruction = F.mse_loss(generator(*reconstruction_inputs), real)
+            generator_optimizer.zero_grad(set_to_none=True)
             (options.reconstruction_weight * reconstruction - critic(generator(*draw())).mean()).backward()
-            generator_optimiser.step()
+            generator_optimizer.step()
         for schedule in schedules:
             schedule.step()
         losses.append(reconstruction.item())
@@ -177,16 +181,16 @@ def _published_networks(spec: NetworkSpec, seed: int) -> tuple[Generator, Critic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, critic = Generator(spec), Critic(spec)
-        initialise_as_published(generator)
-        initialise_as_published(critic)
+        init_as_published(generator)
+        init_as_published(critic)
     return generator, critic
 
 
-def _blurred_by_one_step(real: torch.Tensor, step_ratio: float) -> torch.Tensor:
+def _reduce_and_enlarge(real: torch.Tensor, step_ratio: float) -> torch.Tensor:
     height, width = real.shape[-2:]
     return resize(resize(real, round(height / step_ratio), round(width / step_ratio)), height, width)
 
 
-def _part_of_progress(progress: Progress, level: int, levels: int) -> Progress:
+def _level_progress(progress: IterationProgress, level: int, levels: int) -> IterationProgress:
     """Progress of one level as a part of the whole pyramid's."""
     return lambda done, total, loss: progress(level * total + done, levels * total, loss)

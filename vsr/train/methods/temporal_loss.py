@@ -10,29 +10,29 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from vsr.image.motion import GreyArray, motion_between
+from vsr.image.motion import GrayArray, motion_between
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator
-from vsr.train.methods.crops import Pair, Place, cut
+from vsr.train.methods.crops import CropPlacement, TrainingPair, crop_batch
 
 MARGIN_PX = 6
 """Of a neighbour's crop on each side, for motion that differs from that of its middle."""
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbour:
+class NeighborFrame:
     """A frame near the keyframe at one of the sizes that are trained on, and where the keyframe's pixels are in it."""
 
-    pair: Pair
+    pair: TrainingPair
     flow: torch.Tensor
     """From the keyframe to this frame, (2, h, w), x before y, in pixels."""
     visible: torch.Tensor
     """1 where the keyframe's pixel is seen in this frame too, else 0, (h, w)."""
 
 
-def beside(keyframe: torch.Tensor, frame: torch.Tensor, pairs: Sequence[Pair]) -> list[Neighbour]:
+def align_neighbor(keyframe: torch.Tensor, frame: torch.Tensor, pairs: Sequence[TrainingPair]) -> list[NeighborFrame]:
     """`frame` beside `keyframe`, (3, H, W) in [0, 1] each, at the size of each of the frame's own `pairs`."""
-    motion = motion_between(_grey(keyframe), _grey(frame))
+    motion = motion_between(_to_gray(keyframe), _to_gray(frame))
     assert motion is not None, "a keyframe is large enough for optical flow"
     flow = torch.from_numpy(motion.flow).permute(2, 0, 1)
     visible = torch.from_numpy(motion.visible).float()
@@ -42,35 +42,39 @@ def beside(keyframe: torch.Tensor, frame: torch.Tensor, pairs: Sequence[Pair]) -
         size = pair.target.shape[-2:]
         shrink = flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
         whole = resize(visible, *size) > 1 - 1e-3
-        neighbours.append(Neighbour(pair, resize(flow, *size) * shrink, whole.float()))
+        neighbours.append(NeighborFrame(pair, resize(flow, *size) * shrink, whole.float()))
     return neighbours
 
 
-def steadiness_loss(generator: Generator, neighbour: Neighbour, place: Place, error: torch.Tensor) -> torch.Tensor:
+def temporal_loss(
+    generator: Generator, neighbor: NeighborFrame, place: CropPlacement, error: torch.Tensor
+) -> torch.Tensor:
     """Mean absolute change along the motion of the generator's error, over what both frames show.
 
-    `error` is output minus target, (3, side, side), of the keyframe's crop at `place`, turned as that crop is.
+    `error` is output minus target, (3, side, side), of the keyframe's crop at `align`, turned as that crop is.
     """
     rows, columns = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
-    flow, visible = neighbour.flow[:, rows, columns], neighbour.visible[rows, columns]
-    there = _place_along(place, flow, neighbour.pair.target.shape[-2:])
-    padded, target = cut(neighbour.pair, [there])
+    flow, visible = neighbor.flow[:, rows, columns], neighbor.visible[rows, columns]
+    there = _placement_along(place, flow, neighbor.pair.target.shape[-2:])
+    padded, target = crop_batch(neighbor.pair, [there])
     halo = generator.spec.halo
     error_there = padded[..., halo:-halo, halo:-halo] + generator.residual(padded) - target
-    warped, inside = _warp(there.turned_back(error_there[0]), flow, (place.left - there.left, place.top - there.top))
+    warped, inside = _warp(
+        there.undo_augmentation(error_there[0]), flow, (place.left - there.left, place.top - there.top)
+    )
     counted = visible * inside
-    change = (place.turned_back(error) - warped).abs().mean(dim=0)
+    change = (place.undo_augmentation(error) - warped).abs().mean(dim=0)
     return (change * counted).sum() / counted.sum().clamp(min=1)
 
 
-def _place_along(place: Place, flow: torch.Tensor, size: Sequence[int]) -> Place:
-    """Where the crop at `place` has moved to by the median of its flow, with the margin, inside a picture of `size`."""
+def _placement_along(place: CropPlacement, flow: torch.Tensor, size: Sequence[int]) -> CropPlacement:
+    """Where the crop at `align` has moved to by the median of its flow, with the margin, inside a picture of `size`."""
     side = min(place.side + 2 * MARGIN_PX, *size)
     across, down = (round(float(component.median())) for component in flow)
     spare = (side - place.side) // 2
     top = min(max(place.top + down - spare, 0), size[0] - side)
     left = min(max(place.left + across - spare, 0), size[1] - side)
-    return Place(top, left, side, place.turns, place.flip)
+    return CropPlacement(top, left, side, place.turns, place.flip)
 
 
 def _warp(picture: torch.Tensor, flow: torch.Tensor, offset: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +89,7 @@ def _warp(picture: torch.Tensor, flow: torch.Tensor, offset: tuple[int, int]) ->
     return warped[0], inside.float()
 
 
-def _grey(pixels: torch.Tensor) -> GreyArray:
+def _to_gray(pixels: torch.Tensor) -> GrayArray:
     """Mean of the channels in 8 bits, (H, W)."""
-    grey: GreyArray = (pixels.mean(dim=0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return grey
+    gray: GrayArray = (pixels.mean(dim=0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return gray

@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 
 from vsr.errors import ModelError
-from vsr.image.blur import FACTOR, Rows, as_tensor, reduce_blurred, unless_bicubic
+from vsr.image.blur import FACTOR, KernelTaps, none_if_bicubic, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec, pad
 from vsr.train.methods.adam import Adam
-from vsr.train.methods.crops import Place, place_by_texture, texture_map
-from vsr.train.methods.method import Progress, TrainedPair, loss_curve_summary
+from vsr.train.methods.crops import CropPlacement, texture_map, texture_weighted_sampler
+from vsr.train.methods.method import IterationProgress, TrainedNetworks, loss_curve_summary
 
 ZSSR_NETWORK = NetworkSpec(width=64, layers=8, leak=0.0, bias=False)
-TESTED_PX = 256
+TEST_PX = 256
 """Side of the middle part of a large keyframe on which progress is tested."""
 
 
 @dataclass(frozen=True)
-class RateRule:
+class PlateauSchedule:
     """When the learning rate falls: once a line through the latest errors no longer clearly falls itself."""
 
     start: float = 1e-3
@@ -39,7 +39,7 @@ class RateRule:
 
 
 @dataclass(frozen=True)
-class Zssr:
+class ZssrOptions:
     """Settings that suit two cores; `ZSSR_AS_PUBLISHED` has those of the paper."""
 
     network: NetworkSpec = ZSSR_NETWORK
@@ -47,85 +47,85 @@ class Zssr:
     iterations: int = 600
     """At most; the rate rule ends training before."""
     crop_px: int = 64
-    rate: RateRule = RateRule(test_every=25, check_every=30, window=128)
+    rate: PlateauSchedule = PlateauSchedule(test_every=25, check_every=30, window=128)
     noise: float = 0.0
     """Standard deviation, in [0, 1] units, of what is added to the reductions: 0.0125 suits noisy photographs."""
-    kernel: Rows | None = None
+    kernel: KernelTaps | None = None
     """Blur kernel of half the size; None: bicubic. With another, crops are neither turned nor warped, since the
     kernel is not turned with them, and count by their texture."""
 
 
-ZSSR_AS_PUBLISHED = Zssr(iterations=3000, crop_px=128, rate=RateRule())
+ZSSR_AS_PUBLISHED = ZssrOptions(iterations=3000, crop_px=128, rate=PlateauSchedule())
 
 
-def train_zssr(keyframe: torch.Tensor, options: Zssr, seed: int, progress: Progress) -> TrainedPair:
+def train_zssr(keyframe: torch.Tensor, options: ZssrOptions, seed: int, progress: IterationProgress) -> TrainedNetworks:
     """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count.
 
     A training that diverges stops, and the best network so far is kept. Raises `ModelError` where there is none.
     """
-    kernel = blur_of(options.kernel)
-    lessons = Lessons(keyframe, options, kernel, seed)
-    student = Restorer(keyframe, options, kernel, seed)
+    kernel = blur_kernel(options.kernel)
+    sampler = PairSampler(keyframe, options, kernel, seed)
+    student = RestorerTrainer(keyframe, options, kernel, seed)
     for iteration in range(options.iterations):
-        base, father, weights = lessons.draw()
-        student.step(weighted_l1(student.restore(base), father, weights))
+        base, hr, weights = sampler.draw()
+        student.step(weighted_l1(student.restore(base), hr, weights))
         progress(iteration + 1, options.iterations, student.losses[-1])
-        if student.finished():
+        if student.should_stop():
             progress(options.iterations, options.iterations, student.losses[-1])
             break
     return student.trained(options.kernel)
 
 
-def blur_of(rows: Rows | None) -> torch.Tensor | None:
+def blur_kernel(rows: KernelTaps | None) -> torch.Tensor | None:
     """The kernel to learn with; None: bicubic."""
-    other = unless_bicubic(rows)
-    return None if other is None else as_tensor(other)
+    other = none_if_bicubic(rows)
+    return None if other is None else taps_to_tensor(other)
 
 
-class Lessons:
+class PairSampler:
     """Draws what to restore: a crop of the keyframe (the father) and its reduction enlarged again (the base)."""
 
-    def __init__(self, keyframe: torch.Tensor, options: Zssr, kernel: torch.Tensor | None, seed: int) -> None:
+    def __init__(self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int) -> None:
         self.kernel = kernel
         self._random = torch.Generator().manual_seed(seed)
         self._noise = options.noise
         side = min(options.crop_px, *keyframe.shape[-2:]) // FACTOR * FACTOR
-        self._fathers = FatherDraw(keyframe, side, self._random, free=kernel is None)
+        self._hr_crops = HrCropSampler(keyframe, side, self._random, augment=kernel is None)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Base and father, (1, 3, h, w) in [-1, 1], and the weight of each pixel, (1, 1, h, w) of mean about 1."""
-        father, weights = self._fathers.draw()
-        son = reduced(father, self.kernel)
+        hr, weights = self._hr_crops.draw()
+        lr = downscale(hr, self.kernel)
         if self._noise:
-            son = (son + self._noise * torch.randn(son.shape, generator=self._random)).clamp(0, 1)
-        base = resize(son, *father.shape[-2:])
-        return (2 * base - 1)[None], (2 * father - 1)[None], weights[None, None]
+            lr = (lr + self._noise * torch.randn(lr.shape, generator=self._random)).clamp(0, 1)
+        base = resize(lr, *hr.shape[-2:])
+        return (2 * base - 1)[None], (2 * hr - 1)[None], weights[None, None]
 
 
-def weighted_l1(restored: torch.Tensor, father: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_l1(restored: torch.Tensor, hr: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Mean absolute error, each pixel counted by its weight."""
-    return (weights * (restored - father).abs()).mean()
+    return (weights * (restored - hr).abs()).mean()
 
 
-def reduced(picture: torch.Tensor, kernel: torch.Tensor | None) -> torch.Tensor:
+def downscale(picture: torch.Tensor, kernel: torch.Tensor | None) -> torch.Tensor:
     """(3, H, W) at half its size, by the kernel or bicubically, in [0, 1]."""
     height, width = (side // FACTOR for side in picture.shape[-2:])
     half = resize(picture, height, width) if kernel is None else reduce_blurred(picture, kernel)
     return half.clamp(0, 1)
 
 
-class Restorer:
+class RestorerTrainer:
     """A generator in training, with the rule for its learning rate and the best of its states."""
 
-    def __init__(self, keyframe: torch.Tensor, options: Zssr, kernel: torch.Tensor | None, seed: int) -> None:
+    def __init__(self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.generator = Generator(options.network)
-            _initialise(self.generator)
+            _initialize(self.generator)
         self.losses: list[float] = []
         self._rule = options.rate
-        self._optimiser = Adam(self.generator, options.rate.start)
-        self._test = RestorationTest(keyframe, kernel)
+        self._optimizer = Adam(self.generator, options.rate.start)
+        self._test = ReconstructionTest(keyframe, kernel)
         self._errors: list[float] = []
         self._changed_at = 0
         self._remark = ""
@@ -144,35 +144,35 @@ class Restorer:
     def step(self, loss: torch.Tensor, reconstruction: float | None = None) -> None:
         """Move the generator against `loss`, of which `reconstruction` is the part to report (else all)."""
         self.losses.append(loss.item() if reconstruction is None else reconstruction)
-        self._optimiser.descend(loss)
+        self._optimizer.minimize(loss)
 
-    def finished(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether the learning rate has come to its end, or training has gone astray; call it after each step."""
         done = len(self.losses)
         if not isfinite(self.losses[-1]):
-            return self._astray(done)
+            return self._stop_diverged(done)
         if done % self._rule.test_every == 0:
             self._errors.append(self._test.error(self.generator))
             if not self._errors[-1] < 10 * self._untrained_error:
-                return self._astray(done)
+                return self._stop_diverged(done)
             if self._errors[-1] < self._best_error:
                 self._best_error = self._errors[-1]
                 self._best = copy.deepcopy(self.generator.state_dict())
         if done % self._rule.check_every == 0 and done - self._changed_at > self._rule.window:
             latest = self._errors[-(self._rule.window // self._rule.test_every) :]
-            if not _falls(latest, self._rule.steepness):
+            if not _is_decreasing(latest, self._rule.steepness):
                 self._changed_at = done
-                self._optimiser.learning_rate /= 10
-        return self._optimiser.learning_rate < self._rule.end
+                self._optimizer.learning_rate /= 10
+        return self._optimizer.learning_rate < self._rule.end
 
-    def trained(self, kernel: Rows | None) -> TrainedPair:
+    def trained(self, kernel: KernelTaps | None) -> TrainedNetworks:
         """The generator as it is, or as it was at its best where training went astray."""
         if self._remark:
             self.generator.load_state_dict(self._best)
         losses = [loss for loss in self.losses if isfinite(loss)]
-        return TrainedPair(self.generator.eval(), None, 0.0, loss_curve_summary(losses), kernel, self._remark)
+        return TrainedNetworks(self.generator.eval(), None, 0.0, loss_curve_summary(losses), kernel, self._remark)
 
-    def _astray(self, done: int) -> bool:
+    def _stop_diverged(self, done: int) -> bool:
         if not self._best_error < self._untrained_error:
             raise ModelError(
                 f"training went astray at iteration {done}, before it was better than bicubic. Try another --seed or a "
@@ -182,7 +182,7 @@ class Restorer:
         return True
 
 
-def _falls(errors: list[float], steepness: float) -> bool:
+def _is_decreasing(errors: list[float], steepness: float) -> bool:
     """Whether a line through the errors falls clearly, by the standard deviation of its slope."""
     if len(errors) < 4:
         return True
@@ -190,18 +190,18 @@ def _falls(errors: list[float], steepness: float) -> bool:
     return bool(-steepness * slope >= np.sqrt(covariance[0][0]))
 
 
-class RestorationTest:
+class ReconstructionTest:
     """Restores the keyframe's middle from its own half."""
 
     def __init__(self, keyframe: torch.Tensor, kernel: torch.Tensor | None) -> None:
-        height, width = (min(side, TESTED_PX) // FACTOR * FACTOR for side in keyframe.shape[-2:])
+        height, width = (min(side, TEST_PX) // FACTOR * FACTOR for side in keyframe.shape[-2:])
         top, left = ((side - kept) // 2 for side, kept in zip(keyframe.shape[-2:], (height, width), strict=True))
         self._target = keyframe[:, top : top + height, left : left + width]
         self.use_kernel(kernel)
 
     def use_kernel(self, kernel: torch.Tensor | None) -> None:
         """Reduce by this kernel from now on."""
-        self._base = resize(reduced(self._target, kernel), *self._target.shape[-2:])[None]
+        self._base = resize(downscale(self._target, kernel), *self._target.shape[-2:])[None]
 
     def error(self, generator: Generator) -> float:
         """Mean square error, in [0, 1] units."""
@@ -210,7 +210,7 @@ class RestorationTest:
             return float(F.mse_loss((self._base + detail)[0].clamp(0, 1), self._target))
 
 
-def _initialise(generator: Generator) -> None:
+def _initialize(generator: Generator) -> None:
     """Weights from a normal distribution of variance 0.1 over the inputs of each convolution, as published."""
     for module in generator.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -218,50 +218,54 @@ def _initialise(generator: Generator) -> None:
             torch.nn.init.normal_(module.weight, 0.0, (0.1 / inputs) ** 0.5)
 
 
-AS_IS = 0.05
+IDENTITY_SHARE = 0.05
 """Share of the crops that are taken as they are."""
-TURNED = 0.45
+FLIP_ROTATE_SHARE = 0.45
 """Share of those that are flipped and turned; the others are warped."""
-LEAST_SCALE = 0.5
-STRETCH = 0.25
+MIN_SCALE = 0.5
+STRETCH_STD = 0.25
 """Standard deviation of the difference between the scales of the two axes."""
-SHEAR = 0.1
+SHEAR_STD = 0.1
 
 
-class FatherDraw:
+class HrCropSampler:
     """Draws crops of `side` pixels out of one picture."""
 
-    def __init__(self, picture: torch.Tensor, side: int, random: torch.Generator, *, free: bool) -> None:
-        """With `free` False crops are taken as they are, the likelier and the heavier the more texture is in them."""
-        self._picture, self._side, self._random, self._free = picture, side, random, free
+    def __init__(self, picture: torch.Tensor, side: int, random: torch.Generator, *, augment: bool) -> None:
+        """With `augment` False crops are taken as they are, the likelier and the heavier the more texture is in them."""
+        self._picture, self._side, self._random, self._augment = picture, side, random, augment
         self._texture = texture_map(picture)
-        self._by_texture = place_by_texture(self._texture, side, random)
+        self._by_texture = texture_weighted_sampler(self._texture, side, random)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, side, side) in [0, 1], and the weight of each pixel, (side, side)."""
-        if not self._free:
+        if not self._augment:
             place = self._by_texture()
             return self._picture[:, *place], self._texture[place]
         chance = self._uniform(0, 1)
-        crop = self._warped() if chance >= AS_IS + TURNED else self._turned(turn=chance >= AS_IS)
+        crop = (
+            self._warped()
+            if chance >= IDENTITY_SHARE + FLIP_ROTATE_SHARE
+            else self._flipped_and_rotated(turn=chance >= IDENTITY_SHARE)
+        )
         return crop, torch.ones_like(crop[0])
 
-    def _turned(self, *, turn: bool) -> torch.Tensor:
+    def _flipped_and_rotated(self, *, turn: bool) -> torch.Tensor:
         height, width = self._picture.shape[-2:]
-        turns, flip = (self._whole(4), self._whole(2)) if turn else (0, 0)
-        top, left = self._whole(height - self._side + 1), self._whole(width - self._side + 1)
-        place = Place(top, left, self._side, turns, flip)
-        return place.turned(self._picture[:, top : top + self._side, left : left + self._side])
+        turns, flip = (self._integer(4), self._integer(2)) if turn else (0, 0)
+        top, left = self._integer(height - self._side + 1), self._integer(width - self._side + 1)
+        place = CropPlacement(top, left, self._side, turns, flip)
+        return place.augmented(self._picture[:, top : top + self._side, left : left + self._side])
 
     def _warped(self) -> torch.Tensor:
         """A crop seen through an affine map; what lies outside the picture is mirrored in."""
         height, width = self._picture.shape[-2:]
-        scale = self._uniform(LEAST_SCALE, 1)
-        stretch = min(max(self._normal(STRETCH), -1.0), 1.0)
+        scale = self._uniform(MIN_SCALE, 1)
+        stretch = min(max(self._normal(STRETCH_STD), -1.0), 1.0)
         down, right = scale * (1 + stretch / 2), scale * (1 - stretch / 2)
         angle = self._uniform(0, 2 * pi)
         turn = torch.tensor([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
-        shear = torch.tensor([[1.0, self._normal(SHEAR)], [self._normal(SHEAR), 1.0]])
+        shear = torch.tensor([[1.0, self._normal(SHEAR_STD)], [self._normal(SHEAR_STD), 1.0]])
         # From a pixel of the crop back to one of the picture, around their middles, x before y.
         back = torch.linalg.inv(turn @ shear @ torch.diag(torch.tensor([right, down])))
         offsets = torch.arange(self._side) - (self._side - 1) / 2
@@ -284,5 +288,5 @@ class FatherDraw:
     def _normal(self, deviation: float) -> float:
         return deviation * float(torch.randn((), generator=self._random))
 
-    def _whole(self, bound: int) -> int:
+    def _integer(self, bound: int) -> int:
         return int(torch.randint(bound, (), generator=self._random))

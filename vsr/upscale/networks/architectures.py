@@ -19,7 +19,7 @@ class Architecture:
     """A family of networks."""
 
     spec: type[Any]
-    """A frozen dataclass with at least `scale` and `reach_px`."""
+    """A frozen dataclass with at least `scale` and `receptive_radius_px`."""
     build: Callable[[Any], nn.Module]
     luma: LumaRange | None = None
     """None: RGB."""

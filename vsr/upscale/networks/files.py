@@ -12,19 +12,19 @@ from torch import nn
 from vsr.errors import ModelError
 from vsr.models.safetensors import check_tensors, read_tensors
 from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.network import Upscaler, make_ready
-from vsr.upscale.networks.third_party import read_foreign
+from vsr.upscale.networks.network import UpscalingNetwork, prepare_for_inference
+from vsr.upscale.networks.third_party import read_third_party
 
-MARK = "vsr_upscaler"
+CARD_KEY = "vsr_upscaler"
 """Metadata key of our own files; its value is the card."""
-LARGEST_SPEC_NUMBER = 1024
-LARGEST_SCALE = 16
-MOST_BLOCKS = 64
+MAX_SPEC_NUMBER = 1024
+MAX_SCALE = 16
+MAX_BLOCKS = 64
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
-class UpscalerCard:
+class NetworkCard:
     """Where a network of ours comes from; stands in the file's metadata as JSON."""
 
     arch: str
@@ -40,14 +40,14 @@ class UpscalerCard:
     """Back-projections onto the input that belong to the method."""
 
 
-def encode_upscaler(card: UpscalerCard, network: nn.Module) -> bytes:
+def encode_network(card: NetworkCard, network: nn.Module) -> bytes:
     """The content of a file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    content: bytes = save(tensors, {MARK: json.dumps(asdict(card), allow_nan=False)})
+    content: bytes = save(tensors, {CARD_KEY: json.dumps(asdict(card), allow_nan=False)})
     return content
 
 
-def load_upscaler(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Upscaler:
+def load_network(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> UpscalingNetwork:
     """Read a file of ours or of others, check it, and make it ready on `device`.
 
     It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises `ModelError` that
@@ -62,23 +62,23 @@ def load_upscaler(path: Path, device: torch.device, dtype: torch.dtype = torch.f
     if path.suffix.lower() == ".safetensors":
         card, tensors = read_own(path)
         if card is not None:
-            network = network_of(path, card, tensors)
-            make_ready(network, device, dtype)
-            return replace(as_upscaler(path.stem, card, network), dtype=dtype)
-    return read_foreign(path, device, dtype)
+            network = build_network(path, card, tensors)
+            prepare_for_inference(network, device, dtype)
+            return replace(wrap_network(path.stem, card, network), dtype=dtype)
+    return read_third_party(path, device, dtype)
 
 
-def read_own(path: Path) -> tuple[UpscalerCard | None, dict[str, torch.Tensor]]:
+def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
     """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did not write."""
     metadata, tensors = read_tensors(path)
     if "keyframe_hash" in metadata or "frames_trained_on" in metadata:
         raise ModelError(f"{path} is a model of a clip, not an upscaler: put it in a folder and give --models DIR.")
-    if MARK not in metadata:
+    if CARD_KEY not in metadata:
         return None, tensors
-    return _card(path, metadata[MARK]), tensors
+    return _card(path, metadata[CARD_KEY]), tensors
 
 
-def network_of(path: Path, card: UpscalerCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
+def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
     """The card's network with these tensors, which are checked against it."""
     build = ARCHITECTURES[card.arch].build
     try:
@@ -94,16 +94,16 @@ def network_of(path: Path, card: UpscalerCard, tensors: dict[str, torch.Tensor])
     return network
 
 
-def spec_of(card: UpscalerCard) -> Any:
+def spec_of(card: NetworkCard) -> Any:
     """The shape of the card's network."""
     table = {name: tuple(value) if isinstance(value, list) else value for name, value in card.network.items()}
     return ARCHITECTURES[card.arch].spec(**table)
 
 
-def as_upscaler(name: str, card: UpscalerCard, network: nn.Module) -> Upscaler:
+def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingNetwork:
     """A network of ours that is in evaluation mode, where and as precise as it is."""
     architecture, spec = ARCHITECTURES[card.arch], spec_of(card)
-    return Upscaler(
+    return UpscalingNetwork(
         name=name,
         arch=card.arch,
         scale=spec.scale,
@@ -112,25 +112,25 @@ def as_upscaler(name: str, card: UpscalerCard, network: nn.Module) -> Upscaler:
         luma=architecture.luma,
         enlarged_first=architecture.enlarged_first,
         noise_channels=getattr(spec, "noise_channels", 0),
-        reach_px=spec.reach_px,
+        receptive_radius_px=spec.receptive_radius_px,
         consistency_passes=card.consistency_passes,
     )
 
 
-def _card(path: Path, text: str) -> UpscalerCard:
+def _card(path: Path, text: str) -> NetworkCard:
     try:
         table = json.loads(text)
-        card = UpscalerCard(**table)
+        card = NetworkCard(**table)
         if card.arch not in ARCHITECTURES:
             raise ValueError(f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}")
         if card.network.keys() != {field.name for field in fields(ARCHITECTURES[card.arch].spec)}:
             raise ValueError(f"the fields of its network are not those of {card.arch}")
         if not all(_is_sane(value) for value in card.network.values()):
             raise ValueError("a number of its network is out of range")
-        if any(card.network.get(name, 0) > MOST_BLOCKS for name in ("blocks", "m")):
-            raise ValueError(f"its network has more than {MOST_BLOCKS} blocks")
-        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= LARGEST_SCALE:
-            raise ValueError(f"its scale is not a whole number from 1 to {LARGEST_SCALE}")
+        if any(card.network.get(name, 0) > MAX_BLOCKS for name in ("blocks", "m")):
+            raise ValueError(f"its network has more than {MAX_BLOCKS} blocks")
+        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= MAX_SCALE:
+            raise ValueError(f"its scale is not a whole number from 1 to {MAX_SCALE}")
         if type(card.consistency_passes) is not int or not 0 <= card.consistency_passes <= 100:
             raise ValueError("its consistency passes are out of range")
         return card
@@ -143,7 +143,7 @@ def _is_sane(value: Any) -> bool:
     if isinstance(value, list):
         return len(value) <= 8 and all(_is_sane(item) for item in value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return 0 <= value <= LARGEST_SPEC_NUMBER
+        return 0 <= value <= MAX_SPEC_NUMBER
     return isinstance(value, bool | str)
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vsr.engine.options import name_of
+from vsr.engine.options import name_of_dtype
 
-UNKNOWN_REACH_PX = 16
+DEFAULT_RECEPTIVE_RADIUS_PX = 16
 """Taken for networks that do not tell how far they see: what lies further away changes little."""
 
-Run = Callable[[torch.Tensor], torch.Tensor]
+ForwardFunction = Callable[[torch.Tensor], torch.Tensor]
 """Planes (1, C, h, w) -> colours (1, c, H, W)."""
 
 
@@ -22,7 +22,7 @@ class LumaRange:
     black: float
     white: float
 
-    def of(self, picture: torch.Tensor) -> torch.Tensor:
+    def from_rgb(self, picture: torch.Tensor) -> torch.Tensor:
         """Luma (..., 1, H, W) of RGB (..., 3, H, W) in [0, 1]."""
         weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
         luma = torch.einsum("c,...chw->...hw", weights, picture)[..., None, :, :]
@@ -30,7 +30,7 @@ class LumaRange:
 
     def change(self, luma: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
         """What must be added to each colour of `picture` so that it has this luma and its own chroma."""
-        return (luma - self.of(picture)) / (self.white - self.black)
+        return (luma - self.from_rgb(picture)) / (self.white - self.black)
 
 
 FULL_RANGE = LumaRange(0.0, 1.0)
@@ -39,7 +39,7 @@ STUDIO_RANGE = LumaRange(16 / 255, 235 / 255)
 
 
 @dataclass(frozen=True, eq=False)
-class Upscaler:
+class UpscalingNetwork:
     """One network, ready to run."""
 
     name: str
@@ -47,7 +47,7 @@ class Upscaler:
     arch: str
     scale: int
     """What the network itself enlarges by; 1 for one that only restores."""
-    run: Run
+    run: ForwardFunction
     num_parameters: int
     luma: LumaRange | None
     """Of a network that knows luma alone, chroma being left to bicubic interpolation; None for one that takes RGB."""
@@ -55,7 +55,7 @@ class Upscaler:
     """Whether the network takes a bicubically enlarged picture, and keeps its size."""
     noise_channels: int = 0
     """Channels of noise that it takes beside the picture."""
-    reach_px: int = UNKNOWN_REACH_PX
+    receptive_radius_px: int = DEFAULT_RECEPTIVE_RADIUS_PX
     """How far, in pixels of what the network takes, an output pixel sees."""
     consistency_passes: int = 0
     """Back-projections onto the input that belong to the method."""
@@ -64,20 +64,20 @@ class Upscaler:
     dtype: torch.dtype = torch.float32
     """What it computes in."""
 
-    def colours(self, planes: torch.Tensor) -> torch.Tensor:
+    def infer(self, planes: torch.Tensor) -> torch.Tensor:
         """float32 planes (1, C, h, w) -> float32 colours (1, c, H, W); what is given is left as it is."""
         # A copy: some networks, such as spandrel's RCAN, work on their input in place.
         return self.run(planes.to(self.dtype, copy=True)).float()
 
     @property
-    def about(self) -> str:
+    def summary(self) -> str:
         """A few words for the record."""
         kind = "luma" if self.luma else "RGB"
-        half = "" if self.dtype == torch.float32 else f", in {name_of(self.dtype)}"
+        half = "" if self.dtype == torch.float32 else f", in {name_of_dtype(self.dtype)}"
         return f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand parameters{half}"
 
 
-def make_ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def prepare_for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Change a network into one that only runs, on `device` and in `dtype`."""
     network.eval().requires_grad_(False).to(device, dtype)
     if all(parameter.ndim in (1, 4) for parameter in network.parameters()):

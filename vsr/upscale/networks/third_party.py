@@ -11,26 +11,26 @@ from torch import nn
 
 from vsr.errors import ModelError
 from vsr.models.safetensors import read_tensors
-from vsr.upscale.networks.classics import CLASSICS, Classic, State
-from vsr.upscale.networks.network import FULL_RANGE, Upscaler, make_ready
+from vsr.upscale.networks.classics import CLASSICS, ClassicNetwork, StateDict
+from vsr.upscale.networks.network import FULL_RANGE, UpscalingNetwork, prepare_for_inference
 
-LARGEST_UNPACKED_BYTES = 2 * 2**30
-MOST_LAYERS = 4096
+MAX_UNPACKED_BYTES = 2 * 2**30
+MAX_LAYERS = 4096
 """Of one kind, by the numbers in the names of tensors; the largest published networks have some hundreds."""
 
 
-def read_foreign(path: Path, device: torch.device, dtype: torch.dtype) -> Upscaler:
+def read_third_party(path: Path, device: torch.device, dtype: torch.dtype) -> UpscalingNetwork:
     """Ready on `device`, in `dtype` or, where its architecture is known not to bear that, in float32.
 
     Raises `ModelError` for a file that cannot be read, is broken, or holds no network that is known."""
     state = _read_state(path)
     for classic in CLASSICS:
         if classic.fits(state):
-            return _classic(path, classic, state, device, dtype)
-    return _by_spandrel(path, state, device, dtype)
+            return _from_classic(path, classic, state, device, dtype)
+    return _from_spandrel(path, state, device, dtype)
 
 
-def _read_state(path: Path) -> State:
+def _read_state(path: Path) -> StateDict:
     """The tensors of a checkpoint, out of the tables that training programs wrap around them."""
     if path.suffix.lower() == ".safetensors":
         stored: Any = read_tensors(path)[1]
@@ -52,8 +52,8 @@ def _read_state(path: Path) -> State:
         stored = canonicalize_state_dict(stored)
     if not isinstance(stored, dict) or not stored or not all(torch.is_tensor(value) for value in stored.values()):
         raise ModelError(f"{path} holds {_kind(stored)}; expected the tensors of one network (a state_dict).")
-    if beyond := next((name for name in map(str, stored) if _largest_number(name) > MOST_LAYERS), None):
-        raise ModelError(f"{path}: its tensor {beyond[:80]!r} would belong to more than {MOST_LAYERS} layers.")
+    if beyond := next((name for name in map(str, stored) if _largest_number(name) > MAX_LAYERS), None):
+        raise ModelError(f"{path}: its tensor {beyond[:80]!r} would belong to more than {MAX_LAYERS} layers.")
     for name, tensor in stored.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: tensor {name} holds values that are not finite; get the file again.")
@@ -66,8 +66,8 @@ def _check_unpacked_size(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(entry.file_size for entry in archive.infolist()))
-    if size > LARGEST_UNPACKED_BYTES:
-        raise ModelError(f"{path} unpacks to {size} bytes; an upscaler has at most {LARGEST_UNPACKED_BYTES}.")
+    if size > MAX_UNPACKED_BYTES:
+        raise ModelError(f"{path} unpacks to {size} bytes; an upscaler has at most {MAX_UNPACKED_BYTES}.")
 
 
 def _largest_number(name: str) -> int:
@@ -81,7 +81,7 @@ _UNREADABLE = (
 )
 
 
-def _by_spandrel(path: Path, state: State, device: torch.device, dtype: torch.dtype) -> Upscaler:
+def _from_spandrel(path: Path, state: StateDict, device: torch.device, dtype: torch.dtype) -> UpscalingNetwork:
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
     first = next(iter(state))
@@ -105,8 +105,8 @@ def _by_spandrel(path: Path, state: State, device: torch.device, dtype: torch.dt
         raise ModelError(f"{path} takes {inputs} channels and gives {outputs}; expected 3 and 3, or 1 and 1.")
     bears = {torch.float16: found.supports_half, torch.bfloat16: found.supports_bfloat16}.get(dtype, True)
     computes_in = dtype if bears else torch.float32
-    make_ready(found.model, device, computes_in)
-    return Upscaler(
+    prepare_for_inference(found.model, device, computes_in)
+    return UpscalingNetwork(
         name=path.stem,
         arch=found.architecture.name,
         scale=found.scale,
@@ -117,7 +117,9 @@ def _by_spandrel(path: Path, state: State, device: torch.device, dtype: torch.dt
     )
 
 
-def _classic(path: Path, classic: Classic, state: State, device: torch.device, dtype: torch.dtype) -> Upscaler:
+def _from_classic(
+    path: Path, classic: ClassicNetwork, state: StateDict, device: torch.device, dtype: torch.dtype
+) -> UpscalingNetwork:
     try:
         spec, network = classic.build(path, state)
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
@@ -125,8 +127,8 @@ def _classic(path: Path, classic: Classic, state: State, device: torch.device, d
             f"{path} looks like {classic.arch}, but its tensors do not fit together ({_first_line(error)}); "
             "get the file again."
         ) from None
-    make_ready(network, device, dtype)
-    return Upscaler(
+    prepare_for_inference(network, device, dtype)
+    return UpscalingNetwork(
         name=path.stem,
         arch=classic.arch,
         scale=spec.scale,
@@ -134,7 +136,7 @@ def _classic(path: Path, classic: Classic, state: State, device: torch.device, d
         num_parameters=_count(network),
         luma=classic.luma,
         enlarged_first=classic.enlarged_first,
-        reach_px=spec.reach_px,
+        receptive_radius_px=spec.receptive_radius_px,
         remark=classic.remark,
         dtype=dtype,
     )

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 
 import torch
 
-from vsr.engine.strips import cores
+from vsr.engine.strips import cpu_pool
 from vsr.errors import ModelError
-from vsr.upscale.networks.network import Run
+from vsr.upscale.networks.network import ForwardFunction
 
 CPU_TILE_PX = 256
 GPU_TILE_PX = 768
-SMALLEST_TILE_PX = 32
+MIN_TILE_PX = 32
 FEATHER_PX = 16
 """Width of the ramp in which a tile gives way to the next, in input pixels."""
 
 
 @dataclass(frozen=True)
-class Span:
+class TileSpan:
     """A tile along one axis, in input pixels."""
 
     start: int
@@ -37,21 +37,23 @@ class Span:
         return weights
 
 
-def run_in_tiles(run: Run, planes: torch.Tensor, scale: int, reach_px: int, tile_px: int | None = None) -> torch.Tensor:
+def run_in_tiles(
+    run: ForwardFunction, planes: torch.Tensor, scale: int, receptive_radius_px: int, tile_px: int | None = None
+) -> torch.Tensor:
     """(C, h, w) -> (c, scale h, scale w).
 
-    Pixels nearer than `reach_px` to a tile's inner edge get no weight, so a network that sees no further gives what it
+    Pixels nearer than `receptive_radius_px` to a tile's inner edge get no weight, so a network that sees no further gives what it
     would give on the whole, within rounding. A tile that does not fit the memory is halved and tried again; raises
     `ModelError` where the smallest does not fit either.
     """
     tile = tile_px or (CPU_TILE_PX if planes.device.type == "cpu" else GPU_TILE_PX)
     while True:
         try:
-            return _run(run, planes, scale, reach_px, tile)
+            return _run(run, planes, scale, receptive_radius_px, tile)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            if tile <= SMALLEST_TILE_PX:
+            if tile <= MIN_TILE_PX:
                 raise ModelError(
                     f"the network does not fit into the memory of {planes.device}, even in tiles of {tile} pixels. "
                     "Close other programs, or use --device cpu."
@@ -66,13 +68,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def spans(length: int, tile_px: int, reach_px: int) -> list[Span]:
+def tile_spans(length: int, tile_px: int, receptive_radius_px: int) -> list[TileSpan]:
     """Tiles of an axis: equal shares, each with the ramp and the reach beyond it."""
     count = -(-length // tile_px)
     edges = [length * number // count for number in range(count + 1)]
-    margin = reach_px + FEATHER_PX // 2
+    margin = receptive_radius_px + FEATHER_PX // 2
     return [
-        Span(
+        TileSpan(
             max(0, edges[number] - margin),
             min(length, edges[number + 1] + margin),
             edges[number] if number else None,
@@ -82,15 +84,19 @@ def spans(length: int, tile_px: int, reach_px: int) -> list[Span]:
     ]
 
 
-def _run(run: Run, planes: torch.Tensor, scale: int, reach_px: int, tile_px: int) -> torch.Tensor:
+def _run(
+    run: ForwardFunction, planes: torch.Tensor, scale: int, receptive_radius_px: int, tile_px: int
+) -> torch.Tensor:
     _, height, width = planes.shape
     places = [
-        (rows, columns) for rows in spans(height, tile_px, reach_px) for columns in spans(width, tile_px, reach_px)
+        (rows, columns)
+        for rows in tile_spans(height, tile_px, receptive_radius_px)
+        for columns in tile_spans(width, tile_px, receptive_radius_px)
     ]
     tiles = [planes[None, :, rows.start : rows.stop, columns.start : columns.stop] for rows, columns in places]
     if len(tiles) == 1:
         return run(tiles[0])[0]
-    outputs = cores().map(run, tiles) if planes.device.type == "cpu" else map(run, tiles)
+    outputs = cpu_pool().map(run, tiles) if planes.device.type == "cpu" else map(run, tiles)
     whole: torch.Tensor | None = None
     for (rows, columns), output in zip(places, outputs, strict=True):
         if whole is None:

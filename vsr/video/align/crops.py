@@ -39,17 +39,17 @@ class Crop:
 
     def of_result(self, pixels: torch.Tensor) -> torch.Tensor:
         """The common part of a result's picture (..., H, W), as a view."""
-        return self._cut(pixels, self.result_top, self.result_left)
+        return self._crop(pixels, self.result_top, self.result_left)
 
     def of_reference(self, pixels: torch.Tensor) -> torch.Tensor:
         """The common part of a reference's picture (..., H, W), as a view."""
-        return self._cut(pixels, self.reference_top, self.reference_left)
+        return self._crop(pixels, self.reference_top, self.reference_left)
 
     def to_json(self) -> dict[str, int]:
         """Plain values for strict JSON."""
         return dict(vars(self))
 
-    def _cut(self, pixels: torch.Tensor, top: int, left: int) -> torch.Tensor:
+    def _crop(self, pixels: torch.Tensor, top: int, left: int) -> torch.Tensor:
         return pixels[..., top : top + self.height, left : left + self.width]
 
 
@@ -57,7 +57,7 @@ def check_sizes(result: Size, reference: Size) -> None:
     """Raises InputError where a side of the two differs by more than `MAX_CROP_PX`."""
     if max(abs(result[0] - reference[0]), abs(result[1] - reference[1])) > MAX_CROP_PX:
         raise InputError(
-            f"the result is {_shown(result)} and the reference {_shown(reference)}; expected equal sizes (up to "
+            f"the result is {_format_size(result)} and the reference {_format_size(reference)}; expected equal sizes (up to "
             f"{MAX_CROP_PX} px may be cropped): score against the truth of this very clip and scale"
         )
 
@@ -68,7 +68,7 @@ def check_scale(result: Size, low_resolution: Size) -> None:
     slack = MAX_CROP_PX / low_height + MAX_CROP_PX / low_width
     if min(height - low_height, width - low_width) < 0 or abs(height / low_height - width / low_width) > slack:
         raise InputError(
-            f"the result is {_shown(result)} and the low-resolution input {_shown(low_resolution)}; expected the "
+            f"the result is {_format_size(result)} and the low-resolution input {_format_size(low_resolution)}; expected the "
             "same picture, smaller: give the clip that this result was made from"
         )
 
@@ -89,7 +89,7 @@ def find_crop(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Crop:
 def crop_note(crop: Crop, result: Size, reference: Size) -> str:
     """What was compared, in words."""
     return (
-        f"the result is {_shown(result)} and the reference {_shown(reference)}: compared over the {crop.width}x"
+        f"the result is {_format_size(result)} and the reference {_format_size(reference)}: compared over the {crop.width}x"
         f"{crop.height} that fit best, from ({crop.result_left}, {crop.result_top}) of the result and "
         f"({crop.reference_left}, {crop.reference_top}) of the reference (right, down)"
     )
@@ -104,5 +104,5 @@ def _size(picture: torch.Tensor) -> Size:
     return picture.shape[-2], picture.shape[-1]
 
 
-def _shown(size: Size) -> str:
+def _format_size(size: Size) -> str:
     return f"{size[1]}x{size[0]}"

@@ -15,7 +15,7 @@ REPEAT_SHARE = 0.01
 """Of the squared change that was to be expected: a frame that changed less shows the one before."""
 MIN_CHANGE = 0.25
 """In squared grey levels of small pictures: sensor noise changes less, and a coder leaves that out."""
-STOPPED_SHARE = 0.1
+AT_REST_SHARE = 0.1
 """Of the squared change before: a partner that changes less has come to rest as well."""
 MIN_RUN_FRAMES = 5
 
@@ -27,7 +27,7 @@ class _Pair:
     partner: Values
 
 
-class ContentWatch:
+class DriftDetector:
     """Sees every matched frame of a result beside its partner; keeps a few small pictures."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class ContentWatch:
         self._floor = 0.0
         self._movement = 0.0
 
-    def observe(self, index: int, result: torch.Tensor, partner: torch.Tensor) -> None:
+    def update(self, index: int, result: torch.Tensor, partner: torch.Tensor) -> None:
         """The next frame of the result, by its number, and its partner's picture, (3, H, W) each."""
         pair = _Pair(index, thumbnail(result), thumbnail(partner))
         if self._pairs and self._repeats(self._pairs[-1], pair):
@@ -55,8 +55,8 @@ class ContentWatch:
     def _repeats(self, before: _Pair, now: _Pair) -> bool:
         """Whether a result that was moving stands still for a frame while its partner goes on as before."""
         change, expected = squared_error(now.result, before.result), squared_error(now.partner, before.partner)
-        goes_on = expected > max(MIN_CHANGE, STOPPED_SHARE * self._movement)
-        if goes_on and change < REPEAT_SHARE * min(expected, self._movement):
+        moves_on = expected > max(MIN_CHANGE, AT_REST_SHARE * self._movement)
+        if moves_on and change < REPEAT_SHARE * min(expected, self._movement):
             return True
         self._movement = change
         return False
@@ -73,7 +73,7 @@ def _lag(pairs: list[_Pair], floor: float) -> int:
 def _repeat_notes(repeats: list[int]) -> list[str]:
     if not repeats:
         return []
-    return [f"{len(repeats)} of its frames show the one before once more: {first_few(repeats)}"]
+    return [f"{len(repeats)} of its frames repeat the one before: {format_first(repeats)}"]
 
 
 def _lag_notes(lags: list[tuple[int, int]]) -> list[str]:
@@ -84,11 +84,11 @@ def _lag_notes(lags: list[tuple[int, int]]) -> list[str]:
             frames, side = f"{abs(lag)} frame{'s' if abs(lag) > 1 else ''}", "behind" if lag > 0 else "ahead of"
             notes.append(
                 f"frames {indices[0]} to {indices[-1]} show pictures that are {frames} {side} those of the same time: "
-                "frames were doubled or dropped without saying so in their times; compared by time all the same"
+                "frames were duplicated or dropped while the timestamps run on; they are still compared by timestamp"
             )
     return notes
 
 
-def first_few(numbers: Sequence[int], shown: int = 5) -> str:
+def format_first(numbers: Sequence[int], shown: int = 5) -> str:
     """The first few of a list of frame numbers, in words."""
     return ", ".join(map(str, numbers[:shown])) + (", ..." if len(numbers) > shown else "")

@@ -14,13 +14,13 @@ class Timeline:
 
     def __init__(self, frames: Iterator[Frame]) -> None:
         self._frames = frames
-        self._untaken: list[int] = []
-        self._seconds_before, self._asked_before = -inf, -inf
+        self._unmatched: list[int] = []
+        self._seconds_before, self._last_request = -inf, -inf
         self._current: Frame | None = next(frames, None)
         self._following: Frame | None = next(frames, None)
-        self._taken = False
+        self._is_matched = False
 
-    def take_nearest(self, seconds: float, next_seconds: float = inf) -> Frame | None:
+    def pop_nearest(self, seconds: float, next_seconds: float = inf) -> Frame | None:
         """The frame shown at `seconds` on this clip's clock; times must not decrease.
 
         `next_seconds` is what will be asked for next, where that is known.
@@ -29,18 +29,18 @@ class Timeline:
             if abs(self._following.seconds - seconds) >= abs(self._current.seconds - seconds):
                 break
             self._advance(self._current)
-        step = min(self._shortest_step_seconds(), seconds - self._asked_before, next_seconds - seconds)
-        self._asked_before = seconds
-        if self._current is None or self._taken or abs(seconds - self._current.seconds) >= step / 2:
+        step = min(self._shortest_step_seconds(), seconds - self._last_request, next_seconds - seconds)
+        self._last_request = seconds
+        if self._current is None or self._is_matched or abs(seconds - self._current.seconds) >= step / 2:
             return None
-        self._taken = True
+        self._is_matched = True
         return self._current
 
-    def untaken(self) -> list[int]:
+    def unmatched_frames(self) -> list[int]:
         """Numbers of the frames that nobody took; reads the clip to its end."""
         while self._current is not None:
             self._advance(self._current)
-        return self._untaken
+        return self._unmatched
 
     def _shortest_step_seconds(self) -> float:
         """From the current frame to its nearer neighbour; infinite where it has none."""
@@ -50,7 +50,7 @@ class Timeline:
         return min(after - self._current.seconds, self._current.seconds - self._seconds_before)
 
     def _advance(self, current: Frame) -> None:
-        if not self._taken:
-            self._untaken.append(current.index)
+        if not self._is_matched:
+            self._unmatched.append(current.index)
         self._seconds_before = current.seconds
-        self._current, self._following, self._taken = self._following, next(self._frames, None), False
+        self._current, self._following, self._is_matched = self._following, next(self._frames, None), False

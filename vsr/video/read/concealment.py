@@ -7,36 +7,36 @@ from itertools import tee, zip_longest
 from typing import TypeVar
 
 from vsr.video.read.damage import DamageLog
-from vsr.video.read.decoder import Decoder, Picture
+from vsr.video.read.decoder import DecodedFrame, Decoder
 
 
-def with_repeats(pictures: Iterator[Picture], decoder: Decoder) -> Iterator[Picture]:
+def conceal_by_repetition(pictures: Iterator[DecodedFrame], decoder: Decoder) -> Iterator[DecodedFrame]:
     """The last whole picture again in place of each that is damaged or, where times are stored, lost."""
-    whole: Picture | None = None
+    whole: DecodedFrame | None = None
     last_time: int | None = None
     for picture in pictures:
-        for time in _gaps(decoder, last_time, picture.pts):
+        for time in _lost_times(decoder, last_time, picture.pts):
             if whole is not None:
                 yield replace(whole, pts=time, duration=0)
         if picture.is_whole:
             whole = picture
         last_time = picture.pts
         yield picture if whole is None else replace(picture, frame=whole.frame)
-    for time in _gaps(decoder, last_time, None):
+    for time in _lost_times(decoder, last_time, None):
         if whole is not None:
             yield replace(whole, pts=time, duration=0)
 
 
-def _gaps(decoder: Decoder, after: int | None, before: int | None) -> list[int]:
+def _lost_times(decoder: Decoder, after: int | None, before: int | None) -> list[int]:
     """The times between two pictures that lost ones had, taken out of the decoder's list."""
     times = sorted(decoder.lost)
     decoder.lost.clear()
     return [time for time in times if (after is None or time > after) and (before is None or time < before)]
 
 
-def at_mended_times(
-    pictures: Iterator[Picture], decoder: Decoder, time_base: Fraction, log: DamageLog
-) -> Iterator[tuple[Picture, int, int]]:
+def with_repaired_timestamps(
+    pictures: Iterator[DecodedFrame], decoder: Decoder, time_base: Fraction, log: DamageLog
+) -> Iterator[tuple[DecodedFrame, int, int]]:
     """Each picture with its presentation time and duration; times strictly increase.
 
     Where the source stores none they are 0, 1, 2 ... of `time_base`; what had to be changed is told to `log`.
@@ -45,22 +45,22 @@ def at_mended_times(
         yield from ((picture, index, 1) for index, picture in enumerate(pictures))
         return
     usual_step = max(1, round(1 / (decoder.rate * time_base)))
-    clock = Clock(usual_step, ticks_per_second=max(1, round(1 / time_base)))
+    repairer = TimestampRepairer(usual_step, ticks_per_second=max(1, round(1 / time_base)))
     for index, (picture, following) in enumerate(with_next(pictures)):
-        time, fault = clock.tick(picture.pts, None if following is None else following.pts)
+        time, fault = repairer.repair(picture.pts, None if following is None else following.pts)
         if fault is not None:
             seconds = float(time * time_base)
-            log.add("repaired_timestamps", f"frame {index} has a {fault} time and is shown at {seconds:.3f} s")
+            log.add("repaired_timestamps", f"frame {index} has a {fault} timestamp and is shown at {seconds:.3f} s")
         yield picture, time, picture.duration
 
 
 T = TypeVar("T")
 
-LONGEST_STEP_SECONDS = 24 * 3600
+MAX_STEP_SECONDS = 24 * 3600
 """No frame is meant to be shown for longer than a day."""
 
 
-class Clock:
+class TimestampRepairer:
     """Makes presentation times strictly increase and changes as few of them as it can."""
 
     def __init__(self, usual_step: int, ticks_per_second: int) -> None:
@@ -69,7 +69,7 @@ class Clock:
         self._last: int | None = None
         self._shift = 0
 
-    def tick(self, pts: int | None, following: int | None = None) -> tuple[int, str | None]:
+    def repair(self, pts: int | None, following: int | None = None) -> tuple[int, str | None]:
         """The time for a frame that claims `pts`, and what was wrong with the claim: None, or an adjective.
 
         `following` is what the next frame claims, by which a single time that leapt is told from times that go on.
@@ -81,7 +81,7 @@ class Clock:
         if claimed is None:
             return self._fill(self._step, after), "missing"
         if claimed > self._last:
-            if self._is_leap(claimed, after):
+            if self._is_jump(claimed, after):
                 return self._fill(self._step, after), "leaping"
             self._step = claimed - self._last
             self._last = claimed
@@ -104,10 +104,10 @@ class Clock:
         self._last = claimed
         return claimed, fault
 
-    def _is_leap(self, claimed: int, after: int | None) -> bool:
+    def _is_jump(self, claimed: int, after: int | None) -> bool:
         """Whether the next frame's time fits what came before better than this one's does."""
         assert self._last is not None
-        if claimed - self._last > LONGEST_STEP_SECONDS * self._ticks_per_second:
+        if claimed - self._last > MAX_STEP_SECONDS * self._ticks_per_second:
             return True
         if after is None or not self._last < after <= claimed:
             return False

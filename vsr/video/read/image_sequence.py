@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 
 from vsr.errors import InputError
-from vsr.video.read.sources import clip_identity, limit_of_pixels, open_container
+from vsr.video.read.sources import clip_identity, open_container, pixel_limit_options
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2")
 
-PICTURES_PER_SECOND = 25
+IMAGE_SEQUENCE_FPS = 25
 """Pictures carry no time; this is what they are shown at."""
 
 _NUMBER_FIELD = re.compile(r"%0?\d*d")
@@ -23,7 +23,7 @@ def is_numbered_pattern(path: Path) -> bool:
     return _NUMBER_FIELD.search(path.name) is not None
 
 
-def find_pictures(source: Path) -> list[Path] | None:
+def find_image_sequence(source: Path) -> list[Path] | None:
     """The pictures of a folder in natural order, or those of a numbered pattern by number; None for anything else.
 
     Raises InputError for a folder or a pattern without pictures, and for what may not be looked at.
@@ -41,26 +41,24 @@ def find_pictures(source: Path) -> list[Path] | None:
         member = re.compile(re.escape(before) + r"\d+" + re.escape(after))
         pictures = [path for path in files if member.fullmatch(path.name)]
     else:
-        pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
+        pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
-        raise InputError(
-            f"{source}: no pictures there; expected a video file or pictures ({' '.join(PICTURE_SUFFIXES)})"
-        )
+        raise InputError(f"{source}: no pictures there; expected a video file or pictures ({' '.join(IMAGE_SUFFIXES)})")
     return sorted(pictures, key=_natural_key)
 
 
-def pictures_identity(pictures: Sequence[Path]) -> str:
+def image_sequence_identity(pictures: Sequence[Path]) -> str:
     """SHA-256 over every picture's name and size and the content of the first and the last one."""
     listing = "".join(f"{picture.name}\0{picture.stat().st_size}\n" for picture in pictures)
     ends = clip_identity(pictures[0]) + clip_identity(pictures[-1])
     return hashlib.sha256((listing + ends).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def decode_picture(picture: Path, allow_huge: bool = False) -> av.VideoFrame | None:
+def decode_image(picture: Path, allow_huge: bool = False) -> av.VideoFrame | None:
     """The first picture in the file as PyAV decodes it; None where nothing in it can be decoded."""
     try:
         with open_container(picture, allow_huge) as container:
-            container.streams.video[0].codec_context.options = limit_of_pixels(allow_huge)
+            container.streams.video[0].codec_context.options = pixel_limit_options(allow_huge)
             return next(container.decode(video=0), None)
     except (InputError, av.FFmpegError, IndexError):
         return None

@@ -11,7 +11,7 @@ from typing import Protocol
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _FOOTER_BYTES = 8
-_MIRRORED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+_BIT_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _PACKETS_TO_TRY = 8
 
 
@@ -27,10 +27,10 @@ class ChunkChecksums:
     """PNG's: each chunk ends with a CRC (ISO/IEC 15948, 5.3)."""
 
     def count_broken(self, packet: bytes) -> int:
-        return int(not chunks_are_whole(packet))
+        return int(not is_intact_png(packet))
 
 
-class LearnedChecksums:
+class OptionalChecksums:
     """Those that some streams of a codec have and others do not: that is learned from the first packet that passes."""
 
     def __init__(self, is_whole: Callable[[bytes], bool]) -> None:
@@ -49,7 +49,7 @@ class LearnedChecksums:
         return int(self._is_proven)
 
 
-def chunks_are_whole(png: bytes) -> bool:
+def is_intact_png(png: bytes) -> bool:
     """Whether a PNG file is complete and its checksums are right."""
     position = len(_PNG_SIGNATURE)
     if not png.startswith(_PNG_SIGNATURE):
@@ -64,7 +64,7 @@ def chunks_are_whole(png: bytes) -> bool:
     return False
 
 
-def scans_have_ended(jpeg: bytes) -> bool:
+def is_complete_jpeg(jpeg: bytes) -> bool:
     """Whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up what is missing.
 
     A thumbnail in its head may have an end of its own. Within a scan no such bytes occur.
@@ -72,7 +72,7 @@ def scans_have_ended(jpeg: bytes) -> bool:
     return jpeg.rfind(_END_OF_IMAGE) > jpeg.rfind(_START_OF_SCAN)
 
 
-def slices_are_whole(packet: bytes) -> bool:
+def is_intact_ffv1(packet: bytes) -> bool:
     """Whether a packet of FFV1 is a chain of slices, each of which ends with its size, a status and a right CRC.
 
     RFC 9043, 4.10. Whether a stream has them stands in a coded header.
@@ -88,24 +88,24 @@ def slices_are_whole(packet: bytes) -> bool:
 
 def _crc(data: bytes) -> int:
     """CRC-32 with the most significant bit first, from 0: zlib's mirrored, without its inversions."""
-    return zlib.crc32(data.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return zlib.crc32(data.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
 CHECKSUMS: dict[str, Callable[[], Checksums]] = {
-    "ffv1": partial(LearnedChecksums, slices_are_whole),
-    "mjpeg": partial(LearnedChecksums, scans_have_ended),
+    "ffv1": partial(OptionalChecksums, is_intact_ffv1),
+    "mjpeg": partial(OptionalChecksums, is_complete_jpeg),
     "png": ChunkChecksums,
 }
 """By codec."""
-WHOLE_PICTURES: dict[str, Callable[[bytes], bool]] = {
-    ".png": chunks_are_whole,
-    ".jpg": scans_have_ended,
-    ".jpeg": scans_have_ended,
+INTEGRITY_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    ".png": is_intact_png,
+    ".jpg": is_complete_jpeg,
+    ".jpeg": is_complete_jpeg,
 }
 """Whether a file is whole, by its suffix."""
 
 
-def break_in(path: Path) -> int | None:
+def find_structure_break(path: Path) -> int | None:
     """Where, in bytes, the chain of an FLV, a GIF or a fragmented MP4 first breaks; None where it holds.
 
     None for other files, too.
@@ -113,7 +113,7 @@ def break_in(path: Path) -> int | None:
     Raises OSError.
     """
     with path.open("rb") as file, suppress(ValueError), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for (place, signature), walk in _WALKS.items():
+        for (place, signature), walk in _WALKERS.items():
             if data[place : place + len(signature)] == signature:
                 return walk(data)
     # An empty file cannot be mapped, and has no chain.
@@ -191,7 +191,7 @@ def _boxes(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, 
         begin += size
 
 
-_WALKS: dict[tuple[int, bytes], Callable[[mmap.mmap], int | None]] = {
+_WALKERS: dict[tuple[int, bytes], Callable[[mmap.mmap], int | None]] = {
     (0, b"FLV\x01"): _walk_flv,
     (0, b"GIF89a"): _walk_gif,
     (0, b"GIF87a"): _walk_gif,

@@ -8,7 +8,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 
-class Ledger:
+class LostFrameTracker:
     """Which of the pictures that were sent to the decoder have come out of it.
 
     Those stored before the first keyframe, or to be shown before it, belong to what is not in the file.
@@ -25,7 +25,7 @@ class Ledger:
         self.num_leading = 0
         """Packets before the first keyframe."""
 
-    def expect(self, packet: "Packet[Stream]") -> None:
+    def add_packet(self, packet: "Packet[Stream]") -> None:
         if not self._has_begun and packet.is_keyframe:
             self._has_begun, self._first_time = True, packet.pts
         elif not self._has_begun:
@@ -37,7 +37,7 @@ class Ledger:
         elif self._first_time is None or packet.pts >= self._first_time:
             heappush(self._due, packet.pts)
 
-    def fail(self, packet: "Packet[Stream]") -> None:
+    def add_failure(self, packet: "Packet[Stream]") -> None:
         """Note that an error was raised for this packet."""
         if packet.pts is None or not self._by_time:
             self._num_due_without_time -= 1
@@ -46,7 +46,7 @@ class Ledger:
         if packet.pts not in self._due:
             heappush(self._due, packet.pts)
 
-    def settle(self, frame: av.VideoFrame, time: int | None) -> tuple[list[int], int]:
+    def match_frame(self, frame: av.VideoFrame, time: int | None) -> tuple[list[int], int]:
         """Times of what should have come before this frame; and of how many of them no failure was known."""
         if frame.interlaced_frame and self._one_a_packet:
             # A packet may hold one of its two fields.
@@ -67,7 +67,7 @@ class Ledger:
         return lost, num_silent if lost else max(0, self._num_due_without_time)
 
 
-class Slots:
+class AviTimestamps:
     """Times of an AVI's frames: it stores one for each packet, and the n-th frame shown has the n-th of them.
 
     What libavformat makes up instead jumbles the frames of H.264, whose packets are not in the order of showing.

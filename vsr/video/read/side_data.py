@@ -11,11 +11,11 @@ from av.sidedata.sidedata import Type as SideData
 
 from vsr.video.frames import LightLevel, MasteringDisplay
 
-BRIGHTEST = 10000
+MAX_PQ_NITS = 10000
 """In cd/m2: the end of the PQ scale."""
 
 
-def _nameless(kinds: type[SideData], number: Any) -> SideData:
+def _unknown_kind(kinds: type[SideData], number: Any) -> SideData:
     """A kind that libav has and PyAV has no name for."""
     kind = object.__new__(kinds)
     kind._name_, kind._value_ = f"NUMBER_{number}", number
@@ -23,7 +23,7 @@ def _nameless(kinds: type[SideData], number: Any) -> SideData:
 
 
 # PyAV 18 refuses to tell any side data of a frame that has a kind unknown to it, such as a photograph's Exif.
-SideData._missing_ = classmethod(_nameless)  # type: ignore[assignment]
+SideData._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment]
 
 
 def side_data(frame: av.VideoFrame, kind: SideData) -> bytes | None:
@@ -49,7 +49,7 @@ def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
         return None
     values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
     red, green, blue, white = ((values[i], values[i + 1]) for i in range(0, 8, 2))
-    if not all(0 <= value <= 1 for value in values[:8]) or not 0 <= values[8] < values[9] <= BRIGHTEST:
+    if not all(0 <= value <= 1 for value in values[:8]) or not 0 <= values[8] < values[9] <= MAX_PQ_NITS:
         return None
     return MasteringDisplay((red, green, blue), white, values[8], values[9])
 
@@ -66,7 +66,7 @@ def has_dynamic_metadata(frame: av.VideoFrame) -> bool:
     return any(side_data(frame, kind) is not None for kind in kinds)
 
 
-def enlarged_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
+def scale_display_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
     """The display matrix of a picture enlarged by `factor`: only where it moves the picture does the size matter."""
     limit = 2**31 - 1
     moved = (max(-limit, min(limit, round(value * factor))) for value in matrix[6:8])

@@ -20,7 +20,7 @@ STANDARD_INPUT = "-"
 PIPE_NAME = "standard input"
 PIPE_HINT = "an MP4 with its index at the end cannot be piped: give the file itself"
 
-READ_FAILURES_IN_A_ROW = 8
+MAX_READ_FAILURES = 8
 """After so many the rest of a file is given up."""
 
 _MEBIBYTE = 1 << 20
@@ -33,15 +33,15 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise InputError(f"{source}: not an ordinary file; give a pipe to standard input and name it -")
-    options = {"format_whitelist": _formats_of_one_file(), "protocol_whitelist": "file,pipe"}
+    options = {"format_whitelist": _single_file_formats(), "protocol_whitelist": "file,pipe"}
     # libavformat decodes a frame to learn what is in a stream.
-    options |= limit_of_pixels(allow_huge)
+    options |= pixel_limit_options(allow_huge)
     try:
         # The prefix keeps a name with a colon from being taken for a protocol; tags need not be UTF-8.
         name = f"file:{source}" if isinstance(source, Path) else source
         container = av.open(name, "r", options=options, metadata_errors="surrogateescape")
     except (av.FFmpegError, OSError) as error:
-        raise InputError(_why_unreadable(source, error)) from error
+        raise InputError(_describe_open_failure(source, error)) from error
     if container.format.name == "tty":
         # libavformat would show any .txt file as a scrolling terminal.
         container.close()
@@ -49,17 +49,17 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
     return container
 
 
-_FORMATS_THAT_OPEN_OTHERS = {"concat", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"}
+_PLAYLIST_FORMATS = {"concat", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "webm_dash_manifest"}
 """Playlists and the like: a file of this kind could have any file read, or a server asked."""
 
 
 @cache
-def _formats_of_one_file() -> str:
+def _single_file_formats() -> str:
     names = (name for name in av.formats_available if av.ContainerFormat(name).is_input)
-    return ",".join(sorted(set(names) - _FORMATS_THAT_OPEN_OTHERS))
+    return ",".join(sorted(set(names) - _PLAYLIST_FORMATS))
 
 
-def main_video(container: InputContainer, name: str) -> VideoStream:
+def main_video_stream(container: InputContainer, name: str) -> VideoStream:
     """The stream that is upscaled: of those that are not cover art the first marked as default, else the first.
 
     Raises InputError where there is none or no decoder for it.
@@ -84,20 +84,20 @@ def read_packets(
     container: InputContainer,
     streams: Sequence[Stream],
     on_failure: Callable[[str], None],
-    on_joint: Callable[[Fraction], None] = lambda _: None,
+    on_discontinuity: Callable[[Fraction], None] = lambda _: None,
 ) -> Iterator["Packet[Stream]"]:
     """The packets of some streams in file order, their times moved on where those of joined recordings start again.
 
-    Spots that cannot be read are told to `on_failure` and passed over; `on_joint` is told the seconds of each joint.
+    Spots that cannot be read are told to `on_failure` and passed over; `on_discontinuity` is told the seconds of each joint.
     """
-    joints = Joints(container)
+    corrector = DiscontinuityCorrector(container)
     # All sound and video is looked at, whoever reads: see `Joints`.
-    looked_at = [s for s in container.streams if s in streams or (joints.can_occur and s.type in STEADY_STREAMS)]
+    looked_at = [s for s in container.streams if s in streams or (corrector.can_occur and s.type in CONTINUOUS_STREAMS)]
     for stream in container.streams:
         stream.discard = Discard.default if stream in looked_at else Discard.all
     failures = 0
     packets = container.demux(*looked_at)
-    while failures < READ_FAILURES_IN_A_ROW:
+    while failures < MAX_READ_FAILURES:
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
@@ -110,9 +110,9 @@ def read_packets(
             return
         if packet.size:
             failures = 0
-            joint = joints.mend(packet)
-            if joint is not None:
-                on_joint(joint)
+            discontinuity = corrector.correct(packet)
+            if discontinuity is not None:
+                on_discontinuity(discontinuity)
             if packet.stream in streams:
                 yield packet
 
@@ -142,12 +142,12 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(4096)
     if head[4:8] == b"ftyp":
-        return max((0, *(end - size for kind, end, size in _boxes(path) if kind in _BOXES_THAT_MATTER)))
+        return max((0, *(end - size for kind, end, size in _boxes(path) if kind in _ESSENTIAL_BOXES)))
     end = 8 + int.from_bytes(head[4:8], "little") if head.startswith(b"RIFF") else _matroska_end(head)
     return max(0, end - path.stat().st_size)
 
 
-_BOXES_THAT_MATTER = (b"moov", b"mdat", b"moof")
+_ESSENTIAL_BOXES = (b"moov", b"mdat", b"moof")
 
 
 def _matroska_end(head: bytes) -> int:
@@ -171,7 +171,7 @@ def _end_of_element(data: bytes, position: int) -> int:
     return 0 if size == (1 << value_bits) - 1 else position + width + size
 
 
-def _why_unreadable(source: Path | BinaryIO, error: OSError | av.FFmpegError) -> str:
+def _describe_open_failure(source: Path | BinaryIO, error: OSError | av.FFmpegError) -> str:
     if not isinstance(source, Path):
         return f"{PIPE_NAME}: no video that can be read from a pipe; {PIPE_HINT}"
     try:
@@ -208,48 +208,48 @@ def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
             yield header[4:8], position, size
 
 
-MOST_PIXELS = 64 * 2**20
+MAX_FRAME_PIXELS = 64 * 2**20
 """Of a frame that is read: twice 8K."""
-MOST_SECONDS = 7 * 24 * 3600
+MAX_SECONDS = 7 * 24 * 3600
 
-HOW_TO_ALLOW = "vsr run --allow-huge reads it all the same"
+ALLOW_HUGE_HINT = "vsr run --allow-huge reads it anyway"
 
-HOW_FRAMES_ARE_LIMITED = f"frames of more than {MOST_PIXELS // 2**20} million pixels are left out; {HOW_TO_ALLOW}"
+PIXEL_LIMIT_HINT = f"frames of more than {MAX_FRAME_PIXELS // 2**20} million pixels are left out; {ALLOW_HUGE_HINT}"
 
 
-def limit_of_pixels(allow_huge: bool) -> dict[str, str]:
+def pixel_limit_options(allow_huge: bool) -> dict[str, str]:
     """For libav, as an option of a container or of a decoder: larger frames are an error before they take memory."""
-    return {} if allow_huge else {"max_pixels": str(MOST_PIXELS)}
+    return {} if allow_huge else {"max_pixels": str(MAX_FRAME_PIXELS)}
 
 
 def check_size(name: str, width: int, height: int) -> None:
     """Raises InputError for frames of more pixels than are expected of a video."""
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_FRAME_PIXELS:
         raise InputError(
-            f"{name}: its frames are {width}x{height}; expected at most {MOST_PIXELS // 2**20} million pixels; "
-            f"{HOW_TO_ALLOW}"
+            f"{name}: its frames are {width}x{height}; expected at most {MAX_FRAME_PIXELS // 2**20} million pixels; "
+            f"{ALLOW_HUGE_HINT}"
         )
 
 
 def check_duration(name: str, seconds: float | None) -> None:
     """Raises InputError for a clip that lasts longer than any film."""
-    if seconds is not None and seconds > MOST_SECONDS:
+    if seconds is not None and seconds > MAX_SECONDS:
         raise InputError(
-            f"{name}: it lasts {seconds / 3600:.0f} hours; expected at most {MOST_SECONDS // 3600}; {HOW_TO_ALLOW}"
+            f"{name}: it lasts {seconds / 3600:.0f} hours; expected at most {MAX_SECONDS // 3600}; {ALLOW_HUGE_HINT}"
         )
 
 
 _FORMATS = ("mpegts", "mpeg")
 """Files of these may be joined by writing one after the other."""
 
-STEADY_STREAMS = ("audio", "video")
+CONTINUOUS_STREAMS = ("audio", "video")
 """The others have too few packets to tell by where a part begins."""
 
-_BACKWARD_SECONDS = 1
+_MAX_BACKWARD_SECONDS = 1
 """Streams are interleaved, and dts of one stream never go back, so this much is no disorder."""
 
 
-class Joints:
+class DiscontinuityCorrector:
     """Moves the times of packets on, so that those of each stream go on where a joined recording starts again.
 
     Whoever reads the packets of the same streams in the order of the file is given the same times.
@@ -263,23 +263,23 @@ class Joints:
         self._first = Fraction(0)
         self._end = Fraction(0)
 
-    def mend(self, packet: "Packet[Stream]") -> Fraction | None:
+    def correct(self, packet: "Packet[Stream]") -> Fraction | None:
         """Set the times of the next packet; the end in seconds of what came before, where it is the first of a part."""
         ticks = packet.dts if packet.dts is not None else packet.pts
         if not self.can_occur or ticks is None:
             return None
         seconds, index = ticks * packet.time_base, packet.stream_index
-        is_steady = packet.stream.type in STEADY_STREAMS
-        joint = self._enter_part(index, seconds) if is_steady else None
+        is_steady = packet.stream.type in CONTINUOUS_STREAMS
+        discontinuity = self._detect_discontinuity(index, seconds) if is_steady else None
         offset = self._offsets[self._part_of[index] if is_steady else -1]
         moved = round(offset / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts + moved
         packet.dts = None if packet.dts is None else packet.dts + moved
         if is_steady:
             self._end = max(self._end, seconds + offset + (packet.duration or 0) * packet.time_base)
-        return joint
+        return discontinuity
 
-    def _enter_part(self, index: int, seconds: Fraction) -> Fraction | None:
+    def _detect_discontinuity(self, index: int, seconds: Fraction) -> Fraction | None:
         if index not in self._last:
             # Streams begin together; one whose first packet comes late belongs to the latest part.
             self._part_of[index] = len(self._offsets) - 1
@@ -288,13 +288,13 @@ class Joints:
             return None
         before_last, last = self._last[index]
         self._last[index] = last, seconds
-        if last - seconds <= _BACKWARD_SECONDS or 0 <= seconds - before_last <= _BACKWARD_SECONDS:
+        if last - seconds <= _MAX_BACKWARD_SECONDS or 0 <= seconds - before_last <= _MAX_BACKWARD_SECONDS:
             return None
         self._part_of[index] += 1
         if self._part_of[index] < len(self._offsets):
             return None
         # The streams of a part need not begin at the same time, so the part begins where the first one began.
-        begin = self._first if 0 <= seconds - self._first <= _BACKWARD_SECONDS else seconds
-        joint = self._end
-        self._offsets.append(joint - begin)
-        return joint
+        begin = self._first if 0 <= seconds - self._first <= _MAX_BACKWARD_SECONDS else seconds
+        discontinuity = self._end
+        self._offsets.append(discontinuity - begin)
+        return discontinuity

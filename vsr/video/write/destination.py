@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
 from vsr.files import flush_to_disk, sync_folder
-from vsr.video.write.image_sequence import names_of
+from vsr.video.write.image_sequence import name_regex
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """A context manager around the putting together of a result."""
 
     def __enter__(self) -> Self: ...
@@ -27,12 +27,12 @@ class Place(Protocol):
         ...
 
 
-class FilePlace:
+class FileDestination:
     """A file, open for writing as `file`, that becomes the target; without `commit` it is removed. Raises OSError."""
 
-    def __init__(self, target: Path, part: Path, before_naming: Callable[[Path, Path], None]) -> None:
+    def __init__(self, target: Path, part: Path, before_commit: Callable[[Path, Path], None]) -> None:
         self._target, self._part = target, part
-        self._before_naming = before_naming
+        self._before_commit = before_commit
 
     def __enter__(self) -> Self:
         self.file: BinaryIO = self._part.open("wb")
@@ -50,28 +50,28 @@ class FilePlace:
         self.file.flush()
         flush_to_disk(self.file.fileno())
         self.file.close()
-        self._before_naming(self._part, self._target)
+        self._before_commit(self._part, self._target)
         os.replace(self._part, self._target)
         sync_folder(self._target.parent)
 
 
-class FolderPlace:
+class FolderDestination:
     """A folder of pictures that becomes the target, or whose pictures replace those there; other files stay.
 
     It is there from one attempt to the next, since a part of its pictures may have reached the target already.
     """
 
     def __init__(
-        self, target: Path, part: Path, pattern: str, before_naming: Callable[[Path, Path], None], is_passing: bool
+        self, target: Path, part: Path, pattern: str, before_commit: Callable[[Path, Path], None], is_temporary: bool
     ) -> None:
         self.target = target
         self.folder = part
         self._pattern = pattern
-        self._before_naming = before_naming
-        self._is_passing = is_passing
+        self._before_commit = before_commit
+        self._is_temporary = is_temporary
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(exist_ok=not self._is_passing)
+        self.folder.mkdir(exist_ok=not self._is_temporary)
         return self
 
     def __exit__(
@@ -80,10 +80,10 @@ class FolderPlace:
         with suppress(OSError):
             # Only where it is empty.
             self.folder.rmdir()
-        if self._is_passing:
+        if self._is_temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def gather(self, pictures: Sequence[Path]) -> None:
+    def move_in(self, pictures: Sequence[Path]) -> None:
         """Take these pictures over; those that are gone were taken over before."""
         self._names = [path.name for path in pictures]
         for path in pictures:
@@ -93,12 +93,12 @@ class FolderPlace:
                 raise FileNotFoundError(2, f"the picture {path.name} is gone")
 
     def commit(self) -> None:
-        self._before_naming(self.folder, self.target)
+        self._before_commit(self.folder, self.target)
         if not self.target.exists():
             os.replace(self.folder, self.target)
             return
         fresh = set(self._names)
-        stale = [path for path in existing_pictures(self.target, self._pattern) if path.name not in fresh]
+        stale = [path for path in existing_images(self.target, self._pattern) if path.name not in fresh]
         for name in self._names:
             if (self.folder / name).exists():
                 os.replace(self.folder / name, self.target / name)
@@ -106,12 +106,12 @@ class FolderPlace:
             path.unlink()
 
 
-class PipePlace:
+class PipeDestination:
     """Standard output; what was sent cannot be taken back."""
 
     def __enter__(self) -> Self:
         # A buffer of our own: at its end the interpreter flushes sys.stdout's, and would complain of a closed pipe.
-        self._pipe = _Pipe(open(sys.stdout.fileno(), "wb", closefd=False))
+        self._pipe = _UnseekablePipe(open(sys.stdout.fileno(), "wb", closefd=False))
         self.file = cast(BinaryIO, self._pipe)
         return self
 
@@ -124,7 +124,7 @@ class PipePlace:
         self._pipe.flush()
 
 
-class _Pipe:
+class _UnseekablePipe:
     """Cannot seek: standard output may be a file that others append to, where going back would do harm."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -144,7 +144,7 @@ class _Pipe:
             self._file.close()
 
 
-def existing_pictures(folder: Path, pattern: str) -> list[Path]:
+def existing_images(folder: Path, pattern: str) -> list[Path]:
     """Files in the folder that the pattern could have named."""
-    names = names_of(pattern)
+    names = name_regex(pattern)
     return [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []

@@ -16,14 +16,14 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.errors import OutputError, UsageError
-from vsr.video.color import NOT_CONVERTED, resolve_matrix
+from vsr.video.color import UNSUPPORTED_MATRICES, resolve_matrix
 from vsr.video.frames import ClipInfo, ColorDescription
 from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, nearest_format
 from vsr.video.write.hdr import svtav1_options, x264_options, x265_options
 
 AUTO = "auto"
 
-RATE_WHERE_UNKNOWN = Fraction(25)
+DEFAULT_RATE = Fraction(25)
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ ENCODERS = {
 }
 """The in-process encoders. To add one, add a line."""
 
-AUTOMATIC = ("libx264", "libsvtav1")
+AUTO_CODECS = ("libx264", "libsvtav1")
 """What `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
 
-AUTOMATIC_WITH_ALPHA = "libvpx-vp9"
+AUTO_ALPHA_CODEC = "libvpx-vp9"
 """What `auto` takes for a clip with transparency, where the container can hold it."""
 
 
@@ -126,10 +126,10 @@ def plan_video(
     codec_options = _codec_options(codec, profile, options)
     for name, value in ({} if profile.hdr is None else profile.hdr(source)).items():
         codec_options[name] = f"{codec_options[name]}:{value}" if name in codec_options else value
-    return plan_chosen(source, height, width, codec, pixel_format, codec_options)
+    return plan_with_format(source, height, width, codec, pixel_format, codec_options)
 
 
-def plan_chosen(
+def plan_with_format(
     source: ClipInfo, height: int, width: int, codec: str, pixel_format: str, codec_options: dict[str, str]
 ) -> VideoPlan:
     """The format of the video for an encoder and a pixel format that are already chosen."""
@@ -139,16 +139,20 @@ def plan_chosen(
     full_range = layout.is_rgb or (source.color.full_range and not was_rgb)
     matrix = 0 if layout.is_rgb else resolve_matrix(source.color, source.height)
     # What comes in and goes out by the same wrong matrix is right again under its own name.
-    tag = source.color.matrix if source.color.matrix in NOT_CONVERTED and not (layout.is_rgb or was_rgb) else matrix
+    tag = (
+        source.color.matrix
+        if source.color.matrix in UNSUPPORTED_MATRICES and not (layout.is_rgb or was_rgb)
+        else matrix
+    )
     return VideoPlan(
         codec=codec,
-        height=_rounded_up(height, layout.chroma_rows),
-        width=_rounded_up(width, layout.chroma_columns),
+        height=_round_up_to_multiple(height, layout.chroma_rows),
+        width=_round_up_to_multiple(width, layout.chroma_columns),
         pixel_format=pixel_format,
         matrix=matrix,
         color=ColorDescription(tag, source.color.primaries, source.color.transfer, full_range),
         time_base=source.time_base,
-        rate=source.average_rate or RATE_WHERE_UNKNOWN,
+        rate=source.average_rate or DEFAULT_RATE,
         sample_aspect_ratio=source.sample_aspect_ratio,
         options=tuple(codec_options.items()),
     )
@@ -164,29 +168,29 @@ def choose_encoder(
     if options.codec != AUTO:
         _check_known(options.codec)
         plan = plan_video(source, height, width, options.codec, options, container.format.name)
-        return _opened(_in_shown_order(plan, container), container), []
+        return _check_opens(_without_b_frames_in_avi(plan, container), container), []
     notes: list[str] = []
     if device.type == "cuda":
         try:
             plan = plan_video(source, height, width, "h264_nvenc", options, container.format.name)
-            plan = _opened(_in_shown_order(plan, container), container)
-            return replace(plan, on_gpu=plan.pixel_format in _TAKEN_FROM_GPU), notes
+            plan = _check_opens(_without_b_frames_in_avi(plan, container), container)
+            return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
         except (OutputError, UsageError) as error:
             notes.append(f"encoded on the CPU, not by NVENC: {error}")
-    tried: tuple[str, ...] = AUTOMATIC
+    tried: tuple[str, ...] = AUTO_CODECS
     if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container.format.name in MATROSKA:
-        tried = (AUTOMATIC_WITH_ALPHA,)
-    codec = next((name for name in tried if _takes(container, name)), None)
+        tried = (AUTO_ALPHA_CODEC,)
+    codec = next((name for name in tried if _container_supports(container, name)), None)
     if codec is None:
         raise OutputError(
-            f"{container.format.name} takes neither {' nor '.join(AUTOMATIC)}: use .mkv, or name an encoder with -c"
+            f"{container.format.name} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name an encoder with -c"
         )
-    if codec == AUTOMATIC_WITH_ALPHA:
-        notes.append(f"encoded by {codec}: it keeps the transparency, which {AUTOMATIC[0]} does not")
-    elif codec != AUTOMATIC[0]:
-        notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTOMATIC[0]}")
+    if codec == AUTO_ALPHA_CODEC:
+        notes.append(f"encoded by {codec}: it keeps the transparency, which {AUTO_CODECS[0]} does not")
+    elif codec != AUTO_CODECS[0]:
+        notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTO_CODECS[0]}")
     plan = plan_video(source, height, width, codec, options, container.format.name)
-    return _opened(_in_shown_order(plan, container), container), notes
+    return _check_opens(_without_b_frames_in_avi(plan, container), container), notes
 
 
 def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
@@ -207,7 +211,7 @@ def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
     context.options = dict(plan.options)
 
 
-_TAKEN_FROM_GPU = ("nv12", "p010le")
+_CUDA_FORMATS = ("nv12", "p010le")
 
 
 def _check_known(codec: str) -> None:
@@ -237,33 +241,33 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
     return chosen
 
 
-def _in_shown_order(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _without_b_frames_in_avi(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
     """AVI counts frames as they are stored, so without B-frames alone are they shown when they should be."""
     if container.format.name != "avi":
         return plan
     return replace(plan, options=(*plan.options, ("bf", "0")))
 
 
-def _opened(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
     """The plan, once a trial has shown that the container takes it and that the encoder opens.
 
     Raises UsageError where the encoder would open but for the user's options, else OutputError.
     """
-    if not _takes(container, plan.codec):
+    if not _container_supports(container, plan.codec):
         raise OutputError(f"{container.format.name} does not take video by {plan.codec}: use .mkv or another encoder")
-    reason = why_closed(plan)
+    reason = open_failure(plan)
     if reason is None:
         return plan
     chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
     usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
-    if dict(plan.options) != usual and why_closed(replace(plan, options=tuple(usual.items()))) is None:
+    if dict(plan.options) != usual and open_failure(replace(plan, options=tuple(usual.items()))) is None:
         raise UsageError(f"{plan.codec} does not take {chosen} ({reason}): change or leave out --crf and --preset")
     raise OutputError(
         f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {reason}"
     )
 
 
-def why_closed(plan: VideoPlan) -> str | None:
+def open_failure(plan: VideoPlan) -> str | None:
     """Why the encoder does not open for this plan; None where it does."""
     # The messages of these libraries are not about our caller's choices, and stderr is for progress.
     os.environ.setdefault("SVT_LOG", "1")
@@ -276,17 +280,17 @@ def why_closed(plan: VideoPlan) -> str | None:
     except UnknownCodecError:
         return "this build of libav lacks it"
     finally:
-        leave_real_time()
+        drop_real_time_priority()
     return None
 
 
-_TAKE_NONE_OF_THESE = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
+_UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
 """For MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any codec, and then cannot end them,
 or read them back with the same frames and times."""
 
 
-def _takes(container: OutputContainer, codec: str) -> bool:
-    if container.format.name in _TAKE_NONE_OF_THESE:
+def _container_supports(container: OutputContainer, codec: str) -> bool:
+    if container.format.name in _UNSUPPORTED_CONTAINERS:
         return False
     try:
         with av.open(io.BytesIO(), "w", format=container.format.name) as trial:
@@ -296,7 +300,7 @@ def _takes(container: OutputContainer, codec: str) -> bool:
     return True
 
 
-def _rounded_up(side: int, multiple: int) -> int:
+def _round_up_to_multiple(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple
 
 
@@ -328,19 +332,19 @@ def choose_pixel_format(source_format: str, offered: Iterable[str], wanted: str 
     return min(usable, key=loss)
 
 
-_THREADS = Path("/proc/self/task")
+_THREADS_FOLDER = Path("/proc/self/task")
 
 
-def leave_real_time() -> None:
+def drop_real_time_priority() -> None:
     """Give every thread of this process its usual share of the processor again, where the caller's was raised.
 
     SVT-AV1, run as root, makes its threads and the one that opens it real-time threads of the highest priority. These,
     and all processes that are started from them, come before everything else on the machine.
     """
     real_time = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
-    if not _THREADS.is_dir() or os.sched_getscheduler(0) not in real_time:
+    if not _THREADS_FOLDER.is_dir() or os.sched_getscheduler(0) not in real_time:
         return
-    for thread in _THREADS.iterdir():
+    for thread in _THREADS_FOLDER.iterdir():
         # A thread may have ended since it was listed.
         with suppress(ProcessLookupError, PermissionError):
             if os.sched_getscheduler(int(thread.name)) in real_time:

@@ -1,4 +1,4 @@
-"""Encoders of an installed ffmpeg program, for what PyAV's own libav lacks: `-c ffmpeg:NAME`, extra `vsr[ffmpeg]`."""
+"""Encoders of an installed ffmpeg program, for what PyAV's own libav lacks: `-c ffmpeg:NAME`, extra `ffmpeg`."""
 
 import io
 import queue
@@ -19,11 +19,11 @@ from av.video.stream import VideoStream
 from vsr.errors import OutputError, UsageError
 from vsr.video.color import frame_bytes
 from vsr.video.frames import ClipInfo
-from vsr.video.write.encoders import EncodeOptions, VideoPlan, choose_pixel_format, plan_chosen
+from vsr.video.write.encoders import EncodeOptions, VideoPlan, choose_pixel_format, plan_with_format
 
 EXTERNAL_PREFIX = "ffmpeg:"
 
-PACE_PER_SECOND = 25
+RAW_FRAME_RATE = 25
 """Between the programs frames are only counted; their true times are put on the packets afterwards."""
 
 
@@ -42,15 +42,15 @@ class FfmpegEncoder:
         resources: ExitStack,
     ) -> None:
         name = options.codec.removeprefix(EXTERNAL_PREFIX)
-        offered = _offered_formats(name)
+        offered = _supported_formats(name)
         pixel_format = choose_pixel_format(source.pixel_format, offered, options.pixel_format, options.codec)
         settings = {"crf": None if options.crf is None else f"{options.crf:g}", "preset": options.preset}
         given = {option: value for option, value in settings.items() if value is not None}
-        self.plan = plan_chosen(source, height, width, options.codec, pixel_format, given)
+        self.plan = plan_with_format(source, height, width, options.codec, pixel_format, given)
         self._command = _command(self.plan, name)
-        self._header = resources.enter_context(_encode_one_black_frame(self._command, self.plan))
+        self._header = resources.enter_context(_encode_probe_frame(self._command, self.plan))
         resources.callback(self._stop)
-        self._segment: _Segment | None = None
+        self._segment: _FfmpegProcess | None = None
         self._times: deque[int] = deque()
         self._num_packets = 0
 
@@ -69,19 +69,19 @@ class FfmpegEncoder:
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
         if self._segment is None:
-            self._segment = _Segment(self._command)
+            self._segment = _FfmpegProcess(self._command)
             self._times.clear()
             self._num_packets = 0
         assert frame.pts is not None
         self._times.append(frame.pts)
         self._segment.times.append(frame.pts)
         self._segment.send(frame_bytes(frame, self.plan.layout))
-        return [self._timed(packet) for packet in self._segment.received()]
+        return [self._timed(packet) for packet in self._segment.poll()]
 
     def finish(self) -> list["Packet[VideoStream]"]:
         if self._segment is None:
             return []
-        packets = [self._timed(packet) for packet in self._segment.rest()]
+        packets = [self._timed(packet) for packet in self._segment.drain()]
         self._segment = None
         return packets
 
@@ -100,7 +100,7 @@ class FfmpegEncoder:
         return packet
 
 
-class _Segment:
+class _FfmpegProcess:
     """One run of the program; a thread reads its packets so that neither side waits for the other for ever."""
 
     def __init__(self, command: list[str]) -> None:
@@ -116,30 +116,30 @@ class _Segment:
         try:
             self._process.stdin.write(picture)
         except BrokenPipeError as error:
-            raise OutputError(f"ffmpeg stopped: {self._reason()}") from error
+            raise OutputError(f"ffmpeg stopped: {self._error_message()}") from error
 
-    def received(self) -> list["Packet[VideoStream]"]:
+    def poll(self) -> list["Packet[VideoStream]"]:
         """The packets that have come back since the last call, each with its frame's presentation time."""
         packets = []
         while not self._packets.empty():
             packet = self._packets.get()
             assert packet.pts is not None
-            packet.pts = self.times[round(packet.pts * packet.time_base * PACE_PER_SECOND)]
+            packet.pts = self.times[round(packet.pts * packet.time_base * RAW_FRAME_RATE)]
             packets.append(packet)
         return packets
 
-    def rest(self) -> list["Packet[VideoStream]"]:
+    def drain(self) -> list["Packet[VideoStream]"]:
         """End the input and wait for what is left."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except BrokenPipeError as error:
-            raise OutputError(f"ffmpeg stopped: {self._reason()}") from error
+            raise OutputError(f"ffmpeg stopped: {self._error_message()}") from error
         self._thread.join()
         if self._process.wait() != 0:
-            raise OutputError(f"ffmpeg failed: {self._reason()}")
+            raise OutputError(f"ffmpeg failed: {self._error_message()}")
         self.stop()
-        return self.received()
+        return self.poll()
 
     def stop(self) -> None:
         """End the program, whatever it is doing, and let go of its files."""
@@ -161,7 +161,7 @@ class _Segment:
             # The program's exit status and its messages say why; they are told where it is waited for.
             return
 
-    def _reason(self) -> str:
+    def _error_message(self) -> str:
         self._process.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").strip().splitlines()
@@ -178,9 +178,7 @@ def _command(plan: VideoPlan, name: str) -> list[str]:
         "color_range": 2 if plan.color.full_range else 1,
     }
     size = f"{plan.width}x{plan.height}"
-    raw = ffmpeg.input(
-        "pipe:", format="rawvideo", pix_fmt=plan.pixel_format, s=size, framerate=PACE_PER_SECOND, **color
-    )
+    raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=plan.pixel_format, s=size, framerate=RAW_FRAME_RATE, **color)
     coded = raw.output(
         "pipe:", format="matroska", vcodec=name, pix_fmt=plan.pixel_format, **color, **dict(plan.options)
     )
@@ -196,12 +194,12 @@ def _program() -> str:
     return program
 
 
-def _offered_formats(name: str) -> list[str]:
+def _supported_formats(name: str) -> list[str]:
     """The pixel formats of one of the program's encoders. Raises UsageError where it has no such encoder."""
     try:
         import ffmpeg  # noqa: F401
     except ImportError as error:
-        raise UsageError("an encoder ffmpeg:NAME needs ffmpeg-python: pip install 'vsr[ffmpeg]'") from error
+        raise UsageError("encoder ffmpeg:NAME needs the package ffmpeg-python: pip install ffmpeg-python") from error
     answer = subprocess.run(
         [_program(), "-hide_banner", "-h", f"encoder={name}"], capture_output=True, text=True, check=False
     ).stdout
@@ -211,7 +209,7 @@ def _offered_formats(name: str) -> list[str]:
     return formats.group(1).split() if formats else ["yuv420p"]
 
 
-def _encode_one_black_frame(command: list[str], plan: VideoPlan) -> InputContainer:
+def _encode_probe_frame(command: list[str], plan: VideoPlan) -> InputContainer:
     """What the program makes of one frame, opened: it shows that the encoder works, and holds the stream's header."""
     num_bytes = len(frame_bytes(av.VideoFrame(plan.width, plan.height, plan.pixel_format), plan.layout))
     # An option that goes unused is only worth a warning to ffmpeg.

@@ -1,6 +1,6 @@
 """What a user ought to know of how the output's format differs from the clip's."""
 
-from vsr.video.color import NOT_CONVERTED
+from vsr.video.color import UNSUPPORTED_MATRICES
 from vsr.video.frames import ClipInfo
 from vsr.video.pixel_layouts import LAYOUTS, nearest_format
 from vsr.video.write.encoders import ENCODERS, VideoPlan
@@ -22,19 +22,19 @@ def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> li
         -before.chroma_rows,
         -before.chroma_columns,
     ):
-        notes.append(f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has nothing nearer")
+        notes.append(f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has no closer format")
     if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
         standard = {1: "BT.709", 9: "BT.2020"}.get(plan.matrix, "BT.601")
-        if source.color.matrix in NOT_CONVERTED:
+        if source.color.matrix in UNSUPPORTED_MATRICES:
             notes.append(
-                f"the colour matrix {source.color.matrix} (H.273) is kept, and enlarged as if it were {standard}"
+                f"the colour matrix {source.color.matrix} (H.273) is kept; the frames are upscaled as {standard}"
             )
         else:
-            notes.append(f"the clip does not say its colour matrix: {standard} is taken by its height, and written so")
-    return [*notes, *_notes_of_loss(source, plan)]
+            notes.append(f"the clip has no color matrix tag: {standard} is assumed from its height, and written")
+    return [*notes, *_loss_notes(source, plan)]
 
 
-def _notes_of_loss(source: ClipInfo, plan: VideoPlan) -> list[str]:
+def _loss_notes(source: ClipInfo, plan: VideoPlan) -> list[str]:
     notes = []
     if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and not plan.layout.has_alpha:
         notes.append(

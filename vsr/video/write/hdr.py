@@ -41,7 +41,7 @@ def _in_sei_units(source: ClipInfo) -> str | None:
         return None
     points = [[round(value * CHROMATICITY_UNITS) for value in point] for point in _points(display)]
     light = [round(value * LUMINANCE_UNITS) for value in (display.max_luminance, display.min_luminance)]
-    return _written([*points, light])
+    return _format_points([*points, light])
 
 
 def _in_plain_units(source: ClipInfo) -> str | None:
@@ -49,7 +49,7 @@ def _in_plain_units(source: ClipInfo) -> str | None:
     if display is None:
         return None
     points = [*_points(display), (display.max_luminance, display.min_luminance)]
-    return _written([[f"{float(value):.6g}" for value in point] for point in points])
+    return _format_points([[f"{float(value):.6g}" for value in point] for point in points])
 
 
 def _points(display: MasteringDisplay) -> list[tuple[Fraction, Fraction]]:
@@ -57,6 +57,6 @@ def _points(display: MasteringDisplay) -> list[tuple[Fraction, Fraction]]:
     return [green, blue, red, display.white_point]
 
 
-def _written(pairs: Sequence[Sequence[object]]) -> str:
+def _format_points(pairs: Sequence[Sequence[object]]) -> str:
     named = zip(("G", "B", "R", "WP", "L"), pairs, strict=True)
     return "".join(f"{name}({first},{second})" for name, (first, second) in named)

@@ -12,31 +12,31 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.errors import UsageError
 from vsr.files import flush_to_disk, sync_folder
 from vsr.video.frames import ClipInfo, Frame
-from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_chosen
-from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, WorkFolder
+from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_with_format
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
 from vsr.video.write.segments import FrameConverter
-from vsr.video.write.stream_copy import labels_of_others
+from vsr.video.write.stream_copy import other_stream_labels
 
-NAME_IN_FOLDER = "%06d.png"
+DEFAULT_NAME_PATTERN = "%06d.png"
 
 PNG_FORMATS = ("rgb24", "rgb48be", "gray", "gray16be", "rgba", "rgba64be", "ya8", "ya16be")
 
 _NUMBER_FIELD = re.compile(r"%0?(\d*)d")
 
 
-class PictureOutput:
+class ImageSequenceOutput:
     """Writes one PNG per frame, numbered from 1, into a folder for each segment of a work folder.
 
     Raises UsageError for options that PNG does not have.
     """
 
     def __init__(
-        self, pattern: str, source: ClipInfo, height: int, width: int, options: EncodeOptions, work: WorkFolder
+        self, pattern: str, source: ClipInfo, height: int, width: int, options: EncodeOptions, work: SegmentStore
     ) -> None:
         if options.crf is not None or options.preset is not None:
             raise UsageError("png is lossless and has neither quality nor presets: leave out --crf and --preset")
         pixel_format = choose_pixel_format(source.pixel_format, PNG_FORMATS, options.pixel_format, "png")
-        self.plan = plan_chosen(source, height, width, "png", pixel_format, {})
+        self.plan = plan_with_format(source, height, width, "png", pixel_format, {})
         self._convert = FrameConverter(self.plan, torch.device("cpu"))
         self._context: VideoCodecContext = av.Codec("png", "w").create("video")
         configure(self._context, self.plan)
@@ -48,7 +48,7 @@ class PictureOutput:
         self.max_pts_error = Fraction(0)
         self.damage: list[str] = []
         self.streams_kept: list[str] = []
-        self.streams_dropped = [f"{label}: pictures hold nothing else" for label in labels_of_others(source)]
+        self.streams_dropped = [f"{label}: pictures hold nothing else" for label in other_stream_labels(source)]
         self.notes = [
             f"pictures carry no time: the clip's {source.average_rate or 'unknown'} frames a second are not kept"
         ]
@@ -64,7 +64,7 @@ class PictureOutput:
             self._open.mkdir()
         (packet,) = self._context.encode(self._convert(frame))
         self.num_frames += 1
-        with (self._open / numbered_name(self._pattern, self.num_frames)).open("wb") as file:
+        with (self._open / format_name(self._pattern, self.num_frames)).open("wb") as file:
             file.write(packet)
             file.flush()
             flush_to_disk(file.fileno())
@@ -85,18 +85,18 @@ class PictureOutput:
     def pictures(self) -> list[Path]:
         """Where the pictures of all closed segments lie, unless they have been moved on."""
         return [
-            self._work.segment_path(number, "") / numbered_name(self._pattern, position + 1)
+            self._work.segment_path(number, "") / format_name(self._pattern, position + 1)
             for number, segment in enumerate(self._work.segments())
             for position in range(segment.first_frame, segment.first_frame + segment.num_frames)
         ]
 
 
-def numbered_name(pattern: str, number: int) -> str:
+def format_name(pattern: str, number: int) -> str:
     """The pattern with its `%06d` filled in."""
     return _NUMBER_FIELD.sub(lambda field: f"{number:0{field.group(1) or 1}d}", pattern, count=1)
 
 
-def names_of(pattern: str) -> re.Pattern[str]:
+def name_regex(pattern: str) -> re.Pattern[str]:
     """Matches every name that the pattern can give."""
     before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
     return re.compile(re.escape(before) + r"\d+" + re.escape(after))

@@ -12,24 +12,24 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vsr.video.frames import ClipInfo
-from vsr.video.read.side_data import enlarged_matrix
+from vsr.video.read.side_data import scale_display_matrix
 from vsr.video.write.encoders import EncodeOptions, choose_encoder
 from vsr.video.write.ffmpeg_encoder import EXTERNAL_PREFIX, FfmpegEncoder
 from vsr.video.write.format_notes import plan_notes
 from vsr.video.write.segments import Encoder, FrameEncoder, LibavEncoder
 from vsr.video.write.stream_copy import StreamCopier
 
-_HOLDS_NO_TIMES = 0x80
+_AVFMT_NOTIMESTAMPS = 0x80
 """libavformat's AVFMT_NOTIMESTAMPS."""
 
-_HOLDS_NEGATIVE_TIMES = 0x40000
+_AVFMT_TS_NEGATIVE = 0x40000
 """libavformat's AVFMT_TS_NEGATIVE."""
 
 _MOV_FAMILY = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v")
 
 _MATROSKA = ("matroska", "webm")
 
-_TAGS_OF_ITUNES = (
+_ITUNES_TAGS = (
     *("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "grouping"),
     *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "compilation", "track", "disc"),
     *("media_type", "creation_time", "location", "timecode"),
@@ -37,7 +37,7 @@ _TAGS_OF_ITUNES = (
 """What MP4 holds without being told to take any tag."""
 
 
-class Film:
+class VideoMuxer:
     """A container that takes the packets of the upscaled video, and all other streams from the source.
 
     Writes into an open binary file and does not close it. Raises OutputError where the container refuses.
@@ -51,8 +51,8 @@ class Film:
         self._source = source
         self._copier = StreamCopier(source, self.container, resources)
         self._last_dts: int | None = None
-        if container_format == "avi" or self.container.format.flags & _HOLDS_NO_TIMES:
-            self.notes.append(f"{container_format} holds no times of its own: use .mkv or .mp4 to keep them")
+        if container_format == "avi" or self.container.format.flags & _AVFMT_NOTIMESTAMPS:
+            self.notes.append(f"{container_format} stores no timestamps: use .mkv or .mp4 to keep them")
 
     @property
     def streams_kept(self) -> list[str]:
@@ -72,7 +72,7 @@ class Film:
         self._stream = self._copier.set_up(add_video)
         if self._source.display_matrix is not None:
             factor = Fraction(self._stream.codec_context.width, self._source.width)
-            self._stream.set_display_matrix(enlarged_matrix(self._source.display_matrix, factor))
+            self._stream.set_display_matrix(scale_display_matrix(self._source.display_matrix, factor))
         self.container.container_options.update(_container_options(self.container, self._source))
 
     def mux(self, packets: Iterable["Packet[VideoStream]"]) -> None:
@@ -85,8 +85,8 @@ class Film:
             packet.stream = self._stream
             packet.dts = self._next_dts(packet)
             if self.num_packets == 0:
-                self._account_for_shift(packet.dts * time_base)
-                self._account_for_early_start(exact)
+                self._note_shift(packet.dts * time_base)
+                self._note_early_start(exact)
             self._copier.copy_until(packet.dts * time_base)
             self.container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
@@ -98,24 +98,24 @@ class Film:
         self._copier.copy_until(None)
         self.container.close()
 
-    def _account_for_shift(self, first_seconds: Fraction) -> None:
+    def _note_shift(self, first_seconds: Fraction) -> None:
         """Tell of the move by which libavformat keeps the first decoding time of some containers from being negative.
 
         It moves all streams alike, behind our back: the packets still show the times that were asked for.
         """
         container_format = self.container.format
-        if container_format.flags & (_HOLDS_NEGATIVE_TIMES | _HOLDS_NO_TIMES) or container_format.name in _MATROSKA:
+        if container_format.flags & (_AVFMT_TS_NEGATIVE | _AVFMT_NOTIMESTAMPS) or container_format.name in _MATROSKA:
             return
         first_copied = self._copier.next_seconds
         earliest = first_seconds if first_copied is None else min(first_seconds, first_copied)
         if earliest < 0:
             self.max_pts_error = -earliest
             self.notes.append(
-                f"{container_format.name} holds no times below zero: all is {float(-earliest):.3f} s later; "
+                f"{container_format.name} stores no negative timestamps: all streams start {float(-earliest):.3f} s later; "
                 "use .mkv or .mp4 to keep the times"
             )
 
-    def _account_for_early_start(self, first_seconds: Fraction) -> None:
+    def _note_early_start(self, first_seconds: Fraction) -> None:
         """AVI shows its first picture at once, and leaves the gaps that follow."""
         if self.container.format.name == "avi" and first_seconds > 0:
             self.max_pts_error = first_seconds
@@ -163,6 +163,6 @@ def _container_options(container: OutputContainer, source: ClipInfo) -> dict[str
         return {}
     # Start offsets are stored in the movie's time scale, whose default is milliseconds.
     options = {"movie_timescale": str(source.time_base.denominator)}
-    if any(name.lower() not in _TAGS_OF_ITUNES for name in container.metadata):
+    if any(name.lower() not in _ITUNES_TAGS for name in container.metadata):
         options["movflags"] = "use_metadata_tags"
     return options

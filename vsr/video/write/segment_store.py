@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.files import LOCK_NAME, FolderLock, flush_to_disk, hidden_beside, sync_folder, write_whole
+from vsr.files import LOCK_NAME, FolderLock, flush_to_disk, hidden_sibling, sync_folder, write_atomically
 
 Json = dict[str, Any]
 
 PLAN_NAME = "run.json"
-ASKED, DECIDED = "asked", "decided"
+REQUESTED, RESOLVED = "asked", "decided"
 """Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
-LAST_STEP_NAME = "naming.json"
-PICTURES_SUFFIX = "-last.npz"
+COMMIT_RECORD_NAME = "naming.json"
+FRAMES_SUFFIX = "-last.npz"
 WORK_SUFFIX = ".vsr-work"
 PART_SUFFIX = ".part"
 """Ends the name of what is not whole yet."""
@@ -55,10 +55,10 @@ class ClosedSegment:
     """What the run knew when the last of these frames was written."""
 
 
-class WorkFolder:
+class SegmentStore:
     """A context manager that holds the folder of one run, with the segments that are closed already.
 
-    What is closed stays when the process ends, however it ends, until `finished` was called. A folder without a plan
+    What is closed stays when the process ends, however it ends, until `mark_finished` was called. A folder without a plan
     belongs to an output that nothing can be added to later: it is removed on leaving in any case. Raises OSError, and
     OutputError where another process holds the folder or where what it holds is broken.
     """
@@ -76,7 +76,7 @@ class WorkFolder:
         """Frames in them, counted from the first of the clip."""
 
     @classmethod
-    def of(cls, output: Path, plan: Json | None, options: WorkOptions) -> "WorkFolder":
+    def of(cls, output: Path, plan: Json | None, options: WorkOptions) -> "SegmentStore":
         """The folder in which the work of this output is kept from one attempt to the next.
 
         Without a plan it is a folder beside the output that does not outlive the process, if that can be helped.
@@ -93,7 +93,7 @@ class WorkFolder:
             self.folder.mkdir(exist_ok=self._wanted is not None)
             resources.callback(self._remove_if_empty)
             resources.enter_context(FolderLock(self.folder, "the work of this output is being done"))
-            resources.callback(self._leave)
+            resources.callback(self._clean_up)
             if self._restart:
                 self._clear()
             self._read()
@@ -109,14 +109,14 @@ class WorkFolder:
         with suppress(OSError):
             self.folder.rmdir()
 
-    def _leave(self) -> None:
+    def _clean_up(self) -> None:
         is_begun = self._record_path(0).exists()
         if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
             # Without a plan the rest counts for nothing, wherever this is ended; and until all of it is gone, the
             # result can be told to be this work's own. The lock lies inside: nobody can begin here in between.
             with suppress(OSError):
                 (self.folder / PLAN_NAME).unlink(missing_ok=True)
-                self._clear(but=LAST_STEP_NAME)
+                self._clear(but=COMMIT_RECORD_NAME)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> Iterator[ClosedSegment]:
@@ -134,7 +134,7 @@ class WorkFolder:
         `pictures` are kept exactly until the next segment is closed: the enlarged last one, before it was encoded, and
         whatever else the run wants.
         """
-        picture = self._picture_path(self.num_segments)
+        picture = self._frames_path(self.num_segments)
         if self._wanted is not None:
             with picture.open("wb") as file:
                 np.savez(file, *(each.cpu().numpy() for each in pictures))
@@ -142,28 +142,30 @@ class WorkFolder:
                 flush_to_disk(file.fileno())
             sync_folder(self.folder)
         # This file is what makes the segment count; whatever it speaks of is on the disk by now.
-        write_whole(self._record_path(self.num_segments), json.dumps(asdict(segment), allow_nan=False).encode())
-        self._picture_path(self.num_segments - 1).unlink(missing_ok=True)
+        write_atomically(self._record_path(self.num_segments), json.dumps(asdict(segment), allow_nan=False).encode())
+        self._frames_path(self.num_segments - 1).unlink(missing_ok=True)
         self.num_segments += 1
         self.frames_done += segment.num_frames
 
-    def last_pictures(self) -> list[torch.Tensor]:
+    def last_frames(self) -> list[torch.Tensor]:
         """Those that the last segment was closed with."""
-        with np.load(self._picture_path(self.num_segments - 1), allow_pickle=False) as arrays:
+        with np.load(self._frames_path(self.num_segments - 1), allow_pickle=False) as arrays:
             return [torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))]
 
-    def about_to_name(self, whole: Path, target: Path) -> None:
-        """Called before the whole result gets its name: a later run knows it for its own then, by `is_own_result`."""
+    def record_commit(self, whole: Path, target: Path) -> None:
+        """Called before the whole result gets its name: a later run knows it for its own then, by `is_committed_result`."""
         if self._wanted is not None:
-            write_whole(self.folder / LAST_STEP_NAME, json.dumps([str(target.name), whole.stat().st_ino]).encode())
+            write_atomically(
+                self.folder / COMMIT_RECORD_NAME, json.dumps([str(target.name), whole.stat().st_ino]).encode()
+            )
 
-    def part_of(self, output: Path) -> Path:
+    def part_path(self, output: Path) -> Path:
         """Where the whole result is put together: on the disk of the output, so that renaming it is one step."""
         if self.folder.parent == output.parent:
             return self.folder / f"whole{PART_SUFFIX}"
-        return hidden_beside(output, f".vsr{PART_SUFFIX}")
+        return hidden_sibling(output, f".vsr{PART_SUFFIX}")
 
-    def finished(self) -> None:
+    def mark_finished(self) -> None:
         """The result is whole and has its name: the work is no longer needed."""
         self._is_finished = True
 
@@ -181,17 +183,17 @@ class WorkFolder:
         plan = self.folder / PLAN_NAME
         if not plan.exists():
             self._clear()
-            write_whole(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
+            write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
             return
         try:
             self.plan = json.loads(plan.read_bytes())
             while self._record_path(self.num_segments).exists():
                 self.num_segments += 1
             self.frames_done = sum(
-                self._checked(number, each).num_frames for number, each in enumerate(self.segments())
+                self._check_size(number, each).num_frames for number, each in enumerate(self.segments())
             )
             if self.num_segments:
-                self.last_pictures()
+                self.last_frames()
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise OutputError(
                 f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins anew"
@@ -200,12 +202,12 @@ class WorkFolder:
         if not self.num_segments:
             # Nothing is lost by another plan then.
             self.plan = self._wanted
-            write_whole(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
+            write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
         assert self.plan is not None
-        if changed := differences(self.plan[ASKED], self._wanted[ASKED]):
+        if changed := differences(self.plan[REQUESTED], self._wanted[REQUESTED]):
             raise UsageError(
-                f"{self.folder} holds {self.frames_done} frames of a run that was asked for something else: "
-                f"{'; '.join(changed[:3])}. Ask for the same again, or begin anew with --restart."
+                f"{self.folder} holds {self.frames_done} frames of a run with other options: "
+                f"{'; '.join(changed[:3])}. Use the same options, or start over with --restart."
             )
 
     def _drop_unfinished(self) -> None:
@@ -214,11 +216,11 @@ class WorkFolder:
         for path in self.folder.glob("segment-*"):
             if path.name.partition(".")[0] not in closed or path.suffix == PART_SUFFIX:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{PICTURES_SUFFIX}")]:
-            if path != self._picture_path(self.num_segments - 1):
+        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{FRAMES_SUFFIX}")]:
+            if path != self._frames_path(self.num_segments - 1):
                 path.unlink()
 
-    def _checked(self, number: int, segment: ClosedSegment) -> ClosedSegment:
+    def _check_size(self, number: int, segment: ClosedSegment) -> ClosedSegment:
         path = self.segment_path(number, ".mkv")
         if segment.num_bytes and path.stat().st_size != segment.num_bytes:
             raise ValueError(f"{path.name} has not the size that it had")
@@ -227,21 +229,21 @@ class WorkFolder:
     def _record_path(self, number: int) -> Path:
         return self.segment_path(number, ".json")
 
-    def _picture_path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}{PICTURES_SUFFIX}"
+    def _frames_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}{FRAMES_SUFFIX}"
 
 
 def work_folder(output: Path, options: WorkOptions) -> Path:
     """Where the work of an output is kept."""
     if options.folder is None:
-        return hidden_beside(output.absolute(), WORK_SUFFIX)
-    return hidden_beside(options.folder.absolute() / output.name, WORK_SUFFIX)
+        return hidden_sibling(output.absolute(), WORK_SUFFIX)
+    return hidden_sibling(options.folder.absolute() / output.name, WORK_SUFFIX)
 
 
-def is_own_result(output: Path, options: WorkOptions) -> bool:
+def is_committed_result(output: Path, options: WorkOptions) -> bool:
     """Whether a run that kept its work here was ended after it had named its whole result, and before tidying up."""
     try:
-        name, inode = json.loads((work_folder(output, options) / LAST_STEP_NAME).read_bytes())
+        name, inode = json.loads((work_folder(output, options) / COMMIT_RECORD_NAME).read_bytes())
         return bool(name == output.name and output.stat().st_ino == inode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
@@ -255,10 +257,10 @@ def differences(planned: Json, wanted: Json, path: str = "") -> list[str]:
         if isinstance(before, dict) and isinstance(now, dict):
             found += differences(before, now, f"{path}{key}.")
         elif before != now:
-            found.append(f"{path}{key} was {_shown(before)} and is {_shown(now)}")
+            found.append(f"{path}{key} was {_format_value(before)} and is {_format_value(now)}")
     return found
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     text = "not set" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -17,7 +17,7 @@ from vsr.errors import OutputError
 from vsr.image.resample import resize
 from vsr.video.color import from_rgb, interleave_chroma, write_channels
 from vsr.video.frames import Frame
-from vsr.video.write.encoders import VideoPlan, configure, leave_real_time
+from vsr.video.write.encoders import VideoPlan, configure, drop_real_time_priority
 
 
 class FrameConverter:
@@ -29,10 +29,10 @@ class FrameConverter:
 
     def __call__(self, frame: Frame) -> av.VideoFrame:
         video = self._video
-        pixels = padded(frame.pixels, video.height, video.width)
+        pixels = pad_to_size(frame.pixels, video.height, video.width)
         channels = from_rgb(pixels, video.layout, video.matrix, video.color.full_range)
         if self._cuda is None:
-            converted = write_channels(channels, video.pixel_format, self._alpha_of(frame))
+            converted = write_channels(channels, video.pixel_format, self._upscaled_alpha(frame))
         else:
             planes = interleave_chroma(channels, video.layout)
             # The encoder reads on a stream of its own.
@@ -43,12 +43,12 @@ class FrameConverter:
         converted.pts, converted.time_base, converted.duration = frame.pts, frame.time_base, frame.duration
         return converted
 
-    def _alpha_of(self, frame: Frame) -> torch.Tensor | None:
+    def _upscaled_alpha(self, frame: Frame) -> torch.Tensor | None:
         """Enlarged apart from the colours, which a network must not mix it with."""
         if frame.alpha is None or not self._video.layout.has_alpha:
             return None
         enlarged = resize(frame.alpha, frame.height, frame.width).clamp_(0, 1)
-        return padded(enlarged[None], self._video.height, self._video.width)[0]
+        return pad_to_size(enlarged[None], self._video.height, self._video.width)[0]
 
 
 class Encoder(Protocol):
@@ -92,14 +92,14 @@ class LibavEncoder:
             self._context.flags = self._flags
             configure(self._context, self.plan)
         packets = self._context.encode(frame)
-        leave_real_time()
+        drop_real_time_priority()
         return packets
 
     def finish(self) -> list["Packet[VideoStream]"]:
         if self._context is None:
             return []
         packets = self._context.encode(None)
-        leave_real_time()
+        drop_real_time_priority()
         self._context = None
         return packets
 
@@ -121,7 +121,7 @@ class FrameEncoder:
         assert frame.time_base == self._time_base, f"expected times in {self._time_base}, got {frame.time_base}"
         step = 0 if self._pts_before is None else frame.pts - self._pts_before
         assert step > 0 or self._pts_before is None, f"frame {frame.index} is not later than the one before"
-        self.go_on_after(frame.pts)
+        self.resume_after(frame.pts)
         self._durations[frame.pts] = frame.duration or step
         self._num_missing += 1
         return self._timed(self.encoder.encode(self._convert(frame)))
@@ -133,7 +133,7 @@ class FrameEncoder:
             raise OutputError(f"{self.encoder.plan.codec} did not give back {self._num_missing} frames: try another")
         return packets
 
-    def go_on_after(self, pts: int) -> None:
+    def resume_after(self, pts: int) -> None:
         """The time of the frame before the next one."""
         self._pts_before = pts
 
@@ -165,7 +165,7 @@ class FrameEncoder:
         return list(packets)
 
 
-def padded(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def pad_to_size(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Repeat the last row and column of (3, H, W) as often as needed."""
     bottom, right = height - pixels.shape[1], width - pixels.shape[2]
     if bottom == 0 and right == 0:

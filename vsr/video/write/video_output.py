@@ -14,16 +14,16 @@ from av.video.stream import VideoStream
 from vsr.errors import OutputError
 from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
-from vsr.video.write.encoders import AUTOMATIC_WITH_ALPHA, EncodeOptions, VideoPlan
-from vsr.video.write.mux import Film, open_encoder
-from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, WorkFolder
+from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
+from vsr.video.write.mux import VideoMuxer, open_encoder
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
 
 SUFFIX = ".mkv"
-_START_CODES_WANTED = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
+_ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
 """Matroska stores these without the start codes that other containers' muxers put back by themselves, but not AVI's."""
 
 
-class PipedFilm:
+class PipedVideoOutput:
     """Encodes frames and muxes them at once, for a pipe that cannot be gone back on."""
 
     def __init__(
@@ -37,25 +37,27 @@ class PipedFilm:
         device: torch.device,
         resources: ExitStack,
     ) -> None:
-        self.film = Film(file, container_format, source, resources)
-        self._encoder, self.notes = open_encoder(source, height, width, options, self.film.container, device, resources)
+        self.muxer = VideoMuxer(file, container_format, source, resources)
+        self._encoder, self.notes = open_encoder(
+            source, height, width, options, self.muxer.container, device, resources
+        )
         self.plan = self._encoder.encoder.plan
-        self.film.set_up(lambda: self._encoder.encoder.add_stream(self.film.container))
+        self.muxer.set_up(lambda: self._encoder.encoder.add_stream(self.muxer.container))
         self._frames_per_segment = options.segment_frames
         self.num_frames = 0
 
     def write(self, frame: Frame) -> None:
         if self.num_frames and self.num_frames % self._frames_per_segment == 0:
-            self.film.mux(self._encoder.end_segment())
-        self.film.mux(self._encoder.encode(frame))
+            self.muxer.mux(self._encoder.end_segment())
+        self.muxer.mux(self._encoder.encode(frame))
         self.num_frames += 1
 
     def finish(self) -> None:
-        self.film.mux(self._encoder.end_segment())
-        self.film.finish()
+        self.muxer.mux(self._encoder.end_segment())
+        self.muxer.finish()
 
 
-class SegmentedFilm:
+class SegmentedVideoOutput:
     """Encodes frames into the segments of a work folder, and makes one film of them at the end."""
 
     def __init__(
@@ -67,23 +69,25 @@ class SegmentedFilm:
         width: int,
         options: EncodeOptions,
         device: torch.device,
-        work: WorkFolder,
+        work: SegmentStore,
         resources: ExitStack,
     ) -> None:
         """`file` takes the film in the end."""
         self._work = work
         self._source = source
-        self.film = Film(file, container_format, source, resources)
-        self._encoder, self.notes = open_encoder(source, height, width, options, self.film.container, device, resources)
+        self.muxer = VideoMuxer(file, container_format, source, resources)
+        self._encoder, self.notes = open_encoder(
+            source, height, width, options, self.muxer.container, device, resources
+        )
         self.plan = self._encoder.encoder.plan
         self._header = self._encoder.header(resources)
-        self.film.set_up(self._add_stream)
+        self.muxer.set_up(self._add_stream)
         self._frames_per_segment = options.segment_frames
         self.num_frames = work.frames_done
         self._open: _OpenSegment | None = None
-        resources.callback(self._leave)
+        resources.callback(self._discard_open_segment)
         for segment in work.segments():
-            self._encoder.go_on_after(max(pts for pts, _, _ in segment.times))
+            self._encoder.resume_after(max(pts for pts, _, _ in segment.times))
 
     @property
     def is_segment_full(self) -> bool:
@@ -111,16 +115,16 @@ class SegmentedFilm:
     def finish(self) -> None:
         """Put the closed segments together."""
         for number, segment in enumerate(self._work.segments()):
-            self.film.mux(self._fitting(self._packets(number, segment)))
-        self.film.finish()
+            self.muxer.mux(self._filter_bitstream(self._packets(number, segment)))
+        self.muxer.finish()
 
     def _add_stream(self) -> VideoStream:
-        container = self.film.container
+        container = self.muxer.container
         try:
             stream = container.add_stream_from_template(self._header, opaque=True)
         except ValueError as error:
             raise OutputError(f"{container.format.name} does not take video by {self.plan.codec}: {error}") from error
-        _describe(stream, self.plan)
+        _set_stream_parameters(stream, self.plan)
         return stream
 
     def _packets(self, number: int, segment: ClosedSegment) -> Iterator["Packet[VideoStream]"]:
@@ -138,10 +142,10 @@ class SegmentedFilm:
                 f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; --restart begins anew"
             )
 
-    def _fitting(self, packets: Iterator["Packet[VideoStream]"]) -> Iterator["Packet[VideoStream]"]:
+    def _filter_bitstream(self, packets: Iterator["Packet[VideoStream]"]) -> Iterator["Packet[VideoStream]"]:
         """The packets as the final container wants them."""
         codec = self._header.codec_context.codec.canonical_name
-        wanted = _START_CODES_WANTED.get(self.film.container.format.name, {}).get(codec)
+        wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
         if wanted is None:
             yield from packets
             return
@@ -153,15 +157,15 @@ class SegmentedFilm:
                 filtered.pts, filtered.dts, filtered.duration = times
                 yield filtered
 
-    def _leave(self) -> None:
+    def _discard_open_segment(self) -> None:
         if self._open is not None:
-            self._open.give_up()
+            self._open.discard()
 
 
 class _OpenSegment:
     """A segment that is being written, under a name that says so."""
 
-    def __init__(self, work: WorkFolder, add_stream: Callable[[OutputContainer], VideoStream]) -> None:
+    def __init__(self, work: SegmentStore, add_stream: Callable[[OutputContainer], VideoStream]) -> None:
         self._path = work.segment_path(work.num_segments, SUFFIX)
         self._part = self._path.with_name(self._path.name + PART_SUFFIX)
         self._file = self._part.open("wb")
@@ -187,7 +191,7 @@ class _OpenSegment:
         self._part.replace(self._path)
         return tuple(self._times), num_bytes
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Let go of the file without completing it."""
         # What could not be flushed to a full disk is thrown away here in any case.
         with suppress(OSError):
@@ -195,7 +199,7 @@ class _OpenSegment:
         self._part.unlink(missing_ok=True)
 
 
-def _describe(stream: VideoStream, plan: VideoPlan) -> None:
+def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
     """Say of a stream that was made from a template what Matroska may have rounded or left out."""
     stream.time_base = plan.time_base
     context = stream.codec_context
@@ -205,6 +209,6 @@ def _describe(stream: VideoStream, plan: VideoPlan) -> None:
     context.colorspace, context.color_primaries = plan.color.matrix, plan.color.primaries
     context.color_trc = plan.color.transfer
     context.color_range = 2 if plan.color.full_range else 1
-    if plan.codec == AUTOMATIC_WITH_ALPHA and plan.layout.has_alpha:
+    if plan.codec == AUTO_ALPHA_CODEC and plan.layout.has_alpha:
         # VP9 keeps transparency beside its packets; only this tells a player that it is there.
         stream.metadata["alpha_mode"] = "1"
