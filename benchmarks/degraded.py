@@ -1,9 +1,11 @@
-"""Inputs as they are met: compressed, noisy or blurred by an unknown kernel; the model is trained on such a keyframe.
+"""Inputs as they are met: compressed, noisy or blurred by an unknown kernel; the model is trained
+on such a keyframe.
 
     python -m benchmarks.degraded --frames 16
     python -m benchmarks.degraded --frames 16 --steadied
 
-`auto` is the default weight of the back-projection, which follows the input's noise (`vsr/image/noise.py`).
+`auto` is the default weight of the back-projection, which follows the input's noise
+(`vsr/image/noise.py`).
 """
 
 import tempfile
@@ -32,7 +34,11 @@ SHOWN = ("psnr_y", "lpips", "flicker", "sharpness")
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=["walk", "foliage"])
-    parser.add_argument("--steadied", action="store_true", help="flicker control and the shot model, not the weights")
+    parser.add_argument(
+        "--steadied",
+        action="store_true",
+        help="flicker control and the shot model, not the weights",
+    )
     options = parser.parse_args()
     use_shared_data()
     for name in options.clips:
@@ -51,7 +57,8 @@ def make_inputs(name: str, folder: Path, frames: int | None) -> list[Pair]:
 
 
 class NoisyReduction:
-    """Reduces pictures and adds Gaussian noise, other noise to each; the same sequence for every instance."""
+    """Reduces pictures and adds Gaussian noise, other noise to each; the same sequence for every
+    instance."""
 
     def __init__(self) -> None:
         self._random = torch.Generator().manual_seed(0)
@@ -62,10 +69,13 @@ class NoisyReduction:
 
 
 def blur_and_subsample(picture: torch.Tensor) -> torch.Tensor:
-    """Every fourth pixel after an anisotropic Gaussian; sampled at the middle of each block, so nothing is shifted."""
+    """Every fourth pixel after an anisotropic Gaussian; sampled at the middle of each block, so
+    nothing is shifted."""
     reach = 4 * SCALE
     distance = torch.arange(-reach, reach) + 0.5
-    down, across = (torch.exp(-((distance / sigma) ** 2) / 2) for sigma in (BLUR_DOWN_PX, BLUR_ACROSS_PX))
+    down, across = (
+        torch.exp(-((distance / sigma) ** 2) / 2) for sigma in (BLUR_DOWN_PX, BLUR_ACROSS_PX)
+    )
     kernel = torch.outer(down / down.sum(), across / across.sum())
     margin = reach - SCALE // 2
     padded = F.pad(picture[:, None], (margin,) * 4, mode="replicate")
@@ -90,7 +100,10 @@ def compare_weights(pair: Pair, options: Namespace) -> list[list[str]]:
         recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(back_projection_weight=weight))
         outcome = measure(pair, recipe, bank, SHOWN, options.frames)
         method = "smi, auto" if weight is None else "smi, fixed"
-        chosen, noise = f"{outcome.decision.back_projection_weight:.2f}", f"{outcome.decision.noise:.1f}"
+        chosen, noise = (
+            f"{outcome.decision.back_projection_weight:.2f}",
+            f"{outcome.decision.noise:.1f}",
+        )
         rows.append([kind, method, chosen, noise, *cells(outcome.figures, SHOWN)])
     return rows
 
@@ -111,7 +124,11 @@ def compare_steadied(pair: Pair, options: Namespace) -> list[list[str]]:
     for method, recipe in methods.items():
         outcome = measure(pair, recipe, bank, SHOWN, options.frames, lambda _: shot_models)
         decided = outcome.decision
-        said = ["", ""] if decided is None else [f"{decided.back_projection_weight:.2f}", f"{decided.noise:.1f}"]
+        said = (
+            ["", ""]
+            if decided is None
+            else [f"{decided.back_projection_weight:.2f}", f"{decided.noise:.1f}"]
+        )
         rows.append([kind, method, *said, *cells(outcome.figures, SHOWN)])
     return rows
 

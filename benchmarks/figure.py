@@ -1,4 +1,5 @@
-"""Draws `docs/figures/crops.png` from the repository's own sample: crops, and one row of pixels over time.
+"""Draws `docs/figures/crops.png` from the repository's own sample: crops, and one row of pixels
+over time.
 
 python -m benchmarks.figure
 """
@@ -34,7 +35,9 @@ def main() -> None:
     clips = {label: enlarged(policy) for label, policy in POLICIES.items()}
     with open_clip(SAMPLES / "clip_truth.mkv") as truth:
         clips["truth"] = [picture(frame.pixels) for frame in truth.frames()]
-    rows = [[crop(frames[index], left, top) for frames in clips.values()] for index, left, top in CROPS]
+    rows = [
+        [crop(frames[index], left, top) for frames in clips.values()] for index, left, top in CROPS
+    ]
     rows.append([strip(frames) for frames in clips.values()])
     sheet = np.concatenate([labels(list(clips)), *(beside(row) for row in rows)])
     TARGET.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,9 @@ def picture(pixels: torch.Tensor) -> np.ndarray:
 
 
 def crop(frame: np.ndarray, left: int, top: int) -> np.ndarray:
-    return enlarge(frame[top : top + CROP_HEIGHT, left : left + CROP_WIDTH], ENLARGEMENT, ENLARGEMENT)
+    return enlarge(
+        frame[top : top + CROP_HEIGHT, left : left + CROP_WIDTH], ENLARGEMENT, ENLARGEMENT
+    )
 
 
 def strip(frames: list[np.ndarray]) -> np.ndarray:
@@ -71,7 +76,9 @@ def enlarge(pixels: np.ndarray, across: int, down: int) -> np.ndarray:
 
 def beside(panels: list[np.ndarray]) -> np.ndarray:
     """Panels in a row, with a white gap around each."""
-    framed = [np.pad(panel, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for panel in panels]
+    framed = [
+        np.pad(panel, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for panel in panels
+    ]
     return np.concatenate(framed, axis=1)
 
 
@@ -80,7 +87,11 @@ def labels(texts: list[str]) -> np.ndarray:
     panels = []
     for text in texts:
         panel = np.full((LABEL_PX - GAP_PX, ENLARGEMENT * CROP_WIDTH, 3), 255, np.uint8)
-        panels.append(cv2.putText(panel, text, (4, LABEL_PX - GAP_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 22)[1])
+        panels.append(
+            cv2.putText(
+                panel, text, (4, LABEL_PX - GAP_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 22
+            )[1]
+        )
     return beside(panels)
 
 

@@ -1,9 +1,11 @@
-"""How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and rounded to 8 bits.
+"""How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and
+rounded to 8 bits.
 
     python -m benchmarks.kernels                       # ten seconds a kernel on one core
     python -m benchmarks.kernels --set iterations=2    # as good as without the game: a second each
 
-The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be bicubic.
+The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be
+bicubic.
 """
 
 import time
@@ -16,7 +18,13 @@ import torch.nn.functional as F
 from benchmarks.clips import Excerpt, use_shared_data
 from benchmarks.measure import print_table
 from benchmarks.zssrgan import bicubic_reduction
-from vsr.image.blur import KernelTaps, bicubic_kernel, gaussian_kernel, reduce_blurred, taps_to_tensor
+from vsr.image.blur import (
+    KernelTaps,
+    bicubic_kernel,
+    gaussian_kernel,
+    reduce_blurred,
+    taps_to_tensor,
+)
 from vsr.models.kernel_file import kernel_summary
 from vsr.records import with_settings
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
@@ -35,8 +43,12 @@ KERNELS = {
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN")
+    parser.add_argument(
+        "--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN"
+    )
     options = parser.parse_args()
     use_shared_data()
     settings = with_settings(KernelGanOptions(), options.set)
@@ -46,17 +58,32 @@ def main() -> None:
         rows += [row_of(name, truth, kernel, settings) for kernel in KERNELS]
     print_table(
         "**Kernels found, x2**",
-        ["image", "true kernel", "distance", "bicubic's", "rests on", "mismatch (bicubic's)", "found", "CPU-s"],
+        [
+            "image",
+            "true kernel",
+            "distance",
+            "bicubic's",
+            "rests on",
+            "mismatch (bicubic's)",
+            "found",
+            "CPU-s",
+        ],
         rows,
     )
 
 
 def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGanOptions) -> list[str]:
     """One estimate beside its truth."""
-    reduce = bicubic_reduction if kernel == "bicubic" else partial(reduce_blurred, kernel=KERNELS[kernel])
+    reduce = (
+        bicubic_reduction
+        if kernel == "bicubic"
+        else partial(reduce_blurred, kernel=KERNELS[kernel])
+    )
     low = (reduce(truth).clamp(0, 1) * 255).round() / 255
     start = time.process_time()
-    estimate = estimate_kernel(low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None)
+    estimate = estimate_kernel(
+        low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None
+    )
     seconds = time.process_time() - start
     kernel_fit = estimate.kernel_fit
     return [
@@ -72,7 +99,8 @@ def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGanOption
 
 
 def distance(found: KernelTaps, truth: torch.Tensor) -> float:
-    """Sum of the absolute differences of the taps, bicubic's eight laid into the middle of thirteen."""
+    """Sum of the absolute differences of the taps, bicubic's eight laid into the middle of
+    thirteen."""
     taps = taps_to_tensor(found)
     return float(((taps if len(taps) == len(truth) else BICUBIC) - truth).abs().sum())
 

@@ -1,4 +1,5 @@
-"""One 3x3 layer of the default recipe, a strip of 90 rows of 1280, by what a CPU could run it with; one thread.
+"""One 3x3 layer of the default recipe, a strip of 90 rows of 1280, by what a CPU could run it with;
+one thread.
 
 python -m benchmarks.layers
 """
@@ -49,7 +50,9 @@ def int8_convolution(features: torch.Tensor, weight: torch.Tensor) -> Callable[[
     torch.backends.quantized.engine = "fbgemm"
     levels = torch.quantize_per_tensor(features, 0.04, 64, torch.quint8)
     weights = torch.quantize_per_tensor(weight, 0.004, 0, torch.qint8)
-    packed = torch.ops.quantized.conv2d_prepack(weights, torch.zeros(len(weight)), [1, 1], [0, 0], [1, 1], 1)
+    packed = torch.ops.quantized.conv2d_prepack(
+        weights, torch.zeros(len(weight)), [1, 1], [0, 0], [1, 1], 1
+    )
     return lambda: torch.ops.quantized.conv2d(levels, packed, 0.1, 64)
 
 

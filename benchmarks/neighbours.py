@@ -1,4 +1,5 @@
-"""Models that are steady by training: what the loss over neighbouring frames gains, and what it costs.
+"""Models that are steady by training: what the loss over neighbouring frames gains, and what it
+costs.
 
 python -m benchmarks.neighbours --frames 12 --count 2
 """
@@ -43,7 +44,9 @@ def main() -> None:
                 seconds = (cpu_seconds() - start) / options.count
                 figures = mean_figures(
                     [
-                        measure(pair, Recipe("smi", steady=0.0), [model], SHOWN, options.frames).figures
+                        measure(
+                            pair, Recipe("smi", steady=0.0), [model], SHOWN, options.frames
+                        ).figures
                         for model in load_bank(bank)
                     ]
                 )

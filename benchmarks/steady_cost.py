@@ -1,4 +1,5 @@
-"""What flicker control and the shot model cost beside one model, 320x180 to 1280x720, rounds interleaved.
+"""What flicker control and the shot model cost beside one model, 320x180 to 1280x720, rounds
+interleaved.
 
 python -m benchmarks.steady_cost
 """
@@ -38,16 +39,24 @@ def main() -> None:
     use_shared_data()
     torch.set_num_threads(options.threads)
     with open_clip(CLIPS / "natural" / "bigbuckbunny.mp4") as reader:
-        lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in islice(reader.frames(), options.frames)]
+        lows = [
+            resize(frame.pixels, *SIZE).clamp(0, 1)
+            for frame in islice(reader.frames(), options.frames)
+        ]
     # What the weights are does not change the time; the networks are of the default recipes' sizes.
     generator = FastGenerator(
-        "one", Generator(QuickOptions().network).eval(), QuickOptions().step_ratio, torch.device("cpu")
+        "one",
+        Generator(QuickOptions().network).eval(),
+        QuickOptions().step_ratio,
+        torch.device("cpu"),
     )
     networks = (ShotNetwork().eval(), ShotNetwork().eval())
     large = [progressive_upscale(low, [generator], SCALE, 1.0) for low in lows]
     parts: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         "one model": lambda: (progressive_upscale(low, [generator], SCALE, 1.0) for low in lows),
-        "flicker control": lambda: fuse_shot(zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0),
+        "flicker control": lambda: fuse_shot(
+            zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0
+        ),
         "shot, fast": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
         "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
     }
@@ -59,7 +68,10 @@ def main() -> None:
                 pass
             seconds[name].append((perf_counter() - start) / len(lows))
     one = median(seconds["one model"])
-    rows = [[name, f"{median(values):.2f}", f"{median(values) / one:.2f}"] for name, values in seconds.items()]
+    rows = [
+        [name, f"{median(values):.2f}", f"{median(values) / one:.2f}"]
+        for name, values in seconds.items()
+    ]
     print_table(f"**{options.threads} threads**", ["part", "s/frame", "over one model"], rows)
 
 

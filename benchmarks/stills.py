@@ -28,8 +28,11 @@ class Still:
     truth: torch.Tensor
 
 
-def make_still(name: str, folder: Path, degradation: str, reduce: Callable[[torch.Tensor], torch.Tensor]) -> Still:
-    """The photograph `set/file` of the shared stills, sides cut to multiples of 4, and what `reduce` makes of it."""
+def make_still(
+    name: str, folder: Path, degradation: str, reduce: Callable[[torch.Tensor], torch.Tensor]
+) -> Still:
+    """The photograph `set/file` of the shared stills, sides cut to multiples of 4, and what
+    `reduce` makes of it."""
     group, file = name.split("/")
     excerpt = Excerpt(f"../stills/{group}/HR/{file}.png")
     if not excerpt.path.is_file():
@@ -41,8 +44,11 @@ def make_still(name: str, folder: Path, degradation: str, reduce: Callable[[torc
     return Still(file, low, truth)
 
 
-def figures_of(still: Still, policy: str, bank: Sequence[Model], options: PolicyOptions = PolicyOptions()) -> Figures:
-    """Figures of a policy at twice the size, without the 2 pixels of the border, as the literature has it."""
+def figures_of(
+    still: Still, policy: str, bank: Sequence[Model], options: PolicyOptions = PolicyOptions()
+) -> Figures:
+    """Figures of a policy at twice the size, without the 2 pixels of the border, as the literature
+    has it."""
     board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=FACTOR)
     recipe = Recipe(policy, scale=FACTOR, steady=0.0, policies=options)
     for low, large in upscale(still.low, recipe, bank, [], StageClock()):

@@ -8,7 +8,16 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
-from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table, train_bank
+from benchmarks.measure import (
+    COLUMNS,
+    SECONDS,
+    cells,
+    labels,
+    measure,
+    options_parser,
+    print_table,
+    train_bank,
+)
 from vsr.models.bank import load_bank
 from vsr.pipeline.options import Recipe
 from vsr.train.distill import describe_gap, distil
@@ -31,7 +40,9 @@ def main() -> None:
                 print(f"{name}: distilled in {report.seconds:.0f} s")
             models = load_bank(bank)
             by_policy = {
-                policy: measure(pair, Recipe(policy, steady=0.0), models, COLUMNS, options.frames).figures
+                policy: measure(
+                    pair, Recipe(policy, steady=0.0), models, COLUMNS, options.frames
+                ).figures
                 for policy in POLICIES
             }
             rows = [[policy, *cells(figures, COLUMNS)] for policy, figures in by_policy.items()]
@@ -44,10 +55,12 @@ def main() -> None:
 
 def difference(student, teacher) -> str:
     psnr = student["psnr_y"] - teacher["psnr_y"]
-    ratios = {metric: student[metric] / teacher[metric] for metric in ("flicker", "sharpness", SECONDS)}
+    ratios = {
+        metric: student[metric] / teacher[metric] for metric in ("flicker", "sharpness", SECONDS)
+    }
     return (
-        f"{psnr:+.3f} dB, {ratios['flicker']:.3f} x its flicker, {ratios['sharpness']:.3f} x its sharpness, "
-        f"1/{1 / ratios[SECONDS]:.1f} of its time"
+        f"{psnr:+.3f} dB, {ratios['flicker']:.3f} x its flicker, {ratios['sharpness']:.3f} x its "
+        f"sharpness, 1/{1 / ratios[SECONDS]:.1f} of its time"
     )
 
 

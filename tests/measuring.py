@@ -36,7 +36,10 @@ def moving(count=3, height=64, width=96, step=(0.5, 1.0), seed=0):
 def measure(names, results, truths=None, low_resolutions=None, border=0):
     """MetricResult by name."""
     board = Scoreboard(
-        names, has_truth=truths is not None, has_low_resolution=low_resolutions is not None, border=border
+        names,
+        has_truth=truths is not None,
+        has_low_resolution=low_resolutions is not None,
+        border=border,
     )
     for index, result in enumerate(results):
         board.update(

@@ -22,7 +22,10 @@ FILM = Fraction(1001, 24000)
 def noisy(pictures, seed=0):
     """A copy with an error that differs from frame to frame, so that a wrong pairing shows."""
     random = np.random.default_rng(seed)
-    return [np.clip(picture + random.normal(0, 3, picture.shape), 0, 255).astype(np.uint8) for picture in pictures]
+    return [
+        np.clip(picture + random.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+        for picture in pictures
+    ]
 
 
 def clip(folder, name, pictures, **options):
@@ -35,7 +38,8 @@ def psnr_scores(result, truth, low=None):
 
 def assert_paired(scores, results, truths):
     expected = [
-        peak_signal_noise_ratio(true, result, data_range=255) for result, true in zip(results, truths, strict=True)
+        peak_signal_noise_ratio(true, result, data_range=255)
+        for result, true in zip(results, truths, strict=True)
     ]
     assert scores.metrics["psnr"].per_frame == pytest.approx(expected, abs=1e-3)
 
@@ -68,14 +72,18 @@ def test_a_truth_that_is_a_part_of_the_result_is_found_by_its_pictures(tmp_path)
 
 def test_a_still_clip_keeps_its_own_clock(tmp_path):
     still = [TRUTH[0]] * 20
-    scores = psnr_scores(clip(tmp_path, "result", noisy(still)[2:], pts=range(2, 20)), clip(tmp_path, "truth", still))
+    scores = psnr_scores(
+        clip(tmp_path, "result", noisy(still)[2:], pts=range(2, 20)), clip(tmp_path, "truth", still)
+    )
     assert scores.clocks["reference"] == TimeMap()
     assert scores.unmatched["reference"] == (0, 1)
 
 
 def test_a_part_that_keeps_its_clock_is_left_where_it_is(tmp_path):
     part = noisy(TRUTH)[9:]
-    scores = psnr_scores(clip(tmp_path, "part", part, pts=range(9, 40)), clip(tmp_path, "truth", TRUTH))
+    scores = psnr_scores(
+        clip(tmp_path, "part", part, pts=range(9, 40)), clip(tmp_path, "truth", TRUTH)
+    )
     assert_paired(scores, part, TRUTH[9:])
     assert scores.clocks["reference"] == TimeMap()
 
@@ -86,7 +94,10 @@ def test_an_input_sampled_a_pixel_aside_does_not_shift_the_time_of_a_pan(tmp_pat
     low = [picture[::4, ::4] for picture in pan]
     result = clip(tmp_path, "result", noisy(pan))
     assert psnr_scores(result, clip(tmp_path, "truth", pan), clip(tmp_path, "low", low)).notes == ()
-    assert score([result], low_resolution=tmp_path / "low.mkv", metrics=["lr_psnr"]).results[0].notes == ()
+    assert (
+        score([result], low_resolution=tmp_path / "low.mkv", metrics=["lr_psnr"]).results[0].notes
+        == ()
+    )
 
 
 @pytest.mark.parametrize("faster", ["result", "truth"])
@@ -94,11 +105,15 @@ def test_twice_the_rate_is_matched_where_the_times_meet_and_said(tmp_path, faste
     every, half = noisy(TRUTH), noisy(TRUTH)[::2]
     if faster == "result":
         scores = psnr_scores(
-            clip(tmp_path, "result", every, time_base=Fraction(1, 50)), clip(tmp_path, "truth", TRUTH[::2])
+            clip(tmp_path, "result", every, time_base=Fraction(1, 50)),
+            clip(tmp_path, "truth", TRUTH[::2]),
         )
         assert_paired(scores, every[::2], TRUTH[::2])
     else:
-        scores = psnr_scores(clip(tmp_path, "result", half), clip(tmp_path, "truth", TRUTH, time_base=Fraction(1, 50)))
+        scores = psnr_scores(
+            clip(tmp_path, "result", half),
+            clip(tmp_path, "truth", TRUTH, time_base=Fraction(1, 50)),
+        )
         assert_paired(scores, half, TRUTH[::2])
     assert said(scores, "matched where their times meet")
     assert said(scores, "20 frames were matched; without a partner: 20 of the")
@@ -110,7 +125,9 @@ def long_pan(count, frames_per_second):
     view = textured_picture(32, 48 + count + 1).astype(float)
     places = [24 * i / frames_per_second for i in range(count)]
     parts = [(view[:, int(x) :][:, :48], view[:, int(x) + 1 :][:, :48], x % 1) for x in places]
-    return [np.rint(left * (1 - part) + right * part).astype(np.uint8) for left, right, part in parts]
+    return [
+        np.rint(left * (1 - part) + right * part).astype(np.uint8) for left, right, part in parts
+    ]
 
 
 def test_film_at_the_rate_of_television_is_matched_frame_by_frame_and_said(tmp_path):
@@ -167,7 +184,11 @@ def test_a_still_result_beside_a_truth_that_only_has_noise_repeats_nothing():
 @pytest.mark.parametrize(("order", "words"), [(1, "1 frame behind"), (-1, "1 frame ahead of")])
 def test_pictures_that_slip_against_their_times_are_told(tmp_path, order, words):
     pictures = noisy(TRUTH)
-    slipped = [*pictures[:30], pictures[29], *pictures[30:39]] if order > 0 else pictures[:25] + pictures[26:]
+    slipped = (
+        [*pictures[:30], pictures[29], *pictures[30:39]]
+        if order > 0
+        else pictures[:25] + pictures[26:]
+    )
     scores = psnr_scores(clip(tmp_path, "result", slipped), clip(tmp_path, "truth", TRUTH))
     assert said(scores, words)
     assert scores.clocks["reference"] == TimeMap()
@@ -176,7 +197,10 @@ def test_pictures_that_slip_against_their_times_are_told(tmp_path, order, words)
 
 def test_clips_that_share_no_time_are_refused(tmp_path):
     truth = clip(tmp_path, "truth", [TRUTH[0]] * 4)
-    result, low = clip(tmp_path, "result", TRUTH[:1], pts=[3]), clip(tmp_path, "low", TRUTH[:1], pts=[0])
+    result, low = (
+        clip(tmp_path, "result", TRUTH[:1], pts=[3]),
+        clip(tmp_path, "low", TRUTH[:1], pts=[0]),
+    )
     with pytest.raises(InputError, match="no frame of"):
         psnr_scores(result, truth, low)
 
@@ -185,7 +209,9 @@ def test_clips_that_share_no_time_are_refused(tmp_path):
 def test_a_result_cropped_anywhere_is_compared_with_the_part_that_it_shows(tmp_path, down, right):
     pictures = [picture[down : down + 41, right : right + 57] for picture in noisy(TRUTH[:10])]
     scores = psnr_scores(clip(tmp_path, "result", pictures), clip(tmp_path, "truth", TRUTH[:10]))
-    assert_paired(scores, pictures, [picture[down : down + 41, right : right + 57] for picture in TRUTH[:10]])
+    assert_paired(
+        scores, pictures, [picture[down : down + 41, right : right + 57] for picture in TRUTH[:10]]
+    )
     assert scores.crop == Crop(41, 57, 0, 0, down, right)
     assert said(scores, "compared over the 57x41 that fit best")
     assert said(scores, f"({right}, {down}) of the reference")
@@ -195,7 +221,9 @@ def test_a_result_cropped_anywhere_is_compared_with_the_part_that_it_shows(tmp_p
 def test_a_result_larger_than_the_truth_is_cropped_where_it_fits(tmp_path, with_input):
     result = noisy(TRUTH[:10])
     truth = [picture[2:46, 4:] for picture in TRUTH[:10]]
-    low = clip(tmp_path, "low", [picture[::2, ::2] for picture in TRUTH[:10]]) if with_input else None
+    low = (
+        clip(tmp_path, "low", [picture[::2, ::2] for picture in TRUTH[:10]]) if with_input else None
+    )
     scores = psnr_scores(clip(tmp_path, "result", result), clip(tmp_path, "truth", truth), low)
     assert_paired(scores, [picture[2:46, 4:] for picture in result], truth)
     assert scores.crop == Crop(44, 60, 2, 4, 0, 0)
@@ -213,7 +241,8 @@ def test_the_crop_of_flat_pictures_is_the_top_left():
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"), [((40, 64), "64x40.*64x48"), ((48, 56), "56x48.*64x48"), ((12, 16), "16x12.*64x48")]
+    ("shape", "words"),
+    [((40, 64), "64x40.*64x48"), ((48, 56), "56x48.*64x48"), ((12, 16), "16x12.*64x48")],
 )
 def test_sizes_that_no_small_crop_explains_are_refused(tmp_path, shape, words):
     result = clip(tmp_path, "result", [picture[: shape[0], : shape[1]] for picture in TRUTH[:3]])

@@ -11,7 +11,14 @@ from vsr.pipeline.doctor import run_checks
 def test_every_finding_that_is_not_good_says_what_to_do(tmp_path):
     findings = list(run_checks(tmp_path))
     subjects = {finding.subject for finding in findings}
-    assert {"versions", "CPU", "CPU precision", "encoder libx264", "memory", "disk for results"} <= subjects
+    assert {
+        "versions",
+        "CPU",
+        "CPU precision",
+        "encoder libx264",
+        "memory",
+        "disk for results",
+    } <= subjects
     assert all(bool(finding.advice) == (finding.state != "good") for finding in findings)
 
 

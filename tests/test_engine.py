@@ -7,7 +7,13 @@ import torch
 from tests.models import BRIEF, picture
 from vsr.engine import convolutions
 from vsr.engine.generator import FastGenerator
-from vsr.engine.options import MIN_BF16_SPEEDUP, EngineOptions, bf16_speedup, choose_device, choose_dtype
+from vsr.engine.options import (
+    MIN_BF16_SPEEDUP,
+    EngineOptions,
+    bf16_speedup,
+    choose_device,
+    choose_dtype,
+)
 from vsr.engine.progressive import progressive_upscale, step_sizes
 from vsr.engine.strips import set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
@@ -45,7 +51,9 @@ def test_the_fast_generator_is_the_network(make):
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("height", "width", "strips"), [(16, 40, 1), (90, 40, 2), (300, 40, 4), (41, 20_000, 7)])
+@pytest.mark.parametrize(
+    ("height", "width", "strips"), [(16, 40, 1), (90, 40, 2), (300, 40, 4), (41, 20_000, 7)]
+)
 def test_strips_give_the_whole_frame(height, width, strips):
     generator = trained_generator()
     base = picture(height, 64).repeat(1, 1, -(-width // 64))[:, :, :width]
@@ -92,17 +100,22 @@ def test_a_step_is_resize_then_detail_then_back_projection():
     with torch.inference_mode():
         expected = ((generator(base, base)[0] + 1) / 2).clamp(0, 1)
         expected = (expected + resize(low - resize(expected, 40, 48), 80, 96)).clamp(0, 1)
-    torch.testing.assert_close(progressive_upscale(low, [fast], 2, 1.0), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        progressive_upscale(low, [fast], 2, 1.0), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_generators_take_turns_over_the_steps():
     low = picture(40, 48)
     one = FastGenerator("one", trained_generator(), 2.0, CPU)
-    other_network = train_quick(picture(seed=5), replace(BRIEF, iterations=10), 1, lambda *_: None).generator
+    other_network = train_quick(
+        picture(seed=5), replace(BRIEF, iterations=10), 1, lambda *_: None
+    ).generator
     other = FastGenerator("other", other_network, 2.0, CPU)
     halfway = progressive_upscale(low, [one], 2, 0.0)
     torch.testing.assert_close(
-        progressive_upscale(low, [one, other], 4, 0.0), progressive_upscale(halfway, [other], 2, 0.0)
+        progressive_upscale(low, [one, other], 4, 0.0),
+        progressive_upscale(halfway, [other], 2, 0.0),
     )
 
 
@@ -122,7 +135,9 @@ def fast_one(generator, chosen=EngineOptions()):
 def test_a_tile_changes_the_pieces_and_not_the_result():
     generator, base = trained_generator(), picture(150, 200)
     whole = fast_one(generator).add_detail(base)
-    torch.testing.assert_close(fast_one(generator, EngineOptions(max_strip_px=32**2)).add_detail(base), whole)
+    torch.testing.assert_close(
+        fast_one(generator, EngineOptions(max_strip_px=32**2)).add_detail(base), whole
+    )
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
@@ -156,11 +171,15 @@ def test_bf16_stays_near_fp32_on_the_sample():
         low = next(reader.frames()).pixels
 
     def enlarged(model, options):
-        fast = FastGenerator(model.name, model.generator, model.card.step_ratio, CPU, options=options)
+        fast = FastGenerator(
+            model.name, model.generator, model.card.step_ratio, CPU, options=options
+        )
         return progressive_upscale(low, [fast], 4, 1.0)
 
     for model in load_bank(SAMPLES / "ckpts")[:2]:
-        error = 255 * (enlarged(model, EngineOptions()) - enlarged(model, EngineOptions(dtype=torch.bfloat16)))
+        error = 255 * (
+            enlarged(model, EngineOptions()) - enlarged(model, EngineOptions(dtype=torch.bfloat16))
+        )
         assert (error.abs() <= 1).float().mean() >= 0.999
         assert error.abs().max() <= 2
         assert 20 * torch.log10(255 / error.square().mean().sqrt()) >= 60

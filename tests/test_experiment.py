@@ -26,7 +26,13 @@ from vsr.train.dataset.experiment import (
 from vsr.upscale.networks import load_network
 
 CPU = torch.device("cpu")
-ONE_STEP = ["steps=1", "batch=1", "crop_px=32", "losses.perceptual=none", "losses.diversity_weight=0"]
+ONE_STEP = [
+    "steps=1",
+    "batch=1",
+    "crop_px=32",
+    "losses.perceptual=none",
+    "losses.diversity_weight=0",
+]
 OF_CLASSICS = {"srcnn", "fsrcnn", "espcn"}
 
 
@@ -36,23 +42,42 @@ def data(tmp_path_factory):
     for place in ("train", "test"):
         (folder / place).mkdir()
         for seed in range(2):
-            Image.fromarray(textured_picture(49, 66, seed=seed)).save(folder / place / f"{seed}.png")
+            Image.fromarray(textured_picture(49, 66, seed=seed)).save(
+                folder / place / f"{seed}.png"
+            )
     return folder
 
 
 def at_no_size(system: System) -> System:
     """The same system with the smallest network, trained for one step."""
     shape = {"srcnn": "network.width=4", "fsrcnn": "network.d=4", "espcn": "network.width=4"}
-    kind = [shape[system.method]] if system.method in shape else ["network.width=4", "network.blocks=1"]
-    losses = ["losses.adversarial=none"] if system.method in OF_CLASSICS else ["discriminator_width=2"]
-    return replace(system, settings=(*system.settings, *ONE_STEP, *kind, *losses)) if system.method else system
+    kind = (
+        [shape[system.method]]
+        if system.method in shape
+        else ["network.width=4", "network.blocks=1"]
+    )
+    losses = (
+        ["losses.adversarial=none"] if system.method in OF_CLASSICS else ["discriminator_width=2"]
+    )
+    return (
+        replace(system, settings=(*system.settings, *ONE_STEP, *kind, *losses))
+        if system.method
+        else system
+    )
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
 def test_an_experiment_trains_its_systems_once_and_prints_a_row_for_each(path, data, tmp_path):
     recipe = load_experiment(path)
     systems = tuple(at_no_size(system) for system in recipe.systems if not system.file)
-    small = replace(recipe, train=("train",), test=("test",), metrics=("psnr_y", "lr_psnr"), samples=2, systems=systems)
+    small = replace(
+        recipe,
+        train=("train",),
+        test=("test",),
+        metrics=("psnr_y", "lr_psnr"),
+        samples=2,
+        systems=systems,
+    )
     heard = []
     rows = run_experiment(small, data, tmp_path, listener=external.TrainingListener(heard.append))
     assert [row.system for row in rows] == [system.name for system in systems]
@@ -70,7 +95,9 @@ def test_a_system_without_its_weights_has_a_row_without_figures(data, tmp_path, 
     system = System("with VGG", method="srgan", settings=("losses.perceptual=vgg54", "crop_px=32"))
     heard = []
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (system,))
-    rows = run_experiment(experiment, data, tmp_path, listener=external.TrainingListener(heard.append))
+    rows = run_experiment(
+        experiment, data, tmp_path, listener=external.TrainingListener(heard.append)
+    )
     assert (rows[0].trained, rows[0].figures) == ("not available", {"psnr_y": None})
     assert any("vgg19" in line for line in heard)
     assert "| with VGG | not available | - |" in to_markdown(experiment, rows)
@@ -83,18 +110,30 @@ def test_scores_are_those_of_an_independent_implementation(data):
     ours = score_system(INTERPOLATIONS["nearest"], store, experiment, CPU)["psnr_y"]
     theirs = []
     for number in range(2):
-        low, high = (each.permute(1, 2, 0).numpy().astype(float) for each in (store[number].low, store[number].high))
-        lumas = [each @ [65.481, 128.553, 24.966] / 255 for each in (high, low.repeat(2, axis=0).repeat(2, axis=1))]
-        theirs.append(peak_signal_noise_ratio(*(luma[3:-3, 3:-3] for luma in lumas), data_range=255))
+        low, high = (
+            each.permute(1, 2, 0).numpy().astype(float)
+            for each in (store[number].low, store[number].high)
+        )
+        lumas = [
+            each @ [65.481, 128.553, 24.966] / 255
+            for each in (high, low.repeat(2, axis=0).repeat(2, axis=1))
+        ]
+        theirs.append(
+            peak_signal_noise_ratio(*(luma[3:-3, 3:-3] for luma in lumas), data_range=255)
+        )
     assert ours == pytest.approx(np.mean(theirs), abs=2e-3)
 
 
 def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
     first = at_no_size(System("first", method="espcn", settings=("learning_rate=1e-12",)))
-    second = replace(first, name="second", start="first", settings=(*first.settings, "losses.pixel=l1"))
+    second = replace(
+        first, name="second", start="first", settings=(*first.settings, "losses.pixel=l1")
+    )
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (first, second))
     run_experiment(experiment, data, tmp_path)
-    networks = [load_network(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")]
+    networks = [
+        load_network(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")
+    ]
     assert torch.allclose(networks[0].conv1.weight, networks[1].conv1.weight, atol=1e-9)
 
 
@@ -109,7 +148,9 @@ def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
 )
 def test_a_recipe_that_contradicts_itself_is_refused(system, words, tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'title = "t"\ntrain = ["a"]\ntest = ["b"]\nmetrics = ["psnr_y"]\n[[systems]]\n{system}\n')
+    recipe.write_text(
+        f'title = "t"\ntrain = ["a"]\ntest = ["b"]\nmetrics = ["psnr_y"]\n[[systems]]\n{system}\n'
+    )
     with pytest.raises(UsageError, match=words):
         load_experiment(recipe)
 

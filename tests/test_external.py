@@ -27,9 +27,24 @@ TINY = {
     "fsrcnn": ["network.d=8", "network.s=4", "network.m=1"],
     "espcn": ["network.width=8", "network.inner_width=8"],
     "srresnet": ["network.width=8", "network.blocks=1"],
-    "srgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
-    "esrgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
-    "stochastic": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.diversity_weight=0"],
+    "srgan": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.perceptual=none",
+    ],
+    "esrgan": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.perceptual=none",
+    ],
+    "stochastic": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.diversity_weight=0",
+    ],
 }
 BRIEF = ["steps=6", "batch=2", "crop_px=32", "adversarial_start=0.3", "validate_every=3"]
 
@@ -44,7 +59,12 @@ def images(tmp_path_factory):
 
 def brief_training(images, output, method="espcn", settings=(), **options):
     return external.train(
-        [images], output, method=method, scale=2, settings=[*TINY[method], *BRIEF, *settings], **options
+        [images],
+        output,
+        method=method,
+        scale=2,
+        settings=[*TINY[method], *BRIEF, *settings],
+        **options,
     )
 
 
@@ -81,13 +101,17 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
     assert stopped.value.can_resume
     assert not parts.exists()
     heard = []
-    report = brief_training(images, parts, method, validation=images, listener=external.TrainingListener(heard.append))
+    report = brief_training(
+        images, parts, method, validation=images, listener=external.TrainingListener(heard.append)
+    )
     assert report.resumed_at_step == 4
     assert "going on from step 4" in heard[0]
     assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(images, tmp_path, monkeypatch):
+def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(
+    images, tmp_path, monkeypatch
+):
     monkeypatch.setattr("vsr.train.dataset.training.SECONDS_BETWEEN_STATES", 0.0)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole)
@@ -117,7 +141,9 @@ external.train([images], output, method="espcn", scale=2, settings={settings}, l
             assert first.stdout.readline() == "1\n"
             # It holds its lock all the same, and leaves the processor to this one.
             first.send_signal(signal.SIGSTOP)
-            with pytest.raises(OutputError, match=f"net.safetensors is being trained by process {first.pid} "):
+            with pytest.raises(
+                OutputError, match=f"net.safetensors is being trained by process {first.pid} "
+            ):
                 brief_training(images, output)
             assert brief_training(images, tmp_path / "other.safetensors").steps == 6
         finally:
@@ -131,9 +157,16 @@ def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
     output = tmp_path / "net.safetensors"
     with pytest.raises(InterruptedRunError):
         brief_training(images, output, listener=external.TrainingListener(should_stop=StopAfter(2)))
-    with pytest.raises(UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"):
+    with pytest.raises(
+        UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"
+    ):
         brief_training(images, output, settings=["learning_rate=0.01"])
-    assert brief_training(images, output, settings=["learning_rate=0.01"], restart=True).resumed_at_step == 0
+    assert (
+        brief_training(
+            images, output, settings=["learning_rate=0.01"], restart=True
+        ).resumed_at_step
+        == 0
+    )
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
@@ -148,12 +181,17 @@ def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, mon
                 group["lr"] = 1e6
 
     monkeypatch.setattr(Trainer, "_set_learning_rates", rates_that_explode)
-    with pytest.raises(ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"):
+    with pytest.raises(
+        ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"
+    ):
         brief_training(images, output, settings=["steps=200"])
     kept = load_network(output, CPU)
     monkeypatch.undo()
     brief_training(
-        images, tmp_path / "twenty.safetensors", settings=["steps=200"], listener=external.TrainingListener()
+        images,
+        tmp_path / "twenty.safetensors",
+        settings=["steps=200"],
+        listener=external.TrainingListener(),
     )
     assert torch.isfinite(apply_network(kept, torch.rand(3, 12, 12), 24, 24)).all()
 
@@ -171,7 +209,15 @@ def test_the_last_layer_can_be_swapped_for_another_scale(images, tmp_path):
     heard = []
     settings = [*TINY["fsrcnn"], *BRIEF, "learning_rate=1e-12"]
     listener = external.TrainingListener(heard.append)
-    external.train([images], second, method="fsrcnn", scale=3, settings=settings, start=first, listener=listener)
+    external.train(
+        [images],
+        second,
+        method="fsrcnn",
+        scale=3,
+        settings=settings,
+        start=first,
+        listener=listener,
+    )
     body, other = (load_network(path, CPU).run for path in (first, second))
     assert torch.allclose(body.map[0].weight, other.map[0].weight, atol=1e-9)
     assert (load_network(second, CPU).scale, other.enlarge.stride) == (3, (3, 3))
@@ -185,7 +231,9 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
     good.save(tmp_path / "good.png")
     good.convert("L").save(tmp_path / "grey.png")
     good.convert("CMYK").save(tmp_path / "cmyk.jpg")
-    good.save(tmp_path / "animated.png", save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    good.save(
+        tmp_path / "animated.png", save_all=True, append_images=[Image.fromarray(255 - pixels)]
+    )
     good.crop((0, 0, 9, 9)).save(tmp_path / "tiny.png")
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
@@ -193,7 +241,13 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
     (tmp_path / "text.jpg").write_text("no picture at all")
     heard = []
     used = usable_images([tmp_path], 32, heard.append)
-    assert [path.name for path in used] == ["animated.png", "cmyk.jpg", "deep.png", "good.png", "grey.png"]
+    assert [path.name for path in used] == [
+        "animated.png",
+        "cmyk.jpg",
+        "deep.png",
+        "good.png",
+        "grey.png",
+    ]
     for name, words in {
         "animated.png": "its first picture is used",
         "cmyk.jpg": "CMYK",
@@ -263,7 +317,13 @@ def test_curves_and_pictures_reach_tensorboard(images, tmp_path):
     folder = tmp_path / "curves"
     settings = ["steps=10", "validate_every=5"]
     listener = external.TrainingListener(tensorboard=folder)
-    brief_training(images, tmp_path / "net.safetensors", settings=settings, validation=images, listener=listener)
+    brief_training(
+        images,
+        tmp_path / "net.safetensors",
+        settings=settings,
+        validation=images,
+        listener=listener,
+    )
     events = reader.EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("validation/psnr_y")] == [5, 10]
     assert "loss/pixel" in events.Tags()["scalars"]

@@ -31,10 +31,15 @@ def inner(planes, border=12):
 def test_the_fused_picture_is_the_weighted_mean():
     random = torch.Generator().manual_seed(0)
     own, past, future = (torch.rand(3, 4, 5, generator=random) for _ in range(3))
-    past_weight, future_weight = torch.rand(4, 5, generator=random), torch.rand(4, 5, generator=random)
+    past_weight, future_weight = (
+        torch.rand(4, 5, generator=random),
+        torch.rand(4, 5, generator=random),
+    )
     before = own.clone()
     fused = fuse(own, [(past, past_weight), (future, future_weight)])
-    expected = (own + past_weight * past + future_weight * future) / (1 + past_weight + future_weight)
+    expected = (own + past_weight * past + future_weight * future) / (
+        1 + past_weight + future_weight
+    )
     torch.testing.assert_close(fused, expected)
     assert torch.equal(own, before)
 
@@ -89,7 +94,10 @@ def test_every_frame_comes_out_once_look_ahead_frames_late():
             taken += 1
             yield reduced(large), large
 
-    behind = [taken - done for done, _ in enumerate(fuse_shot(pairs(), FusionOptions(look_ahead=1), 1.0), start=1)]
+    behind = [
+        taken - done
+        for done, _ in enumerate(fuse_shot(pairs(), FusionOptions(look_ahead=1), 1.0), start=1)
+    ]
     assert behind == [1, 1, 1, 1, 0]
 
 
@@ -112,7 +120,9 @@ def test_a_registrar_forgets_and_registers_each_pair_once():
         registrar.add(index, reduced(large))
     back = registrar.onto(2, 1)
     assert registrar.onto(2, 1) is back
-    np.testing.assert_allclose(registrar.onto(1, 2).flow.mean(axis=(0, 1)), -back.flow.mean(axis=(0, 1)), atol=0.2)
+    np.testing.assert_allclose(
+        registrar.onto(1, 2).flow.mean(axis=(0, 1)), -back.flow.mean(axis=(0, 1)), atol=0.2
+    )
     registrar.discard_before(2)
     with pytest.raises(KeyError):
         registrar.onto(2, 1)
@@ -125,14 +135,20 @@ def test_noise_on_a_still_clip_averages_out():
     pairs = [(low, resize(low, HEIGHT, WIDTH)) for low in noisy]
     fused = list(fuse_shot(pairs, FusionOptions(), back_projection_weight=0.0))
     clean = resize(low_truth, HEIGHT, WIDTH)
-    left = (fused[-2] - clean).square().mean().sqrt() / (pairs[-2][1] - clean).square().mean().sqrt()
+    left = (fused[-2] - clean).square().mean().sqrt() / (
+        pairs[-2][1] - clean
+    ).square().mean().sqrt()
     assert left < 0.65
 
 
 def test_detail_that_flickers_becomes_steady_along_the_motion():
     truth, random = moving(10), torch.Generator().manual_seed(1)
     flickering = [large + 0.05 * torch.randn(large.shape, generator=random) for large in truth]
-    fused = list(fuse_shot([(reduced(t), f) for t, f in zip(truth, flickering, strict=True)], FusionOptions(), 1.0))
+    fused = list(
+        fuse_shot(
+            [(reduced(t), f) for t, f in zip(truth, flickering, strict=True)], FusionOptions(), 1.0
+        )
+    )
     before = (flickering[8] - truth[8]).square().mean().sqrt()
     after = (fused[8] - truth[8]).square().mean().sqrt()
     assert after < 0.5 * before

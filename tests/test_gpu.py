@@ -24,7 +24,9 @@ def trained(seed=0):
 
 
 def upscale_on(device, *generators, dtype=torch.float32):
-    fast = [FastGenerator("m", one, 2**0.5, device, options=EngineOptions(dtype)) for one in generators]
+    fast = [
+        FastGenerator("m", one, 2**0.5, device, options=EngineOptions(dtype)) for one in generators
+    ]
     return lambda pixels: progressive_upscale(pixels, fast, 4, 1.0)
 
 
@@ -83,7 +85,9 @@ def test_all_models_as_one_agree_with_one_after_another_on_a_gpu():
 
 def test_models_trained_together_on_a_gpu_are_those_of_the_cpu():
     options = replace(BRIEF, iterations=20)
-    made = dict(train_quick_batched(picture(), options, (0, 3), choose_device("cuda"), lambda *_: None))
+    made = dict(
+        train_quick_batched(picture(), options, (0, 3), choose_device("cuda"), lambda *_: None)
+    )
     for place, seed in enumerate((0, 3)):
         alone = train_quick(picture(), options, seed, lambda *_: None).generator.state_dict()
         for name, value in made[place].generator.state_dict().items():

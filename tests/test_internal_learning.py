@@ -57,7 +57,8 @@ def ignore(*_):
 
 
 def self_similar_scene(side=256):
-    """(3, side, side) in [0, 1]: grey noise whose power falls with the square of the frequency, as in nature."""
+    """(3, side, side) in [0, 1]: grey noise whose power falls with the square of the frequency, as
+    in nature."""
     random = torch.Generator().manual_seed(0)
     cycles = torch.fft.fftfreq(side)
     distance = torch.hypot(cycles[:, None], cycles[None, :]).clamp_min(1 / side)
@@ -94,7 +95,9 @@ def test_the_reducers_kernel_is_what_its_layers_do_to_a_picture():
     by_layers = image
     for layer in reducer.layers:
         by_layers = layer(by_layers)
-    torch.testing.assert_close(F.conv2d(image, reducer.kernel()[None, None]), by_layers, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        F.conv2d(image, reducer.kernel()[None, None]), by_layers, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_the_game_begins_at_the_gaussian_of_the_spectrum():
@@ -106,7 +109,8 @@ def test_the_game_begins_at_the_gaussian_of_the_spectrum():
 
 
 def test_the_spectra_of_a_picture_tell_the_blur_of_its_scene():
-    """A scene that looks alike at every scale by construction: noise whose power falls with the square."""
+    """A scene that looks alike at every scale by construction: noise whose power falls with the
+    square."""
     for sigma_px, degrees in (((2.2, 0.9), 30), ((1.5, 1.5), 0), ((2.6, 1.2), 120)):
         truth = gaussian_kernel(KERNEL_SIDE, sigma_px, degrees)
         scales = CrossScaleSpectrum(blurred(truth))
@@ -120,7 +124,11 @@ def test_a_training_that_takes_no_notice_of_a_blur_says_what_would():
     sharp, soft = blurred(bicubic_kernel()), blurred(SKEWED)
     assert "--kernel auto" in plan_training("quick").advice(soft)
     assert plan_training("quick").advice(sharp) is None
-    for plan in (plan_training("quick", kernel="auto"), plan_training("zssrgan"), plan_training("faithful")):
+    for plan in (
+        plan_training("quick", kernel="auto"),
+        plan_training("zssrgan"),
+        plan_training("faithful"),
+    ):
         assert plan.advice(soft) is None
 
 
@@ -136,7 +144,9 @@ def test_the_mismatch_has_a_slope_along_which_a_kernel_gets_better():
 def test_a_kernel_across_octaves_is_wider_by_a_third_of_its_variance_and_bicubic_stays():
     third = (4 / 3) ** 0.5
     found = accumulate_octaves(gaussian_kernel(KERNEL_SIDE, (1.5, 1.0), 30))
-    torch.testing.assert_close(found, gaussian_kernel(KERNEL_SIDE, (1.5 * third, 1.0 * third), 30), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        found, gaussian_kernel(KERNEL_SIDE, (1.5 * third, 1.0 * third), 30), atol=1e-3, rtol=0
+    )
     bicubic = F.pad(bicubic_kernel(), (3, 2, 3, 2))
     assert (accumulate_octaves(bicubic) - bicubic).abs().sum() < 0.1
 
@@ -164,12 +174,18 @@ def test_a_kernel_of_the_game_that_explains_little_more_is_not_taken():
 def test_the_border_mask_is_nought_in_the_middle_and_grows_outwards():
     mask = border_mask(13)
     assert not mask[2:-2, 2:-2].any()
-    assert mask[0, 0] == mask.max() == pytest.approx(30 * (1 - torch.exp(torch.tensor(-36 / 169)).item()))
+    assert (
+        mask[0, 0]
+        == mask.max()
+        == pytest.approx(30 * (1 - torch.exp(torch.tensor(-36 / 169)).item()))
+    )
     assert torch.equal(mask, mask.T)
 
 
 def test_cleaning_keeps_the_largest_values_and_puts_the_kernel_in_its_place():
-    noisy = torch.roll(SKEWED, 1, 0) + 1e-4 * torch.rand(13, 13, generator=torch.Generator().manual_seed(0))
+    noisy = torch.roll(SKEWED, 1, 0) + 1e-4 * torch.rand(
+        13, 13, generator=torch.Generator().manual_seed(0)
+    )
     kernel = threshold_kernel(noisy, 40)
     assert float(kernel.sum()) == pytest.approx(1)
     assert kernel.min() >= 0
@@ -195,7 +211,11 @@ def test_fathers_are_crops_of_the_picture_or_look_like_it():
         assert crop.shape == (3, 24, 24)
         assert 0 <= crop.min() <= crop.max() <= 1
         assert torch.equal(weights, torch.ones(24, 24))
-        ways = [torch.rot90(flipped, turns, (1, 2)) for flipped in (crop, crop.flip(2)) for turns in range(4)]
+        ways = [
+            torch.rot90(flipped, turns, (1, 2))
+            for flipped in (crop, crop.flip(2))
+            for turns in range(4)
+        ]
         found += any(bool(((patches - way).abs().amax(dim=(1, 2, 3)) == 0).any()) for way in ways)
     assert 8 <= found <= 22
 
@@ -249,7 +269,9 @@ def test_the_learning_rate_falls_once_the_error_no_longer_does_and_training_ends
 
 def test_a_training_that_goes_astray_late_keeps_its_best_state_and_says_so():
     image = picture(48, 56)
-    student = RestorerTrainer(image, replace(SHORT, rate=PlateauSchedule(start=1e-2, test_every=10)), None, 0)
+    student = RestorerTrainer(
+        image, replace(SHORT, rate=PlateauSchedule(start=1e-2, test_every=10)), None, 0
+    )
     sampler = PairSampler(image, SHORT, None, 0)
     for _ in range(100):
         base, hr, _ = sampler.draw()
@@ -265,14 +287,25 @@ def test_a_training_that_goes_astray_late_keeps_its_best_state_and_says_so():
 
 
 def test_a_training_that_goes_astray_at_once_is_an_error():
-    with pytest.raises(ModelError, match=r"went astray at iteration \d+, before it was better than bicubic"):
-        train_zssr(picture(32, 36), replace(SHORT, rate=PlateauSchedule(start=1e12, test_every=5)), 0, ignore)
+    with pytest.raises(
+        ModelError, match=r"went astray at iteration \d+, before it was better than bicubic"
+    ):
+        train_zssr(
+            picture(32, 36),
+            replace(SHORT, rate=PlateauSchedule(start=1e12, test_every=5)),
+            0,
+            ignore,
+        )
 
 
 @pytest.mark.parametrize("regime", ["fixed", "serial", "semi-e2e"])
 def test_every_regime_trains_the_restorer_and_says_what_kernel_it_took(regime):
     options = ZssrGanOptions(
-        network=NARROW, iterations=12, crop_px=24, regime=regime, game=KernelGanOptions(iterations=8, crop_px=32)
+        network=NARROW,
+        iterations=12,
+        crop_px=24,
+        regime=regime,
+        game=KernelGanOptions(iterations=8, crop_px=32),
     )
     heard = []
     trained = train_zssrgan(picture(48, 56), options, 0, lambda *news: heard.append(news))
@@ -288,10 +321,16 @@ def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixe
     for regime in ("fixed", "serial"):
         states = []
         monkeypatch.setattr(
-            KernelGanTrainer, "discriminator_loss", _watched(KernelGanTrainer.discriminator_loss, states)
+            KernelGanTrainer,
+            "discriminator_loss",
+            _watched(KernelGanTrainer.discriminator_loss, states),
         )
         options = ZssrGanOptions(
-            network=NARROW, iterations=6, crop_px=24, regime=regime, game=KernelGanOptions(iterations=3, crop_px=32)
+            network=NARROW,
+            iterations=6,
+            crop_px=24,
+            regime=regime,
+            game=KernelGanOptions(iterations=3, crop_px=32),
         )
         train_zssrgan(picture(48, 56), options, 0, ignore)
         monkeypatch.undo()
@@ -302,7 +341,11 @@ def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixe
 
 def _watched(loss, states):
     def watched(game, real, fake):
-        states.append(torch.cat([value.flatten() for value in game.discriminator.state_dict().values()]).clone())
+        states.append(
+            torch.cat(
+                [value.flatten() for value in game.discriminator.state_dict().values()]
+            ).clone()
+        )
         # One range on both sides: nothing to tell them apart by.
         for side in (real, fake) if len(states) > 3 else ():
             assert side.min() < -0.2
@@ -320,16 +363,28 @@ def test_a_self_ensemble_turns_with_the_picture():
     image = picture(24, 32)
     turned = torch.rot90(image, 1, (1, 2)).flip(2)
     torch.testing.assert_close(
-        fast.add_detail(turned), torch.rot90(fast.add_detail(image), 1, (1, 2)).flip(2), atol=1e-6, rtol=0
+        fast.add_detail(turned),
+        torch.rot90(fast.add_detail(image), 1, (1, 2)).flip(2),
+        atol=1e-6,
+        rtol=0,
     )
     assert not torch.allclose(fast.add_detail(image), plain.add_detail(image))
 
 
 def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic_is_asked(tmp_path):
     model = make_model(
-        tmp_path, "zssr", picture(), kernel=taps_from_tensor(SKEWED), arch="zssr", scale_factors=(2.0, 2.0)
+        tmp_path,
+        "zssr",
+        picture(),
+        kernel=taps_from_tensor(SKEWED),
+        arch="zssr",
+        scale_factors=(2.0, 2.0),
     )
-    bare = replace(model, critic=None, card=replace(model.card, critic_mean=None, critic_std=None, remark="late"))
+    bare = replace(
+        model,
+        critic=None,
+        card=replace(model.card, critic_mean=None, critic_std=None, remark="late"),
+    )
     save_model(tmp_path / "bare.safetensors", bare.card, bare.generator, None)
     read = load_model(tmp_path / "bare.safetensors")
     assert read.critic is None
@@ -343,7 +398,9 @@ def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [SKEWED, gaussian_kernel(13, (1.5, 1.5), 0), gaussian_kernel(13, (3.0, 1.2), 120)])
+@pytest.mark.parametrize(
+    "kernel", [SKEWED, gaussian_kernel(13, (1.5, 1.5), 0), gaussian_kernel(13, (3.0, 1.2), 120)]
+)
 def test_kernelgan_finds_an_unknown_kernel_on_a_photograph(shared_data, kernel):
     with open_clip(shared_data / "stills/set14/HR/comic.png") as reader:
         truth = next(reader.frames()).pixels[:, :360, :248]

@@ -19,7 +19,9 @@ PUBLISHED = NetworkSpec(width=8, batch_norm=True, tanh=True, padding="zeros")
 
 def trained_generators(count=3):
     options = replace(BRIEF, iterations=12)
-    return [train_quick(picture(), options, seed, lambda *_: None).generator for seed in range(count)]
+    return [
+        train_quick(picture(), options, seed, lambda *_: None).generator for seed in range(count)
+    ]
 
 
 def published_generators(count=3):
@@ -37,10 +39,13 @@ def test_members_as_one_make_what_each_makes_alone(make, options):
     members = FastEnsemble("m", generators, 2**0.5, CPU, step_options, options)
     together = progressive_upscale(low, [members], 4, 0.8)
     alone = [
-        progressive_upscale(low, [FastGenerator("m", one, 2**0.5, CPU, step_options)], 4, 0.8) for one in generators
+        progressive_upscale(low, [FastGenerator("m", one, 2**0.5, CPU, step_options)], 4, 0.8)
+        for one in generators
     ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-    torch.testing.assert_close(members.mean(together), torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        members.mean(together), torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0
+    )
     # Else a mix-up of members would not show.
     assert min((one - other).abs().max() for one, other in [alone[:2], alone[1:]]) > 1e-3
 

@@ -98,7 +98,9 @@ def test_without_weights_the_metric_is_unavailable_with_what_to_do(no_weights):
 
 def test_a_file_of_another_network_is_named_and_never_scored_with(no_weights):
     torch.save({"features.0.weight": torch.zeros(1)}, no_weights / "alexnet-owt-7be5be79.pth")
-    with pytest.raises(MetricUnavailableError, match=r"alexnet-owt-7be5be79\.pth.*features\.0\.weight"):
+    with pytest.raises(
+        MetricUnavailableError, match=r"alexnet-owt-7be5be79\.pth.*features\.0\.weight"
+    ):
         load_distance()
 
 
@@ -112,7 +114,9 @@ def test_a_bad_file_does_not_hide_a_good_one(no_weights, shared_data):
 @pytest.mark.parametrize(
     "backbone",
     [
-        pytest.param(backbone, id=backbone.name, marks=[pytest.mark.slow] if backbone.name == "vgg" else [])
+        pytest.param(
+            backbone, id=backbone.name, marks=[pytest.mark.slow] if backbone.name == "vgg" else []
+        )
         for backbone in BACKBONES.values()
     ],
 )
@@ -127,5 +131,8 @@ def test_each_backbone_loads_from_a_file_laid_out_as_torchvision_lays_it(no_weig
     assert distance.network == backbone.name
     picture = example_pictures(1)[0][0]
     assert distance.between(picture, picture) == 0
-    kept = {"features." + key.partition(".")[2]: tensor for key, tensor in distance._model.net.state_dict().items()}
+    kept = {
+        "features." + key.partition(".")[2]: tensor
+        for key, tensor in distance._model.net.state_dict().items()
+    }
     assert all(torch.equal(stored[name], tensor) for name, tensor in kept.items())

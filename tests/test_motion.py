@@ -27,7 +27,10 @@ def sampled(plane, flow):
     """The plane at p + flow(p) by SciPy, borders clamped."""
     rows, columns = np.indices(plane.shape, dtype=np.float64)
     return map_coordinates(
-        plane.astype(np.float64), [rows + flow[..., 1], columns + flow[..., 0]], order=1, mode="nearest"
+        plane.astype(np.float64),
+        [rows + flow[..., 1], columns + flow[..., 0]],
+        order=1,
+        mode="nearest",
     )
 
 
@@ -80,7 +83,9 @@ def test_pixels_whose_target_leaves_the_picture_are_not_visible():
 def test_visible_mask_follows_both_rules_pixel_by_pixel():
     rng = np.random.default_rng(3)
     smooth = [grey_picture(30, 37, seed=seed).astype(np.float32) / 25 - 5 for seed in range(4)]
-    flow = np.stack(smooth[:2], axis=-1) * rng.choice([0.02, 1.0], size=(30, 37, 1)).astype(np.float32)
+    flow = np.stack(smooth[:2], axis=-1) * rng.choice([0.02, 1.0], size=(30, 37, 1)).astype(
+        np.float32
+    )
     flow_back = (-flow + np.stack(smooth[2:], axis=-1) * 0.3).astype(np.float32)
     back = np.stack([sampled(flow_back[..., i], flow) for i in range(2)], axis=-1)
     expected = np.ones((30, 37), dtype=bool)

@@ -1,4 +1,5 @@
-"""The classic networks: numbers of weights, outputs and quality against figures and implementations of others."""
+"""The classic networks: numbers of weights, outputs and quality against figures and implementations
+of others."""
 
 import cv2
 import numpy as np
@@ -24,7 +25,11 @@ LUMA = torch.tensor([65.481, 128.553, 24.966]) / 255
 
 def weights_in(network):
     """Numbers in the kernels, biases and slopes left out, as papers count."""
-    return sum(p.numel() for name, p in network.named_parameters() if name.endswith("weight") and p.ndim > 1)
+    return sum(
+        p.numel()
+        for name, p in network.named_parameters()
+        if name.endswith("weight") and p.ndim > 1
+    )
 
 
 def read_still(path):
@@ -48,7 +53,10 @@ def reduced_with_antialiasing(truth, scale):
 def reduced_without_antialiasing(truth, scale):
     pixels = (truth * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     size = (truth.shape[-1] // scale, truth.shape[-2] // scale)
-    return torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1) / 255
+    return (
+        torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1)
+        / 255
+    )
 
 
 def cropped(truth, height, width):
@@ -56,7 +64,8 @@ def cropped(truth, height, width):
 
 
 def gains_on_set5(shared_data, file, reduce, fit=cropped, border=None):
-    """(PSNR-Y of the network, of bicubic interpolation), means over Set5; `fit` makes sides multiples of the scale."""
+    """(PSNR-Y of the network, of bicubic interpolation), means over Set5; `fit` makes sides
+    multiples of the scale."""
     upscaler = load_network(shared_data / "weights" / file, CPU)
     scale, figures = upscaler.scale, []
     for path in sorted((shared_data / "stills" / "set5" / "HR").iterdir()):
@@ -112,9 +121,14 @@ def test_fsrcnn_reaches_its_published_quality_on_set5(shared_data):
 
 
 @pytest.mark.parametrize(("scale", "published"), [(2, 37.12), (3, 33.22), (4, 30.50)])
-def test_fsrcnn_files_reach_their_published_figures_measured_as_their_author_does(scale, published, shared_data):
-    """He resizes truths to multiples of the scale, where others crop them, and leaves no border off."""
-    ours, _ = gains_on_set5(shared_data, f"fsrcnn_x{scale}.pth", reduced_with_antialiasing, fit=resize, border=0)
+def test_fsrcnn_files_reach_their_published_figures_measured_as_their_author_does(
+    scale, published, shared_data
+):
+    """He resizes truths to multiples of the scale, where others crop them, and leaves no border
+    off."""
+    ours, _ = gains_on_set5(
+        shared_data, f"fsrcnn_x{scale}.pth", reduced_with_antialiasing, fit=resize, border=0
+    )
     assert ours == pytest.approx(published, abs=0.05)
 
 
@@ -135,23 +149,32 @@ def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
 
 
 def test_espcn_gives_what_its_tensorflow_graph_says(shared_data):
-    """OpenCV 5 reads that graph but cannot run it, so scipy does: layer by layer, with OpenCV's tensors."""
+    """OpenCV 5 reads that graph but cannot run it, so scipy does: layer by layer, with OpenCV's
+    tensors."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     graph = cv2.dnn.readNetFromTensorflow(str(shared_data / "weights" / "ESPCN_x4.pb"))
     luma = np.random.default_rng(0).random((1, 12, 10))
     features = luma
     for convolution, bias in (("conv1", "add"), ("conv2", "add_1"), ("conv3", "add_2")):
-        kernels, biases = graph.getLayer(convolution).blobs[0], graph.getLayer(bias).blobs[0].ravel()
+        kernels, biases = (
+            graph.getLayer(convolution).blobs[0],
+            graph.getLayer(bias).blobs[0].ravel(),
+        )
         features = np.stack(
             [
-                sum(correlate2d(plane, kernel, mode="same") for plane, kernel in zip(features, each, strict=True))
+                sum(
+                    correlate2d(plane, kernel, mode="same")
+                    for plane, kernel in zip(features, each, strict=True)
+                )
                 + shift
                 for each, shift in zip(kernels, biases, strict=True)
             ]
         )
         features = np.maximum(features, 0) if convolution != "conv3" else features
     theirs = np.tanh(features.reshape(4, 4, 12, 10).transpose(2, 0, 3, 1).reshape(48, 40))
-    ours = load_network(shared_data / "weights" / "espcn_x4.pth", CPU).run(torch.from_numpy(luma)[None].float())
+    ours = load_network(shared_data / "weights" / "espcn_x4.pth", CPU).run(
+        torch.from_numpy(luma)[None].float()
+    )
     assert np.allclose(ours[0, 0].numpy(), theirs, atol=1e-5)
 
 

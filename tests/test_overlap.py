@@ -124,7 +124,10 @@ def test_a_trace_is_in_the_format_that_viewers_open():
 
 def decoded(path):
     with av.open(str(path)) as clip:
-        return [(frame.pts, frame.to_ndarray(format="rgb24").tobytes()) for frame in clip.decode(video=0)]
+        return [
+            (frame.pts, frame.to_ndarray(format="rgb24").tobytes())
+            for frame in clip.decode(video=0)
+        ]
 
 
 def one_after_the_other(self, stage, items, _):
@@ -133,7 +136,9 @@ def one_after_the_other(self, stage, items, _):
 
 @pytest.mark.parametrize("policy", ["smi", "bicubic"])
 def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, monkeypatch, policy):
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(12, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(12, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     make_model(tmp_path / "bank", "a", picture(), seed=0)
     recipe = Recipe(policy, scale=2.0, steady="auto", encode=EncodeOptions(codec="ffv1"))
     results = []
@@ -148,7 +153,9 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
 
 @pytest.mark.parametrize("stage", ["read", "upscale", "steady", "write"])
 def test_an_error_in_any_stage_of_a_run_ends_it_and_all_its_threads(tmp_path, monkeypatch, stage):
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
 
     def broken(*_, **__):
         raise RuntimeError(f"{stage} is broken")

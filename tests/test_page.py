@@ -54,12 +54,16 @@ def lossless(path, pictures, **options):
 
 def slow_shots(count, height, width):
     """Two shots of a slow pan, so that the cut stands out of the motion."""
-    first, second = (moving_pictures(count // 2, height, width, (0.1, 0.2), seed) for seed in (1, 2))
+    first, second = (
+        moving_pictures(count // 2, height, width, (0.1, 0.2), seed) for seed in (1, 2)
+    )
     return first + [picture // 3 for picture in second]
 
 
 def curve(metric="psnr", higher=True, **values):
-    return Curve(metric, "dB", higher, {label: np.array(line, dtype=float) for label, line in values.items()})
+    return Curve(
+        metric, "dB", higher, {label: np.array(line, dtype=float) for label, line in values.items()}
+    )
 
 
 def subject(versions, num_frames, curves=(), **changes):
@@ -150,7 +154,11 @@ def test_thinning_keeps_every_spike_and_the_length_within_bounds():
 
 def test_the_busiest_box_is_that_of_an_exhaustive_search():
     apart = np.random.default_rng(3).random((23, 31)).astype(np.float32)
-    sums = {(top, left): apart[top : top + 7, left : left + 9].sum() for top in range(17) for left in range(23)}
+    sums = {
+        (top, left): apart[top : top + 7, left : left + 9].sum()
+        for top in range(17)
+        for left in range(23)
+    }
     box = busiest_box(apart, 7, 9)
     assert (box.top, box.left) == max(sums, key=sums.get)
     assert busiest_box(apart, 100, 100) == Box(0, 0, 23, 31)
@@ -195,8 +203,12 @@ def test_the_pictures_loops_and_slices_are_the_frames_that_they_say(tmp_path):
     (sample,) = collect_frames(versions, 0, [moment]).samples
     for place, more in ((0, 0), (1, 3)):
         assert (sample.pictures[place] == 70 + more).all()
-        assert [crop[0, 0, 0] for crop in sample.loops[place]] == [10 * number + more for number in range(6, 14)]
-        assert list(sample.slices[place][5, :, 1]) == [10 * number + more for number in range(2, 18)]
+        assert [crop[0, 0, 0] for crop in sample.loops[place]] == [
+            10 * number + more for number in range(6, 14)
+        ]
+        assert list(sample.slices[place][5, :, 1]) == [
+            10 * number + more for number in range(2, 18)
+        ]
 
 
 def test_frames_that_were_matched_by_number_lie_on_each_other_and_missing_ones_are_grey(tmp_path):
@@ -208,7 +220,9 @@ def test_frames_that_were_matched_by_number_lie_on_each_other_and_missing_ones_a
         Version("whole", str(whole), Role.TRUTH),
         Version("dropped", str(dropped), Role.RESULT, by_number(numbers)),
     ]
-    (sample,) = collect_frames(versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]).samples
+    (sample,) = collect_frames(
+        versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]
+    ).samples
     assert (sample.pictures[1] == 80).all()
     assert [crop[0, 0, 0] for crop in sample.loops[1]] == [30, 40, 128, 60, 70, 80, 90, 100]
 
@@ -218,9 +232,16 @@ def test_a_frame_that_only_the_input_has_leaves_the_result_grey(tmp_path):
     large = lossless(tmp_path / "large.mkv", moving_pictures(9, 32, 48))
     versions = [
         Version("bicubic", str(low), Role.ENLARGED),
-        Version("result", str(large), Role.RESULT, by_number({number: number - 1 for number in range(1, 10)})),
+        Version(
+            "result",
+            str(large),
+            Role.RESULT,
+            by_number({number: number - 1 for number in range(1, 10)}),
+        ),
     ]
-    (sample,) = collect_frames(versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]).samples
+    (sample,) = collect_frames(
+        versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]
+    ).samples
     assert [picture.shape for picture in sample.pictures] == [(32, 48, 3)] * 2
     assert (sample.pictures[1] == 128).all()
     np.testing.assert_array_equal(sample.loops[1][1], moving_pictures(9, 32, 48)[0])
@@ -248,17 +269,24 @@ def test_a_small_page_keeps_pictures_without_loss(tmp_path):
         top, left, height, width = moment["box"]
         strip = decoded(moment["loops"][0]).reshape(count, height, width, 3)
         for number, crop in enumerate(strip, start=first):
-            np.testing.assert_array_equal(crop, pictures[number][top : top + height, left : left + width])
+            np.testing.assert_array_equal(
+                crop, pictures[number][top : top + height, left : left + width]
+            )
 
 
 # Size
 
 
 def noisy_sample(height, width, num_versions, seed):
-    noise = np.random.default_rng(seed).integers(0, 256, (num_versions, height, width, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(
+        0, 256, (num_versions, height, width, 3), dtype=np.uint8
+    )
     loops = np.repeat(noise[:, None, :24, :24], 8, axis=1)
     return MomentFrames(
-        Moment(0, range(0, 8), range(0, 32), ""), pictures=list(noise), loops=loops, slices=noise[:, :24, :32]
+        Moment(0, range(0, 8), range(0, 32), ""),
+        pictures=list(noise),
+        loops=loops,
+        slices=noise[:, :24, :32],
     )
 
 
@@ -283,12 +311,21 @@ def test_more_room_gives_better_pictures():
 
 
 def long_subject(versions, num_frames):
-    """Twenty metrics that all jump about, a cut every four seconds, a record with every frame in it."""
+    """Twenty metrics that all jump about, a cut every four seconds, a record with every frame in
+    it."""
     rng = np.random.default_rng(0)
     labels = [version.label for version in versions]
-    curves = [curve(f"metric {n}", **{label: rng.normal(size=num_frames) for label in labels}) for n in range(20)]
-    record = {"frame_indices": list(range(num_frames)), "metrics": {"psnr": {"per_frame": [0.1] * num_frames}}}
-    return subject(versions, num_frames, curves, cuts=tuple(range(100, num_frames, 100)), record=record)
+    curves = [
+        curve(f"metric {n}", **{label: rng.normal(size=num_frames) for label in labels})
+        for n in range(20)
+    ]
+    record = {
+        "frame_indices": list(range(num_frames)),
+        "metrics": {"psnr": {"per_frame": [0.1] * num_frames}},
+    }
+    return subject(
+        versions, num_frames, curves, cuts=tuple(range(100, num_frames, 100)), record=record
+    )
 
 
 def test_a_page_of_ten_minutes_leaves_room_for_its_pictures():
@@ -304,7 +341,9 @@ def test_a_page_of_ten_minutes_leaves_room_for_its_pictures():
 @pytest.mark.slow
 def test_the_page_of_a_clip_of_ten_minutes_stays_under_fifteen_megabytes(tmp_path):
     still = moving_pictures(1, 16, 16)[0]
-    clip = write_clip(tmp_path / "long.mp4", [still] * 15_000, codec_options={"preset": "ultrafast"})
+    clip = write_clip(
+        tmp_path / "long.mp4", [still] * 15_000, codec_options={"preset": "ultrafast"}
+    )
     write_page(long_subject([Version("a", str(clip), Role.RESULT)], 15_000), tmp_path / "page.html")
     assert len(data_of(tmp_path / "page.html")["moments"]) == MAX_MOMENTS
     assert (tmp_path / "page.html").stat().st_size < MAX_PAGE_BYTES
@@ -333,7 +372,9 @@ def test_a_page_that_fails_leaves_the_old_one(tmp_path):
     assert page.read_text() == "old"
     clip = lossless(tmp_path / "clip.mkv", moving_pictures(4))
     with pytest.raises(OutputError, match="page"):
-        write_page(subject([Version("a", str(clip), Role.RESULT)], 4), tmp_path / "no folder" / "page.html")
+        write_page(
+            subject([Version("a", str(clip), Role.RESULT)], 4), tmp_path / "no folder" / "page.html"
+        )
     assert {path.name for path in tmp_path.iterdir()} == {"page.html", "clip.mkv"}
 
 
@@ -343,7 +384,10 @@ def test_a_page_that_fails_leaves_the_old_one(tmp_path):
 def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
     pictures = slow_shots(20, 64, 96)
     truth = lossless(tmp_path / "truth.mkv", pictures)
-    low = lossless(tmp_path / "low.mkv", [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures])
+    low = lossless(
+        tmp_path / "low.mkv",
+        [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     recipe = Recipe(policy="lanczos", metrics=("psnr", "lr_psnr"))
     manifest = pipeline.run(low, tmp_path / "large.mkv", recipe=recipe, reference=truth)
     write_run_page(manifest, tmp_path / "page.html", truth)
@@ -352,21 +396,28 @@ def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
     assert data["cuts"] == [0.4]
     psnr = data["curves"][0]
     assert psnr["metric"] == "psnr"
-    assert psnr["lines"][0]["values"] == pytest.approx(manifest.metrics["psnr"]["per_frame"], rel=1e-4)
+    assert psnr["lines"][0]["values"] == pytest.approx(
+        manifest.metrics["psnr"]["per_frame"], rel=1e-4
+    )
     moment = data["moments"][0]
     np.testing.assert_array_equal(decoded(moment["pictures"][2]), pictures[moment["frame"]])
 
 
 def test_a_run_through_a_pipe_has_no_page(tmp_path):
     clip = lossless(tmp_path / "clip.mkv", moving_pictures(8))
-    manifest = pipeline.run(clip, tmp_path / "large.mkv", recipe=Recipe(policy="bicubic", metrics=()))
+    manifest = pipeline.run(
+        clip, tmp_path / "large.mkv", recipe=Recipe(policy="bicubic", metrics=())
+    )
     with pytest.raises(UsageError, match="pipe"):
         write_run_page(type(manifest)(**vars(manifest) | {"output": "-"}), tmp_path / "page.html")
 
 
 def test_clips_without_anything_to_compare_with_have_a_page_too(tmp_path):
     pictures = moving_pictures(12, 64, 96)
-    clips = [lossless(tmp_path / "a.mkv", pictures), lossless(tmp_path / "b.mkv", [p // 2 for p in pictures])]
+    clips = [
+        lossless(tmp_path / "a.mkv", pictures),
+        lossless(tmp_path / "b.mkv", [p // 2 for p in pictures]),
+    ]
     scores = score([str(clip) for clip in clips], metrics=["brisque"])
     write_score_page(scores, tmp_path / "page.html")
     data = data_of(tmp_path / "page.html")
@@ -377,18 +428,27 @@ def test_clips_without_anything_to_compare_with_have_a_page_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A page of two results, one of a hostile name, that lost a frame and was cut; with truth and input."""
+    """A page of two results, one of a hostile name, that lost a frame and was cut; with truth and
+    input."""
     folder = tmp_path_factory.mktemp("page") / "a<"
     (folder / "script>").mkdir(parents=True)
     pictures = slow_shots(24, 128, 192)
     truth = lossless(folder / "truth.mkv", pictures)
-    low = lossless(folder / "low.mkv", [cv2.resize(p, (48, 32), interpolation=cv2.INTER_AREA) for p in pictures])
+    low = lossless(
+        folder / "low.mkv",
+        [cv2.resize(p, (48, 32), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     noise = np.random.default_rng(0)
     noisy = [np.clip(p + noise.normal(0, 8, p.shape), 0, 255).astype(np.uint8) for p in pictures]
     times = [number for number in range(24) if number != 9]
     result = lossless(folder / "script>" / HOSTILE, [noisy[time][2:] for time in times], pts=times)
     blurred = lossless(folder / "blurred.mkv", [cv2.GaussianBlur(p, (0, 0), 2) for p in pictures])
-    scores = score([str(result), str(blurred)], reference=truth, low_resolution=low, metrics=["psnr", "sharpness"])
+    scores = score(
+        [str(result), str(blurred)],
+        reference=truth,
+        low_resolution=low,
+        metrics=["psnr", "sharpness"],
+    )
     page = folder.parent / "page.html"
     write_score_page(scores, page)
     return page
@@ -406,7 +466,11 @@ def test_the_page_of_scores_counts_frames_as_the_truth_does(scored):
     for moment in data["moments"]:
         shown = decoded(moment["pictures"][3]).astype(int)
         assert shown.shape == (126, 192, 3)
-        errors = {(n, top): np.abs(shown - truth[n][top : top + 126]).mean() for n in range(24) for top in range(3)}
+        errors = {
+            (n, top): np.abs(shown - truth[n][top : top + 126]).mean()
+            for n in range(24)
+            for top in range(3)
+        }
         assert min(errors, key=errors.get) == (moment["frame"], 2)
 
 
@@ -431,14 +495,37 @@ def test_moments_are_chosen_by_the_results_where_there_are_several():
 
 def test_the_commands_write_the_page(tmp_path):
     pictures = moving_pictures(8)
-    clip = lossless(tmp_path / "clip.mkv", [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures])
+    clip = lossless(
+        tmp_path / "clip.mkv",
+        [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     truth = lossless(tmp_path / "truth.mkv", pictures)
     large, page = tmp_path / "large.mkv", tmp_path / "page.html"
-    run = ["run", str(clip), "-o", str(large), "-s", "2", "--policy", "bicubic", "--metrics", "lr_psnr"]
+    run = [
+        "run",
+        str(clip),
+        "-o",
+        str(large),
+        "-s",
+        "2",
+        "--policy",
+        "bicubic",
+        "--metrics",
+        "lr_psnr",
+    ]
     command = CliRunner()
     assert command.invoke(cli.app, [*run, "--report", str(page)]).exit_code == 0
     assert [version["role"] for version in data_of(page)["versions"]] == ["enlarged", "result"]
-    scoring = ["score", str(large), "--reference", str(truth), "--metrics", "psnr", "--html", str(page)]
+    scoring = [
+        "score",
+        str(large),
+        "--reference",
+        str(truth),
+        "--metrics",
+        "psnr",
+        "--html",
+        str(page),
+    ]
     assert command.invoke(cli.app, scoring).exit_code == 0
     assert [version["role"] for version in data_of(page)["versions"]] == ["result", "truth"]
     piped = command.invoke(cli.app, ["run", "-", *run[2:], "-y", "--report", str(page)], input="")
@@ -450,7 +537,9 @@ def test_the_commands_write_the_page(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the browser tests need playwright"
+    )
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("the browser tests need Debian's chromium (apt-get install chromium)")
@@ -472,7 +561,10 @@ def page_and_complaints(request, browser, scored):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.on("request", lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url))
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url),
+    )
     page.goto(scored.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
     yield page, complaints
@@ -481,9 +573,12 @@ def page_and_complaints(request, browser, scored):
 
 @pytest.fixture
 def opened(page_and_complaints, scored):
-    """The page as it is at first; a test fails when the page logs anything or asks for anything but itself."""
+    """The page as it is at first; a test fails when the page logs anything or asks for anything but
+    itself."""
     page, complaints = page_and_complaints
-    page.evaluate("play(false); chooseView('slider'); zoomTo(1); byId('slider').value = 50; showMoment(0)")
+    page.evaluate(
+        "play(false); chooseView('slider'); zoomTo(1); byId('slider').value = 50; showMoment(0)"
+    )
     page.wait_for_selector("#loops[data-frame]")
     yield page
     assert complaints == [scored.as_uri()]
@@ -525,7 +620,9 @@ def test_zoom_is_one_for_all_pictures(opened):
     for key in ("+", "+", "+", "ArrowRight", "ArrowDown"):
         opened.keyboard.press(key)
     placed = "e => e.style.transform"
-    left, right = (opened.locator(f"#{side}-picture").evaluate(placed) for side in ("left", "right"))
+    left, right = (
+        opened.locator(f"#{side}-picture").evaluate(placed) for side in ("left", "right")
+    )
     assert left == right
     assert "scale(3.375)" in left
     opened.get_by_role("button", name="Side by side").click()
@@ -574,9 +671,15 @@ def test_a_click_on_the_curve_and_arrow_keys_choose_the_nearest_moment(opened):
     assert opened.get_attribute("#right-picture", "src") == moments[-1]["pictures"][1]
     plot.focus()
     opened.keyboard.press("ArrowLeft")
-    assert opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)") == len(moments) - 2
+    assert (
+        opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)")
+        == len(moments) - 2
+    )
     opened.keyboard.press("[")
-    assert opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)") == len(moments) - 3
+    assert (
+        opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)")
+        == len(moments) - 3
+    )
 
 
 def test_cuts_are_marked_and_another_metric_can_be_drawn(opened):
@@ -616,7 +719,8 @@ def test_nothing_sticks_out_at_the_side(opened):
 def test_every_control_can_be_reached_by_keyboard_and_has_a_name(opened):
     unnamed = opened.evaluate(
         """[...document.querySelectorAll('button, select, input')]
-           .filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label'))).map(e => e.id)"""
+           .filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label')))
+           .map(e => e.id)"""
     )
     assert unnamed == []
     reached = set()
@@ -653,8 +757,9 @@ def test_the_page_forbids_itself_the_network(browser, scored):
     page.evaluate(
         """address => {
             document.body.append(Object.assign(new Image(), { src: address + "image" }));
-            document.body.append(Object.assign(document.createElement("script"), { src: address + "script" }));
-            document.body.append(Object.assign(document.createElement("script"), { textContent: "taken = 1" }));
+            const script = (fields) => Object.assign(document.createElement("script"), fields);
+            document.body.append(script({ src: address + "script" }));
+            document.body.append(script({ textContent: "taken = 1" }));
             return fetch(address + "fetch").catch((error) => error.name);
         }""",
         address,

@@ -18,11 +18,16 @@ RECIPES = [path for path in ALL if path not in EXPERIMENTS]
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """(clip of eight frames, stand-ins for its truth by scale, a bank of two models and one of each other system)."""
+    """(clip of eight frames, stand-ins for its truth by scale, a bank of two models and one of each
+    other system)."""
     folder = tmp_path_factory.mktemp("recipes")
-    clip = write_clip(folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     truths = {
-        scale: write_clip(folder / f"truth{scale}.mkv", moving_pictures(8, *scaled_size(32, 40, scale)))
+        scale: write_clip(
+            folder / f"truth{scale}.mkv", moving_pictures(8, *scaled_size(32, 40, scale))
+        )
         for scale in (2, 4)
     }
     for seed in range(2):

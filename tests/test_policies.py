@@ -9,7 +9,11 @@ from vsr.engine.generator import FastGenerator
 from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
 from vsr.image.blur import gaussian_kernel, taps_from_tensor
-from vsr.image.noise import MIN_BACK_PROJECTION_WEIGHT, back_projection_weight_for_noise, noise_level
+from vsr.image.noise import (
+    MIN_BACK_PROJECTION_WEIGHT,
+    back_projection_weight_for_noise,
+    noise_level,
+)
 from vsr.image.resample import resize
 from vsr.models.bank import Distillation
 from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
@@ -34,7 +38,10 @@ def bank(tmp_path_factory):
 def bank_for_all(bank, tmp_path_factory):
     """The three models of one keyframe, and one for each policy that has models of its own."""
     folder = tmp_path_factory.mktemp("own")
-    kernel = {"kernel": taps_from_tensor(gaussian_kernel(13, (1.5, 1.0), 30)), "scale_factors": (2.0, 2.0)}
+    kernel = {
+        "kernel": taps_from_tensor(gaussian_kernel(13, (1.5, 1.0), 30)),
+        "scale_factors": (2.0, 2.0),
+    }
     own = {
         "student": {"distillation": Distillation("avgi", ("here-0", "here-1"), 50.0, 1.0)},
         "zssr": {"arch": "zssr"},
@@ -44,18 +51,29 @@ def bank_for_all(bank, tmp_path_factory):
     identity = bank[0].card.clip_identity
     return [
         *bank[:3],
-        *(make_model(folder, f"here-{name}", HERE, 3, clip_identity=identity, **card) for name, card in own.items()),
+        *(
+            make_model(folder, f"here-{name}", HERE, 3, clip_identity=identity, **card)
+            for name, card in own.items()
+        ),
     ]
 
 
 def shot(*pictures, start=0):
-    return [Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)]
+    return [
+        Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)
+    ]
 
 
 def context_of(models, decisions=None, scale=2.0, clip_identity="clip", **options):
     record = [] if decisions is None else decisions
     return PolicyContext(
-        models, scale, CPU, clip_identity, PolicyOptions(**options), record.append, lambda _: [make_shot_model()]
+        models,
+        scale,
+        CPU,
+        clip_identity,
+        PolicyOptions(**options),
+        record.append,
+        lambda _: [make_shot_model()],
     )
 
 
@@ -70,7 +88,9 @@ def by_one(model, pixels, scale=2.0, back_projection_weight=1.0):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("scale", [2.0, 2.7])
-def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(policy, scale, bank_for_all):
+def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(
+    policy, scale, bank_for_all
+):
     frames = shot(HERE, ELSEWHERE, HERE)
     if scale != 2 and policy in ("kernelgan", "zssrgan"):
         with pytest.raises(ModelError, match="known for 2, 4, 8 and 16 times"):
@@ -87,7 +107,9 @@ def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_fo
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES.keys() - SELF_STEADY))
-def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(policy, bank_for_all):
+def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(
+    policy, bank_for_all
+):
     alone = upscale(policy, bank_for_all, shot(HERE))[0].pixels
     assert torch.equal(upscale(policy, bank_for_all, shot(HERE, HERE))[1].pixels, alone)
 
@@ -124,7 +146,9 @@ def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_be
     decisions = []
     upscale("smi", bank, shot(ELSEWHERE), decisions, clip_identity="another clip")
     errors = {
-        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), ELSEWHERE)
+        model.name: restoration_error(
+            FastGenerator("", model.generator, model.card.step_ratio, CPU), ELSEWHERE
+        )
         for model in (bank[0], bank[3])
     }
     assert decisions[0].models == (min(errors, key=errors.get),)
@@ -133,7 +157,10 @@ def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_be
 
 def test_ami_changes_the_generator_at_every_step(bank):
     large = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-2", "here-0"))
-    generators = [FastGenerator("", model.generator, model.card.step_ratio, CPU) for model in (bank[2], bank[0])]
+    generators = [
+        FastGenerator("", model.generator, model.card.step_ratio, CPU)
+        for model in (bank[2], bank[0])
+    ]
     torch.testing.assert_close(large[0].pixels, progressive_upscale(HERE, generators, 4.0, 1.0))
     other_order = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-0", "here-2"))
     assert not torch.equal(other_order[0].pixels, large[0].pixels)
@@ -154,7 +181,9 @@ def test_avgi_is_the_mean_of_the_models_pictures(bank):
     torch.testing.assert_close(upscale("avgi", bank[:3], shot(HERE), members=2)[0].pixels, pair)
 
 
-@pytest.mark.parametrize(("policy", "count"), [("smi", 0), ("dsrfi", 0), ("selfrec", 0), ("ami", 1), ("avgi", 1)])
+@pytest.mark.parametrize(
+    ("policy", "count"), [("smi", 0), ("dsrfi", 0), ("selfrec", 0), ("ami", 1), ("avgi", 1)]
+)
 def test_too_few_models_are_refused_before_a_frame_is_read(policy, count, bank):
     with pytest.raises(ModelError, match=f"policy {policy} needs"):
         POLICIES[policy](context_of(bank[:count]))
@@ -169,7 +198,9 @@ def test_models_of_different_steps_cannot_alternate(bank):
 def test_dsrf_is_the_difference_of_the_critics_means(bank):
     model = bank[0]
     with torch.inference_mode():
-        on_frame, on_keyframe = (model.critic((2 * image - 1)[None]).mean() for image in (ELSEWHERE, HERE))
+        on_frame, on_keyframe = (
+            model.critic((2 * image - 1)[None]).mean() for image in (ELSEWHERE, HERE)
+        )
     assert dsrf(model, ELSEWHERE) == pytest.approx(float(on_frame - on_keyframe), abs=1e-5)
     assert dsrf(model, HERE) == pytest.approx(0, abs=1e-6)
 
@@ -194,7 +225,9 @@ def test_selfrec_takes_the_model_that_restores_the_frame_best(bank):
     decisions = []
     upscale("selfrec", bank, shot(HERE), decisions)
     errors = {
-        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), HERE)
+        model.name: restoration_error(
+            FastGenerator("", model.generator, model.card.step_ratio, CPU), HERE
+        )
         for model in bank
     }
     assert decisions[0].models == (min(errors, key=errors.get),)

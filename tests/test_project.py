@@ -25,7 +25,9 @@ def run_module(*arguments):
 def tracked_files():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: what is tracked is not known")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -42,7 +44,11 @@ def test_the_types_hold():
 
 
 def test_imports_point_inward():
-    run(sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+    run(
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    )
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
@@ -56,10 +62,17 @@ def test_no_tracked_file_names_a_path_of_one_machine():
 
 def test_the_origin_of_every_sample_is_told():
     sources = (ROOT / "samples" / "SOURCES.md").read_text()
-    samples = {path.name for path in (ROOT / "samples").iterdir()} - {"SOURCES.md", "make_samples.py", "__pycache__"}
+    samples = {path.name for path in (ROOT / "samples").iterdir()} - {
+        "SOURCES.md",
+        "make_samples.py",
+        "__pycache__",
+    }
     assert {"clip.mp4", "clip_truth.mkv"} <= samples
     assert [name for name in sorted(samples) if f"`{name}" not in sources] == []
 
 
 def test_the_samples_stay_small():
-    assert sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file()) < 8_000_000
+    assert (
+        sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file())
+        < 8_000_000
+    )

@@ -17,7 +17,13 @@ def straightforward_resize(row, length):
         total = weights = 0.0
         for position in range(int(center - 4 * stretch) - 2, int(center + 4 * stretch) + 3):
             d = abs(center - position) / stretch
-            weight = 1.5 * d**3 - 2.5 * d**2 + 1 if d <= 1 else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0
+            weight = (
+                1.5 * d**3 - 2.5 * d**2 + 1
+                if d <= 1
+                else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+                if d < 2
+                else 0
+            )
             mirrored = position % (2 * len(row))
             mirrored = mirrored if mirrored < len(row) else 2 * len(row) - 1 - mirrored
             total += weight * row[mirrored]

@@ -16,7 +16,12 @@ from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.bank import has_shot_model, load_bank
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
-from vsr.models.shot_model import load_shot_model, load_shot_models, save_shot_model, shot_model_files
+from vsr.models.shot_model import (
+    load_shot_model,
+    load_shot_models,
+    save_shot_model,
+    shot_model_files,
+)
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
@@ -28,7 +33,9 @@ from vsr.upscale.shot_stages import input_planes, look_ahead, pad_planes, to_lum
 from vsr.video.frames import Frame
 from vsr.video.shots import Shot
 
-QUICK = ShotTrainingOptions(iterations=(60, 30), network=ShotNetworkSpec(neighbours=1, width=12, layers=3))
+QUICK = ShotTrainingOptions(
+    iterations=(60, 30), network=ShotNetworkSpec(neighbours=1, width=12, layers=3)
+)
 FUSION = FusionOptions(memory=0.9, look_ahead=1)
 
 
@@ -56,13 +63,22 @@ def bank(tmp_path_factory):
 
 
 def test_training_lowers_the_error_of_frames_restored_from_half_their_size(lows, trained):
-    halves = [resize(to_luma(low), low.shape[1] // 2, low.shape[2] // 2).clamp(0, 1) for low in lows]
+    halves = [
+        resize(to_luma(low), low.shape[1] // 2, low.shape[2] // 2).clamp(0, 1) for low in lows
+    ]
     restored = list(upscale_shot(halves, trained.networks, 2, 1.0, FUSION))
 
     def error(pictures):
-        return np.mean([float((one - to_luma(low)).square().mean()) for one, low in zip(pictures, lows, strict=True)])
+        return np.mean(
+            [
+                float((one - to_luma(low)).square().mean())
+                for one, low in zip(pictures, lows, strict=True)
+            ]
+        )
 
-    plain = [resize(half, *low.shape[1:]).clamp(0, 1) for half, low in zip(halves, lows, strict=True)]
+    plain = [
+        resize(half, *low.shape[1:]).clamp(0, 1) for half, low in zip(halves, lows, strict=True)
+    ]
     assert error(restored) < 0.7 * error(plain)
 
 
@@ -82,11 +98,15 @@ def test_a_budget_ends_the_training_by_the_clock(lows):
 
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3, 4, 5])
 @pytest.mark.parametrize("frames", [1, 2, 7])
-def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(lows, trained, scale, frames):
+def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(
+    lows, trained, scale, frames
+):
     enlarged = list(upscale_shot(lows[:frames], trained.networks, scale, 1.0, FUSION))
     assert len(enlarged) == frames
     _, height, width = lows[0].shape
-    assert {tuple(picture.shape) for picture in enlarged} == {(3, int(height * scale + 0.5), int(width * scale + 0.5))}
+    assert {tuple(picture.shape) for picture in enlarged} == {
+        (3, int(height * scale + 0.5), int(width * scale + 0.5))
+    }
     assert all(float(picture.min()) >= 0 and float(picture.max()) <= 1 for picture in enlarged)
 
 
@@ -128,12 +148,15 @@ def test_agreeing_with_neighbours_explains_their_input_better(lows):
 
     def disagreement(picture):
         shown = [registrar.onto(other, 2).warp(picture) for other in (0, 1, 3, 4)]
-        errors = [resize(one, 48, 40) - lumas[other] for one, other in zip(shown, (0, 1, 3, 4), strict=True)]
+        errors = [
+            resize(one, 48, 40) - lumas[other]
+            for one, other in zip(shown, (0, 1, 3, 4), strict=True)
+        ]
         return sum(float(error.square().mean()) for error in errors)
 
-    assert disagreement(back_project_multiframe(start, 2, lumas, registrar, MultiframeOptions())) < 0.9 * disagreement(
-        start
-    )
+    assert disagreement(
+        back_project_multiframe(start, 2, lumas, registrar, MultiframeOptions())
+    ) < 0.9 * disagreement(start)
 
 
 def test_a_window_without_neighbours_holds_zeros(lows):
@@ -177,7 +200,9 @@ def test_a_model_is_read_back_as_it_was_written(bank, tmp_path):
     save_shot_model(path, model.card, model.networks)
     copy = load_shot_model(path)
     assert copy.card == model.card
-    for one, other in zip(model.networks[1].parameters(), copy.networks[1].parameters(), strict=True):
+    for one, other in zip(
+        model.networks[1].parameters(), copy.networks[1].parameters(), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -202,7 +227,9 @@ def frames_of(pixels):
 
 
 def context_of(models, decisions, identity=""):
-    return PolicyContext([], 2, torch.device("cpu"), identity, PolicyOptions(), decisions.append, lambda _: models)
+    return PolicyContext(
+        [], 2, torch.device("cpu"), identity, PolicyOptions(), decisions.append, lambda _: models
+    )
 
 
 def test_the_policy_takes_the_model_of_the_shot_itself(bank, lows):
@@ -234,7 +261,8 @@ def test_without_a_shot_model_the_policy_says_how_to_get_one(lows):
 
 
 @pytest.mark.parametrize(
-    ("frames", "frame_px", "runs", "covered"), [(10, 10**4, 1, 10), (300, 10**4, 6, 48), (300, 10**7, 1, 8)]
+    ("frames", "frame_px", "runs", "covered"),
+    [(10, 10**4, 1, 10), (300, 10**4, 6, 48), (300, 10**7, 1, 8)],
 )
 def test_long_shots_are_learned_from_runs_spread_over_them(frames, frame_px, runs, covered):
     shot = Shot(0, 100, 99 + frames, 0.0, 1.0, 100)

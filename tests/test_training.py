@@ -34,8 +34,14 @@ def ignore(*_):
 
 def brief(method, iterations):
     """The method's options, for a moment's training of a narrow network."""
-    options = replace(method.options, network=replace(method.options.network, width=8), iterations=iterations)
-    return replace(options, game=replace(options.game, iterations=2)) if hasattr(options, "game") else options
+    options = replace(
+        method.options, network=replace(method.options.network, width=8), iterations=iterations
+    )
+    return (
+        replace(options, game=replace(options.game, iterations=2))
+        if hasattr(options, "game")
+        else options
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -46,7 +52,9 @@ def test_a_model_depends_on_its_keyframe_and_seed_alone(name):
     def weights(seed):
         torch.rand(seed + 5)
         trained = method.train(picture(32, 36), options, seed, ignore)
-        return torch.cat([value.flatten().float() for value in trained.generator.state_dict().values()])
+        return torch.cat(
+            [value.flatten().float() for value in trained.generator.state_dict().values()]
+        )
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -87,17 +95,22 @@ def test_the_published_recipes_learn_to_reconstruct(name):
 
 
 def test_the_adversarial_term_reaches_the_generator_in_every_recipe():
-    """A recipe that had lost its adversarial gradient would train the same generator with any critic."""
+    """A recipe that had lost its adversarial gradient would train the same generator with any
+    critic."""
     keyframe = picture(40, 44)
     with_game = train_quick(keyframe, BRIEF, 0, ignore)
     without = train_quick(keyframe, replace(BRIEF, adversarial_weight=0.0), 0, ignore)
-    ours, theirs = (next(iter(pair.generator.state_dict().values())) for pair in (with_game, without))
+    ours, theirs = (
+        next(iter(pair.generator.state_dict().values())) for pair in (with_game, without)
+    )
     assert not torch.equal(ours, theirs)
     faithful = METHODS["faithful"]
     small = NetworkSpec(width=4, batch_norm=True, tanh=True, padding="zeros")
     options = replace(faithful.options, network=small, iterations=4, reconstruction_weight=0.0)
     moved = faithful.train(keyframe, options, 0, ignore).generator.state_dict()
-    start = faithful.train(keyframe, replace(options, learning_rate=0.0), 0, ignore).generator.state_dict()
+    start = faithful.train(
+        keyframe, replace(options, learning_rate=0.0), 0, ignore
+    ).generator.state_dict()
     assert not torch.equal(moved["body.0.0.weight"], start["body.0.0.weight"])
 
 
@@ -146,7 +159,10 @@ def test_a_turned_crop_can_be_turned_back():
 
 def moved(down, right, height=48, width=56):
     """The texture of `picture` moved by whole or parts of pixels, exact as it is a sum of waves."""
-    return torch.from_numpy(textured_picture(height, width, (down, right))).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(textured_picture(height, width, (down, right))).permute(2, 0, 1).float()
+        / 255
+    )
 
 
 def silent(spec=BRIEF.network):
@@ -168,14 +184,22 @@ def test_a_neighbours_flow_is_the_motion_at_every_size_that_is_trained_on():
 
 
 @pytest.mark.parametrize(("turns", "flip"), [(0, 0), (1, 0), (3, 1)])
-def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_behind_does(turns, flip):
-    """The generator adds nothing, so its error is base minus target: given as such, and as seen somewhere else."""
+def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_behind_does(
+    turns, flip
+):
+    """The generator adds nothing, so its error is base minus target: given as such, and as seen
+    somewhere else."""
     keyframe, frame = moved(0, 0), moved(2, 3)
     (pair,) = multiscale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
-    (neighbor,) = align_neighbor(keyframe, frame, multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0]))
+    (neighbor,) = align_neighbor(
+        keyframe, frame, multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])
+    )
 
     def loss(seen):
-        place, other = CropPlacement(12, 14, 24, turns, flip), CropPlacement(12 + seen, 14 + seen, 24, turns, flip)
+        place, other = (
+            CropPlacement(12, 14, 24, turns, flip),
+            CropPlacement(12 + seen, 14 + seen, 24, turns, flip),
+        )
         padded, target = crop_batch(pair, [other])
         halo = BRIEF.network.halo
         error = padded[..., halo:-halo, halo:-halo] - target
@@ -186,7 +210,9 @@ def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_b
 
 def test_what_the_other_frame_does_not_show_is_not_counted():
     keyframe = moved(0, 0)
-    (neighbor,) = align_neighbor(keyframe, keyframe, multiscale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0]))
+    (neighbor,) = align_neighbor(
+        keyframe, keyframe, multiscale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
+    )
     hidden = replace(neighbor, visible=torch.zeros_like(neighbor.visible))
     place = CropPlacement(0, 0, 24, 0, 0)
     error = torch.ones(3, 24, 24)
@@ -199,12 +225,16 @@ def test_a_model_trained_with_neighbours_changes_less_along_the_motion():
     options = replace(BRIEF, iterations=150, adversarial_weight=0.0)
 
     def unsteadiness(generator):
-        pairs = [multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])[0] for frame in frames]
+        pairs = [
+            multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])[0] for frame in frames
+        ]
         (neighbor,) = align_neighbor(frames[1], frames[2], pairs[2:])
         padded, target = crop_batch(pairs[1], [CropPlacement(4, 6, 40, 0, 0)])
         with torch.inference_mode():
             error = padded[..., 5:-5, 5:-5] + generator.residual(padded) - target
-            return temporal_loss(generator, neighbor, CropPlacement(4, 6, 40, 0, 0), error[0]).item()
+            return temporal_loss(
+                generator, neighbor, CropPlacement(4, 6, 40, 0, 0), error[0]
+            ).item()
 
     plain = train_quick(frames[1], options, 0, ignore)
     steady = train_quick_steady(frames[1], [frames[0], frames[2]], options, 0, ignore)
@@ -224,7 +254,9 @@ def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_
     before = {name: value.clone() for name, value in start.state_dict().items()}
     (pair,) = multiscale_pairs(picture(48, 56), BRIEF.network, BRIEF.step_ratio, [1.0])
     with torch.no_grad():
-        lesson = TrainingPair(pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0])
+        lesson = TrainingPair(
+            pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0]
+        )
     options = StudentOptions(iterations=60, crop_px=24)
     threads = torch.get_num_threads()
     student, curve = train_student(start, [lesson], options, 0, ignore)
@@ -233,7 +265,9 @@ def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_
     assert torch.get_num_threads() == threads
     assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
     again, _ = train_student(start, [lesson], options, 0, ignore)
-    assert all(torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items())
+    assert all(
+        torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items()
+    )
 
 
 def test_the_number_of_threads_is_given_back_after_an_error():
@@ -255,7 +289,11 @@ def test_the_published_widths_have_the_published_number_of_parameters():
     def count(network):
         return sum(parameter.numel() for parameter in network.parameters())
 
-    for width, generator, critic in [(32, 29_763, 29_185), (64, 114_819, 113_665), (128, 450_819, 448_513)]:
+    for width, generator, critic in [
+        (32, 29_763, 29_185),
+        (64, 114_819, 113_665),
+        (128, 450_819, 448_513),
+    ]:
         spec = NetworkSpec(width=width, batch_norm=True, tanh=True, padding="zeros")
         assert count(Generator(spec)) == generator
         assert count(Critic(spec)) == critic
@@ -286,7 +324,10 @@ def test_our_adam_goes_where_torchs_goes():
     ours = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.Conv2d(4, 2, 3))
     theirs = copy.deepcopy(ours)
     picture = torch.rand(2, 3, 12, 12)
-    our_adam, their_adam = Adam(ours, 1e-2, (0.5, 0.99)), torch.optim.Adam(theirs.parameters(), 1e-2, (0.5, 0.99))
+    our_adam, their_adam = (
+        Adam(ours, 1e-2, (0.5, 0.99)),
+        torch.optim.Adam(theirs.parameters(), 1e-2, (0.5, 0.99)),
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(their_adam, 20)
     for step in range(20):
         our_adam.learning_rate = cosine_decay(1e-2, step / 20)

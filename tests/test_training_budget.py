@@ -30,7 +30,9 @@ def test_too_little_time_is_refused_with_what_is_needed(tmp_path):
         iterations_for_budget(600, 1, 1, METHODS["zssrgan"], picture(), tmp_path, "")
 
 
-def test_a_training_within_a_budget_goes_on_with_the_number_that_it_began_with(tmp_path, monkeypatch):
+def test_a_training_within_a_budget_goes_on_with_the_number_that_it_began_with(
+    tmp_path, monkeypatch
+):
     monkeypatch.setitem(METHODS, "quick", QUICK)
     pictures = moving_pictures(8, 40, 48)
     clip = write_clip(tmp_path / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0")
@@ -41,7 +43,9 @@ def test_a_training_within_a_budget_goes_on_with_the_number_that_it_began_with(t
     second = train_keyframe(clip, tmp_path / "bank", count=2, budget_seconds=3600)
     assert second.kept == first.trained
     assert len(second.trained) == 1
-    assert {load_card(path).recipe for path in (tmp_path / "bank").glob("*.safetensors")} == {"quick-20it"}
+    assert {load_card(path).recipe for path in (tmp_path / "bank").glob("*.safetensors")} == {
+        "quick-20it"
+    }
 
 
 def test_the_first_part_ends_when_a_held_out_size_is_no_longer_done_better():
@@ -50,10 +54,16 @@ def test_the_first_part_ends_when_a_held_out_size_is_no_longer_done_better():
 
     def iterations_run(least_gain):
         heard.clear()
-        train_quick(picture(), replace(options, least_gain=least_gain), 0, lambda *news: heard.append(news[:2]))
+        train_quick(
+            picture(),
+            replace(options, least_gain=least_gain),
+            0,
+            lambda *news: heard.append(news[:2]),
+        )
         assert heard[-1] == (60, 60)
         return len(heard)
 
-    # Every look is a gain, however small; then none but the first is, so the third of them is the last.
+    # Every look is a gain, however small; then none but the first is, so the third of them is the
+    # last.
     assert iterations_run(-1e9) == 60
     assert iterations_run(0.999) == 15 + 30

@@ -18,7 +18,13 @@ from vsr.cli import app
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import bicubic_kernel, gaussian_kernel, taps_from_tensor
 from vsr.models.bank import load_bank, load_model
-from vsr.models.kernel_file import KernelRecord, draw_kernel, kernel_summary, read_kernel, write_kernel
+from vsr.models.kernel_file import (
+    KernelRecord,
+    draw_kernel,
+    kernel_summary,
+    read_kernel,
+    write_kernel,
+)
 from vsr.train.keyframe import train_keyframe
 from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED
 from vsr.train.plan import plan_training
@@ -31,7 +37,12 @@ SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 @pytest.fixture
 def kernel_file(tmp_path):
     path = tmp_path / "kernel.json"
-    write_kernel(KernelRecord("clip.mkv", 3, 0, 2, taps_from_tensor(SKEWED), "spectrum", 0.2, 0.9, (0.5,), 1.0), path)
+    write_kernel(
+        KernelRecord(
+            "clip.mkv", 3, 0, 2, taps_from_tensor(SKEWED), "spectrum", 0.2, 0.9, (0.5,), 1.0
+        ),
+        path,
+    )
     return path
 
 
@@ -70,7 +81,11 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("quick", {"full": True}, "--full is for methods with a shorter schedule by default: zssr, zssrgan"),
+        (
+            "quick",
+            {"full": True},
+            "--full is for methods with a shorter schedule by default: zssr, zssrgan",
+        ),
         ("zssr", {"regime": "fixed"}, "--regime is not for method zssr; it is for zssrgan"),
         ("zssrgan", {"regime": "fixd"}, "did you mean 'fixed'"),
         ("faithful", {"kernel": "auto"}, "it is for quick, zssr, zssrgan"),
@@ -79,7 +94,11 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
         ("zssr", {"settings": ["iterations=0"]}, "iterations is 0; expected 1 or more"),
         ("quick", {"settings": ["network.width=500"]}, "network.width is 500; expected 1 to 256"),
         ("quick", {"settings": ["learning_rate=-1"]}, "learning_rate is -1; expected 1e-09 to 1"),
-        ("quick", {"settings": ["adversarial_every=0"]}, "adversarial_every is 0; expected 1 or more"),
+        (
+            "quick",
+            {"settings": ["adversarial_every=0"]},
+            "adversarial_every is 0; expected 1 or more",
+        ),
         ("quick", {"settings": ["pair_scales=[0.01]"]}, "pair_scales is 0.01; expected 0.4 to 1"),
         ("zssrgan", {"settings": ["game.crop_px=8"]}, "crop_px is 8; expected 32 or more"),
         ("zssr", {"settings": ["step_ratio=1.5"]}, "unknown key 'step_ratio'"),
@@ -145,7 +164,9 @@ def test_a_clip_that_is_not_blurred_is_trained_on_as_without_a_kernel(clip, tmp_
         assert torch.equal(one, other)
 
 
-def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_system(clip, tmp_path, kernel_file):
+def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_system(
+    clip, tmp_path, kernel_file
+):
     bank = tmp_path / "bank"
     brief = ["iterations=4", "crop_px=24", "network.width=8"]
     report = train_keyframe(clip, bank, method="zssr", kernel=kernel_file, settings=brief)
@@ -165,7 +186,10 @@ def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_syste
 def test_a_kernel_is_found_and_written_as_numbers_and_as_a_picture(clip, tmp_path):
     written = [tmp_path / "k.json", tmp_path / "k.png"]
     arguments = ["kernel", str(clip), "--set", "iterations=2", "--set", "crop_px=32"]
-    app([*arguments, *(word for path in written for word in ("-o", str(path)))], standalone_mode=False)
+    app(
+        [*arguments, *(word for path in written for word in ("-o", str(path)))],
+        standalone_mode=False,
+    )
     assert read_kernel(written[0]) == taps_from_tensor(bicubic_kernel())
     assert json.loads(written[0].read_text())["basis"] == "bicubic"
     assert cv2.imread(str(written[1])).shape == (296, 604, 3)
@@ -174,7 +198,9 @@ def test_a_kernel_is_found_and_written_as_numbers_and_as_a_picture(clip, tmp_pat
 def test_policies_work_with_one_system_of_a_bank(tmp_path):
     bank = [
         make_model(tmp_path, name, picture(), seed, arch=arch)
-        for seed, (name, arch) in enumerate([("a", "zssr"), ("b", "zssrgan"), ("c", "singan-single-scale")])
+        for seed, (name, arch) in enumerate(
+            [("a", "zssr"), ("b", "zssrgan"), ("c", "singan-single-scale")]
+        )
     ]
     used = {}
     for policy in ("smi", "zssr", "zssrgan"):
@@ -199,4 +225,6 @@ def test_a_model_of_before_relu_and_biases_were_options_is_still_read(tmp_path):
     save_file(tensors, tmp_path / "old.safetensors", metadata | {"network": json.dumps(network)})
     old = load_model(tmp_path / "old.safetensors")
     assert old.card == model.card
-    assert torch.equal(old.generator(*[picture()[None]] * 2), model.generator(*[picture()[None]] * 2))
+    assert torch.equal(
+        old.generator(*[picture()[None]] * 2), model.generator(*[picture()[None]] * 2)
+    )

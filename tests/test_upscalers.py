@@ -47,7 +47,9 @@ def write_upscaler(folder, arch, spec=None, seed=0, **card):
         torch.manual_seed(seed)
         network = ARCHITECTURES[arch].build(spec)
     path = folder / f"{arch}.safetensors"
-    path.write_bytes(encode_network(NetworkCard(arch, asdict(spec), arch, {}, "0", **card), network))
+    path.write_bytes(
+        encode_network(NetworkCard(arch, asdict(spec), arch, {}, "0", **card), network)
+    )
     return path
 
 
@@ -69,9 +71,12 @@ def test_the_weights_of_tiles_add_up_to_one_everywhere(length):
 
 
 def test_seams_of_tiles_that_disagree_are_feathered():
-    """Every tile answers with a shade of its own: the picture has no step larger than a ramp makes."""
+    """Every tile answers with a shade of its own: the picture has no step larger than a ramp
+    makes."""
     shades = iter((0.0, 1.0, 0.0, 1.0))
-    tiled = run_in_tiles(lambda tile: torch.full_like(tile, next(shades)), torch.zeros(1, 4, 80), 1, 3, tile_px=40)
+    tiled = run_in_tiles(
+        lambda tile: torch.full_like(tile, next(shades)), torch.zeros(1, 4, 80), 1, 3, tile_px=40
+    )
     assert tiled.diff(dim=-1).abs().max() <= 1 / 15
     assert tiled[0, 0, 0] == 0
     assert tiled[0, 0, -1] == 1
@@ -129,12 +134,16 @@ def test_passes_of_consistency_bring_the_result_back_to_its_input(tmp_path):
     errors = []
     for count in (0, 3):
         upscaler = load_network(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
-        errors.append(float((resize(apply_network(upscaler, low, 40, 48), 20, 24) - low).abs().mean()))
+        errors.append(
+            float((resize(apply_network(upscaler, low, 40, 48), 20, 24) - low).abs().mean())
+        )
     assert errors[1] < errors[0] / 5
 
 
 def test_a_run_with_an_upscaler_keeps_frames_times_and_says_what_it_used(tmp_path):
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(6, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(6, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     file = write_upscaler(tmp_path, "fsrcnn")
     manifest = api.run(clip, tmp_path / "out.mkv", upscaler=file, metrics=())
     assert read_times(tmp_path / "out.mkv") == read_times(clip)
@@ -153,7 +162,16 @@ def test_frames_of_a_shot_share_their_noise_and_shots_do_not(tmp_path):
     for sample in (0, 1):
         out = tmp_path / f"out{sample}.mkv"
         settings = [f"sample={sample}"]
-        api.run(clip, out, upscaler=file, scale=2, steady=0.0, codec="ffv1", metrics=(), settings=settings)
+        api.run(
+            clip,
+            out,
+            upscaler=file,
+            scale=2,
+            steady=0.0,
+            codec="ffv1",
+            metrics=(),
+            settings=settings,
+        )
         with open_clip(out) as reader:
             outputs[sample] = [frame.pixels for frame in reader.frames()]
     assert torch.equal(outputs[0][0], outputs[0][11])
@@ -170,7 +188,9 @@ def frames_by(file, pixels, dtype):
     return large.pixels, said[0].reason
 
 
-@pytest.mark.parametrize(("dtype", "word", "most"), [(torch.bfloat16, "bf16", 0.8), (torch.float16, "fp16", 0.15)])
+@pytest.mark.parametrize(
+    ("dtype", "word", "most"), [(torch.bfloat16, "bf16", 0.8), (torch.float16, "fp16", 0.15)]
+)
 @pytest.mark.parametrize("name", ["fsrcnn_x2.pth", "espcn_x2.pth", "realesr-animevideov3.pth"])
 def test_half_precision_is_within_a_grey_level_on_average(name, dtype, word, most, shared_data):
     file = shared_data / "weights" / name
@@ -190,11 +210,16 @@ def test_a_network_that_half_precision_would_break_stays_in_full_precision_and_s
     torch.save(SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict(), path)
     assert load_network(path, CPU, torch.bfloat16).dtype == torch.bfloat16
     assert load_network(path, CPU, torch.float16).dtype == torch.float32
-    assert "in fp32, as SAFMN is not known to work in fp16" in frames_by(path, picture(16, 16), torch.float16)[1]
+    assert (
+        "in fp32, as SAFMN is not known to work in fp16"
+        in frames_by(path, picture(16, 16), torch.float16)[1]
+    )
 
 
 def test_values_beyond_half_precision_are_told_with_what_to_do(tmp_path):
-    file = write_upscaler(tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu"))
+    file = write_upscaler(
+        tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu")
+    )
     upscaler = load_network(file, CPU, torch.float16)
     upscaler.run.conv1.weight.fill_(6e4)
     with pytest.raises(ModelError, match="beyond the range of fp16, use --dtype fp32"):
@@ -203,7 +228,9 @@ def test_values_beyond_half_precision_are_told_with_what_to_do(tmp_path):
 
 def test_a_network_that_works_in_place_leaves_the_frame_as_it_is(tmp_path):
     path = tmp_path / "net.pth"
-    torch.save(RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path)
+    torch.save(
+        RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path
+    )
     low = picture(16, 20)
     before = low.clone()
     apply_network(load_network(path, CPU), low, 32, 40)
@@ -228,7 +255,10 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
     evil = tmp_path / "evil.pth"
     evil.write_bytes(pickle.dumps({"a": _Shout()}, protocol=2))
     half = tmp_path / "net_x4.pth"
-    state = {"first_part.0.weight": torch.zeros(8, 1, 5, 5), "mid_part.0.weight": torch.zeros(4, 8, 1, 1)}
+    state = {
+        "first_part.0.weight": torch.zeros(8, 1, 5, 5),
+        "mid_part.0.weight": torch.zeros(4, 8, 1, 1),
+    }
     torch.save(state | {"last_part.weight": torch.zeros(8, 1, 9, 9)}, half)
     infinite = tmp_path / "infinite.safetensors"
     save_file({"conv1.weight": torch.full((8, 1, 5, 5), torch.inf)}, infinite)
@@ -268,6 +298,8 @@ def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):
 def test_a_policy_on_the_command_line_beats_the_upscaler_of_a_recipe(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('upscaler = "absent.pth"\n')
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     manifest = api.run(clip, tmp_path / "out.mkv", recipe=recipe, policy="bicubic", metrics=())
     assert manifest.policy == "bicubic"

@@ -41,7 +41,9 @@ def test_tensors_come_back_as_they_were_stored(tmp_path):
 
 
 def test_half_precision_becomes_float32(tmp_path):
-    torch.save({name: tensor.half() for name, tensor in genuine_tensors().items()}, tmp_path / "net.pth")
+    torch.save(
+        {name: tensor.half() for name, tensor in genuine_tensors().items()}, tmp_path / "net.pth"
+    )
     loaded = load_weights(tmp_path / "net.pth", SHAPES)
     assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
 
@@ -154,7 +156,9 @@ def test_the_list_says_what_is_here_and_what_is_lacking(shared_data, tmp_path, m
     monkeypatch.setenv("VSR_WEIGHTS", os.pathsep.join(map(str, folders)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     listed = weights_command().stdout
-    rows = {line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")}
+    rows = {
+        line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")
+    }
     assert "ready (squeeze)" in rows["lpips"]
     assert "lacks vgg16-397923af.pth" in rows["dists"]
     assert "ready (published)" in rows["niqe"]
@@ -180,5 +184,9 @@ def test_niqes_model_is_fitted_by_a_command_that_overwrites_nothing(shared_data,
     few = weights_command("fit-niqe", pictures[0], "-o", tmp_path / "mine.npz", "-y")
     assert "expected more than 36" in str(few.exception)
     assert (tmp_path / "mine.npz").read_bytes() == written
-    nowhere = weights_command("fit-niqe", tmp_path / "never read", "-o", tmp_path / "no" / "folder.npz")
-    assert "its folder is missing" in str(nowhere.exception), "the place is looked at before the pictures"
+    nowhere = weights_command(
+        "fit-niqe", tmp_path / "never read", "-o", tmp_path / "no" / "folder.npz"
+    )
+    assert "its folder is missing" in str(nowhere.exception), (
+        "the place is looked at before the pictures"
+    )

@@ -1,7 +1,7 @@
 """Video super-resolution that learns from the clip itself, with flicker control.
 
-`vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and `vsr.score` do what the
-commands do. They are imported when first used.
+`vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and
+`vsr.score` do what the commands do. They are imported when first used.
 """
 
 from importlib import import_module
@@ -18,7 +18,16 @@ _HOMES = {
     "VsrError": "vsr.errors",
 }
 
-__all__ = ["VsrError", "compare", "distil", "run", "score", "steady", "train_keyframe", "train_shot"]
+__all__ = [
+    "VsrError",
+    "compare",
+    "distil",
+    "run",
+    "score",
+    "steady",
+    "train_keyframe",
+    "train_shot",
+]
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,8 @@ class VsrError(Exception):
 
 
 class UsageError(VsrError):
-    """The request itself cannot be met: an unknown name, a value out of range, options that clash."""
+    """The request itself cannot be met: an unknown name, a value out of range, options that
+    clash."""
 
     exit_code = 2
 
@@ -20,7 +21,8 @@ class InputError(VsrError):
 
 
 class OutputError(VsrError):
-    """The result cannot be written: it exists, the folder is missing or read-only, the disk is full."""
+    """The result cannot be written: it exists, the folder is missing or read-only, the disk is
+    full."""
 
     exit_code = 4
 

@@ -18,7 +18,8 @@ MAX_NAME_BYTES = 255
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Give `path` this content, or leave it as it was: also where the power fails. Raises OSError."""
+    """Give `path` this content, or leave it as it was: also where the power fails. Raises
+    OSError."""
     temporary = hidden_sibling(path, f".{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
@@ -32,7 +33,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def hidden_sibling(path: Path, ending: str) -> Path:
-    """A hidden name beside a file, always the same, and short enough for a file system where the file's own is."""
+    """A hidden name beside a file, always the same, and short enough for a file system where the
+    file's own is."""
     name = f".{path.name}{ending}"
     if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}"
@@ -40,7 +42,8 @@ def hidden_sibling(path: Path, ending: str) -> Path:
 
 
 def flush_to_disk(descriptor: int) -> None:
-    """Wait until what was written can survive a loss of power, where the file system can do that. Raises OSError."""
+    """Wait until what was written can survive a loss of power, where the file system can do that.
+    Raises OSError."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -64,9 +67,10 @@ _FSYNC_UNSUPPORTED = (22, 95)
 class FolderLock:
     """A context manager that holds a folder for this process alone.
 
-    The system itself lets go of the lock when its owner ends, however that happens: there are no stale locks to judge,
-    and a process number that was given to another program since then misleads nobody. Raises OutputError on entry,
-    with the owner's number, where another process holds it, and OSError.
+    The system itself lets go of the lock when its owner ends, however that happens: there are no
+    stale locks to judge, and a process number that was given to another program since then misleads
+    nobody. Raises OutputError on entry, with the owner's number, where another process holds it,
+    and OSError.
     """
 
     def __init__(self, folder: Path, purpose: str, name: str = LOCK_NAME) -> None:
@@ -82,11 +86,14 @@ class FolderLock:
             except BlockingIOError:
                 owner = _owner(descriptor)
                 os.close(descriptor)
-                raise OutputError(f"{self._path.parent}: {self._purpose} by {owner}; wait for it, or stop it") from None
+                raise OutputError(
+                    f"{self._path.parent}: {self._purpose} by {owner}; wait for it, or stop it"
+                ) from None
             except OSError as error:
                 os.close(descriptor)
                 raise OutputError(
-                    f"{self._path.parent}: its file system takes no locks ({error.strerror}); use a local folder"
+                    f"{self._path.parent}: its file system takes no locks ({error.strerror}); use "
+                    "a local folder"
                 ) from None
             if self._is_still_there(descriptor):
                 break
@@ -96,13 +103,21 @@ class FolderLock:
         # Who it is, is only for the others' messages, and must not fail on a full disk.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(), 0)
+            os.pwrite(
+                descriptor,
+                json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(),
+                0,
+            )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a new one.
+        # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a
+        # new one.
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
@@ -127,27 +142,40 @@ def strict_json(value: Any) -> str:
 
 
 def check_record(destination: str | Path | None, protected: Iterable[str | Path | None]) -> None:
-    """Refuse, before any work, a place where a record cannot be written or would replace a clip of this run.
+    """Refuse, before any work, a place where a record cannot be written or would replace a clip of
+    this run.
 
-    Raises `OutputError` for the first and `UsageError` for the second. None and `-` are always fine.
+    Raises `OutputError` for the first and `UsageError` for the second. None and `-` are always
+    fine.
     """
     if destination is None or str(destination) == "-":
         return
     path = Path(destination)
     try:
         if not path.name or path.is_dir():
-            raise OutputError(f"cannot write the record to {str(destination)!r}: it is a folder. Name a file.")
+            raise OutputError(
+                f"cannot write the record to {str(destination)!r}: it is a folder. Name a file."
+            )
         if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-            raise OutputError(f"cannot write {path}: its folder is missing or read-only. Choose another place.")
+            raise OutputError(
+                f"cannot write {path}: its folder is missing or read-only. Choose another place."
+            )
         clips = [Path(clip) for clip in protected if clip is not None]
-        if any(path == clip or (path.exists() and clip.exists() and path.samefile(clip)) for clip in clips):
-            raise UsageError(f"the record {path} would replace a clip of this very command. Choose another place.")
+        if any(
+            path == clip or (path.exists() and clip.exists() and path.samefile(clip))
+            for clip in clips
+        ):
+            raise UsageError(
+                f"the record {path} would replace a clip of this very command. Choose another "
+                "place."
+            )
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place.") from None
 
 
 def check_output(output: str | Path, protected: Iterable[str | Path | None]) -> None:
-    """Refuse, before any work, an output that would replace a clip read beside the input. Raises `OutputError`."""
+    """Refuse, before any work, an output that would replace a clip read beside the input. Raises
+    `OutputError`."""
     path = Path(output)
     for clip in (Path(clip) for clip in protected if clip is not None):
         if path.exists() and clip.exists() and path.samefile(clip):
@@ -158,7 +186,9 @@ def check_distinct(destinations: Mapping[str, str | Path | None]) -> None:
     """Refuse, with `UsageError`, two records in one place; `destinations` are by option."""
     given = [str(place) for place in destinations.values() if place is not None]
     if len(set(given)) < len(given):
-        raise UsageError(f"two of {', '.join(destinations)} name the same place; give each its own.")
+        raise UsageError(
+            f"two of {', '.join(destinations)} name the same place; give each its own."
+        )
 
 
 def write_json(text: str, destination: str) -> None:
@@ -170,4 +200,6 @@ def write_json(text: str, destination: str) -> None:
     try:
         write_atomically(path, (text + "\n").encode())
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for --json.") from None
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}. Choose another place for --json."
+        ) from None

@@ -8,7 +8,8 @@ from time import monotonic
 
 SECONDS_BETWEEN_LINES = 5.0
 MIN_SHARE_FOR_ETA = 0.02
-"""Before this much is done, what it took says little about the rest: getting ready is counted in."""
+"""Before this much is done, what it took says little about the rest: getting ready is counted
+in."""
 
 ProgressCallback = Callable[[str, float | None], None]
 """Told what is going on and the share done, 0 to 1, or None where the whole is unknown."""
@@ -25,14 +26,27 @@ def progress_line() -> Iterator[ProgressCallback]:
 @contextmanager
 def _progress_bar() -> Iterator[ProgressCallback]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def update(text: str, share: float | None) -> None:
-            bar.update(task, description=text, total=None if share is None else 1.0, completed=share or 0.0)
+            bar.update(
+                task, description=text, total=None if share is None else 1.0, completed=share or 0.0
+            )
 
         yield update
 

@@ -22,7 +22,8 @@ Table = dict[str, Any]
 
 
 def load_recipe(cls: type[T], path: Path | None = None, settings: Sequence[str] = ()) -> T:
-    """The recipe of a TOML file, or `cls`'s defaults without one, with `settings` ("a.b=value") over it.
+    """The recipe of a TOML file, or `cls`'s defaults without one, with `settings` ("a.b=value")
+    over it.
 
     Raises UsageError where the file cannot be read or holds what `cls` does not.
     """
@@ -33,10 +34,12 @@ def load_recipe(cls: type[T], path: Path | None = None, settings: Sequence[str] 
 
 
 def from_table(cls: type[T], table: Mapping[str, object], prefix: str = "") -> T:
-    """A dataclass from a table of its fields, checked all the way down; `prefix` is the table's own dotted path.
+    """A dataclass from a table of its fields, checked all the way down; `prefix` is the table's own
+    dotted path.
 
-    Fields may be str, int, float (a whole number is taken), bool, Literal, tuple[T, ...], dataclasses and unions.
-    Raises UsageError with the dotted path of the first key that is unknown, missing or of the wrong type.
+    Fields may be str, int, float (a whole number is taken), bool, Literal, tuple[T, ...],
+    dataclasses and unions. Raises UsageError with the dotted path of the first key that is unknown,
+    missing or of the wrong type.
     """
     types = get_type_hints(cls)
     known = fields(cls)  # type: ignore[arg-type]
@@ -46,14 +49,21 @@ def from_table(cls: type[T], table: Mapping[str, object], prefix: str = "") -> T
             hint = _nearest(key, names) or f"; known here are {', '.join(names)}"
             raise UsageError(f"unknown key {prefix + key!r} in the recipe{hint}")
     for field in known:
-        if field.name not in table and field.default is MISSING and field.default_factory is MISSING:
-            raise UsageError(f"the recipe lacks {prefix + field.name!r}: give it {_describe(types[field.name])}")
+        if (
+            field.name not in table
+            and field.default is MISSING
+            and field.default_factory is MISSING
+        ):
+            raise UsageError(
+                f"the recipe lacks {prefix + field.name!r}: give it {_describe(types[field.name])}"
+            )
     values: Table = {key: _convert(value, types[key], prefix + key) for key, value in table.items()}
     return cls(**values)
 
 
 def with_settings(options: T, settings: Sequence[str]) -> T:
-    """The same dataclass with `settings` ("a.b=value") over it. Raises UsageError as `from_table` does."""
+    """The same dataclass with `settings` ("a.b=value") over it. Raises UsageError as `from_table`
+    does."""
     table = to_table(options)
     for setting in settings:
         _apply_setting(table, setting)
@@ -61,7 +71,8 @@ def with_settings(options: T, settings: Sequence[str]) -> T:
 
 
 def to_table(recipe: object) -> Table:
-    """A dataclass as a table of plain dicts, lists and scalars, for JSON; `from_table` makes it whole again."""
+    """A dataclass as a table of plain dicts, lists and scalars, for JSON; `from_table` makes it
+    whole again."""
     return {field.name: _to_plain(getattr(recipe, field.name)) for field in fields(recipe)}  # type: ignore[arg-type]
 
 
@@ -78,7 +89,9 @@ def _read_toml(path: Path) -> Table:
         if path.exists() and not path.is_file():
             raise UsageError(f"cannot read the recipe {path}: not an ordinary file")
         if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise UsageError(f"the recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; it is not one of vsr")
+            raise UsageError(
+                f"the recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; it is not one of vsr"
+            )
         return _parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error
@@ -98,7 +111,9 @@ def _apply_setting(table: Table, setting: str) -> None:
     """Put "a.b=value" into the table. The value is TOML; what is not, is taken as a bare word."""
     dotted, equals, text = setting.partition("=")
     if not equals or not all(dotted.strip().split(".")):
-        raise UsageError(f"cannot take the setting {setting!r}: write it as key=value, such as a.b=1")
+        raise UsageError(
+            f"cannot take the setting {setting!r}: write it as key=value, such as a.b=1"
+        )
     try:
         value = _parse_toml(f"value = {text}")["value"]
     except ValueError:
@@ -129,14 +144,17 @@ def _convert(value: object, wanted: object, path: str) -> object:
             raise UsageError(f"{path!r} in the recipe is {value!r}: expected a finite number")
         return float(value)  # type: ignore[arg-type]
     # Not isinstance, nor == alone: true is no whole number here.
-    if type(value) is wanted or any(type(value) is type(choice) and value == choice for choice in arguments):
+    if type(value) is wanted or any(
+        type(value) is type(choice) and value == choice for choice in arguments
+    ):
         return value
     hint = _nearest(value, arguments) if origin is Literal and isinstance(value, str) else ""
     raise UsageError(f"{path!r} in the recipe is {value!r}: expected {_describe(wanted)}{hint}")
 
 
 def _convert_union(value: object, wanted: object, path: str) -> object:
-    """`value` as the first member of a union that takes it; of `T | None` the error is that of T."""
+    """`value` as the first member of a union that takes it; of `T | None` the error is that of
+    T."""
     members = [member for member in get_args(wanted) if member is not NoneType]
     if value is None and NoneType in get_args(wanted):
         return None
@@ -145,7 +163,9 @@ def _convert_union(value: object, wanted: object, path: str) -> object:
     for member in members:
         with suppress(UsageError):
             return _convert(value, member, path)
-    raise UsageError(f"{path!r} in the recipe is {value!r}: expected {' or '.join(map(_describe, members))}")
+    raise UsageError(
+        f"{path!r} in the recipe is {value!r}: expected {' or '.join(map(_describe, members))}"
+    )
 
 
 def _describe(wanted: object) -> str:

@@ -2,6 +2,9 @@
 
 
 def printable(text: str) -> str:
-    """The text with control characters, and bytes of a file name that are no text, shown escaped; lines stay lines."""
+    """The text with control characters, and bytes of a file name that are no text, shown escaped;
+    lines stay lines."""
     shown = text.encode(errors="backslashreplace").decode()
-    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in shown)
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in shown
+    )

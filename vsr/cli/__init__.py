@@ -1,4 +1,5 @@
-"""The command line: each command parses, calls one function, prints. Heavy imports wait until a command needs them."""
+"""The command line: each command parses, calls one function, prints. Heavy imports wait until a
+command needs them."""
 
 import ctypes
 import os
@@ -27,7 +28,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names of settings of glibc's allocator, as in its malloc.h."""
 
 app = typer.Typer(
-    help="Upscale videos with small models trained on the video itself, with flicker control and flicker metrics.",
+    help=(
+        "Upscale videos with small models trained on the video itself, with flicker control "
+        "and flicker metrics."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,14 +55,22 @@ app.command("plan")(plan)
 app.command()(doctor)
 
 
-RESUMABLE_COMMANDS = ("run", "steady", "train-keyframe", "train-shot", "distil", "train", "experiment")
+RESUMABLE_COMMANDS = (
+    "run",
+    "steady",
+    "train-keyframe",
+    "train-shot",
+    "distil",
+    "train",
+    "experiment",
+)
 """Commands that find what an earlier one left."""
 
 
 def main() -> None:
     """Run the command line; the only place where failures become exit codes."""
-    # Read when torch is loaded: by default its threads spin while they wait, which on a busy machine takes the cores
-    # from the very threads that are waited for.
+    # Read when torch is loaded: by default its threads spin while they wait, which on a busy
+    # machine takes the cores from the very threads that are waited for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -73,7 +85,8 @@ def main() -> None:
             notify(f"vsr: resume with: {resume_command(sys.argv)}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain once more when it flushes standard output.
+        # Whoever read our output has left. Python would complain once more when it flushes standard
+        # output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(UsageError.exit_code)
     except Exception as error:
@@ -96,8 +109,8 @@ def resume_command(arguments: Sequence[str]) -> str:
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next frame; elsewhere nothing happens.
 
-    By default large blocks go back to the system at once and come again as fresh pages, each with a fault: at 2160p a
-    quarter of the processor's time, for no less memory at the peak.
+    By default large blocks go back to the system at once and come again as fresh pages, each with a
+    fault: at 2160p a quarter of the processor's time, for no less memory at the peak.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -12,13 +12,23 @@ def kernel(
     clip: Annotated[str, typer.Argument(help="A video.")],
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", help="FILE.json for --kernel, FILE.png to look at; repeatable."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="FILE.json for --kernel, FILE.png to look at; repeatable.",
+        ),
     ] = None,
-    shots: Annotated[str, typer.Option(metavar="longest|N", help="Shot whose keyframe is looked at.")] = "longest",
-    keyframe: Annotated[str, typer.Option(metavar="auto|N", help="Frame to look at, from 0.")] = "auto",
+    shots: Annotated[
+        str, typer.Option(metavar="longest|N", help="Shot whose keyframe is looked at.")
+    ] = "longest",
+    keyframe: Annotated[
+        str, typer.Option(metavar="auto|N", help="Frame to look at, from 0.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of KernelGAN, as iterations=1000.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of KernelGAN, as iterations=1000."),
     ] = None,
 ) -> None:
     """Estimate the blur kernel of a downscale by 2 from one frame of CLIP (KernelGAN)."""
@@ -41,7 +51,9 @@ def kernel(
             seed=seed,
             options=options,
             say=notify,
-            progress=lambda done, total, _: update(f"kernel: iteration {done} of {total}", done / total),
+            progress=lambda done, total, _: update(
+                f"kernel: iteration {done} of {total}", done / total
+            ),
         )
     notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")
     for path in output or []:

@@ -7,24 +7,39 @@ import typer
 
 from vsr.cli.options import JsonOption, notify
 
-mos = typer.Typer(help="Let people rate clips without knowing which is which.", no_args_is_help=True)
+mos = typer.Typer(
+    help="Let people rate clips without knowing which is which.", no_args_is_help=True
+)
 
 
 @mos.command("sheet")
 def mos_sheet(
-    clips: Annotated[list[str], typer.Argument(metavar="CLIP...", help="Results of one and the same clip.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")],
+    clips: Annotated[
+        list[str], typer.Argument(metavar="CLIP...", help="Results of one and the same clip.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")
+    ],
     key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: SHEET.key.json. Keep it from the raters.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: SHEET.key.json. Keep it from the raters."),
     ] = None,
-    reference: Annotated[str | None, typer.Option(metavar="TRUTH", help="Shown openly in every trial.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="TRUTH", help="Shown openly in every trial.")
+    ] = None,
     trials: Annotated[int, typer.Option(metavar="N", help="Moments to rate, at most.")] = 8,
-    loop_frames: Annotated[int, typer.Option(metavar="N", help="Frames of each loop; 1 for stills.")] = 12,
-    window: Annotated[str, typer.Option(metavar="WxH", help="Part of the picture that is shown.")] = "320x240",
+    loop_frames: Annotated[
+        int, typer.Option(metavar="N", help="Frames of each loop; 1 for stills.")
+    ] = 12,
+    window: Annotated[
+        str, typer.Option(metavar="WxH", help="Part of the picture that is shown.")
+    ] = "320x240",
     question: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading.")] = (
         "How good does each picture look?"
     ),
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed of the shuffle; default: random.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed of the shuffle; default: random.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("-y", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""
@@ -44,7 +59,9 @@ def mos_sheet(
 
 @mos.command("read")
 def mos_read(
-    ratings: Annotated[list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")],
+    ratings: Annotated[
+        list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")
+    ],
     key: Annotated[Path, typer.Option(metavar="FILE", help="What was written with the sheet.")],
     json: JsonOption = None,
 ) -> None:

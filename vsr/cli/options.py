@@ -15,10 +15,12 @@ EXIT_DAMAGED = 6
 EXIT_INTERRUPTED = 130
 
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout.")
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout."),
 ]
 ModelsOption = Annotated[
-    Path | None, typer.Option("--models", metavar="DIR", readable=False, help="The bank: a folder of models.")
+    Path | None,
+    typer.Option("--models", metavar="DIR", readable=False, help="The bank: a folder of models."),
 ]
 
 
@@ -28,7 +30,9 @@ def split_names(text: str) -> tuple[str, ...]:
 
 def parse_number(text: str, option: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"{option} is {text}; expected a number from 0 or one of the words in --help.")
+        raise UsageError(
+            f"{option} is {text}; expected a number from 0 or one of the words in --help."
+        )
     return int(text)
 
 

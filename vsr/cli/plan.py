@@ -1,4 +1,5 @@
-"""`vsr plan` and `vsr run --dry-run`: what a run would do; `vsr doctor`: what this machine brings."""
+"""`vsr plan` and `vsr run --dry-run`: what a run would do; `vsr doctor`: what this machine
+brings."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,12 @@ MIB = 2**20
 
 
 def print_plan(
-    clip: str, output: str | None, recipe: "Recipe", models: Path | None, reference: Path | None, json: str | None
+    clip: str,
+    output: str | None,
+    recipe: "Recipe",
+    models: Path | None,
+    reference: Path | None,
+    json: str | None,
 ) -> None:
     """Make the plan of a run and print it, as lines or as JSON."""
     from vsr import pipeline
@@ -37,7 +43,8 @@ def print_plan(
 
 
 def print_profile(manifest: "Manifest", clock: "StageClock", destination: Path | None) -> None:
-    """What each stage took, on standard error, and the trace; nothing where no place for it is named."""
+    """What each stage took, on standard error, and the trace; nothing where no place for it is
+    named."""
     if destination is None:
         return
     from rich.console import Console
@@ -45,7 +52,10 @@ def print_profile(manifest: "Manifest", clock: "StageClock", destination: Path |
 
     from vsr.files import write_json
 
-    table = Table("stage", *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")))
+    table = Table(
+        "stage",
+        *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")),
+    )
     for stage, seconds in clock.seconds_per_item().items():
         spent, share = manifest.timings_seconds[stage], manifest.stage_shares[stage]
         table.add_row(stage, f"{spent:.2f}", f"{100 * share:.1f} %", f"{1000 * seconds:.1f}")
@@ -59,21 +69,32 @@ def plan_lines(plan: "RunPlan") -> list[str]:
 
     frames = "an unknown number of frames" if plan.frames is None else f"{plan.frames} frames"
     sizes = " to ".join(f"{width}x{height}" for width, height in (plan.size, plan.output_size))
-    models = f" with {len(plan.models)} models" if len(plan.models) > 1 else "".join(f" with {n}" for n in plan.models)
+    models = (
+        f" with {len(plan.models)} models"
+        if len(plan.models) > 1
+        else "".join(f" with {n}" for n in plan.models)
+    )
     stages = sorted(plan.stage_seconds_per_frame.items(), key=lambda item: -item[1])
     lines = [
         f"clip      {plan.clip}: {frames}, {sizes}",
-        f"output    {plan.output}, by {plan.encoder}" + ("; it exists: -y would replace it" * plan.output_exists),
+        f"output    {plan.output}, by {plan.encoder}"
+        + ("; it exists: -y would replace it" * plan.output_exists),
         f"policy    {plan.policy}{models}, on {plan.device} in {plan.dtype}",
-        f"time      {'unknown' if plan.seconds is None else f'about {format_duration(plan.seconds)}'}, "
+        "time      "
+        f"{'unknown' if plan.seconds is None else f'about {format_duration(plan.seconds)}'}, "
         f"{plan.seconds_per_frame:.2f} s a frame by {plan.sampled_frames} frames that were tried",
-        f"stages    {', '.join(f'{stage} {1000 * seconds:.0f} ms' for stage, seconds in stages)} a frame, side by side",
+        (
+            "stages    "
+            f"{', '.join(f'{stage} {1000 * seconds:.0f} ms' for stage, seconds in stages)} a "
+            "frame, side by side"
+        ),
         f"memory    {plan.peak_memory_bytes / MIB:.0f} MiB",
     ]
     if plan.output_bytes is not None and plan.work_bytes is not None:
         free = "" if plan.free_bytes is None else f", {plan.free_bytes / MIB:.0f} MiB are free"
         lines.append(
-            f"disk      about {plan.output_bytes / MIB:.1f} MiB, {plan.work_bytes / MIB:.1f} MiB while it runs{free}"
+            f"disk      about {plan.output_bytes / MIB:.1f} MiB, {plan.work_bytes / MIB:.1f} MiB "
+            f"while it runs{free}"
         )
     lines += [f"kept      {stream}" for stream in plan.streams_kept]
     lines += [f"left out  {stream}" for stream in plan.streams_dropped]
@@ -81,7 +102,9 @@ def plan_lines(plan: "RunPlan") -> list[str]:
 
 
 def doctor(
-    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where results would be written.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Where results would be written.")
+    ] = Path(),
     json: JsonOption = None,
 ) -> None:
     """Check what runs depend on: device, precision, encoders, weights, memory and disk."""
@@ -96,7 +119,9 @@ def doctor(
     findings = list(run_checks(folder))
     table = Table("what", "", "found", "what to do")
     for finding in findings:
-        state = Text(finding.state, style={"good": "green", "fair": "yellow", "bad": "red"}[finding.state])
+        state = Text(
+            finding.state, style={"good": "green", "fair": "yellow", "bad": "red"}[finding.state]
+        )
         table.add_row(finding.subject, state, Text(finding.found), Text(finding.advice))
     Console(stderr=json == "-").print(table)
     if json is not None:

@@ -12,16 +12,27 @@ FLOWS = {"medium": False, "fast": True}
 
 def score(
     results: Annotated[list[str], typer.Argument(metavar="RESULT...", help="Videos to score.")],
-    reference: Annotated[str | None, typer.Option(metavar="TRUTH", help="What they should look like.")] = None,
-    low_resolution: Annotated[str | None, typer.Option(metavar="LR", help="What they were made from.")] = None,
-    metrics: Annotated[str | None, typer.Option(metavar="A,B", help="Default: all that can be computed.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="TRUTH", help="What they should look like.")
+    ] = None,
+    low_resolution: Annotated[
+        str | None, typer.Option(metavar="LR", help="What they were made from.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Default: all that can be computed.")
+    ] = None,
     border: Annotated[int, typer.Option(metavar="PX", help="Pixels left off at each side.")] = 0,
-    flow: Annotated[str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")] = "medium",
+    flow: Annotated[
+        str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")
+    ] = "medium",
     json: JsonOption = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One row per frame.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="One page to look at, with pictures.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One page to look at, with pictures.")
+    ] = None,
 ) -> None:
-    """Score videos against a truth or their input, frame by frame, and say which is better beyond the noise."""
+    """Score videos against a truth or their input, frame by frame, and say which is better beyond
+    the noise."""
     from rich.console import Console
 
     from vsr import evaluate as scoring

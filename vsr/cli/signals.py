@@ -12,11 +12,17 @@ from vsr.cli.options import notify
 
 WorkDirOption = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Folder for the unfinished segments; default: a hidden folder beside the output."),
+    typer.Option(
+        metavar="DIR",
+        help="Folder for the unfinished segments; default: a hidden folder beside the output.",
+    ),
 ]
-KeepWorkOption = Annotated[bool, typer.Option("--keep-work", help="Keep the segments after the run has finished.")]
+KeepWorkOption = Annotated[
+    bool, typer.Option("--keep-work", help="Keep the segments after the run has finished.")
+]
 RestartOption = Annotated[
-    bool, typer.Option("--restart", help="Discard the unfinished segments and start at the first frame.")
+    bool,
+    typer.Option("--restart", help="Discard the unfinished segments and start at the first frame."),
 ]
 
 

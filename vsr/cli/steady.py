@@ -10,11 +10,15 @@ from vsr.cli.signals import KeepWorkOption, RestartOption, WorkDirOption, stop_o
 from vsr.errors import UsageError
 
 SteadyOption = Annotated[
-    str | None, typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest.")
+    str | None,
+    typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest."),
 ]
 TargetFlickerOption = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Choose the strength for each shot so that flicker is X times the source's own."),
+    typer.Option(
+        metavar="X",
+        help="Choose the strength for each shot so that flicker is X times the source's own.",
+    ),
 ]
 
 
@@ -31,25 +35,43 @@ def parse_strength(text: str | None) -> float | Literal["auto"] | None:
 def steady(
     result: Annotated[str, typer.Argument(metavar="RESULT", help="A video that an upscaler made.")],
     low_resolution: Annotated[str, typer.Option(metavar="LR", help="What it was made from.")],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")
+    ],
     steady: SteadyOption = None,
     target_flicker: TargetFlickerOption = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Metrics measured before encoding; an empty string disables them.")
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Metrics measured before encoding; an empty string disables them."
+        ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     codec: Annotated[str | None, typer.Option("-c", "--codec", help="As for vsr run.")] = None,
-    crf: Annotated[float | None, typer.Option(help="Quality of the encoding; lower is better.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Preset of the encoder, such as slow or veryfast.")] = None,
-    pixel_format: Annotated[str | None, typer.Option("--pix-fmt", help="Default: like the result.")] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality of the encoding; lower is better.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the encoder, such as slow or veryfast.")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option("--pix-fmt", help="Default: like the result.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
+    ] = False,
     work_dir: WorkDirOption = None,
     keep_work: KeepWorkOption = False,
     restart: RestartOption = False,
     recipe: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="A recipe.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -60,7 +82,9 @@ def steady(
     from vsr.pipeline.api import command_recipe, work_options
 
     if output == json == "-":
-        raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
+        raise UsageError(
+            "standard output cannot carry both the video and the JSON; give one of them a file."
+        )
     check_record(json, [result, low_resolution, output, reference])
     chosen = command_recipe(
         recipe,

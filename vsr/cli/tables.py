@@ -26,14 +26,22 @@ def print_run(manifest: Manifest) -> None:
         markup=False,
         soft_wrap=True,
     )
-    at_work = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items())
+    at_work = ", ".join(
+        f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items()
+    )
     console.print(f"stage utilization: {at_work}", highlight=False, markup=False, soft_wrap=True)
     for stream in manifest.streams_dropped:
-        console.print(f"left out: {printable(stream)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"left out: {printable(stream)}", highlight=False, markup=False, soft_wrap=True
+        )
     if manifest.metrics:
         measured, frames = num_measured_frames(manifest), manifest.frames_out
         sample = "" if measured == frames else f" and on {measured} of {frames} frames"
-        table = Table(caption=f"before encoding{sample}; read flicker together with sharpness: blur lowers both")
+        table = Table(
+            caption=(
+                f"before encoding{sample}; read flicker together with sharpness: blur lowers both"
+            )
+        )
         table.add_column("metric")
         table.add_column(manifest.policy, justify="right")
         columns = [manifest.metrics]
@@ -41,7 +49,9 @@ def print_run(manifest: Manifest) -> None:
             table.add_column("bicubic", justify="right")
             columns.append(manifest.baseline)
         for name, result in manifest.metrics.items():
-            table.add_row(metric_label(name, result), *(_mean(column.get(name, {})) for column in columns))
+            table.add_row(
+                metric_label(name, result), *(_mean(column.get(name, {})) for column in columns)
+            )
         console.print(table)
 
 
@@ -59,10 +69,14 @@ def print_comparison(manifests: Sequence[Manifest]) -> None:
 
 
 def bank_table(folder: Path) -> Table:
-    """The models of a bank with where each comes from. Raises `ModelError` for an unreadable bank or an empty one."""
+    """The models of a bank with where each comes from. Raises `ModelError` for an unreadable bank
+    or an empty one."""
     files = bank_files(folder)
     if not files:
-        raise ModelError(f"there are no models in {folder}. Train some with vsr train-keyframe CLIP --models {folder}.")
+        raise ModelError(
+            f"there are no models in {folder}. Train some with vsr train-keyframe CLIP --models "
+            f"{folder}."
+        )
     columns = (Column("model", overflow="fold"), Column("clip", overflow="fold"))
     table = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("frame", "time s", "step", "KiB", "recipe", "seed", "loss"):

@@ -10,15 +10,23 @@ from vsr.cli.options import JsonOption, notify, parse_number
 
 def train_shot(
     clip: Annotated[str, typer.Argument(help="The video to learn from.")],
-    models: Annotated[Path, typer.Option("--models", metavar="DIR", help="The folder that takes the models.")],
-    shots: Annotated[str, typer.Option(metavar="longest|all|N", help="Shots to train for.")] = "longest",
+    models: Annotated[
+        Path, typer.Option("--models", metavar="DIR", help="The folder that takes the models.")
+    ],
+    shots: Annotated[
+        str, typer.Option(metavar="longest|all|N", help="Shots to train for.")
+    ] = "longest",
     budget_seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds for each model; default: a fixed number of iterations.")
+        float | None,
+        typer.Option(
+            metavar="S", help="Seconds for each model; default: a fixed number of iterations."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json: JsonOption = None,
 ) -> None:
-    """Train the shot model of CLIP's shots, which --policy shot applies. Finished models are kept."""
+    """Train the shot model of CLIP's shots, which --policy shot applies. Finished models are
+    kept."""
     from vsr.files import check_record, write_json
     from vsr.progress import progress_line
     from vsr.train import shot as shot_learning

@@ -8,9 +8,14 @@ import typer
 
 def upscalers(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="Name of an upscaler, or the file of a network.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]", help="Name of an upscaler, or the file of a network."
+        ),
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")
+    ] = False,
 ) -> None:
     """Model cards: what each upscaler is, where it comes from, what it costs and when to use it."""
     from vsr.cli import cards
@@ -23,7 +28,10 @@ def upscalers(
         print(cards.file_card(Path(name)))
     else:
         card = cards.named_card(name)
-        print(f"{name}: {card.what}\nsource: {card.source}\ncost: {card.cost} for each output pixel at x{cards.SCALE}")
+        print(
+            f"{name}: {card.what}\nsource: {card.source}\ncost: {card.cost} for each output pixel "
+            f"at x{cards.SCALE}"
+        )
         print(f"when: {card.when}\nhow: {card.how.replace('`', '')}")
 
 

@@ -17,9 +17,15 @@ from vsr.models.networks.singan import Generator
 
 
 def can_batch(generators: Sequence[Generator], step_options: StepOptions) -> bool:
-    """Whether `FastEnsemble` takes them: more than one, of one spec, and nothing special done with them."""
+    """Whether `FastEnsemble` takes them: more than one, of one spec, and nothing special done with
+    them."""
     alike = all(generator.spec == generators[0].spec for generator in generators)
-    return len(generators) > 1 and alike and not step_options.self_ensemble and step_options.kernel is None
+    return (
+        len(generators) > 1
+        and alike
+        and not step_options.self_ensemble
+        and step_options.kernel is None
+    )
 
 
 class FastEnsemble:
@@ -49,7 +55,8 @@ class FastEnsemble:
         self._layers = [_stack_layer(layer, device, options.dtype) for layer in layers]
 
     def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """(M * 3 or 3, h, w) in [0, 1] -> (M * 3, height, width), resized and with detail, in [0, 1].
+        """(M * 3 or 3, h, w) in [0, 1] -> (M * 3, height, width), resized and with detail, in [0,
+        1].
 
         Raises `ModelError` for values that are not finite.
         """
@@ -67,14 +74,17 @@ class FastEnsemble:
             if self._spec.tanh:
                 detail.tanh_()
             check_finite(detail, self.name)
-            strip = torch.add(padded[:, halo:-halo, halo:-halo], detail, alpha=0.5, out=detailed[:, top:end])
+            strip = torch.add(
+                padded[:, halo:-halo, halo:-halo], detail, alpha=0.5, out=detailed[:, top:end]
+            )
             strip.clamp_(0, 1)
 
         self._strips.cover(work, height, width)
         return detailed
 
     def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
-        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again; overwrites `image`."""
+        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again;
+        overwrites `image`."""
         lows = self._for_each(low)
         for _ in range(self._step_options.projections):
             image = back_project_in_place(image, lows, weight)

@@ -22,14 +22,18 @@ MIN_SPEEDUP = 1.1
 
 
 class Autotuner:
-    """Of several ways to the same result, the one that a GPU goes fastest; what is found is kept until it changes."""
+    """Of several ways to the same result, the one that a GPU goes fastest; what is found is kept
+    until it changes."""
 
     def __init__(self) -> None:
         self._key: Hashable = None
         self._found: tuple[Upscale, str] | None = None
 
-    def find(self, ways: Mapping[str, Upscale], picture: torch.Tensor, key: Hashable) -> tuple[Upscale, str]:
-        """As `select_fastest`; what was found last where `key`, which says all that `ways` depend on, is the same."""
+    def find(
+        self, ways: Mapping[str, Upscale], picture: torch.Tensor, key: Hashable
+    ) -> tuple[Upscale, str]:
+        """As `select_fastest`; what was found last where `key`, which says all that `ways` depend
+        on, is the same."""
         key = (key, picture.shape)
         if self._found is None or key != self._key:
             # Graphs hold memory: one at a time.
@@ -39,10 +43,12 @@ class Autotuner:
 
 
 def select_fastest(ways: Mapping[str, Upscale], picture: torch.Tensor) -> tuple[Upscale, str]:
-    """Of ways to the same result the one that enlarges pictures of this size fastest, and what to tell of it.
+    """Of ways to the same result the one that enlarges pictures of this size fastest, and what to
+    tell of it.
 
-    On a GPU each becomes a graph where that works, and the first is taken unless another agrees with it and is
-    `MIN_SPEEDUP` times as fast. On a CPU it is the first as it is: nothing is tried there.
+    On a GPU each becomes a graph where that works, and the first is taken unless another agrees
+    with it and is `MIN_SPEEDUP` times as fast. On a CPU it is the first as it is: nothing is tried
+    there.
     """
     (usual, first), *others = ways.items()
     chosen, note = capture_graph(first, picture)
@@ -62,10 +68,11 @@ def select_fastest(ways: Mapping[str, Upscale], picture: torch.Tensor) -> tuple[
 
 
 def capture_graph(upscale: Upscale, picture: torch.Tensor) -> tuple[Upscale, str]:
-    """`upscale` of pictures of this size as one CUDA graph, and what to tell; itself on a CPU and where that fails.
+    """`upscale` of pictures of this size as one CUDA graph, and what to tell; itself on a CPU and
+    where that fails.
 
-    The graph must agree with `upscale` on two pictures. What it gives is the caller's own; it raises `ModelError` for
-    values that are not finite.
+    The graph must agree with `upscale` on two pictures. What it gives is the caller's own; it
+    raises `ModelError` for values that are not finite.
     """
     if not picture.is_cuda:
         return upscale, ""
@@ -78,7 +85,8 @@ def capture_graph(upscale: Upscale, picture: torch.Tensor) -> tuple[Upscale, str
         torch.cuda.empty_cache()
         reason = "it does not fit into memory"
     except RuntimeError as error:
-        # What may not be captured shows as an error of CUDA's, of which torch makes no class of its own.
+        # What may not be captured shows as an error of CUDA's, of which torch makes no class of its
+        # own.
         reason = str(error).splitlines()[0]
     return upscale, f"without a CUDA graph: {reason}"
 
@@ -117,7 +125,10 @@ def _with_finite_check(upscale: Upscale) -> Upscale:
         made = upscale(picture)
         # Once a frame, when all its work is on its way.
         if not torch.isfinite(made.sum()):
-            raise ModelError("a model gave values that are not finite: it is broken. Train it again or choose another.")
+            raise ModelError(
+                "a model gave values that are not finite: it is broken. Train it again or choose "
+                "another."
+            )
         return made
 
     return checked

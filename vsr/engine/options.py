@@ -11,10 +11,11 @@ from vsr.errors import ModelError, UsageError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` -> a device that works here; `auto` takes the first GPU, else the CPU.
+    """`auto`, `cpu`, `cuda` or `cuda:N` -> a device that works here; `auto` takes the first GPU,
+    else the CPU.
 
-    A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError` for a GPU that is
-    not there.
+    A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError`
+    for a GPU that is not there.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -27,7 +28,10 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name}; expected auto, cpu, cuda or cuda:N.")
     index = int(number or 0)
     if index >= torch.cuda.device_count():
-        raise ModelError(f"{name} was asked for, but torch sees {torch.cuda.device_count()} GPUs. Use --device auto.")
+        raise ModelError(
+            f"{name} was asked for, but torch sees {torch.cuda.device_count()} GPUs. Use --device "
+            "auto."
+        )
     return torch.device("cuda", index)
 
 
@@ -59,9 +63,11 @@ def choose_options(dtype: str, tile: int | None, device: torch.device) -> Engine
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this device has.
+    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this
+    device has.
 
-    Raises `UsageError` for another word and `ModelError` for a precision that would be slower than fp32.
+    Raises `UsageError` for another word and `ModelError` for a precision that would be slower than
+    fp32.
     """
     if name != AUTO and name not in DTYPES:
         raise UsageError(f"unknown dtype {name}; expected {AUTO}, {', '.join(DTYPES)}.")
@@ -77,7 +83,8 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == AUTO:
         return torch.float32
     raise ModelError(
-        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {MIN_BF16_SPEEDUP:g} or more. Use --dtype auto."
+        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {MIN_BF16_SPEEDUP:g} "
+        "or more. Use --dtype auto."
     )
 
 
@@ -94,12 +101,21 @@ def name_of_dtype(dtype: torch.dtype) -> str:
 @cache
 def bf16_speedup() -> float:
     """The speed of bf16 over that of fp32, measured on this CPU in some milliseconds."""
-    layers = [(torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH)) for into in PROBE_WIDTHS]
+    layers = [
+        (torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH))
+        for into in PROBE_WIDTHS
+    ]
     cpu = torch.device("cpu")
-    fp32, bf16 = (ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16))
+    fp32, bf16 = (
+        ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
     small, picture = (torch.full((1, 3, *size), 0.5) for size in (QUICK_PROBE_SIZE, PROBE_SIZE))
     glimpse = _seconds(fp32, small) / _seconds(bf16, small)
-    return glimpse if glimpse < QUICK_PROBE_MIN_SPEEDUP else _seconds(fp32, picture) / _seconds(bf16, picture)
+    return (
+        glimpse
+        if glimpse < QUICK_PROBE_MIN_SPEEDUP
+        else _seconds(fp32, picture) / _seconds(bf16, picture)
+    )
 
 
 def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:

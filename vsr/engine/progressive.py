@@ -1,4 +1,5 @@
-"""SinGAN's super-resolution: enlarge by one step, add detail, agree with the input again, until the size is reached."""
+"""SinGAN's super-resolution: enlarge by one step, add detail, agree with the input again, until the
+size is reached."""
 
 from collections.abc import Sequence
 from math import log
@@ -20,14 +21,17 @@ class StepUpscaler(Protocol):
 
     def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor: ...
 
-    def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor: ...
+    def back_project(
+        self, image: torch.Tensor, low: torch.Tensor, weight: float
+    ) -> torch.Tensor: ...
 
 
 def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:
-    """Height and width after each step; the last is exactly `scaled_size`. None are needed for a scale of 1.
+    """Height and width after each step; the last is exactly `scaled_size`. None are needed for a
+    scale of 1.
 
-    The number of steps k makes scale^(1/k) nearest to `step_ratio`. Raises `ModelError` where even the nearest is more
-    than a fifth away, since detail of another scale would be added.
+    The number of steps k makes scale^(1/k) nearest to `step_ratio`. Raises `ModelError` where even
+    the nearest is more than a fifth away, since detail of another scale would be added.
     """
     if scale == 1:
         return []
@@ -36,20 +40,25 @@ def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list
     ratio = scale ** (1 / steps)
     if abs(ratio / step_ratio - 1) > RATIO_TOLERANCE:
         raise ModelError(
-            f"the bank's models enlarge by {step_ratio:.2f} a step, which does not reach a scale of {scale:g}. "
-            f"Use a scale of {step_ratio * (1 - RATIO_TOLERANCE):.2f} or more, or --policy bicubic."
+            f"the bank's models enlarge by {step_ratio:.2f} a step, which does not reach a scale "
+            f"of {scale:g}. Use a scale of {step_ratio * (1 - RATIO_TOLERANCE):.2f} or more, or "
+            "--policy bicubic."
         )
     between = [scaled_size(height, width, scale ** (step / steps)) for step in range(1, steps)]
     return [*between, scaled_size(height, width, scale)]
 
 
 def progressive_upscale(
-    low: torch.Tensor, generators: Sequence[StepUpscaler], scale: float, back_projection_weight: float
+    low: torch.Tensor,
+    generators: Sequence[StepUpscaler],
+    scale: float,
+    back_projection_weight: float,
 ) -> torch.Tensor:
     """(3, h, w) in [0, 1] -> (3, H, W) in [0, 1]; the generators take turns over the steps.
 
-    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step. No noise is used, so equal inputs give
-    equal outputs. All generators must have one step ratio. Raises `ModelError` for values that are not finite.
+    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step. No
+    noise is used, so equal inputs give equal outputs. All generators must have one step ratio.
+    Raises `ModelError` for values that are not finite.
     """
     image = low
     height, width = low.shape[-2:]

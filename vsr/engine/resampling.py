@@ -1,4 +1,5 @@
-"""`vsr.image.resample` for whole pictures on all cores, strip by strip, each piece in cache until it is done."""
+"""`vsr.image.resample` for whole pictures on all cores, strip by strip, each piece in cache until
+it is done."""
 
 import torch
 
@@ -20,9 +21,15 @@ def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tenso
 
 
 def back_project_in_place(
-    image: torch.Tensor, low: torch.Tensor, weight: float, kernel: KernelTaps | None = None, *, limited: bool = True
+    image: torch.Tensor,
+    low: torch.Tensor,
+    weight: float,
+    kernel: KernelTaps | None = None,
+    *,
+    limited: bool = True,
 ) -> torch.Tensor:
-    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1] where `limited`.
+    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1]
+    where `limited`.
 
     With a blur kernel it becomes its `blur.back_project_blurred`.
     """
@@ -40,7 +47,9 @@ def back_project_in_place(
 
     @torch.inference_mode()
     def correct(top: int, end: int) -> None:
-        strip = image[:, top:end].add_(resize_strip(residual, height, width, top, end), alpha=weight)
+        strip = image[:, top:end].add_(
+            resize_strip(residual, height, width, top, end), alpha=weight
+        )
         if limited:
             strip.clamp_(0, 1)
 

@@ -26,16 +26,21 @@ class FastShotNetwork:
         self._stack = ConvolutionStack(_scaled_convolutions(network), LEAK, device, options.dtype)
 
     def missing_detail(self, planes: torch.Tensor) -> torch.Tensor:
-        """(planes, H, W) -> (1, H, W), of even sides. Raises `ModelError` for values that are not finite."""
+        """(planes, H, W) -> (1, H, W), of even sides. Raises `ModelError` for values that are not
+        finite."""
         detail = torch.empty_like(planes[:1])
         height, width = planes.shape[1:]
 
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
-            padded = padded_strip(lambda first, last: planes[:, first:last], height, top, end, self.spec.halo)
+            padded = padded_strip(
+                lambda first, last: planes[:, first:last], height, top, end, self.spec.halo
+            )
             found = self._stack(F.pixel_unshuffle(padded[None], BLOCK))
             if not torch.isfinite(found.sum()):
-                raise ModelError("the shot model gave values that are not finite: it is broken. Train it again.")
+                raise ModelError(
+                    "the shot model gave values that are not finite: it is broken. Train it again."
+                )
             _write_blocks(detail[0, top:end], found[0])
 
         self._strips.cover(work, height, width, BLOCK)
@@ -43,7 +48,8 @@ class FastShotNetwork:
 
 
 def _scaled_convolutions(network: ShotNetwork) -> list[Layer]:
-    """Weights and biases with the amplification of the neighbours in the first and its inverse in the last."""
+    """Weights and biases with the amplification of the neighbours in the first and its inverse in
+    the last."""
     layers = []
     for layer in network.body:
         assert isinstance(layer, nn.Conv2d)

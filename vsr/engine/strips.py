@@ -1,4 +1,5 @@
-"""Pictures cut into strips of full width: on a CPU they stay in cache and keep its cores busy, on a GPU they fit."""
+"""Pictures cut into strips of full width: on a CPU they stay in cache and keep its cores busy, on a
+GPU they fit."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from vsr.errors import ModelError
 
 MAX_STRIP_PX = 120_000
-"""Of a CPU's strips. Whole frames spend their time in page faults: 90 rows of 1280 ran 2.8 times as fast as the plain
-network on a whole 720p frame, on a core with AVX2 alone."""
+"""Of a CPU's strips. Whole frames spend their time in page faults: 90 rows of 1280 ran 2.8 times as
+fast as the plain network on a whole 720p frame, on a core with AVX2 alone."""
 MIN_STRIPS = 4
 """So that small pictures, too, keep several cores busy."""
 MIN_STRIP_ROWS = 40
@@ -30,28 +31,39 @@ class Strips:
         self._on_cpu = device.type == "cpu"
         self._max_px = max_px or (MAX_STRIP_PX if self._on_cpu else None)
 
-    def cover(self, work: Callable[[int, int], None], height: int, width: int, multiple: int = 1) -> None:
+    def cover(
+        self, work: Callable[[int, int], None], height: int, width: int, multiple: int = 1
+    ) -> None:
         """Call `work` with the first row and the row after the last of strips that cover a picture.
 
-        All but the last have a multiple of `multiple` rows; on a CPU they are worked on at once. Raises `ModelError`
-        where not even one row fits into the memory of a GPU.
+        All but the last have a multiple of `multiple` rows; on a CPU they are worked on at once.
+        Raises `ModelError` where not even one row fits into the memory of a GPU.
         """
         if self._on_cpu:
             assert self._max_px is not None
             rows = _round_up(strip_rows(height, width, self._max_px), multiple)
             # The list hears of errors.
-            list(cpu_pool().map(lambda top: work(top, min(top + rows, height)), range(0, height, rows)))
+            list(
+                cpu_pool().map(
+                    lambda top: work(top, min(top + rows, height)), range(0, height, rows)
+                )
+            )
             return
         top = 0
         while top < height:
-            rows = height if self._max_px is None else _round_up(max(1, self._max_px // width), multiple)
+            rows = (
+                height
+                if self._max_px is None
+                else _round_up(max(1, self._max_px // width), multiple)
+            )
             try:
                 work(top, min(top + rows, height))
                 top += rows
             except torch.cuda.OutOfMemoryError:
                 if rows <= multiple:
                     raise ModelError(
-                        f"the GPU's memory does not hold {multiple} rows of {width} pixels. Use --device cpu."
+                        f"the GPU's memory does not hold {multiple} rows of {width} pixels. Use "
+                        "--device cpu."
                     ) from None
                 self._max_px = min(rows, height) // 2 * width
                 torch.cuda.empty_cache()
@@ -60,7 +72,8 @@ class Strips:
 def padded_strip(
     rows: RowReader, height: int, top: int, end: int, halo: int, outside: float | None = None
 ) -> torch.Tensor:
-    """Rows `top` to before `end` of a picture of that height with `halo` pixels more on each side, as a copy.
+    """Rows `top` to before `end` of a picture of that height with `halo` pixels more on each side,
+    as a copy.
 
     Outside of the picture its edge is repeated, or all is `outside`.
     """
@@ -72,7 +85,8 @@ def padded_strip(
 
 
 def strip_rows(height: int, width: int, max_px: int = MAX_STRIP_PX) -> int:
-    """Rows of a strip. They follow from the picture alone, so that the result does not depend on the cores."""
+    """Rows of a strip. They follow from the picture alone, so that the result does not depend on
+    the cores."""
     count = -(-height // max(1, max_px // width))
     if count > MIN_STRIPS:
         # As many for each of several cores.
@@ -89,7 +103,9 @@ def _round_up(rows: int, multiple: int) -> int:
 @cache
 def cpu_pool() -> ThreadPoolExecutor:
     """A thread for each core: torch's own threads gain nothing on strips this small."""
-    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(
+        torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
+    )
 
 
 def set_num_threads(count: int) -> None:

@@ -1,4 +1,5 @@
-"""Scores finished clips: aligned by time with a truth and the low-resolution input, measured, ranked."""
+"""Scores finished clips: aligned by time with a truth and the low-resolution input, measured,
+ranked."""
 
 from vsr.evaluate.alignment import Source
 from vsr.evaluate.results import ClipScores, Scores

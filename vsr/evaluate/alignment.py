@@ -1,4 +1,5 @@
-"""How a clip lies on the one that all are compared with: by which clock, and over which part of the picture."""
+"""How a clip lies on the one that all are compared with: by which clock, and over which part of the
+picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ class Alignment:
 
 
 def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
-    """Raises InputError where the sizes differ from the reference's by more than a small crop, and where the result
-    cannot be the low-resolution input enlarged.
+    """Raises InputError where the sizes differ from the reference's by more than a small crop, and
+    where the result cannot be the low-resolution input enlarged.
     """
     if "low_resolution" in others:
         check_scale(result.size, others["low_resolution"].size)
@@ -100,7 +101,9 @@ def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
     return Alignment(time_map, crop, (*notes, crop_note(crop, result.size, leader.size)))
 
 
-def align_to_still(result: ProbedClip, stills: dict[str, ProbedClip], pictures: dict[str, Frame]) -> Alignment:
+def align_to_still(
+    result: ProbedClip, stills: dict[str, ProbedClip], pictures: dict[str, Frame]
+) -> Alignment:
     """The same for others that are one picture each, which belongs to every frame."""
     notes = [
         f"{probe.source} is one picture: every frame of {result.source} was compared with it"
@@ -120,7 +123,11 @@ def align_to_still(result: ProbedClip, stills: dict[str, ProbedClip], pictures: 
 def find_time_map(clip: ProbedClip, leader: ProbedClip) -> TimeMap:
     """By the time stamps where the pictures do not contradict them, else by the pictures."""
     time_map = guess_time_map(clip.brief, leader.brief)
-    return search_time_map(clip.long, leader.long) if needs_search(clip.brief, leader.brief, time_map) else time_map
+    return (
+        search_time_map(clip.long, leader.long)
+        if needs_search(clip.brief, leader.brief, time_map)
+        else time_map
+    )
 
 
 def time_map_notes(clip: ProbedClip, leader: ProbedClip, time_map: TimeMap) -> list[str]:
@@ -143,13 +150,17 @@ def time_map_notes(clip: ProbedClip, leader: ProbedClip, time_map: TimeMap) -> l
 
 
 def _rates(clip: ProbedClip, leader: ProbedClip) -> str:
-    return f"{clip.source} has {clip.frames_per_second:.6g} frames a second and {leader.source} {leader.frames_per_second:.6g}"
+    return (
+        f"{clip.source} has {clip.frames_per_second:.6g} frames a second and {leader.source} "
+        f"{leader.frames_per_second:.6g}"
+    )
 
 
 def _spread_pairs(
     result: ProbedClip, reference: ProbedClip, time_map: TimeMap
 ) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
-    """A few matched pictures of both from their first seconds; raises InputError where none match."""
+    """A few matched pictures of both from their first seconds; raises InputError where none
+    match."""
     with open_clip(result.source) as result_clip, open_clip(reference.source) as reference_clip:
         timeline = Timeline(result_clip.frames())
         partners = (
@@ -157,7 +168,9 @@ def _spread_pairs(
             for true in reference_clip.frames()
             if (frame := timeline.pop_nearest(time_map.to_result(true.seconds))) is not None
         )
-        pairs = list(islice(partners, 0, CROP_PAIRS * FRAMES_BETWEEN_CROP_PAIRS, FRAMES_BETWEEN_CROP_PAIRS))
+        pairs = list(
+            islice(partners, 0, CROP_PAIRS * FRAMES_BETWEEN_CROP_PAIRS, FRAMES_BETWEEN_CROP_PAIRS)
+        )
     if not pairs:
         raise no_match_error(result.source, reference.source)
     return pairs
@@ -165,4 +178,6 @@ def _spread_pairs(
 
 def no_match_error(result: Source, *others: Source) -> InputError:
     """For clips that have no time in common."""
-    return InputError(f"no frame of {result} matches in time with a frame of {' and '.join(map(str, others))}")
+    return InputError(
+        f"no frame of {result} matches in time with a frame of {' and '.join(map(str, others))}"
+    )

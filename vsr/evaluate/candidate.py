@@ -1,4 +1,5 @@
-"""One result on its way through scoring: its frames are met by those of the leading clip, measured and counted."""
+"""One result on its way through scoring: its frames are met by those of the leading clip, measured
+and counted."""
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from vsr.video.reader import ClipReader
 
 
 class Candidate:
-    """A result whose frames are taken by time, at most once each, and measured where nothing is missing."""
+    """A result whose frames are taken by time, at most once each, and measured where nothing is
+    missing."""
 
-    def __init__(self, clip: ClipReader, timeline: Timeline, alignment: Alignment, board: Scoreboard) -> None:
+    def __init__(
+        self, clip: ClipReader, timeline: Timeline, alignment: Alignment, board: Scoreboard
+    ) -> None:
         self._clip = clip
         self._timeline = timeline
         self._alignment = alignment
@@ -40,11 +44,13 @@ class Candidate:
                 self._left_out.setdefault(name, []).append(other.index)
         return None
 
-    def scores(self, clocks: dict[str, TimeMap], unmatched_frames: dict[str, list[int]]) -> ClipScores:
+    def scores(
+        self, clocks: dict[str, TimeMap], unmatched_frames: dict[str, list[int]]
+    ) -> ClipScores:
         """What was found, once all instants are over.
 
-        By the names of the clips that it was compared with: their clocks onto the leader, and their frames that no
-        instant held.
+        By the names of the clips that it was compared with: their clocks onto the leader, and their
+        frames that no instant held.
         """
         metrics = self._board.compute()
         unmatched = self._unmatched(unmatched_frames)
@@ -56,10 +62,18 @@ class Candidate:
             metrics=metrics,
             baseline=self._board.compute_baseline(),
             unmatched=unmatched,
-            notes=(*self._alignment.notes, *self._match_notes(unmatched), *self._drift_notes(), *readings),
+            notes=(
+                *self._alignment.notes,
+                *self._match_notes(unmatched),
+                *self._drift_notes(),
+                *readings,
+            ),
             damage=tuple(damage_lines(self._clip)),
             partners={name: tuple(numbers) for name, numbers in self._partners.items()},
-            clocks={name: self._alignment.time_map.compose(time_map) for name, time_map in clocks.items()},
+            clocks={
+                name: self._alignment.time_map.compose(time_map)
+                for name, time_map in clocks.items()
+            },
             crop=self._alignment.crop,
             repeats=tuple(self._drift.repeats),
             cuts=tuple(self._cuts),
@@ -67,13 +81,17 @@ class Candidate:
         )
 
     def _measure(self, frame: Frame, frame_set: FrameSet) -> None:
-        pixels = {name: other.pixels for name, other in frame_set.others.items() if other is not None}
+        pixels = {
+            name: other.pixels for name, other in frame_set.others.items() if other is not None
+        }
         truth, crop = pixels.get("reference"), self._alignment.crop
         if truth is None or crop is None:
             self._board.update(frame, truth, pixels.get("low_resolution"))
         else:
             corner = crop.result_top, crop.result_left
-            self._board.update(frame, crop.of_reference(truth), pixels.get("low_resolution"), corner=corner)
+            self._board.update(
+                frame, crop.of_reference(truth), pixels.get("low_resolution"), corner=corner
+            )
         self._drift.update(frame.index, frame.pixels, frame_set.leader.pixels)
         if self._shot not in (None, frame_set.shot):
             self._cuts.append(frame.index)
@@ -86,7 +104,10 @@ class Candidate:
 
     def _unmatched(self, unmatched_frames: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
         never = {"result": self._timeline.unmatched_frames()} | unmatched_frames
-        return {name: tuple(sorted(self._left_out.get(name, []) + numbers)) for name, numbers in never.items()}
+        return {
+            name: tuple(sorted(self._left_out.get(name, []) + numbers))
+            for name, numbers in never.items()
+        }
 
     def _match_notes(self, unmatched: dict[str, tuple[int, ...]]) -> list[str]:
         lacking = [

@@ -1,4 +1,5 @@
-"""Diversity of several results as samples of one clip: per frame of the truth, then averaged (NTIRE 2021)."""
+"""Diversity of several results as samples of one clip: per frame of the truth, then averaged (NTIRE
+2021)."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -21,14 +22,17 @@ class SampleDiversity:
         self._border = border
         self._values: list[float] = []
         self._distance: PerceptualDistance | None = None
-        self._reason = "no frame has a partner in every result, large enough and of the truth's size"
+        self._reason = (
+            "no frame has a partner in every result, large enough and of the truth's size"
+        )
         try:
             self._distance = load_distance(is_spatial=True)
         except MetricUnavailableError as absent:
             self._reason = str(absent)
 
     def update(self, truth: torch.Tensor, samples: Sequence[torch.Tensor | None]) -> None:
-        """The next frame of the truth (3, H, W), with what each result shows there; None for one without a partner."""
+        """The next frame of the truth (3, H, W), with what each result shows there; None for one
+        without a partner."""
         if self._distance is None:
             return
         diversity = Diversity()

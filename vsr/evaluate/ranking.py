@@ -1,7 +1,9 @@
-"""Which result is better, and whether that is more than noise: paired bootstrap intervals over blocks of frames.
+"""Which result is better, and whether that is more than noise: paired bootstrap intervals over
+blocks of frames.
 
-Frames that follow each other are alike, so that n frames tell less than n independent ones: whole blocks of them are
-drawn (circular block bootstrap, Politis and Romano 1992), as long as their correlation asks for.
+Frames that follow each other are alike, so that n frames tell less than n independent ones: whole
+blocks of them are drawn (circular block bootstrap, Politis and Romano 1992), as long as their
+correlation asks for.
 """
 
 from collections.abc import Sequence
@@ -47,7 +49,8 @@ class Entry:
     file: str
     mean: float
     by_frame: dict[int, float] | None
-    """The value for each frame of the clip that all are compared with; None for a metric of whole clips."""
+    """The value for each frame of the clip that all are compared with; None for a metric of whole
+    clips."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,17 @@ class Standing:
     rank: int
     """From 1; equal numbers are ties."""
     difference: float | None
-    """Mean over the common frames of this result's value less that of the first in the ranking; None for itself, and
-    where there are no common frames."""
+    """Mean over the common frames of this result's value less that of the first in the ranking;
+    None for itself, and where there are no common frames."""
     interval: Interval | None
-    """Of the difference, at a confidence of 95 % for all results of the ranking together; None where unknown."""
+    """Of the difference, at a confidence of 95 % for all results of the ranking together; None
+    where unknown."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Results from best to worst by one metric; those that the noise does not tell apart share a rank."""
+    """Results from best to worst by one metric; those that the noise does not tell apart share a
+    rank."""
 
     metric: str
     network: str | None
@@ -80,7 +85,10 @@ class Ranking:
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """Files by rank: who shares a group is tied."""
         ranks = dict.fromkeys(standing.rank for standing in self.standings)
-        return tuple(tuple(standing.file for standing in self.standings if standing.rank == rank) for rank in ranks)
+        return tuple(
+            tuple(standing.file for standing in self.standings if standing.rank == rank)
+            for rank in ranks
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for strict JSON."""
@@ -88,22 +96,28 @@ class Ranking:
             "order": [standing.file for standing in self.standings],
             "groups": [list(group) for group in self.groups],
             "network": self.network,
-            "against_first": {standing.file: _difference_json(standing) for standing in self.standings[1:]},
-            "method": f"paired circular block bootstrap over frames, {RESAMPLES} resamples, seed {SEED}",
+            "against_first": {
+                standing.file: _difference_json(standing) for standing in self.standings[1:]
+            },
+            "method": "paired circular block bootstrap over frames, "
+            f"{RESAMPLES} resamples, seed {SEED}",
         }
 
 
 def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ...]:
-    """Places from best to worst by the mean over the frames that all have a value for, else by their own means.
+    """Places from best to worst by the mean over the frames that all have a value for, else by
+    their own means.
 
-    A result ties with the best of its rank unless their paired difference is more than noise; with fewer than
-    `MIN_FRAMES` common values, and for metrics of whole clips, nothing is known of the noise, so nobody wins.
+    A result ties with the best of its rank unless their paired difference is more than noise; with
+    fewer than `MIN_FRAMES` common values, and for metrics of whole clips, nothing is known of the
+    noise, so nobody wins.
     """
     sign = -1 if higher_is_better else 1
     common = _common_means(entries)
     ordered = [entries[i] for i in sorted(range(len(entries)), key=lambda i: sign * common[i])]
     first = ordered[0]
-    # One interval for each of several results: that all hold together asks more of each (Bonferroni).
+    # One interval for each of several results: that all hold together asks more of each
+    # (Bonferroni).
     confidence = 1 - (1 - CONFIDENCE) / max(len(ordered) - 1, 1)
     standings = [Standing(first.file, first.mean, 1, None, None)]
     leader, leader_rank = first, 1
@@ -112,12 +126,15 @@ def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ..
             leader, leader_rank = one, position
         differences = paired_differences(one, first)
         mean = float(differences.mean()) if len(differences) else None
-        standings.append(Standing(one.file, one.mean, leader_rank, mean, mean_interval(differences, confidence)))
+        standings.append(
+            Standing(one.file, one.mean, leader_rank, mean, mean_interval(differences, confidence))
+        )
     return tuple(standings)
 
 
 def paired_differences(one: Entry, other: Entry) -> Values:
-    """Values of one less those of the other on the frames where both have one, in order; may be empty."""
+    """Values of one less those of the other on the frames where both have one, in order; may be
+    empty."""
     if one.by_frame is None or other.by_frame is None:
         return np.empty(0)
     common = sorted(one.by_frame.keys() & other.by_frame.keys())
@@ -133,8 +150,8 @@ def is_tie(differences: Values, confidence: float = CONFIDENCE) -> bool:
 def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
     """Percentile interval of the mean of successive values; None for fewer than `MIN_FRAMES`.
 
-    Drawn means spread too little where there are few blocks, so their deviations are widened as Student's t asks for
-    (Hesterberg, 2015). The same values always give the same interval.
+    Drawn means spread too little where there are few blocks, so their deviations are widened as
+    Student's t asks for (Hesterberg, 2015). The same values always give the same interval.
     """
     count = len(values)
     if count < MIN_FRAMES:
@@ -149,9 +166,11 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | 
 
 
 def block_frames(values: Values) -> int:
-    """Block length for the mean of a series whose correlation falls off like an autoregression of order one.
+    """Block length for the mean of a series whose correlation falls off like an autoregression of
+    order one.
 
-    (6 r^2 / (1 - r^2)^2)^(1/3) n^(1/3) for correlation r of neighbours (Politis and White, 2004), 1 for r <= 0.
+    (6 r^2 / (1 - r^2)^2)^(1/3) n^(1/3) for correlation r of neighbours (Politis and White, 2004), 1
+    for r <= 0.
     """
     deviations = values - values.mean()
     power = float(deviations @ deviations)
@@ -173,13 +192,15 @@ def _common_means(entries: Sequence[Entry]) -> list[float]:
 
 
 def _drawn_means(values: Values, length: int, blocks: int) -> Values:
-    """Means of `RESAMPLES` series made of blocks that start anywhere, the end of the series joined to its start."""
+    """Means of `RESAMPLES` series made of blocks that start anywhere, the end of the series joined
+    to its start."""
     sums = np.cumsum(np.concatenate([[0.0], values, values[: length - 1]]))
     block_sums = sums[length:] - sums[:-length]
     random = np.random.default_rng(SEED)
     # A few at a time: all together would take gigabytes for a film.
     starts = (
-        random.integers(len(values), size=(RESAMPLES_PER_DRAW, blocks)) for _ in range(RESAMPLES // RESAMPLES_PER_DRAW)
+        random.integers(len(values), size=(RESAMPLES_PER_DRAW, blocks))
+        for _ in range(RESAMPLES // RESAMPLES_PER_DRAW)
     )
     return np.concatenate([block_sums[some].sum(axis=1) for some in starts]) / (blocks * length)
 

@@ -11,7 +11,8 @@ from vsr.video.align import Crop, TimeMap
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What the metrics say of one result. All per-frame tuples have one entry for each matched frame, in order."""
+    """What the metrics say of one result. All per-frame tuples have one entry for each matched
+    frame, in order."""
 
     file: str
     frame_indices: tuple[int, ...]
@@ -32,23 +33,29 @@ class ClipScores:
     low_resolution: str | None = None
     """The input's file, where it was given."""
     partners: dict[str, tuple[int, ...]] | None = None
-    """Frame numbers of the partners, by clip (`reference`, `low_resolution`), where there are such clips."""
+    """Frame numbers of the partners, by clip (`reference`, `low_resolution`), where there are such
+    clips."""
     clocks: dict[str, TimeMap] | None = None
-    """How the result's times become those of `reference` and `low_resolution`, where there are such clips."""
+    """How the result's times become those of `reference` and `low_resolution`, where there are such
+    clips."""
     crop: Crop | None = None
-    """Which part of the result was compared with which part of the reference; None where nothing was cut off."""
+    """Which part of the result was compared with which part of the reference; None where nothing
+    was cut off."""
     repeats: tuple[int, ...] = ()
-    """Of the result's frames that show the frame before once more while the clip it was compared with moves on."""
+    """Of the result's frames that show the frame before once more while the clip it was compared
+    with moves on."""
     cuts: tuple[int, ...] = ()
     """Of the result's frames that were matched with the first frame of a new shot."""
     intervals: dict[str, Interval] | None = None
-    """By metric: where its mean lies, at 95 % by a block bootstrap over the frames; left out where it has none."""
+    """By metric: where its mean lies, at 95 % by a block bootstrap over the frames; left out where
+    it has none."""
     fast_flow: bool = False
     """Whether motion was estimated fast; such figures are not those of the full estimate."""
 
     @property
     def partner_indices(self) -> tuple[int, ...]:
-        """Frame numbers in the clip that all results are compared with; a result's own where there is none.
+        """Frame numbers in the clip that all results are compared with; a result's own where there
+        is none.
 
         Likewise a result's own where one picture is the partner of every frame.
         """
@@ -66,7 +73,9 @@ class ClipScores:
             fields["baseline"] = {name: result.to_json() for name, result in self.baseline.items()}
         intervals = self.intervals or {}
         return fields | {
-            "intervals_95": {name: [interval.low, interval.high] for name, interval in intervals.items()},
+            "intervals_95": {
+                name: [interval.low, interval.high] for name, interval in intervals.items()
+            },
             "reference": self.reference,
             "low_resolution": self.low_resolution,
             "clocks": {clip: time_map.to_json() for clip, time_map in (self.clocks or {}).items()},
@@ -89,21 +98,29 @@ class Scores:
 
     results: tuple[ClipScores, ...]
     ranking: tuple[Ranking, ...] = ()
-    """One entry for each metric and, where networks differ, each network; empty for a single result."""
+    """One entry for each metric and, where networks differ, each network; empty for a single
+    result."""
     of_set: dict[str, MetricResult] = field(default_factory=dict)
-    """Figures of all results together, such as their diversity; none but for those that were asked for."""
+    """Figures of all results together, such as their diversity; none but for those that were asked
+    for."""
 
     def to_json(self) -> dict[str, Any]:
         """The one result's object, or `results` and `ranking` for several."""
         if len(self.results) == 1:
             return self.results[0].to_json()
         ranking = {entry.label: entry.to_json() for entry in self.ranking}
-        fields: dict[str, Any] = {"results": [result.to_json() for result in self.results], "ranking": ranking}
-        return fields | ({"set": {name: of.to_json() for name, of in self.of_set.items()}} if self.of_set else {})
+        fields: dict[str, Any] = {
+            "results": [result.to_json() for result in self.results],
+            "ranking": ranking,
+        }
+        return fields | (
+            {"set": {name: of.to_json() for name, of in self.of_set.items()}} if self.of_set else {}
+        )
 
 
 def rank_results(results: Sequence[ClipScores]) -> tuple[Ranking, ...]:
-    """By every metric; results whose figures come from different networks apart, those without a figure left out."""
+    """By every metric; results whose figures come from different networks apart, those without a
+    figure left out."""
     return tuple(ranking for metric in results[0].metrics for ranking in _rank_by(metric, results))
 
 
@@ -113,7 +130,9 @@ def _rank_by(metric: str, results: Sequence[ClipScores]) -> Iterator[Ranking]:
     for network in networks:
         group = [clip for clip in scored if (clip.metrics[metric].network or "") == network]
         label = metric if len(networks) == 1 else f"{metric} ({network})"
-        standings = rank([_entry(clip, metric) for clip in group], group[0].metrics[metric].higher_is_better)
+        standings = rank(
+            [_entry(clip, metric) for clip in group], group[0].metrics[metric].higher_is_better
+        )
         yield Ranking(metric, network or None, label, standings)
 
 
@@ -123,4 +142,6 @@ def _entry(clip: ClipScores, metric: str) -> Entry:
     if result.per_frame is None:
         return Entry(clip.file, result.mean, None)
     values = zip(clip.partner_indices, result.per_frame, strict=True)
-    return Entry(clip.file, result.mean, {index: value for index, value in values if value is not None})
+    return Entry(
+        clip.file, result.mean, {index: value for index, value in values if value is not None}
+    )

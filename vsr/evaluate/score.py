@@ -1,7 +1,7 @@
 """Scores finished clips in one pass over what they are compared with.
 
-The truth leads, without one the low-resolution input, without either each result by itself. Memory does not grow with
-the clips but for the figures themselves.
+The truth leads, without one the low-resolution input, without either each result by itself. Memory
+does not grow with the clips but for the figures themselves.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +24,8 @@ from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
 FrameProgress = Callable[[int, int | None], None]
-"""Told how many frames of the leading clip are done, and of how many; None where its header does not say."""
+"""Told how many frames of the leading clip are done, and of how many; None where its header does
+not say."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class MeasurementOptions:
     fast_flow: bool
 
     def board(self, given: Collection[str], shared: FramePairCache | None = None) -> Scoreboard:
-        """For one result beside the given clips (`reference`, `low_resolution`); refuses metrics that lack theirs."""
+        """For one result beside the given clips (`reference`, `low_resolution`); refuses metrics
+        that lack theirs."""
         return Scoreboard(
             self.metrics,
             has_truth="reference" in given,
@@ -69,9 +71,15 @@ def score_against_reference(
         for done, frame_set in enumerate(references.frame_sets(), start=1):
             frames = [candidate.match(frame_set) for candidate in candidates]
             if diversity is not None:
-                diversity.update(frame_set.leader.pixels, [None if frame is None else frame.pixels for frame in frames])
+                diversity.update(
+                    frame_set.leader.pixels,
+                    [None if frame is None else frame.pixels for frame in frames],
+                )
             progress(done, references.num_frames)
-        scored = [candidate.scores(references.clocks, references.unmatched_frames()) for candidate in candidates]
+        scored = [
+            candidate.scores(references.clocks, references.unmatched_frames())
+            for candidate in candidates
+        ]
         for clip in scored:
             if not clip.frame_indices:
                 raise no_match_error(clip.file, *(probe.source for probe in others.values()))
@@ -80,9 +88,13 @@ def score_against_reference(
 
 
 def score_separately(
-    result: ProbedClip, stills: dict[str, ProbedClip], options: MeasurementOptions, progress: FrameProgress
+    result: ProbedClip,
+    stills: dict[str, ProbedClip],
+    options: MeasurementOptions,
+    progress: FrameProgress,
 ) -> ClipScores:
-    """Every frame by itself, or each against the same pictures: of a truth that is one picture, say."""
+    """Every frame by itself, or each against the same pictures: of a truth that is one picture,
+    say."""
     board = options.board(stills.keys())
     pictures = {name: _only_frame(probe) for name, probe in stills.items()}
     alignment = align_to_still(result, stills, pictures)
@@ -110,24 +122,34 @@ def score(
     fast_flow: bool = False,
     progress: FrameProgress | None = None,
 ) -> Scores:
-    """Score one clip or several against a truth and/or their low-resolution input, and rank several.
+    """Score one clip or several against a truth and/or their low-resolution input, and rank
+    several.
 
-    `metrics` defaults to all that these allow; `diversity` of several results is a figure of the set. A truth of one
-    picture stands for all frames. `fast_flow` estimates motion faster and less exactly.
-    Raises UsageError for a request that cannot be met, InputError for clips that cannot be read or compared.
+    `metrics` defaults to all that these allow; `diversity` of several results is a figure of the
+    set. A truth of one picture stands for all frames. `fast_flow` estimates motion faster and less
+    exactly. Raises UsageError for a request that cannot be met, InputError for clips that cannot be
+    read or compared.
     """
     results = [results] if isinstance(results, str | Path) else results
     if not results:
         raise UsageError("nothing to score; name at least one result")
     if "-" in map(str, [*results, reference, low_resolution]):
         raise UsageError("clips to score are read more than once, so '-' cannot be one; give files")
-    names = possible_metrics(reference is not None, low_resolution is not None) if metrics is None else metrics
+    names = (
+        possible_metrics(reference is not None, low_resolution is not None)
+        if metrics is None
+        else metrics
+    )
     if not names:
-        raise UsageError("nothing to measure; name at least one metric, or none for all that can be computed")
+        raise UsageError(
+            "nothing to measure; name at least one metric, or none for all that can be computed"
+        )
     names = with_sharpness(names, reference is not None)
     is_set = DIVERSITY in names and len(results) > 1 and reference is not None
     diversity = SampleDiversity(border) if is_set else None
-    options = MeasurementOptions(tuple(name for name in names if not (is_set and name == DIVERSITY)), border, fast_flow)
+    options = MeasurementOptions(
+        tuple(name for name in names if not (is_set and name == DIVERSITY)), border, fast_flow
+    )
     select_metrics(options.metrics, reference is not None, low_resolution is not None)
     given = {"reference": reference, "low_resolution": low_resolution}
     others = {name: ProbedClip(source) for name, source in given.items() if source is not None}
@@ -139,7 +161,9 @@ def score(
     else:
         scored = score_against_reference(probes, others, options, diversity, report_progress)
     true, low = (None if source is None else str(source) for source in (reference, low_resolution))
-    scored = [replace(clip, reference=true, low_resolution=low, fast_flow=fast_flow) for clip in scored]
+    scored = [
+        replace(clip, reference=true, low_resolution=low, fast_flow=fast_flow) for clip in scored
+    ]
     return Scores(
         results=tuple(scored),
         ranking=rank_results(scored) if len(scored) > 1 else (),

@@ -1,7 +1,8 @@
 """Motion between two frames: optical flow, what it hides, and warping along it, by OpenCV.
 
-A flow F from picture a to picture b is float32 (H, W, 2), x before y, in pixels: what is at p in a is at p + F(p) in b.
-Grey pictures are uint8 (H, W). Flow is never taken from a picture under test: that would hide its flicker.
+A flow F from picture a to picture b is float32 (H, W, 2), x before y, in pixels: what is at p in a
+is at p + F(p) in b. Grey pictures are uint8 (H, W). Flow is never taken from a picture under test:
+that would hide its flicker.
 """
 
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class Motion:
 
 
 def motion_between(now: GrayArray, before: GrayArray, preset: int = DIS_MEDIUM) -> Motion | None:
-    """Motion from `now` back to `before` by DIS flow; None for pictures too small for it (below `MIN_SIDE_PX`)."""
+    """Motion from `now` back to `before` by DIS flow; None for pictures too small for it (below
+    `MIN_SIDE_PX`)."""
     if min(now.shape) < MIN_SIDE_PX:
         return None
     flow = dis_flow(now, before, preset)
@@ -66,13 +68,18 @@ def dis_flow(source: GrayArray, target: GrayArray, preset: int = DIS_MEDIUM) -> 
 
 
 FLOW_REFINEMENTS = 5
-"""Variational refinements of a fine flow, as in OpenCV's presets. They take three quarters of its time."""
+"""Variational refinements of a fine flow, as in OpenCV's presets. They take three quarters of its
+time."""
 
 
-def fine_flow(source: GrayArray, target: GrayArray, refinements: int = FLOW_REFINEMENTS) -> FloatArray:
-    """DIS flow down to single pixels, which its presets leave out: for pictures small enough to afford it.
+def fine_flow(
+    source: GrayArray, target: GrayArray, refinements: int = FLOW_REFINEMENTS
+) -> FloatArray:
+    """DIS flow down to single pixels, which its presets leave out: for pictures small enough to
+    afford it.
 
-    Patches lie wider apart and are moved less often than in `DIS_FAST`; the refinement that follows makes up for it.
+    Patches lie wider apart and are moved less often than in `DIS_FAST`; the refinement that follows
+    makes up for it.
     """
     flow_engine = cv2.DISOpticalFlow.create(DIS_FAST)
     flow_engine.setFinestScale(0)
@@ -84,7 +91,8 @@ def fine_flow(source: GrayArray, target: GrayArray, refinements: int = FLOW_REFI
 
 
 def farneback_flow(source: GrayArray, target: GrayArray) -> FloatArray:
-    """Farneback's flow from `source` to `target`, with the parameters of tOF (Chu et al., TecoGAN, 2020)."""
+    """Farneback's flow from `source` to `target`, with the parameters of tOF (Chu et al., TecoGAN,
+    2020)."""
     return np.asarray(
         cv2.calcOpticalFlowFarneback(
             source,
@@ -103,15 +111,19 @@ def farneback_flow(source: GrayArray, target: GrayArray) -> FloatArray:
 
 
 def enlarge_flow(flow: FloatArray, height: int, width: int) -> FloatArray:
-    """The same motion on a picture of another size: resized bilinearly, its lengths along with it."""
+    """The same motion on a picture of another size: resized bilinearly, its lengths along with
+    it."""
     ratios = (width / flow.shape[1], height / flow.shape[0], 0.0, 0.0)
     # By OpenCV: numpy takes five times as long to multiply by two numbers in turn.
-    enlarged: FloatArray = cv2.resize(cv2.multiply(flow, ratios), (width, height), interpolation=cv2.INTER_LINEAR)
+    enlarged: FloatArray = cv2.resize(
+        cv2.multiply(flow, ratios), (width, height), interpolation=cv2.INTER_LINEAR
+    )
     return enlarged
 
 
 def backward_warp(image: FloatArray, flow: FloatArray, interpolation: int = BILINEAR) -> FloatArray:
-    """Bring `image` onto the frame that `flow` starts from: W(p) = image(p + flow(p)), borders clamped.
+    """Bring `image` onto the frame that `flow` starts from: W(p) = image(p + flow(p)), borders
+    clamped.
 
     `image` is float32 (H, W) or (C, H, W); a new array of the same shape is returned.
     """
@@ -126,14 +138,20 @@ def sample_positions(flow: FloatArray) -> SamplePositions:
     return columns, rows
 
 
-def sample(image: FloatArray, targets: SamplePositions, interpolation: int = BILINEAR) -> FloatArray:
+def sample(
+    image: FloatArray, targets: SamplePositions, interpolation: int = BILINEAR
+) -> FloatArray:
     """The values of `image` (H, W) or (C, H, W) at these places, borders clamped."""
     if image.ndim == 2:
-        values: FloatArray = cv2.remap(image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        values: FloatArray = cv2.remap(
+            image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
+        )
         return values
     if len(image) == 3:
         # At once: half the time of plane by plane, and the very same values.
-        together = cv2.remap(cv2.merge([*image]), *targets, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        together = cv2.remap(
+            cv2.merge([*image]), *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
+        )
         return np.ascontiguousarray(together.transpose(2, 0, 1))
     # OpenCV rounds positions to 1/32 px for two channels and for more than four.
     return np.stack([sample(plane, targets, interpolation) for plane in image])
@@ -142,8 +160,9 @@ def sample(image: FloatArray, targets: SamplePositions, interpolation: int = BIL
 def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
     """Pixels of the frame that `flow` starts from which the other frame shows as well, (H, W).
 
-    Left out, after Sundaram et al. (2010): where `flow` and `flow_back` disagree, motion boundaries (forward
-    differences), and pixels whose target leaves the picture. Thresholds are on squared magnitudes, in px^2.
+    Left out, after Sundaram et al. (2010): where `flow` and `flow_back` disagree, motion boundaries
+    (forward differences), and pixels whose target leaves the picture. Thresholds are on squared
+    magnitudes, in px^2.
     """
     across, down = _planes(flow)
     steepness = np.zeros_like(across)
@@ -155,8 +174,11 @@ def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
     return smooth
 
 
-def forward_backward_mask(flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5) -> BoolArray:
-    """Pixels that `flow` takes inside the other frame and `flow_back` brings back to where they were, (H, W).
+def forward_backward_mask(
+    flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5
+) -> BoolArray:
+    """Pixels that `flow` takes inside the other frame and `flow_back` brings back to where they
+    were, (H, W).
 
     `tolerance_px` is how far off they may be where nothing moves; it grows with the motion.
     """

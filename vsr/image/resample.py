@@ -1,7 +1,9 @@
-"""Antialiased bicubic resizing and back-projection: the one definition of "the low resolution of" a picture.
+"""Antialiased bicubic resizing and back-projection: the one definition of "the low resolution of" a
+picture.
 
-The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centres, stretched by the factor on reduction only, weights
-normalised, borders mirrored with the edge repeated. That is MATLAB's `imresize`, with which Vid4's pairs were made.
+The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centres, stretched by the factor on
+reduction only, weights normalised, borders mirrored with the edge repeated. That is MATLAB's
+`imresize`, with which Vid4's pairs were made.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +14,15 @@ from math import ceil
 import torch
 
 BAND_ROWS, BAND_COLUMNS = 16, 32
-"""Outputs that one product of matrices makes on a CPU. A sample needs few inputs (4 when enlarging), so a wide band
-multiplies by zero and a narrow one has much to set up: these ran a 720p frame through in half the time of a sparse
-matrix."""
+"""Outputs that one product of matrices makes on a CPU. A sample needs few inputs (4 when
+enlarging), so a wide band multiplies by zero and a narrow one has much to set up: these ran a 720p
+frame through in half the time of a sparse matrix."""
 GPU_BAND = 128
 """Few calls, and no whole matrix: at 2160p that would multiply as much as the networks do."""
 
 Band = tuple[int, int, torch.Tensor]
-"""The inputs that some neighbouring outputs of an axis need, from first to before end, and their weights (outputs,
-inputs)."""
+"""The inputs that some neighbouring outputs of an axis need, from first to before end, and their
+weights (outputs, inputs)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class InterpolationKernel:
 def _keys_cubic(distance: torch.Tensor) -> torch.Tensor:
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    return torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+    return torch.where(
+        distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(distance))
+    )
 
 
 def _lanczos3(distance: torch.Tensor) -> torch.Tensor:
@@ -52,18 +56,27 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
-def resize(image: torch.Tensor, height: int, width: int, kernel: InterpolationKernel = BICUBIC) -> torch.Tensor:
+def resize(
+    image: torch.Tensor, height: int, width: int, kernel: InterpolationKernel = BICUBIC
+) -> torch.Tensor:
     """Resize (..., H, W) to (..., height, width); the ratio of each axis is that of its sizes.
 
-    Overshoots are kept: clamping is the caller's decision. Differentiable; works on the image's device.
+    Overshoots are kept: clamping is the caller's decision. Differentiable; works on the image's
+    device.
     """
     return resize_strip(image, height, width, 0, height, kernel)
 
 
 def resize_strip(
-    image: torch.Tensor, height: int, width: int, top: int, end: int, kernel: InterpolationKernel = BICUBIC
+    image: torch.Tensor,
+    height: int,
+    width: int,
+    top: int,
+    end: int,
+    kernel: InterpolationKernel = BICUBIC,
 ) -> torch.Tensor:
-    """Rows `top` to before `end` of `resize(image, height, width)`, made from those rows of it that they need."""
+    """Rows `top` to before `end` of `resize(image, height, width)`, made from those rows of it that
+    they need."""
     if image.shape[-2:] == (height, width):
         return image[..., top:end, :]
     planes = image.reshape(-1, *image.shape[-2:])
@@ -88,7 +101,10 @@ def back_project(image: torch.Tensor, low: torch.Tensor, weight: float = 1.0) ->
 
 def _resize_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) -> torch.Tensor:
     """`planes` begin with row `first_row` of those that the bands speak of."""
-    return torch.cat([weights @ planes[:, first - first_row : end - first_row] for first, end, weights in bands], dim=1)
+    return torch.cat(
+        [weights @ planes[:, first - first_row : end - first_row] for first, end, weights in bands],
+        dim=1,
+    )
 
 
 def _resize_columns(planes: torch.Tensor, width: int, kernel: InterpolationKernel) -> torch.Tensor:
@@ -100,7 +116,13 @@ def _resize_columns(planes: torch.Tensor, width: int, kernel: InterpolationKerne
 
 @lru_cache(maxsize=1024)
 def _axis_bands(
-    in_length: int, out_length: int, top: int, end: int, kernel: InterpolationKernel, device: torch.device, band: int
+    in_length: int,
+    out_length: int,
+    top: int,
+    end: int,
+    kernel: InterpolationKernel,
+    device: torch.device,
+    band: int,
 ) -> list[Band]:
     """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time on a CPU."""
     # What is made in inference mode could never be used in training.
@@ -114,8 +136,11 @@ def _axis_bands(
         return bands
 
 
-def _axis_matrix(in_length: int, out_length: int, top: int, end: int, kernel: InterpolationKernel) -> torch.Tensor:
-    """Rows `top` to before `end` of the resampling of one axis as a matrix, float64 (out_length, in_length)."""
+def _axis_matrix(
+    in_length: int, out_length: int, top: int, end: int, kernel: InterpolationKernel
+) -> torch.Tensor:
+    """Rows `top` to before `end` of the resampling of one axis as a matrix, float64 (out_length,
+    in_length)."""
     factor = out_length / in_length
     stretch = max(1 / factor, 1.0)
     centers = (torch.arange(top, end, dtype=torch.float64) + 0.5) / factor - 0.5

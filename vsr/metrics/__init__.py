@@ -1,4 +1,5 @@
-"""Metrics: a value per frame each, or one per clip. To add one: a file here, an entry below, a test with an oracle."""
+"""Metrics: a value per frame each, or one per clip. To add one: a file here, an entry below, a test
+with an oracle."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,7 +38,9 @@ from vsr.models.weights import (
 )
 
 _LPIPS = Metric("lpips", "1", False, Needs.TRUTH, lpips.load, weights=LPIPS_WEIGHTS)
-_TLPIPS = Metric("tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS)
+_TLPIPS = Metric(
+    "tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS
+)
 _DISTS_WEIGHTS = ((DISTS_WEIGHTS, VGG16),)
 _BRISQUE_WEIGHTS = ((BRISQUE_MODEL, BRISQUE_RANGE),)
 _FID_WEIGHTS = ((FID_INCEPTION,), (IMAGENET_INCEPTION,))
@@ -57,13 +60,23 @@ METRICS: dict[str, Metric] = {
     "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
     "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
     "diversity": Metric(
-        "diversity", "%", True, Needs.TRUTH, diversity.load, weights=LPIPS_WEIGHTS, only_when_named=True
+        "diversity",
+        "%",
+        True,
+        Needs.TRUTH,
+        diversity.load,
+        weights=LPIPS_WEIGHTS,
+        only_when_named=True,
     ),
-    "warping_error": Metric("warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True),
+    "warping_error": Metric(
+        "warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True
+    ),
     "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
     "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
     "tlpips": _TLPIPS,
-    "sharpness_live": Metric("sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live),
+    "sharpness_live": Metric(
+        "sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live
+    ),
     "flicker_live": Metric(
         "flicker_live", "grey levels", False, Needs.LOW_RESOLUTION, flicker.load_live, of_pairs=True
     ),
@@ -83,16 +96,21 @@ METRICS: dict[str, Metric] = {
 
 
 def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bool) -> list[Metric]:
-    """The named metrics, in that order; raises UsageError for an unknown one and one that lacks what it needs."""
+    """The named metrics, in that order; raises UsageError for an unknown one and one that lacks
+    what it needs."""
     chosen = [_find_metric(name) for name in dict.fromkeys(names)]
     for metric in chosen:
         if not metric.needs.are_met(has_truth, has_low_resolution):
-            raise UsageError(f"metric '{metric.name}' needs {metric.needs.value}; give it or leave the metric out")
+            raise UsageError(
+                f"metric '{metric.name}' needs {metric.needs.value}; give it or leave the metric "
+                "out"
+            )
     return chosen
 
 
 def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
-    """Names of the metrics that can be computed from what there is, but for those that must be asked for by name."""
+    """Names of the metrics that can be computed from what there is, but for those that must be
+    asked for by name."""
     return [
         name
         for name, metric in METRICS.items()
@@ -101,7 +119,8 @@ def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
 
 
 def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
-    """The names, with a sharpness figure added where a figure across frames would stand alone: blur never flickers."""
+    """The names, with a sharpness figure added where a figure across frames would stand alone: blur
+    never flickers."""
     across_frames = any(_find_metric(name).of_pairs for name in names)
     if not across_frames or {"sharpness", "sharpness_live"} & set(names):
         return list(names)
@@ -112,4 +131,6 @@ def _find_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     nearest = get_close_matches(name, METRICS, n=1, cutoff=0.0)[0]
-    raise UsageError(f"unknown metric '{name}'; did you mean '{nearest}'? Known: {', '.join(METRICS)}")
+    raise UsageError(
+        f"unknown metric '{name}'; did you mean '{nearest}'? Known: {', '.join(METRICS)}"
+    )

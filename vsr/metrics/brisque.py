@@ -1,7 +1,9 @@
-"""BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100; needs no truth.
+"""BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100;
+needs no truth.
 
-As OpenCV's `quality` module defines it, for whose features the parameter file was trained: full-range BT.601 grey,
-rounded; 36 features at full and half size (bicubic, not antialiased); a support vector regression.
+As OpenCV's `quality` module defines it, for whose features the parameter file was trained:
+full-range BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a
+support vector regression.
 """
 
 from dataclasses import dataclass
@@ -67,26 +69,37 @@ def load() -> LoadedMetric:
 
 
 def brisque_features(gray: FloatArray) -> Array | None:
-    """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no statistics."""
+    """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no
+    statistics."""
     height, width = gray.shape
     halved: FloatArray = cv2.resize(gray, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
-    features = np.concatenate([_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])])
+    features = np.concatenate(
+        [_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])]
+    )
     return None if np.isnan(features).any() else features
 
 
 def read_model(model_path: Path, range_path: Path) -> BrisqueModel:
-    """From the two files of OpenCV's `quality` module; raises ModelError where they hold something else."""
+    """From the two files of OpenCV's `quality` module; raises ModelError where they hold something
+    else."""
     # The nodes of a storage live as long as it does.
     storages = _open(model_path), _open(range_path)
     model, limits = storages[0].getNode("opencv_ml_svm"), storages[1].getNode("range").mat()
     if limits is None or limits.shape != (2, NUM_FEATURES):
-        raise ModelError(f"{range_path} holds no ranges of {NUM_FEATURES} features for BRISQUE; replace it")
+        raise ModelError(
+            f"{range_path} holds no ranges of {NUM_FEATURES} features for BRISQUE; replace it"
+        )
     if model.empty() or model.getNode("svmType").string() != "EPS_SVR":
         raise ModelError(f"{model_path} holds no support vector regression for BRISQUE; replace it")
     decision = model.getNode("decision_functions").at(0)
-    support, weights = _numbers(model.getNode("support_vectors"), NUM_FEATURES), _numbers(decision.getNode("alpha"), 1)
+    support, weights = (
+        _numbers(model.getNode("support_vectors"), NUM_FEATURES),
+        _numbers(decision.getNode("alpha"), 1),
+    )
     if len(support) != len(weights):
-        raise ModelError(f"{model_path}: {len(support)} support vectors and {len(weights)} weights; replace it")
+        raise ModelError(
+            f"{model_path}: {len(support)} support vectors and {len(weights)} weights; replace it"
+        )
     return BrisqueModel(
         lowest=limits[0].astype(np.float64),
         highest=limits[1].astype(np.float64),
@@ -107,7 +120,10 @@ def _open(path: Path) -> cv2.FileStorage:
 def _numbers(node: cv2.FileNode, columns: int) -> Array:
     """A sequence of numbers, or of sequences of them, as rows of `columns`."""
     rows = [node.at(index) for index in range(node.size())]
-    values = [[row.at(index).real() for index in range(row.size())] if row.isSeq() else [row.real()] for row in rows]
+    values = [
+        [row.at(index).real() for index in range(row.size())] if row.isSeq() else [row.real()]
+        for row in rows
+    ]
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 

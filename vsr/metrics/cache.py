@@ -12,9 +12,11 @@ Key = tuple[Any, ...]
 
 
 class FramePairCache:
-    """Makes the step of the same pixels after the same picture once; its motion is then worked out once.
+    """Makes the step of the same pixels after the same picture once; its motion is then worked out
+    once.
 
-    Pixels are the same where they lie at one place in memory, which holds as long as they are remembered.
+    Pixels are the same where they lie at one place in memory, which holds as long as they are
+    remembered.
     """
 
     def __init__(self, capacity: int = 4) -> None:
@@ -34,7 +36,11 @@ class FramePairCache:
         return known[1]
 
     def step(
-        self, pixels: torch.Tensor, uncropped: torch.Tensor, previous: MetricImage | None, flow_preset: int
+        self,
+        pixels: torch.Tensor,
+        uncropped: torch.Tensor,
+        previous: MetricImage | None,
+        flow_preset: int,
     ) -> FramePair:
         """The picture of these pixels (3, H, W) and the one before it."""
         key = (*_tensor_key(pixels), *_tensor_key(uncropped), id(previous), flow_preset)

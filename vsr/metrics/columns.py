@@ -1,4 +1,5 @@
-"""What each metric says of the frames seen so far: a column each, of values per frame or of one figure."""
+"""What each metric says of the frames seen so far: a column each, of values per frame or of one
+figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ Values = dict[str, list[float | None]]
 LoadResult = LoadedMetric | LoadedClipMetric | MetricUnavailableError
 
 NOT_RESUMABLE_REASON = (
-    "the run was resumed, and this metric needs all frames in one process: run vsr score on the result"
+    "the run was resumed, and this metric needs all frames in one process: run vsr score on "
+    "the result"
 )
 
 
@@ -27,7 +29,8 @@ class MetricResult:
     higher_is_better: bool
     unit: str
     per_frame: tuple[float | None, ...] | None
-    """One entry per observed frame; None as a whole for a figure of the whole clip and an unavailable metric."""
+    """One entry per observed frame; None as a whole for a figure of the whole clip and an
+    unavailable metric."""
     reason: str | None = None
     """Why `mean` is None, where it is."""
     network: str | None = None
@@ -63,7 +66,8 @@ class _Column(Protocol):
     def add_missing(self) -> None: ...
 
     def state(self, first: int) -> list[float | None] | None:
-        """What was said of each frame from the `first` on; None where single frames have no value."""
+        """What was said of each frame from the `first` on; None where single frames have no
+        value."""
         ...
 
     def load_state(self, values: list[float | None] | None) -> None:

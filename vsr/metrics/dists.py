@@ -1,6 +1,8 @@
-"""DISTS (Ding et al., 2020): likeness of structure and texture in the features of VGG16, on RGB; 0 for equal pictures.
+"""DISTS (Ding et al., 2020): likeness of structure and texture in the features of VGG16, on RGB; 0
+for equal pictures.
 
-Pictures are compared at their own size: the authors' demonstration reduces them to 256 px first, which hides detail.
+Pictures are compared at their own size: the authors' demonstration reduces them to 256 px first,
+which hides detail.
 """
 
 from functools import partial
@@ -50,7 +52,11 @@ class StructureTextureDistance:
         likeness = [_similarity(first, second) for first, second in pairs]
         texture = torch.cat([of_means for of_means, _ in likeness]).cpu()
         structure = torch.cat([of_changes for _, of_changes in likeness]).cpu()
-        return 1 - (self._texture_weights * texture).sum() - (self._structure_weights * structure).sum()
+        return (
+            1
+            - (self._texture_weights * texture).sum()
+            - (self._structure_weights * structure).sum()
+        )
 
     def _stages(self, picture: torch.Tensor) -> list[torch.Tensor]:
         """The picture (1, 3, H, W), and the features where each stage ends, before it is pooled."""
@@ -83,12 +89,14 @@ def load() -> LoadedMetric:
 def _measure(distance: StructureTextureDistance, observation: Observation) -> float | None:
     assert observation.truth is not None
     return distance.between(
-        observation.inner(observation.result.current.pixels), observation.inner(observation.truth.current.pixels)
+        observation.inner(observation.result.current.pixels),
+        observation.inner(observation.truth.current.pixels),
     )
 
 
 def _root_mean_square_pool(features: torch.Tensor) -> torch.Tensor:
-    """Half size by a 3x3 Hann window over the squares, which is free of the aliasing of VGG16's own pooling."""
+    """Half size by a 3x3 Hann window over the squares, which is free of the aliasing of VGG16's own
+    pooling."""
     window = features.new_tensor([0.25, 0.5, 0.25])
     channels = features.shape[1]
     kernel = (window[:, None] * window).expand(channels, 1, 3, 3)
@@ -96,7 +104,8 @@ def _root_mean_square_pool(features: torch.Tensor) -> torch.Tensor:
 
 
 def _similarity(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each channel of (1, C, H, W): that of the means (texture) and that of the changes about them (structure)."""
+    """Of each channel of (1, C, H, W): that of the means (texture) and that of the changes about
+    them (structure)."""
     one, other = one[0].flatten(1), other[0].flatten(1)
     mean, other_mean = one.mean(dim=1), other.mean(dim=1)
     of_means = (2 * mean * other_mean + _STABILIZER) / (mean**2 + other_mean**2 + _STABILIZER)

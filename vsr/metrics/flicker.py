@@ -1,6 +1,8 @@
-"""Change that the reference does not have: mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|, unoccluded, in grey levels.
+"""Change that the reference does not have: mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|, unoccluded,
+in grey levels.
 
-W follows the motion of the reference T in both terms. T's own noise, which nobody can follow, is its floor.
+W follows the motion of the reference T in both terms. T's own noise, which nobody can follow, is
+its floor.
 """
 
 from vsr.metrics.metric import LoadedMetric

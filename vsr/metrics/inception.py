@@ -16,7 +16,8 @@ _INPUT_PX = 299
 
 
 class _EdgeAwareA(inception.InceptionA):  # type: ignore[misc] # torchvision has no types
-    """Pools, as TensorFlow does, over the pixels that exist: torchvision counts the padding as black ones."""
+    """Pools, as TensorFlow does, over the pixels that exist: torchvision counts the padding as
+    black ones."""
 
     def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [*super()._forward(x)[:-1], self.branch_pool(_neighborhood_mean(x))]
@@ -28,9 +29,12 @@ class _EdgeAwareC(inception.InceptionC):  # type: ignore[misc]
 
 
 class _EdgeAwareE(inception.InceptionE):  # type: ignore[misc]
-    """The last of these blocks takes the greatest neighbour instead of the mean, as in the published network."""
+    """The last of these blocks takes the greatest neighbour instead of the mean, as in the
+    published network."""
 
-    def __init__(self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None) -> None:
+    def __init__(
+        self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None
+    ) -> None:
         super().__init__(in_channels, conv_block)
         is_last = in_channels == NUM_FEATURES
         self._pool = torch.nn.MaxPool2d(3, stride=1, padding=1) if is_last else _neighborhood_mean
@@ -49,12 +53,16 @@ def _tensorflow_inception() -> torch.nn.Module:
         _EdgeAwareE,
         inception.InceptionAux,
     ]
-    network = Inception3(num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False)
+    network = Inception3(
+        num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False
+    )
     return _without_classifier(network)
 
 
 def _torchvision_inception() -> torch.nn.Module:
-    return _without_classifier(Inception3(aux_logits=False, transform_input=True, init_weights=False))
+    return _without_classifier(
+        Inception3(aux_logits=False, transform_input=True, init_weights=False)
+    )
 
 
 def _without_classifier(network: torch.nn.Module) -> torch.nn.Module:
@@ -91,9 +99,12 @@ class InceptionFeatures:
         load_into(self._network, path)
 
     def of(self, picture: torch.Tensor) -> torch.Tensor:
-        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as FID's programs do."""
+        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as
+        FID's programs do."""
         self._network.to(picture.device)
-        resized = F.interpolate(picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False)
+        resized = F.interpolate(
+            picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False
+        )
         with exact_inference():
             features: torch.Tensor = self._network(2 * resized - 1)
         return features[0].double().cpu()

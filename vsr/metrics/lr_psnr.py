@@ -1,4 +1,5 @@
-"""Agreement with the input: PSNR between the result, reduced again, and the low-resolution input, on RGB."""
+"""Agreement with the input: PSNR between the result, reduced again, and the low-resolution input,
+on RGB."""
 
 from math import ceil
 

@@ -10,11 +10,13 @@ from vsr.metrics.observation import Observation
 from vsr.models.weights import WeightFile
 
 Measure = Callable[[Observation], float | None]
-"""The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded, too small)."""
+"""The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded,
+too small)."""
 
 
 class MetricUnavailableError(VsrError):
-    """A metric cannot be computed on this machine; the message says why and what to do. Not a failure of the run."""
+    """A metric cannot be computed on this machine; the message says why and what to do. Not a
+    failure of the run."""
 
 
 class Needs(Enum):
@@ -42,7 +44,8 @@ class ClipMetric(Protocol):
         """Take in the next frame."""
 
     def value(self) -> float:
-        """The figure of the frames so far; raises MetricUnavailableError with why they have none."""
+        """The figure of the frames so far; raises MetricUnavailableError with why they have
+        none."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ class Metric:
     load: Callable[[], LoadedMetric | LoadedClipMetric]
     """Makes it ready; raises MetricUnavailableError where weights are missing."""
     of_pairs: bool = False
-    """True where a value belongs to a frame and the one before, so that the first frame has none."""
+    """True where a value belongs to a frame and the one before, so that the first frame has
+    none."""
     weights: tuple[tuple[WeightFile, ...], ...] = ()
     """The files that it needs: sets of them, any of which will do; empty where it needs none."""
     form: str = ""
     """Its exact form, for a metric of which several are in use; shown beside its figures."""
     only_when_named: bool = False
-    """Left out of what is measured by default: a variant of another metric, or one of another kind of input."""
+    """Left out of what is measured by default: a variant of another metric, or one of another kind
+    of input."""

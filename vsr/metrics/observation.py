@@ -1,4 +1,5 @@
-"""What a metric looks at: one frame of a result, what it is compared with, and the same one frame earlier.
+"""What a metric looks at: one frame of a result, what it is compared with, and the same one frame
+earlier.
 
 Everything derived (luma, motion) is worked out when first asked for and shared by all metrics.
 """
@@ -11,7 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.image.motion import DIS_MEDIUM, FloatArray, GrayArray, Motion, farneback_flow, motion_between
+from vsr.image.motion import (
+    DIS_MEDIUM,
+    FloatArray,
+    GrayArray,
+    Motion,
+    farneback_flow,
+    motion_between,
+)
 
 MAX_CROP_PX = 7
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
@@ -53,7 +61,8 @@ class MetricImage:
 
 @dataclass(frozen=True, eq=False)
 class FramePair:
-    """A picture of a clip and the one before it, with the motion between them. It holds no more than these two."""
+    """A picture of a clip and the one before it, with the motion between them. It holds no more
+    than these two."""
 
     current: MetricImage
     previous: MetricImage | None = None
@@ -66,15 +75,22 @@ class FramePair:
 
     @cached_property
     def motion(self) -> Motion | None:
-        """Motion from this picture back to the one before by DIS flow; None where there is none to estimate."""
+        """Motion from this picture back to the one before by DIS flow; None where there is none to
+        estimate."""
         if self.previous is None:
             return None
-        return self.known_motion or motion_between(self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset)
+        return self.known_motion or motion_between(
+            self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset
+        )
 
     @cached_property
     def farneback(self) -> FloatArray | None:
         """Farneback's flow from the picture before to this one."""
-        return None if self.previous is None else farneback_flow(self.previous.gray_bytes, self.current.gray_bytes)
+        return (
+            None
+            if self.previous is None
+            else farneback_flow(self.previous.gray_bytes, self.current.gray_bytes)
+        )
 
     def luma_change(self, motion: Motion) -> FloatArray:
         """Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""

@@ -30,7 +30,8 @@ def _gamma(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class AsymmetricGaussian:
-    """Asymmetric generalised Gaussian distributions, one for each row of samples; not-a-number where none fits."""
+    """Asymmetric generalised Gaussian distributions, one for each row of samples; not-a-number
+    where none fits."""
 
     shape: Array
     """2 for a Gaussian, 1 for a Laplacian."""
@@ -47,7 +48,9 @@ class AsymmetricGaussian:
     @property
     def mean(self) -> Array:
         """Mean of the distribution."""
-        return np.asarray((self.right - self.left) * self.spread * _gamma(2 / self.shape) / _gamma(1 / self.shape))
+        return np.asarray(
+            (self.right - self.left) * self.spread * _gamma(2 / self.shape) / _gamma(1 / self.shape)
+        )
 
 
 def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
@@ -57,7 +60,9 @@ def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
         left = np.sqrt(_mean_where(squares, samples < 0))
         right = np.sqrt(_mean_where(squares, samples > 0))
         skew = left / right
-        flatness = np.abs(samples).mean(axis=1, dtype=np.float64) ** 2 / squares.mean(axis=1, dtype=np.float64)
+        flatness = np.abs(samples).mean(axis=1, dtype=np.float64) ** 2 / squares.mean(
+            axis=1, dtype=np.float64
+        )
         ratio = flatness * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = np.where(np.isfinite(ratio), _SHAPES[_nearest(ratio)], np.nan)
     return AsymmetricGaussian(shape, left, right)
@@ -66,10 +71,13 @@ def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
 def mscn_coefficients(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Each pixel less its local mean, over its local deviation plus 1; and that deviation.
 
-    `gray` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders repeated.
+    `gray` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders
+    repeated.
     """
     means = gaussian_filter(gray, window_px=7, sigma_px=7 / 6)
-    deviations = np.sqrt(np.abs(gaussian_filter(gray * gray, window_px=7, sigma_px=7 / 6) - means * means))
+    deviations = np.sqrt(
+        np.abs(gaussian_filter(gray * gray, window_px=7, sigma_px=7 / 6) - means * means)
+    )
     return (gray - means) / (deviations + 1), deviations
 
 

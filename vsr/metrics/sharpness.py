@@ -1,4 +1,5 @@
-"""How much detail there is: mean Sobel gradient magnitude of luma over the reference's. 1 is the reference's own."""
+"""How much detail there is: mean Sobel gradient magnitude of luma over the reference's. 1 is the
+reference's own."""
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,9 @@ def _measure_live(observation: Observation) -> float | None:
 def _ratio(observation: Observation, reference: MetricImage) -> float | None:
     """None where the reference is perfectly flat."""
     gradient = _mean_gradient(observation, reference)
-    return _mean_gradient(observation, observation.result.current) / gradient if gradient > 0 else None
+    return (
+        _mean_gradient(observation, observation.result.current) / gradient if gradient > 0 else None
+    )
 
 
 def _mean_gradient(observation: Observation, picture: MetricImage) -> float:

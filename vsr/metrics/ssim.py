@@ -26,7 +26,8 @@ class Similarity:
 
 
 def similarity(result: FloatArray, truth: FloatArray, data_range: float) -> Similarity:
-    """Of two planes (H, W): 11x11 Gaussian window of sigma 1.5, K 0.01 and 0.03, valid region only."""
+    """Of two planes (H, W): 11x11 Gaussian window of sigma 1.5, K 0.01 and 0.03, valid region
+    only."""
     height, width = result.shape
     count = (height - WINDOW_PX + 1) * (width - WINDOW_PX + 1)
     ssim_sum = structure_sum = 0.0
@@ -41,7 +42,8 @@ def similarity(result: FloatArray, truth: FloatArray, data_range: float) -> Simi
 
 
 def ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> float | None:
-    """Mean SSIM of planes (..., H, W), see `similarity`; None where the pictures are smaller than the window."""
+    """Mean SSIM of planes (..., H, W), see `similarity`; None where the pictures are smaller than
+    the window."""
     if min(result.shape[-2:]) < WINDOW_PX:
         return None
     pairs = zip(planes(result), planes(truth), strict=True)
@@ -82,10 +84,13 @@ def _measure_luma(observation: Observation) -> float | None:
     )
 
 
-def _terms(result: FloatArray, truth: FloatArray, data_range: float) -> tuple[FloatArray, FloatArray]:
+def _terms(
+    result: FloatArray, truth: FloatArray, data_range: float
+) -> tuple[FloatArray, FloatArray]:
     """Luminance, and contrast times structure, around each pixel of the valid rows."""
-    # Of sum and difference: 4xy = (x + y)^2 - (x - y)^2 and 2(x^2 + y^2) = (x + y)^2 + (x - y)^2, which saves passes.
-    # Shifting the sum leaves its variance alone and spares float32 the cancellation in E[s^2] - E[s]^2.
+    # Of sum and difference: 4xy = (x + y)^2 - (x - y)^2 and 2(x^2 + y^2) = (x + y)^2 + (x - y)^2,
+    # which saves passes. Shifting the sum leaves its variance alone and spares float32 the
+    # cancellation in E[s^2] - E[s]^2.
     shift = np.float32(data_range)
     total, difference = result + truth, result - truth
     total -= shift
@@ -99,11 +104,14 @@ def _terms(result: FloatArray, truth: FloatArray, data_range: float) -> tuple[Fl
     mean_total += shift
     mean_total *= mean_total
     luminance = _contrast(mean_total, mean_difference, np.float32(2 * (0.01 * data_range) ** 2))
-    return luminance, _contrast(variance_of_total, variance_of_difference, np.float32(2 * (0.03 * data_range) ** 2))
+    return luminance, _contrast(
+        variance_of_total, variance_of_difference, np.float32(2 * (0.03 * data_range) ** 2)
+    )
 
 
 def _contrast(larger: FloatArray, smaller: FloatArray, constant: np.float32) -> FloatArray:
-    """(larger - smaller) / (larger + smaller), with the constant added to both terms; overwrites `larger`."""
+    """(larger - smaller) / (larger + smaller), with the constant added to both terms; overwrites
+    `larger`."""
     larger += constant
     contrast = larger - smaller
     larger += smaller

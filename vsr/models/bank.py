@@ -1,4 +1,5 @@
-"""Models and banks on disk: one `.safetensors` file a model, checked in full before use. Loading never runs code."""
+"""Models and banks on disk: one `.safetensors` file a model, checked in full before use. Loading
+never runs code."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,13 +16,15 @@ from vsr.models.networks.singan import Critic, Generator, NetworkSpec
 from vsr.models.safetensors import check_tensors, encode_tensors, read_metadata, read_tensors
 
 SHOT_MODEL_SUFFIX = ".shot.safetensors"
-"""Ends the names of shot models, which live in the same folder and are read by `vsr.models.shot_model`."""
+"""Ends the names of shot models, which live in the same folder and are read by
+`vsr.models.shot_model`."""
 MAX_WIDTH = 256
 MAX_DEPTH = 16
 MAX_KERNEL_SIDE = 63
 """Taps of a side."""
 SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan")
-"""What trains on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different systems may share a bank."""
+"""What trains on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different systems may
+share a bank."""
 OPTIONAL_NETWORK_FIELDS = frozenset({"leak", "bias"})
 
 
@@ -34,19 +37,23 @@ class Distillation:
     teachers: tuple[str, ...]
     """Names of the models that made the teacher."""
     psnr_db: float
-    """Of the student against its teacher, at four times the size, on frames that it was not trained on."""
+    """Of the student against its teacher, at four times the size, on frames that it was not trained
+    on."""
     flicker_ratio: float | None
-    """The student's `flicker_live` over its teacher's there; None where there is none, as in a shot of one frame."""
+    """The student's `flicker_live` over its teacher's there; None where there is none, as in a shot
+    of one frame."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where a model comes from. Every field stands in the file's metadata under its own name, as JSON."""
+    """Where a model comes from. Every field stands in the file's metadata under its own name, as
+    JSON."""
 
     arch: str
     network: NetworkSpec
     scale_factors: tuple[float, ...]
-    """Enlargement of one step, height and width; the model is applied over and over to reach a scale."""
+    """Enlargement of one step, height and width; the model is applied over and over to reach a
+    scale."""
     noise_amplitude: float
     """Of the noise in training, in units of [-1, 1] pictures; inference uses none."""
     recipe: str
@@ -106,7 +113,8 @@ class Model:
 
 
 def select_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
-    """The models of a system; where none is named, those of the first of `SYSTEMS` that the bank has."""
+    """The models of a system; where none is named, those of the first of `SYSTEMS` that the bank
+    has."""
     held = {model.card.system for model in models}
     wanted = next((name for name in SYSTEMS if name in held), None) if system is None else system
     return [model for model in models if model.card.system == wanted]
@@ -118,7 +126,9 @@ def encode_model(card: ModelCard, generator: Generator, critic: Critic | None) -
     if critic is not None:
         tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
     metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
-    return encode_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    return encode_tensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
+    )
 
 
 def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic | None) -> None:
@@ -127,20 +137,24 @@ def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic
 
 
 def load_bank(folder: Path) -> list[Model]:
-    """All models of a folder, by name. Raises `ModelError` for a missing folder, a broken file or an old pickle."""
+    """All models of a folder, by name. Raises `ModelError` for a missing folder, a broken file or
+    an old pickle."""
     try:
         files = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
-            f"there is no folder of models at {folder}. Train one with: vsr train-keyframe CLIP --models {folder}"
+            f"there is no folder of models at {folder}. Train one with: vsr train-keyframe CLIP "
+            f"--models {folder}"
         ) from None
     except OSError as error:
-        raise ModelError(f"the folder of models {folder} cannot be read: {error.strerror}.") from None
+        raise ModelError(
+            f"the folder of models {folder} cannot be read: {error.strerror}."
+        ) from None
     pickles = sorted(path.name for path in files if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
     if pickles:
         raise ModelError(
-            f"{folder} holds {pickles[0]}, a pickle that could run code on loading; a bank holds .safetensors files "
-            "only. Move it away or train the model anew."
+            f"{folder} holds {pickles[0]}, a pickle that could run code on loading; a bank holds "
+            ".safetensors files only. Move it away or train the model anew."
         )
     return [load_model(path) for path in bank_files(folder)]
 
@@ -148,7 +162,9 @@ def load_bank(folder: Path) -> list[Model]:
 def bank_files(folder: Path) -> list[Path]:
     """The keyframe models of a folder, by name; hidden ones are unfinished and left out."""
     return sorted(
-        path for path in folder.glob("*.safetensors") if not path.name.startswith(".") and not is_shot_model(path)
+        path
+        for path in folder.glob("*.safetensors")
+        if not path.name.startswith(".") and not is_shot_model(path)
     )
 
 
@@ -163,20 +179,30 @@ def has_shot_model(folder: Path) -> bool:
 
 
 def load_model(path: Path) -> Model:
-    """Read one model and check everything: size, metadata, tensor names, shapes, types, finite values.
+    """Read one model and check everything: size, metadata, tensor names, shapes, types, finite
+    values.
 
     Raises `ModelError` that names the file and what is wrong with it.
     """
     metadata, tensors = read_tensors(path)
     card = _card_from_metadata(path, metadata)
-    generator, critic = Generator(card.network), None if card.critic_mean is None else Critic(card.network)
+    generator, critic = (
+        Generator(card.network),
+        None if card.critic_mean is None else Critic(card.network),
+    )
     parts: dict[str, torch.nn.Module] = {"generator.": generator}
     if critic is not None:
         parts["critic."] = critic
     if strangers := sorted(name for name in tensors if not name.startswith(tuple(parts))):
-        raise ModelError(f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic.")
+        raise ModelError(
+            f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic."
+        )
     for prefix, network in parts.items():
-        state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
         check_tensors(path, prefix, network.state_dict(), state)
         network.load_state_dict(state)
         network.eval().requires_grad_(False)
@@ -198,10 +224,16 @@ def _card_from_metadata(path: Path, metadata: dict[str, str]) -> ModelCard:
         try:
             return check(json.loads(metadata[name]))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise ModelError(f"{path}: its metadata has a wrong {name}: {metadata[name][:80]!r} ({error}).") from None
+            raise ModelError(
+                f"{path}: its metadata has a wrong {name}: {metadata[name][:80]!r} ({error})."
+            ) from None
 
     # Cards of older versions lack the fields that have a default.
-    named = [field.name for field in fields(ModelCard) if field.name in metadata or field.default is MISSING]
+    named = [
+        field.name
+        for field in fields(ModelCard)
+        if field.name in metadata or field.default is MISSING
+    ]
     values: dict[str, Any] = {name: take(name, _CARD_CHECKS[name]) for name in named}
     return ModelCard(**values)
 
@@ -213,7 +245,11 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not abs(value) < float("inf")
+    ):
         raise ValueError("expected a finite number")
     return float(value)
 
@@ -271,7 +307,9 @@ def _kernel(value: Any) -> KernelTaps | None:
 def _distillation(value: Any) -> Distillation | None:
     if value is None:
         return None
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Distillation)}:
+    if not isinstance(value, dict) or value.keys() != {
+        field.name for field in fields(Distillation)
+    }:
         raise ValueError("expected the fields of a distillation")
     if not isinstance(value["teachers"], list):
         raise ValueError("expected a list of models")

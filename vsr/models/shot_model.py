@@ -1,4 +1,5 @@
-"""Shot models on disk: one `.safetensors` file beside the keyframe models of a bank, checked in full before use."""
+"""Shot models on disk: one `.safetensors` file beside the keyframe models of a bank, checked in
+full before use."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,8 @@ MAX_LAYERS = 16
 
 @dataclass(frozen=True)
 class ShotCard:
-    """Where a shot model comes from. Every field stands in the file's metadata under its own name, as JSON."""
+    """Where a shot model comes from. Every field stands in the file's metadata under its own name,
+    as JSON."""
 
     arch: str
     network: ShotNetworkSpec
@@ -54,7 +56,8 @@ class ShotModel:
 
 
 def save_shot_model(path: Path, card: ShotCard, networks: tuple[ShotNetwork, ShotNetwork]) -> None:
-    """Write a model under its name only when it is whole. Raises `OutputError` where the folder does not take it."""
+    """Write a model under its name only when it is whole. Raises `OutputError` where the folder
+    does not take it."""
     tensors = {
         f"stage{number}.{name}": tensor.contiguous()
         for number, network in enumerate(networks, start=1)
@@ -64,24 +67,32 @@ def save_shot_model(path: Path, card: ShotCard, networks: tuple[ShotNetwork, Sho
     try:
         write_atomically(path, encode_tensors(tensors, metadata))
     except OSError as error:
-        raise OutputError(f"the shot model {path} cannot be written: {error.strerror}; name another folder.") from None
+        raise OutputError(
+            f"the shot model {path} cannot be written: {error.strerror}; name another folder."
+        ) from None
 
 
 def shot_model_files(folder: Path) -> list[Path]:
     """The shot models of a bank, by name; hidden ones are unfinished and left out."""
-    return sorted(path for path in folder.glob(f"*{SHOT_MODEL_SUFFIX}") if not path.name.startswith("."))
+    return sorted(
+        path for path in folder.glob(f"*{SHOT_MODEL_SUFFIX}") if not path.name.startswith(".")
+    )
 
 
 def load_shot_models(folder: Path) -> list[ShotModel]:
     """All shot models of a bank. Raises `ModelError` for a broken file, or where there is none."""
     models = [load_shot_model(path) for path in shot_model_files(folder)]
     if not models:
-        raise ModelError(f"there is no shot model in {folder}. Train one with: vsr train-shot CLIP --models {folder}")
+        raise ModelError(
+            f"there is no shot model in {folder}. Train one with: vsr train-shot CLIP --models "
+            f"{folder}"
+        )
     return models
 
 
 def load_shot_model(path: Path) -> ShotModel:
-    """Read one model and check everything: size, metadata, tensor names, shapes, types, finite values.
+    """Read one model and check everything: size, metadata, tensor names, shapes, types, finite
+    values.
 
     Raises `ModelError` that names the file and what is wrong with it.
     """
@@ -96,7 +107,11 @@ def load_shot_model(path: Path) -> ShotModel:
     check_tensors(path, "", expected, tensors)
     for number, network in enumerate(networks, start=1):
         prefix = f"stage{number}."
-        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        own = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
         network.load_state_dict(own)
         network.eval().requires_grad_(False)
     return ShotModel(path.name.removesuffix(SHOT_MODEL_SUFFIX), card, networks)
@@ -104,14 +119,18 @@ def load_shot_model(path: Path) -> ShotModel:
 
 def _card(path: Path, metadata: dict[str, str]) -> ShotCard:
     try:
-        values: dict[str, Any] = {field.name: json.loads(metadata[field.name]) for field in fields(ShotCard)}
+        values: dict[str, Any] = {
+            field.name: json.loads(metadata[field.name]) for field in fields(ShotCard)
+        }
         return ShotCard(
             arch=_checked(values["arch"], values["arch"] == ARCH),
             network=_network(values["network"]),
             iterations=_integer_pair(values["iterations"]),
             seed=int(values["seed"]),
             clip=_checked(values["clip"], isinstance(values["clip"], str)),
-            clip_identity=_checked(values["clip_identity"], isinstance(values["clip_identity"], str)),
+            clip_identity=_checked(
+                values["clip_identity"], isinstance(values["clip_identity"], str)
+            ),
             first_frame=int(values["first_frame"]),
             last_frame=int(values["last_frame"]),
             shot_start_seconds=_finite(values["shot_start_seconds"]),
@@ -121,18 +140,33 @@ def _card(path: Path, metadata: dict[str, str]) -> ShotCard:
             version=_checked(values["version"], isinstance(values["version"], str)),
         )
     except KeyError as error:
-        raise ModelError(f"{path} has no {error.args[0]} in its metadata; it is not a shot model of vsr.") from None
+        raise ModelError(
+            f"{path} has no {error.args[0]} in its metadata; it is not a shot model of vsr."
+        ) from None
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
-        raise ModelError(f"{path}: its metadata is not that of a shot model ({error}). Train it again.") from None
+        raise ModelError(
+            f"{path}: its metadata is not that of a shot model ({error}). Train it again."
+        ) from None
 
 
 def _network(value: Any) -> ShotNetworkSpec:
-    if not isinstance(value, dict) or value.keys() != {field.name for field in fields(ShotNetworkSpec)}:
+    if not isinstance(value, dict) or value.keys() != {
+        field.name for field in fields(ShotNetworkSpec)
+    }:
         raise ValueError("expected the fields of a window network")
     spec = ShotNetworkSpec(**value)
-    limits = ((spec.neighbours, 0, MAX_NEIGHBORS), (spec.width, 1, MAX_WIDTH), (spec.layers, 2, MAX_LAYERS))
-    if not all(type(number) is int and minimum <= number <= maximum for number, minimum, maximum in limits):
-        raise ValueError(f"expected up to {MAX_NEIGHBORS} neighbours, {MAX_WIDTH} channels and {MAX_LAYERS} layers")
+    limits = (
+        (spec.neighbours, 0, MAX_NEIGHBORS),
+        (spec.width, 1, MAX_WIDTH),
+        (spec.layers, 2, MAX_LAYERS),
+    )
+    if not all(
+        type(number) is int and minimum <= number <= maximum for number, minimum, maximum in limits
+    ):
+        raise ValueError(
+            f"expected up to {MAX_NEIGHBORS} neighbours, {MAX_WIDTH} channels and {MAX_LAYERS} "
+            "layers"
+        )
     return spec
 
 

@@ -1,4 +1,5 @@
-"""Names, finds, checks and reads the weight files that metrics need. Nothing is ever downloaded; no file runs code."""
+"""Names, finds, checks and reads the weight files that metrics need. Nothing is ever downloaded; no
+file runs code."""
 
 import hashlib
 import os
@@ -37,13 +38,22 @@ class WeightFile:
 
 
 ALEXNET = WeightFile(
-    "alexnet-owt-7be5be79.pth", _TORCHVISION, ("alexnet-owt*.pth", "alexnet*.safetensors"), sha256="7be5be79"
+    "alexnet-owt-7be5be79.pth",
+    _TORCHVISION,
+    ("alexnet-owt*.pth", "alexnet*.safetensors"),
+    sha256="7be5be79",
 )
 VGG16 = WeightFile(
-    "vgg16-397923af.pth", _TORCHVISION, ("vgg16-*.pth", "vgg16.pth", "vgg16*.safetensors"), sha256="397923af"
+    "vgg16-397923af.pth",
+    _TORCHVISION,
+    ("vgg16-*.pth", "vgg16.pth", "vgg16*.safetensors"),
+    sha256="397923af",
 )
 SQUEEZENET = WeightFile(
-    "squeezenet1_1-b8a52dc0.pth", _TORCHVISION, ("squeezenet1_1*.pth", "squeezenet1_1*.safetensors"), sha256="b8a52dc0"
+    "squeezenet1_1-b8a52dc0.pth",
+    _TORCHVISION,
+    ("squeezenet1_1*.pth", "squeezenet1_1*.safetensors"),
+    sha256="b8a52dc0",
 )
 FID_INCEPTION = WeightFile(
     "pt_inception-2015-12-05-6726825d.pth",
@@ -65,7 +75,10 @@ DISTS_WEIGHTS = WeightFile(
 )
 NIQE_MODEL = WeightFile(
     "niqe_pris_params.npz",
-    "https://github.com/XPixelGroup/BasicSR, there basicsr/metrics; or fit one by `vsr weights fit-niqe`",
+    (
+        "https://github.com/XPixelGroup/BasicSR, there basicsr/metrics; or fit one by `vsr weights "
+        "fit-niqe`"
+    ),
     ("niqe*.npz", "*niqe*params*.mat", "niqe*.mat"),
     sha256="2a7c182a68c9",
 )
@@ -81,13 +94,17 @@ BRISQUE_RANGE = WeightFile(
 
 
 def weight_folders() -> list[Path]:
-    """Where weight files are looked for, in this order: the folders of `VSR_WEIGHTS`, then torch's own cache."""
-    named = [Path(part) for part in os.environ.get(WEIGHTS_PATH_VARIABLE, "").split(os.pathsep) if part]
+    """Where weight files are looked for, in this order: the folders of `VSR_WEIGHTS`, then torch's
+    own cache."""
+    named = [
+        Path(part) for part in os.environ.get(WEIGHTS_PATH_VARIABLE, "").split(os.pathsep) if part
+    ]
     return [*named, Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def find_weights(patterns: Sequence[str]) -> Path | None:
-    """The first file that fits one of the glob patterns; folders count before patterns, names in alphabetical order."""
+    """The first file that fits one of the glob patterns; folders count before patterns, names in
+    alphabetical order."""
     for folder in weight_folders():
         for pattern in patterns:
             fitting = sorted(path for path in folder.glob(pattern) if path.is_file())
@@ -97,7 +114,8 @@ def find_weights(patterns: Sequence[str]) -> Path | None:
 
 
 def is_published(file: WeightFile, path: Path) -> bool:
-    """Whether the file at `path` is byte for byte the published one; raises ModelError where it cannot be read."""
+    """Whether the file at `path` is byte for byte the published one; raises ModelError where it
+    cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest().startswith(file.sha256)
@@ -107,21 +125,30 @@ def is_published(file: WeightFile, path: Path) -> bool:
 
 def placement_hint(file_name: str) -> str:
     """What to tell a user who lacks a weight file."""
-    return f"put {file_name} into a folder named by {WEIGHTS_PATH_VARIABLE}, or into {weight_folders()[-1]}"
+    return (
+        f"put {file_name} into a folder named by {WEIGHTS_PATH_VARIABLE}, or into "
+        f"{weight_folders()[-1]}"
+    )
 
 
 def load_weights(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """The tensors named by `shapes`, as float32 on the CPU; further tensors in the file are left out.
+    """The tensors named by `shapes`, as float32 on the CPU; further tensors in the file are left
+    out.
 
-    Raises ModelError where the file cannot be read, or a tensor is missing, of another shape or not finite.
+    Raises ModelError where the file cannot be read, or a tensor is missing, of another shape or not
+    finite.
     """
     stored = _read(path)
     for name, shape in shapes.items():
         found = stored.get(name)
         if not isinstance(found, torch.Tensor):
-            raise ModelError(f"{path} lacks the tensor {name}, so it holds another network; replace it")
+            raise ModelError(
+                f"{path} lacks the tensor {name}, so it holds another network; replace it"
+            )
         if found.shape != shape:
-            raise ModelError(f"{path}: {name} is {tuple(found.shape)}, expected {tuple(shape)}; replace the file")
+            raise ModelError(
+                f"{path}: {name} is {tuple(found.shape)}, expected {tuple(shape)}; replace the file"
+            )
         if not torch.isfinite(found).all():
             raise ModelError(f"{path}: {name} holds values that are not finite; replace the file")
     return {name: stored[name].float() for name in shapes}
@@ -133,10 +160,20 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     # What a damaged or foreign file leads to depends on where its bytes go wrong.
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise _unreadable(path, error) from error
     if not isinstance(stored, dict):
-        raise ModelError(f"{path} holds a {type(stored).__name__}, expected a table of tensors (a state_dict)")
+        raise ModelError(
+            f"{path} holds a {type(stored).__name__}, expected a table of tensors (a state_dict)"
+        )
     return stored
 
 

@@ -50,9 +50,11 @@ def run(
     settings: Sequence[str] = (),
     listener: pipeline.Listener = pipeline.Listener(),
 ) -> Manifest:
-    """Upscale a clip as the command does and return its manifest; a keyword left out has the recipe's value.
+    """Upscale a clip as the command does and return its manifest; a keyword left out has the
+    recipe's value.
 
-    Damage of the input is told in the manifest's `damage`. Raises a `VsrError` for what a user can mend.
+    Damage of the input is told in the manifest's `damage`. Raises a `VsrError` for what a user can
+    mend.
     """
     chosen = command_recipe(
         recipe,
@@ -108,7 +110,10 @@ def run_recipe(
         source = None
         if recipe.train_ahead:
             if recipe.policy not in (None, "shot"):
-                raise UsageError(f"policy {recipe.policy} has no models that could be trained ahead; use policy shot.")
+                raise UsageError(
+                    f"policy {recipe.policy} has no models that could be trained ahead; use policy "
+                    "shot."
+                )
             from vsr.train.ahead import training_ahead
 
             recipe = replace(recipe, policy="shot")
@@ -141,9 +146,12 @@ def compare(
     settings: Sequence[str] = (),
     listener: pipeline.Listener = pipeline.Listener(),
 ) -> list[Manifest]:
-    """Run every policy that a recipe compares and score each against the truth; nothing is written."""
+    """Run every policy that a recipe compares and score each against the truth; nothing is
+    written."""
     chosen = resolve_recipe(Path(recipe), settings, {})
-    return pipeline.compare(clip, recipe=chosen, models=models, reference=reference, listener=listener)
+    return pipeline.compare(
+        clip, recipe=chosen, models=models, reference=reference, listener=listener
+    )
 
 
 def steady(
@@ -168,7 +176,8 @@ def steady(
     settings: Sequence[str] = (),
     listener: pipeline.Listener = pipeline.Listener(),
 ) -> Manifest:
-    """Steady a video that another upscaler made of `low_resolution`, as the command does, and return the manifest."""
+    """Steady a video that another upscaler made of `low_resolution`, as the command does, and
+    return the manifest."""
     chosen = command_recipe(
         recipe,
         settings,
@@ -219,7 +228,9 @@ def command_recipe(
 ) -> Recipe:
     """What a command's options make of a recipe file and of `--set`."""
     if policy is not None and upscaler is not None:
-        raise UsageError("an upscaler takes the policy's place: give --policy or --upscaler, not both.")
+        raise UsageError(
+            "an upscaler takes the policy's place: give --policy or --upscaler, not both."
+        )
     options = {
         "policy": policy,
         # A policy on the command line beats a recipe's upscaler.

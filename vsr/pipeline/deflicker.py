@@ -20,13 +20,19 @@ from vsr.pipeline.run import NoteLog, record
 from vsr.pipeline.stages import Stages
 from vsr.progress import Listener
 from vsr.video.align import Timeline
-from vsr.video.align.time_map import BRIEF_FINGERPRINT_FRAMES, TimeMap, guess_time_map, take_fingerprint
+from vsr.video.align.time_map import (
+    BRIEF_FINGERPRINT_FRAMES,
+    TimeMap,
+    guess_time_map,
+    take_fingerprint,
+)
 from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.writer import ClipWriter, WorkOptions
 
 MAX_SOURCE_RMSE = 0.15
-"""Root mean square difference between a source and its reduced enlargement that no upscaler explains (16 dB)."""
+"""Root mean square difference between a source and its reduced enlargement that no upscaler
+explains (16 dB)."""
 
 
 def steady(
@@ -40,13 +46,17 @@ def steady(
     listener: Listener = Listener(),
     work: WorkOptions = WorkOptions(),
 ) -> Manifest:
-    """Keep `result` steady along the motion of `low_resolution`, which it was made from, and write it to `output`.
+    """Keep `result` steady along the motion of `low_resolution`, which it was made from, and write
+    it to `output`.
 
-    Frames are matched by time; the streams of `result` are kept. Of the recipe, what concerns policies is not used but
-    the weight of the back-projection. Raises a `VsrError` for what a user can mend.
+    Frames are matched by time; the streams of `result` are kept. Of the recipe, what concerns
+    policies is not used but the weight of the back-projection. Raises a `VsrError` for what a user
+    can mend.
     """
     if "-" in (str(result), str(low_resolution)):
-        raise UsageError("RESULT and LR are each read twice, which standard input cannot be: name files.")
+        raise UsageError(
+            "RESULT and LR are each read twice, which standard input cannot be: name files."
+        )
     check_output(output, [low_resolution, reference])
     recipe = replace(recipe, policy=GIVEN)
     clock = StageClock()
@@ -59,16 +69,22 @@ def steady(
         others = {"low_resolution": low_resolution, "reference": reference}
         plan = resume_plan(info, recipe, device, [], others, Path(output).suffix)
         writer = stack.enter_context(
-            ClipWriter(output, info, info.height, info.width, recipe.encode, overwrite, device, plan, work)
+            ClipWriter(
+                output, info, info.height, info.width, recipe.encode, overwrite, device, plan, work
+            )
         )
         notes = NoteLog(listener)
         notes.notify_all([*reader.notes, *source.notes, *writer.notes])
         resumed = resumed_from(writer.work)
         given = GivenPictures(reader, source, stamps, device, resumed.frames_done - 1)
         stages = Stages(recipe, given.sources, given.policy, device, notes.notify, resumed)
-        manifest = record(stages, reader, writer, str(output), recipe, reference, notes, clock, device, resumed)
+        manifest = record(
+            stages, reader, writer, str(output), recipe, reference, notes, clock, device, resumed
+        )
         damage = [f"{low_resolution}: {damage}" for damage in source.damage]
-        return replace(manifest, damage=[*manifest.damage, *damage], notes=[*manifest.notes, *given.notes()])
+        return replace(
+            manifest, damage=[*manifest.damage, *damage], notes=[*manifest.notes, *given.notes()]
+        )
 
 
 def _clock(result: str | Path, low_resolution: str | Path) -> TimeMap:
@@ -78,7 +94,9 @@ def _clock(result: str | Path, low_resolution: str | Path) -> TimeMap:
         with open_clip(clip) as reader:
             rate = reader.info.average_rate
             surveys.append(
-                take_fingerprint(reader.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate))
+                take_fingerprint(
+                    reader.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate)
+                )
             )
     return guess_time_map(*surveys)
 
@@ -87,7 +105,12 @@ class GivenPictures:
     """A result and its source as the stages want them: frames, and a policy that enlarges them."""
 
     def __init__(
-        self, result: ClipReader, source: ClipReader, clock: TimeMap, device: torch.device, first_needed: int
+        self,
+        result: ClipReader,
+        source: ClipReader,
+        clock: TimeMap,
+        device: torch.device,
+        first_needed: int,
     ) -> None:
         """Of frames before `first_needed` the pictures are not held."""
         self._result, self._source = result, source
@@ -100,8 +123,8 @@ class GivenPictures:
     def sources(self) -> Iterator[Frame]:
         """For each frame of the result, its source at the result's time.
 
-        Where the source has no frame, the result's own is reduced. Raises `InputError` where the two do not belong
-        together.
+        Where the source has no frame, the result's own is reduced. Raises `InputError` where the
+        two do not belong together.
         """
         timeline = Timeline(self._source.frames())
         size = (self._source.info.height, self._source.info.width)
@@ -130,16 +153,21 @@ class GivenPictures:
         if not self._alone:
             return []
         count, path = len(self._alone), self._source.info.path
-        return [f"{count} frames, the first of them {self._alone[0]}, have no source at their time in {path}"]
+        return [
+            f"{count} frames, the first of them {self._alone[0]}, have no source at their time in "
+            f"{path}"
+        ]
 
     def _check(self, reduced: torch.Tensor, low: torch.Tensor) -> None:
         result, source = self._result.info, self._source.info
         if result.width < source.width or result.height < source.height:
             raise InputError(
                 f"{result.path} is {result.width}x{result.height}, smaller than {source.path} with "
-                f"{source.width}x{source.height}: name the enlarged clip first, its source with --low-resolution."
+                f"{source.width}x{source.height}: name the enlarged clip first, its source with "
+                "--low-resolution."
             )
         if float((reduced - low).square().mean().sqrt()) > MAX_SOURCE_RMSE:
             raise InputError(
-                f"{result.path} does not show what {source.path} shows: name the clip that it was made from."
+                f"{result.path} does not show what {source.path} shows: name the clip that it was "
+                "made from."
             )

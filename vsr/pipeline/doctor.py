@@ -1,4 +1,5 @@
-"""What this machine brings to a run: each thing that matters tried out, with what to do where it falls short."""
+"""What this machine brings to a run: each thing that matters tried out, with what to do where it
+falls short."""
 
 import os
 import shutil
@@ -43,7 +44,14 @@ class CheckResult:
 
 def run_checks(folder: Path) -> Iterator[CheckResult]:
     """Try everything, cheapest first; `folder` is where results would be written."""
-    checks: list[Callable[[], Iterator[CheckResult]]] = [_versions, _processor, _gpus, _encoders, _weights, _memory]
+    checks: list[Callable[[], Iterator[CheckResult]]] = [
+        _versions,
+        _processor,
+        _gpus,
+        _encoders,
+        _weights,
+        _memory,
+    ]
     for check in checks:
         yield from check()
     for place, purpose in ((folder, "results"), (Path(tempfile.gettempdir()), "temporary files")):
@@ -51,34 +59,58 @@ def run_checks(folder: Path) -> Iterator[CheckResult]:
 
 
 def _versions() -> Iterator[CheckResult]:
-    yield CheckResult("versions", "good", ", ".join(f"{package} {number}" for package, number in versions().items()))
+    yield CheckResult(
+        "versions",
+        "good",
+        ", ".join(f"{package} {number}" for package, number in versions().items()),
+    )
 
 
 def _processor() -> Iterator[CheckResult]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = f"{usable} cores, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    found = (
+        f"{usable} cores, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} "
+        "threads"
+    )
     limited = torch.get_num_threads() < usable
     advice = "OMP_NUM_THREADS keeps vsr from using all cores; unset it" if limited else ""
     yield CheckResult("CPU", "fair" if limited else "good", found, advice)
     gain = bf16_speedup()
     chosen = "bf16" if gain >= MIN_BF16_SPEEDUP else "fp32"
-    yield CheckResult("CPU precision", "good", f"bf16 runs at {gain:.2f} times the speed of fp32: auto takes {chosen}")
+    yield CheckResult(
+        "CPU precision",
+        "good",
+        f"bf16 runs at {gain:.2f} times the speed of fp32: auto takes {chosen}",
+    )
     if not fused_activation_works(torch.float32):
         yield CheckResult(
-            "fused convolution", "fair", "this torch lacks it", "networks run a few per cent slower; nothing to do"
+            "fused convolution",
+            "fair",
+            "this torch lacks it",
+            "networks run a few per cent slower; nothing to do",
         )
 
 
 def _gpus() -> Iterator[CheckResult]:
     if not torch.cuda.is_available():
-        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        built = (
+            f"torch is built for CUDA {torch.version.cuda}"
+            if torch.version.cuda
+            else "torch is built without CUDA"
+        )
         yield CheckResult("GPU", "good", f"none; {built}. All of vsr runs on the CPU")
     for index in range(torch.cuda.device_count()):
         free, whole = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         dtypes = "fp32, fp16" + (", bf16" if torch.cuda.is_bf16_supported() else "")
         found = f"{name}, {free / GIB:.1f} of {whole / GIB:.1f} GiB free, {dtypes}: auto takes fp16"
-        advice = "" if free >= MIN_FREE_MEMORY_BYTES else "another program fills its memory; end it, or use --tile"
+        advice = (
+            ""
+            if free >= MIN_FREE_MEMORY_BYTES
+            else "another program fills its memory; end it, or use --tile"
+        )
         yield CheckResult(f"cuda:{index}", "fair" if advice else "good", found, advice)
 
 
@@ -91,9 +123,13 @@ def _encoders() -> Iterator[CheckResult]:
         if reason is None:
             yield CheckResult(f"encoder {codec}", "good", "opens")
         else:
-            yield CheckResult(f"encoder {codec}", "fair", f"does not open: {reason}", f"leave out -c {codec}")
+            yield CheckResult(
+                f"encoder {codec}", "fair", f"does not open: {reason}", f"leave out -c {codec}"
+            )
     program = shutil.which("ffmpeg")
-    yield CheckResult("ffmpeg program", "good", program or "none; it is needed for -c ffmpeg:NAME alone")
+    yield CheckResult(
+        "ffmpeg program", "good", program or "none; it is needed for -c ffmpeg:NAME alone"
+    )
 
 
 def _encoder_error(codec: str) -> str | None:
@@ -125,7 +161,9 @@ def _weights() -> Iterator[CheckResult]:
         for name, metric in METRICS.items()
         if metric.weights
         and ":" not in name
-        and all(any(find_weights(file.patterns) is None for file in files) for files in metric.weights)
+        and all(
+            any(find_weights(file.patterns) is None for file in files) for files in metric.weights
+        )
     ]
     if lacking:
         advice = "vsr weights tells which files, where to get them and where to put them"
@@ -141,7 +179,12 @@ def _memory() -> Iterator[CheckResult]:
     sizes = dict(line.split(":") for line in table.read_text().splitlines())
     free, whole = (int(sizes[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
     advice = "" if free >= MIN_FREE_MEMORY_BYTES else "end other programs, or use a smaller --scale"
-    yield CheckResult("memory", "fair" if advice else "good", f"{free / GIB:.1f} of {whole / GIB:.1f} GiB free", advice)
+    yield CheckResult(
+        "memory",
+        "fair" if advice else "good",
+        f"{free / GIB:.1f} of {whole / GIB:.1f} GiB free",
+        advice,
+    )
 
 
 def _disk(place: Path, purpose: str) -> CheckResult:
@@ -149,10 +192,21 @@ def _disk(place: Path, purpose: str) -> CheckResult:
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return CheckResult(subject, "bad", f"{place}: {error.strerror}", "name a folder that exists")
+        return CheckResult(
+            subject, "bad", f"{place}: {error.strerror}", "name a folder that exists"
+        )
     if not os.access(place, os.W_OK):
         return CheckResult(
-            subject, "bad", f"{place} cannot be written to", "work in another folder, or name one with -o"
+            subject,
+            "bad",
+            f"{place} cannot be written to",
+            "work in another folder, or name one with -o",
         )
-    advice = "" if free >= MIN_FREE_DISK_BYTES else "make room: unfinished work is kept beside the result"
-    return CheckResult(subject, "fair" if advice else "good", f"{free / GIB:.1f} GiB free in {place}", advice)
+    advice = (
+        ""
+        if free >= MIN_FREE_DISK_BYTES
+        else "make room: unfinished work is kept beside the result"
+    )
+    return CheckResult(
+        subject, "fair" if advice else "good", f"{free / GIB:.1f} GiB free in {place}", advice
+    )

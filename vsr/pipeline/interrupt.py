@@ -8,8 +8,14 @@ import torch
 from vsr.errors import InterruptedRunError, ModelError
 from vsr.video.write.segment_store import SegmentStore
 
-_OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "Insufficient memory", "bad allocation")
-"""Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words to know them by."""
+_OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "Insufficient memory",
+    "bad allocation",
+)
+"""Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words
+to know them by."""
 
 
 @contextmanager
@@ -23,12 +29,14 @@ def report_out_of_memory() -> Iterator[None]:
         if not is_known and not any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES):
             raise
         raise ModelError(
-            "the memory does not suffice for a frame of this size. Use a smaller --scale or close other programs; the "
-            "same command goes on with what is done."
+            "the memory does not suffice for a frame of this size. Use a smaller --scale or close "
+            "other programs; the same command goes on with what is done."
         ) from error
 
 
-def interrupted_error(frames_out: int, total: int | None, work: SegmentStore | None) -> InterruptedRunError:
+def interrupted_error(
+    frames_out: int, total: int | None, work: SegmentStore | None
+) -> InterruptedRunError:
     """What a user who ended a run is told."""
     of_all = f" of {total}" if total else ""
     kept = 0 if work is None or work.plan is None else work.frames_done
@@ -38,4 +46,6 @@ def interrupted_error(frames_out: int, total: int | None, work: SegmentStore | N
         words = "nothing is kept: a run that reads or writes a pipe cannot be resumed"
     else:
         words = "nothing is kept yet: the first segment was not complete"
-    return InterruptedRunError(f"stopped after frame {frames_out}{of_all}; {words}.", can_resume=kept > 0)
+    return InterruptedRunError(
+        f"stopped after frame {frames_out}{of_all}; {words}.", can_resume=kept > 0
+    )

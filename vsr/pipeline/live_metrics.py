@@ -14,15 +14,18 @@ from vsr.video.reader import ClipReader, open_clip
 from vsr.video.write.segment_store import Json
 
 LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
-"""What a run measures unless metrics are named. They look at a sample of the frames, since the motion between two
-frames takes most of the time in which one model makes one. Metrics that are named look at every frame."""
+"""What a run measures unless metrics are named. They look at a sample of the frames, since the
+motion between two frames takes most of the time in which one model makes one. Metrics that are
+named look at every frame."""
 LIVE_SAMPLE_INTERVAL = 8
-"""The sample: the first frame, the second, and every so many after that, each with the frame before it."""
+"""The sample: the first frame, the second, and every so many after that, each with the frame before
+it."""
 
 
 @dataclass(frozen=True)
 class LiveMetrics:
-    """Scores frames before they are encoded; with a truth, only those that have one at their time."""
+    """Scores frames before they are encoded; with a truth, only those that have one at their
+    time."""
 
     board: Scoreboard
     reference: ClipReader | None
@@ -42,7 +45,8 @@ class LiveMetrics:
         if self.unmatched:
             count, first = len(self.unmatched), self.unmatched[0]
             lines.append(
-                f"{count} frames, the first of them {first}, have no truth at their time in {path}: not scored"
+                f"{count} frames, the first of them {first}, have no truth at their time in "
+                f"{path}: not scored"
             )
         return lines
 
@@ -94,7 +98,9 @@ def _in_sample(frame: int) -> bool:
 
 
 @contextmanager
-def open_live_metrics(recipe: Recipe, reference: str | Path | None, default: Sequence[str]) -> Iterator[LiveMetrics]:
+def open_live_metrics(
+    recipe: Recipe, reference: str | Path | None, default: Sequence[str]
+) -> Iterator[LiveMetrics]:
     """Metrics of the recipe's, else `default`; against a truth where there is one."""
     with ExitStack() as stack:
         reader = None if reference is None else stack.enter_context(open_clip(reference))
@@ -108,4 +114,6 @@ def open_live_metrics(recipe: Recipe, reference: str | Path | None, default: Seq
             has_low_resolution=True,
             with_baseline=True,
         )
-        yield LiveMetrics(board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0])
+        yield LiveMetrics(
+            board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0]
+        )

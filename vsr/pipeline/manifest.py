@@ -47,7 +47,8 @@ class Manifest:
     timings_seconds: dict[str, float]
     """Time spent in each stage alone, and `total`; stages run side by side."""
     stage_shares: dict[str, float]
-    """For each stage the share of `total` in which it was at work; the largest first, which decides the speed."""
+    """For each stage the share of `total` in which it was at work; the largest first, which decides
+    the speed."""
     peak_memory_bytes: int
     metrics: dict[str, Any]
     """As in the JSON of `vsr score`, measured before encoding."""
@@ -65,7 +66,9 @@ class Manifest:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {package: version(package) for package in RECORDED_PACKAGES}
+    return {"python": platform.python_version()} | {
+        package: version(package) for package in RECORDED_PACKAGES
+    }
 
 
 def peak_memory_bytes() -> int:

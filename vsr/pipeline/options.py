@@ -1,6 +1,7 @@
 """The options of a run, and TOML -> frozen dataclasses, strictly: nothing else reads TOML.
 
-A key that is left out has the default of its field; there is no other inheritance and there are no expressions.
+A key that is left out has the default of its field; there is no other inheritance and there are no
+expressions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,19 +33,23 @@ class Recipe:
     scale: float = 4.0
     """Output sides over input sides; any number from 1."""
     steady: float | Literal["auto"] | None = None
-    """Strength of the flicker control, 0 (none) to 1; where not given, `auto` for policies with models, else 0."""
+    """Strength of the flicker control, 0 (none) to 1; where not given, `auto` for policies with
+    models, else 0."""
     target_flicker: float | None = None
     """Change along the motion over the source's own: chooses the strength for each shot."""
     train_ahead: bool = False
     """Policy `shot`: train the model of each shot while the one before is enlarged."""
     metrics: tuple[str, ...] | None = None
-    """Names of the metrics of the frames before encoding; where not given, those that cost little."""
+    """Names of the metrics of the frames before encoding; where not given, those that cost
+    little."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     dtype: str = "auto"
-    """What networks compute in: `fp32`, `bf16`, `fp16`, or `auto`, the fastest that the device has."""
+    """What networks compute in: `fp32`, `bf16`, `fp16`, or `auto`, the fastest that the device
+    has."""
     tile: int | None = None
-    """Networks work on at most so many pixels, squared, at once; where not given, what suits the device."""
+    """Networks work on at most so many pixels, squared, at once; where not given, what suits the
+    device."""
     threads: int | None = None
     """Cores to use; where not given, all."""
     compare: tuple[str, ...] = ()
@@ -61,13 +66,20 @@ class Recipe:
             if value is not None and value < minimum:
                 raise UsageError(f"{name} is {value}; expected a whole number from {minimum}.")
         if self.target_flicker is not None and not self.target_flicker > 0:
-            raise UsageError(f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1.")
+            raise UsageError(
+                f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1."
+            )
         if self.target_flicker is not None and self.steady is not None:
-            raise UsageError("steady and target_flicker both set the strength of the flicker control; give one.")
+            raise UsageError(
+                "steady and target_flicker both set the strength of the flicker control; give one."
+            )
 
 
-def resolve_recipe(path: Path | None, settings: Sequence[str], options: Mapping[str, object]) -> Recipe:
-    """The recipe file, with `settings` ("a.b=value") over it, and over both `options`, by dotted key; None: not given.
+def resolve_recipe(
+    path: Path | None, settings: Sequence[str], options: Mapping[str, object]
+) -> Recipe:
+    """The recipe file, with `settings` ("a.b=value") over it, and over both `options`, by dotted
+    key; None: not given.
 
     Raises UsageError as `load_recipe` does.
     """

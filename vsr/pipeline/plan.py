@@ -1,4 +1,5 @@
-"""What a run would do, found out before it: everything is opened and checked, and the first frames are really made."""
+"""What a run would do, found out before it: everything is opened and checked, and the first frames
+are really made."""
 
 import json
 import os
@@ -62,7 +63,8 @@ class RunPlan:
     """Of the whole run."""
     output_bytes: int | None
     work_bytes: int | None
-    """What the run needs on its disk at the most: the finished segments and the file that is made of them."""
+    """What the run needs on its disk at the most: the finished segments and the file that is made
+    of them."""
     free_bytes: int | None
     peak_memory_bytes: int
 
@@ -80,14 +82,19 @@ def plan(
     reference: str | Path | None = None,
     listener: Listener = Listener(),
 ) -> RunPlan:
-    """Try the run that these options ask for on its first frames, for two seconds, and write nothing that stays.
+    """Try the run that these options ask for on its first frames, for two seconds, and write
+    nothing that stays.
 
     Raises what the run would raise.
     """
     if str(clip) == STANDARD_OUTPUT:
-        raise UsageError("a plan reads the clip before the run does, so it cannot be a pipe; give a file.")
+        raise UsageError(
+            "a plan reads the clip before the run does, so it cannot be a pipe; give a file."
+        )
     if recipe.train_ahead:
-        raise UsageError("the training of --train-ahead cannot be planned; train with vsr train-shot, then plan.")
+        raise UsageError(
+            "the training of --train-ahead cannot be planned; train with vsr train-shot, then plan."
+        )
     recipe = with_policy(recipe, models)
     check_recipe(recipe, models)
     device = choose_device(recipe.device)
@@ -100,7 +107,9 @@ def plan(
         check_output(target, [reference])
         trial = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"sample{target.suffix}"
         writer = stack.enter_context(
-            ClipWriter(trial, reader.info, height, width, recipe.encode, overwrite=False, device=device)
+            ClipWriter(
+                trial, reader.info, height, width, recipe.encode, overwrite=False, device=device
+            )
         )
         bank, shot_models = bank_for([recipe], models), shot_models_for([recipe], models)
         upscaling = Upscaling(recipe, bank, device, reader, listener.notify, shot_models)
@@ -108,7 +117,9 @@ def plan(
         report = writer.finish()
         frames = _num_frames(reader.info)
         video_bytes, other_bytes = _bytes_of(trial)
-        output_bytes = None if frames is None else round(video_bytes / sample.frames * frames) + other_bytes
+        output_bytes = (
+            None if frames is None else round(video_bytes / sample.frames * frames) + other_bytes
+        )
         return RunPlan(
             clip=str(reader.info.path),
             output=str(target),
@@ -117,7 +128,9 @@ def plan(
             size=(reader.info.width, reader.info.height),
             output_size=(width, height),
             policy=recipe.policy or "",
-            models=list(dict.fromkeys(name for decision in upscaling.decisions for name in decision.models)),
+            models=list(
+                dict.fromkeys(name for decision in upscaling.decisions for name in decision.models)
+            ),
             device=str(device),
             dtype=dtype_name(recipe.dtype, device),
             encoder=report.encoder,
@@ -144,11 +157,17 @@ class TrialTimings:
     stages: dict[str, float]
 
 
-def _run_trial(stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None) -> TrialTimings:
-    """Run the stages until the time is over; the first frame, for which much is made ready, counts little."""
+def _run_trial(
+    stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None
+) -> TrialTimings:
+    """Run the stages until the time is over; the first frame, for which much is made ready, counts
+    little."""
     clock, finished = StageClock(), []
     start = perf_counter()
-    with open_live_metrics(recipe, reference, LIVE_METRICS) as live, closing(stages.pairs(clock)) as pairs:
+    with (
+        open_live_metrics(recipe, reference, LIVE_METRICS) as live,
+        closing(stages.pairs(clock)) as pairs,
+    ):
         for low, large in pairs:
             with clock.measure("metrics"):
                 live.update(low, large)

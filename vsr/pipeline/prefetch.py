@@ -11,7 +11,8 @@ T = TypeVar("T")
 POLL_SECONDS = 0.1
 """How soon a thread with a full queue sees that nobody wants more."""
 JOIN_TIMEOUT_SECONDS = 5.0
-"""How long an end waits for what is being made. A thread that takes longer ends behind it, or with the program."""
+"""How long an end waits for what is being made. A thread that takes longer ends behind it, or with
+the program."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,18 @@ class _End:
 
 
 def prefetch(items: Iterable[T], depth: int, name: str | None = None) -> Generator[T, None, None]:
-    """The same items in the same order, made in a thread called `name`, at most `depth` of them waiting to be taken.
+    """The same items in the same order, made in a thread called `name`, at most `depth` of them
+    waiting to be taken.
 
-    An error of the items is raised here, where they would have come. The thread is started when the first is asked
-    for. Leaving early (`close`, an error, Ctrl-C) ends it behind what it is making, and closes `items` in it.
+    An error of the items is raised here, where they would have come. The thread is started when the
+    first is asked for. Leaving early (`close`, an error, Ctrl-C) ends it behind what it is making,
+    and closes `items` in it.
     """
     made: queue.Queue[T | _End] = queue.Queue(depth)
     stopped = threading.Event()
-    worker = threading.Thread(target=_produce, args=(iter(items), made, stopped), name=name, daemon=True)
+    worker = threading.Thread(
+        target=_produce, args=(iter(items), made, stopped), name=name, daemon=True
+    )
     worker.start()
     try:
         while not isinstance(item := made.get(), _End):

@@ -21,15 +21,18 @@ MAX_EVENTS = 200_000
 
 
 class StageClock:
-    """Tells how long each stage of a pull pipeline took by itself, whether stages take turns or run side by side.
+    """Tells how long each stage of a pull pipeline took by itself, whether stages take turns or run
+    side by side.
 
-    A stage's iterator calls the one before it, or waits for what that makes in another thread: neither is counted.
+    A stage's iterator calls the one before it, or waits for what that makes in another thread:
+    neither is counted.
     """
 
     def __init__(self, traced: bool = False) -> None:
         self._start = perf_counter()
         self._inside: dict[str, float] = {}
-        """Seconds in which a stage made an item, those of `_fetched` of the stage before among them."""
+        """Seconds in which a stage made an item, those of `_fetched` of the stage before among
+        them."""
         self._fetched: dict[str, float] = {}
         """Seconds in which the next stage got an item, where that is not the same."""
         self._measured: dict[str, float] = {}
@@ -44,12 +47,15 @@ class StageClock:
         return self._timed(stage, self._inside, stage, items)
 
     def prefetch(self, stage: str, items: Iterable[T], depth: int) -> Generator[T, None, None]:
-        """The same, made in a thread of its own, up to `depth` items in advance; close it to end the thread."""
+        """The same, made in a thread of its own, up to `depth` items in advance; close it to end
+        the thread."""
         self._fetched[stage] = 0.0
         made = prefetch(self.through(stage, items), depth, stage)
         return self._timed(f"waiting for {stage}", self._fetched, stage, made)
 
-    def _timed(self, label: str, spent: dict[str, float], stage: str, items: Iterable[T]) -> Generator[T, None, None]:
+    def _timed(
+        self, label: str, spent: dict[str, float], stage: str, items: Iterable[T]
+    ) -> Generator[T, None, None]:
         iterator = iter(items)
         try:
             while True:
@@ -84,7 +90,8 @@ class StageClock:
         return seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage alone, and of the whole so far as `total`; stages side by side may exceed it."""
+        """Seconds of each stage alone, and of the whole so far as `total`; stages side by side may
+        exceed it."""
         alone, before = {}, 0.0
         for stage, inside in self._inside.items():
             alone[stage] = inside - before
@@ -92,12 +99,21 @@ class StageClock:
         return alone | self._measured | {TOTAL: perf_counter() - self._start}
 
     def seconds_per_item(self) -> dict[str, float]:
-        """Of each stage alone: what it took on average, also where the next has not come as far yet."""
-        return {stage: spent / max(1, self._items[stage]) for stage, spent in self.seconds().items() if stage != TOTAL}
+        """Of each stage alone: what it took on average, also where the next has not come as far
+        yet."""
+        return {
+            stage: spent / max(1, self._items[stage])
+            for stage, spent in self.seconds().items()
+            if stage != TOTAL
+        }
 
     def trace(self) -> str:
-        """The events in the Trace Event Format, one row a thread, times in microseconds from the start of the clock."""
-        threads = {thread: number for number, thread in enumerate(dict.fromkeys(event[1] for event in self._events))}
+        """The events in the Trace Event Format, one row a thread, times in microseconds from the
+        start of the clock."""
+        threads = {
+            thread: number
+            for number, thread in enumerate(dict.fromkeys(event[1] for event in self._events))
+        }
         rows = [
             {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": thread}}
             for thread, number in threads.items()
@@ -117,6 +133,7 @@ class StageClock:
 
 
 def stage_utilization(seconds: dict[str, float]) -> dict[str, float]:
-    """For each stage the share of the whole time in which it was at work, largest first; their sum may exceed 1."""
+    """For each stage the share of the whole time in which it was at work, largest first; their sum
+    may exceed 1."""
     by_time = sorted(seconds.items(), key=itemgetter(1), reverse=True)
     return {stage: spent / seconds[TOTAL] for stage, spent in by_time if stage != TOTAL}

@@ -63,7 +63,8 @@ class Resumed:
 
 @dataclass(frozen=True)
 class Rerun:
-    """Which frames of a shot that is done in part must be made again for the others to become the same."""
+    """Which frames of a shot that is done in part must be made again for the others to become the
+    same."""
 
     first: int
     """So many at its start, by which it is decided how the shot is made."""
@@ -90,13 +91,16 @@ def resume_plan(
     others: Mapping[str, str | Path | None],
     container: str,
 ) -> Json | None:
-    """What a later run must be asked for as well to go on with this one; None where it could not, as of a pipe.
+    """What a later run must be asked for as well to go on with this one; None where it could not,
+    as of a pipe.
 
     `others` are the clips that are read beside the input, by what they are for.
     """
     if not info.identity:
         return None
-    clips = {name: _file_fingerprint(Path(path)) for name, path in others.items() if path is not None}
+    clips = {
+        name: _file_fingerprint(Path(path)) for name, path in others.items() if path is not None
+    }
     asked = {
         "input": _file_fingerprint(info.path) | {"content": info.identity},
         **clips,
@@ -111,7 +115,8 @@ def resume_plan(
 
 
 def with_earlier_choices(recipe: Recipe, work: SegmentStore | None) -> Recipe:
-    """The recipe with what an earlier run found best for it, and as many threads as that had unless told otherwise."""
+    """The recipe with what an earlier run found best for it, and as many threads as that had unless
+    told otherwise."""
     if work is None or work.plan is None or not work.num_segments:
         return recipe
     decided = work.plan[RESOLVED]
@@ -137,7 +142,8 @@ def memory_of(
     measured: Json,
     lead: int | None,
 ) -> Json:
-    """What to keep beside a segment whose last frame is `frame`; the lists may be of a part of the clip.
+    """What to keep beside a segment whose last frame is `frame`; the lists may be of a part of the
+    clip.
 
     `lead` is that of the policy's `MiddleOfShot`, whose pictures are kept apart.
     """
@@ -162,7 +168,9 @@ def resumed_from(work: SegmentStore | None) -> Resumed:
         frames_done=work.frames_done,
         last_picture=last_picture,
         shot_starts=frozenset(start for memory in memories for start in memory["starts"]),
-        decisions=tuple(_decision_from_json(each) for memory in memories for each in memory["decisions"]),
+        decisions=tuple(
+            _decision_from_json(each) for memory in memories for each in memory["decisions"]
+        ),
         progress={progress.first_frame: progress for progress in shots},
         measured=tuple(memory["measured"] for memory in memories),
         middle=None if lead is None else MiddleOfShot(work.frames_done - 1, lead, tuple(pictures)),
@@ -171,7 +179,9 @@ def resumed_from(work: SegmentStore | None) -> Resumed:
 
 def _shot_state_from_json(values: dict[str, Any]) -> ShotFlickerState:
     frame_statistics = [
-        FrameStatistics(each["frame"], tuple(each["gradients"]), each["changes"] and tuple(each["changes"]))
+        FrameStatistics(
+            each["frame"], tuple(each["gradients"]), each["changes"] and tuple(each["changes"])
+        )
         for each in values["frame_statistics"]
     ]
     return ShotFlickerState(**{**values, "frame_statistics": frame_statistics})

@@ -22,7 +22,13 @@ from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metri
 from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock, stage_utilization
-from vsr.pipeline.resume import Resumed, model_files, resume_plan, resumed_from, with_earlier_choices
+from vsr.pipeline.resume import (
+    Resumed,
+    model_files,
+    resume_plan,
+    resumed_from,
+    with_earlier_choices,
+)
 from vsr.pipeline.stages import Stages, Upscaling
 from vsr.progress import Listener
 from vsr.records import to_table
@@ -50,11 +56,13 @@ def run(
     work: WorkOptions = WorkOptions(),
     clock: StageClock | None = None,
 ) -> Manifest:
-    """Upscale a clip into `output` (default: `<stem>_x<scale><suffix>` beside it) and tell what was done.
+    """Upscale a clip into `output` (default: `<stem>_x<scale><suffix>` beside it) and tell what was
+    done.
 
-    `shot_models` gives policy `shot` its models; where not given, those of the bank. The output appears under
-    its name only when it is whole; a run that was ended before is gone on with. `clock` tells more of the stages than
-    the manifest does. Raises a `VsrError` for what a user can mend.
+    `shot_models` gives policy `shot` its models; where not given, those of the bank. The output
+    appears under its name only when it is whole; a run that was ended before is gone on with.
+    `clock` tells more of the stages than the manifest does. Raises a `VsrError` for what a user can
+    mend.
     """
     recipe = with_policy(recipe, models)
     check_recipe(recipe, models)
@@ -68,17 +76,28 @@ def run(
         target = output_path(reader.info, recipe) if output is None else output
         check_output(target, [reference])
         files = model_files(recipe, None if shot_models else models)
-        plan = resume_plan(reader.info, recipe, device, files, {"reference": reference}, Path(target).suffix)
+        plan = resume_plan(
+            reader.info, recipe, device, files, {"reference": reference}, Path(target).suffix
+        )
         writer = stack.enter_context(
-            ClipWriter(target, reader.info, height, width, recipe.encode, overwrite, device, plan, work)
+            ClipWriter(
+                target, reader.info, height, width, recipe.encode, overwrite, device, plan, work
+            )
         )
         notes = NoteLog(listener)
         notes.notify_all([*reader.notes, *writer.notes])
         recipe, resumed = with_earlier_choices(recipe, writer.work), resumed_from(writer.work)
-        bank, shot_models = bank_for([recipe], models), shot_models or shot_models_for([recipe], models)
+        bank, shot_models = (
+            bank_for([recipe], models),
+            shot_models or shot_models_for([recipe], models),
+        )
         segment_frames = None if plan is None else recipe.encode.segment_frames
-        upscaling = Upscaling(recipe, bank, device, reader, notes.notify, shot_models, resumed, segment_frames)
-        return record(upscaling, reader, writer, str(target), recipe, reference, notes, clock, device, resumed)
+        upscaling = Upscaling(
+            recipe, bank, device, reader, notes.notify, shot_models, resumed, segment_frames
+        )
+        return record(
+            upscaling, reader, writer, str(target), recipe, reference, notes, clock, device, resumed
+        )
 
 
 def compare(
@@ -89,10 +108,11 @@ def compare(
     reference: str | Path,
     listener: Listener = Listener(),
 ) -> list[Manifest]:
-    """Run each policy of `recipe.compare` on a clip and score it against its truth, before any encoding.
+    """Run each policy of `recipe.compare` on a clip and score it against its truth, before any
+    encoding.
 
-    Nothing is written. The manifests come in the recipe's order, each with the same metrics; an upscaler from a file
-    comes last.
+    Nothing is written. The manifests come in the recipe's order, each with the same metrics; an
+    upscaler from a file comes last.
     """
     recipes = [replace(recipe, policy=policy, upscaler=None) for policy in recipe.compare]
     if recipe.upscaler:
@@ -113,17 +133,23 @@ def compare(
                 with clock.measure("metrics"):
                     live.update(low, large)
                 listener.on_progress(large.index + 1, reader.info.num_frames_from_header)
-        manifests.append(_manifest(reader, None, one, upscaling, live.board, None, [], clock, device))
+        manifests.append(
+            _manifest(reader, None, one, upscaling, live.board, None, [], clock, device)
+        )
     return manifests
 
 
 def output_path(info: ClipInfo, recipe: Recipe) -> Path:
     """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
 
-    Raises `UsageError` for standard input and for a numbered pattern, which have no name of their own.
+    Raises `UsageError` for standard input and for a numbered pattern, which have no name of their
+    own.
     """
     if str(info.path) == "-" or (info.container == "images" and not info.path.is_dir()):
-        raise UsageError(f"the input {info.path} is not one file, so the result has no name yet: give it with -o OUT.")
+        raise UsageError(
+            f"the input {info.path} is not one file, so the result has no name yet: give it with "
+            "-o OUT."
+        )
     path = info.path.absolute()
     becomes_folder = path.is_dir() or recipe.encode.codec == "png"
     stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
@@ -159,7 +185,8 @@ def record(
     device: torch.device,
     resumed: Resumed = Resumed(),
 ) -> Manifest:
-    """Run the stages to the end of the clip, measure and write what comes out, and tell what was done."""
+    """Run the stages to the end of the clip, measure and write what comes out, and tell what was
+    done."""
     with ExitStack() as stack:
         live = stack.enter_context(open_live_metrics(recipe, reference, LIVE_METRICS))
         stack.enter_context(report_out_of_memory())
@@ -169,12 +196,23 @@ def record(
         total = reader.info.num_frames_from_header
         _write_frames(stages, writer, live, resumed, notes.listener, total, clock)
         if not stages.frames_out:
-            raise InputError(f"{reader.info.path} has no frame that can be decoded; nothing was written.")
+            raise InputError(
+                f"{reader.info.path} has no frame that can be decoded; nothing was written."
+            )
         with clock.measure("write"):
             report = writer.finish()
         notes.notify_all([*report.notes, *live.notes()])
     return _manifest(
-        reader, output, recipe, stages, live.board, report, notes.lines, clock, device, resumed.frames_done
+        reader,
+        output,
+        recipe,
+        stages,
+        live.board,
+        report,
+        notes.lines,
+        clock,
+        device,
+        resumed.frames_done,
     )
 
 
@@ -187,7 +225,8 @@ def _write_frames(
     total: int | None,
     clock: StageClock,
 ) -> None:
-    """Measure and write what the stages make, and keep beside each segment what the run knew at its end.
+    """Measure and write what the stages make, and keep beside each segment what the run knew at its
+    end.
 
     Raises `InterruptedRunError` where the user asks for an end.
     """
@@ -203,7 +242,9 @@ def _write_frames(
             with clock.measure("write"):
                 writer.write(large)
                 if writer.is_segment_full:
-                    writer.close_segment(*stages.memory(large.index, first_of_segment, live.memory()))
+                    writer.close_segment(
+                        *stages.memory(large.index, first_of_segment, live.memory())
+                    )
                     first_of_segment = large.index + 1
             listener.on_progress(large.index + 1, total)
             if listener.should_stop():
@@ -213,7 +254,8 @@ def _write_frames(
 
 
 def with_policy(recipe: Recipe, models: str | Path | None) -> Recipe:
-    """The recipe with a policy: its own, else the one that suits the bank; an upscaler from a file beats both."""
+    """The recipe with a policy: its own, else the one that suits the bank; an upscaler from a file
+    beats both."""
     if recipe.upscaler:
         return replace(recipe, policy=UPSCALER)
     return recipe if recipe.policy is not None else replace(recipe, policy=default_policy(models))
@@ -228,19 +270,24 @@ def check_recipe(recipe: Recipe, models: str | Path | None) -> None:
     """Raise `UsageError` for what can be seen to be impossible before any work."""
     if recipe.policy not in POLICIES and not recipe.upscaler:
         nearest = get_close_matches(str(recipe.policy), POLICIES, n=1, cutoff=0)[0]
-        raise UsageError(f"unknown policy {recipe.policy}; did you mean {nearest}? Known: {', '.join(POLICIES)}.")
+        raise UsageError(
+            f"unknown policy {recipe.policy}; did you mean {nearest}? Known: {', '.join(POLICIES)}."
+        )
     if not 1 <= recipe.scale <= 16:
         raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
     if recipe.policy not in MODEL_FREE | {UPSCALER} and models is None:
         raise UsageError(
-            f"policy {recipe.policy} needs a bank: --models DIR. Train one with vsr train-keyframe CLIP --models DIR."
+            f"policy {recipe.policy} needs a bank: --models DIR. Train one with vsr train-keyframe "
+            "CLIP --models DIR."
         )
 
 
 def bank_for(recipes: Sequence[Recipe], models: str | Path | None) -> list[Model]:
     """The keyframe models, where a policy uses them."""
     return (
-        load_bank(Path(models or "")) if {recipe.policy for recipe in recipes} - MODEL_FREE - {"shot", UPSCALER} else []
+        load_bank(Path(models or ""))
+        if {recipe.policy for recipe in recipes} - MODEL_FREE - {"shot", UPSCALER}
+        else []
     )
 
 
@@ -290,7 +337,9 @@ def _manifest(
         stage_shares=stage_utilization(seconds),
         peak_memory_bytes=peak_memory_bytes(),
         metrics={name: result.to_json() for name, result in board.compute().items()},
-        baseline={name: result.to_json() for name, result in (board.compute_baseline() or {}).items()},
+        baseline={
+            name: result.to_json() for name, result in (board.compute_baseline() or {}).items()
+        },
         recipe=to_table(recipe),
         command=sys.argv,
         versions=versions(),

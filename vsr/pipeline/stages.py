@@ -30,7 +30,8 @@ from vsr.video.write.segment_store import Json
 PairOfShot = tuple[int, Frame, Frame]
 """Number of the shot, frame, enlargement."""
 FRAME_QUEUE_DEPTH, PAIR_QUEUE_DEPTH = 4, 2
-"""How many may wait for the next stage. More would take memory and gain nothing: one stage decides the speed."""
+"""How many may wait for the next stage. More would take memory and gain nothing: one stage decides
+the speed."""
 
 
 class Stages:
@@ -48,7 +49,8 @@ class Stages:
     ) -> None:
         """With frames that are done already, the others come out as if those had been made as well.
 
-        `kernel_at` tells flicker control the blur kernel that the shot from this frame on is enlarged for.
+        `kernel_at` tells flicker control the blur kernel that the shot from this frame on is
+        enlarged for.
         """
         self.shot_starts: list[int] = []
         """Number of the first frame of each shot."""
@@ -78,7 +80,9 @@ class Stages:
         """
         frames = clock.prefetch("read", self._read(), FRAME_QUEUE_DEPTH)
         enlarged = clock.prefetch("upscale", self._enlarged(frames), PAIR_QUEUE_DEPTH)
-        with closing(clock.prefetch("steady", self._steadied(enlarged), PAIR_QUEUE_DEPTH)) as steadied:
+        with closing(
+            clock.prefetch("steady", self._steadied(enlarged), PAIR_QUEUE_DEPTH)
+        ) as steadied:
             for low, large in steadied:
                 if large.index >= self._resumed.frames_done:
                     self.frames_out += 1
@@ -86,7 +90,8 @@ class Stages:
         assert not self._waiting, "a policy must keep every frame"
 
     def memory(self, frame: int, first: int, measured: Json) -> tuple[Json, Sequence[torch.Tensor]]:
-        """What a later run must know to go on behind `frame`, but for what was told of the frames before `first`.
+        """What a later run must know to go on behind `frame`, but for what was told of the frames
+        before `first`.
 
         Pictures that the policy wants then come apart from it.
         """
@@ -142,7 +147,9 @@ class Stages:
 
     def _take_over(self, first_frame: int) -> None:
         """What is known of a shot that is done."""
-        following = min((start for start in self._resumed.shot_starts if start > first_frame), default=None)
+        following = min(
+            (start for start in self._resumed.shot_starts if start > first_frame), default=None
+        )
         for decision in self._resumed.decisions:
             if first_frame <= decision.frame and (following is None or decision.frame < following):
                 self.decisions.append(decision)
@@ -160,10 +167,13 @@ class Stages:
         with closing(enlarged):
             for _, shot in groupby(enlarged, key=itemgetter(0)):
                 pairs = ((low, large) for _, low, large in shot)
-                yield from pairs if self._control is None else self._controlled(self._control, pairs)
+                yield from (
+                    pairs if self._control is None else self._controlled(self._control, pairs)
+                )
 
     def _controlled(self, control: FlickerControl, pairs: Iterator[Pair]) -> Iterator[Pair]:
-        """The pairs of one shot, steadied: from its first frame, or on from the last that is done."""
+        """The pairs of one shot, steadied: from its first frame, or on from the last that is
+        done."""
         first = next(pairs)
         last = self._resumed.frames_done - 1
         if self._rerun is None or first[0].index > last:
@@ -175,7 +185,8 @@ class Stages:
 
 
 class Upscaling(Stages):
-    """The stages with a policy over a bank. Lists of what was decided grow while `pairs` is run through."""
+    """The stages with a policy over a bank. Lists of what was decided grow while `pairs` is run
+    through."""
 
     def __init__(
         self,
@@ -188,7 +199,8 @@ class Upscaling(Stages):
         resumed: Resumed = Resumed(),
         segment_frames: int | None = None,
     ) -> None:
-        """With `segment_frames`, what a later run may go on from is left behind each so many frames."""
+        """With `segment_frames`, what a later run may go on from is left behind each so many
+        frames."""
         identity = reader.info.identity
         engine = choose_options(recipe.dtype, recipe.tile, device)
         context = PolicyContext(
@@ -200,7 +212,9 @@ class Upscaling(Stages):
             self._decide,
             shot_models,
             engine,
-            memory=None if segment_frames is None else self._shot_memory(recipe, resumed, segment_frames),
+            memory=None
+            if segment_frames is None
+            else self._shot_memory(recipe, resumed, segment_frames),
         )
         if recipe.upscaler:
             policy = network_policy(context, Path(recipe.upscaler), recipe.sample)
@@ -222,7 +236,9 @@ class Upscaling(Stages):
         def keep(middle: MiddleOfShot) -> None:
             self.middles[middle.last] = middle
 
-        return ShotMemory(is_wanted, keep, None if rerun_of(recipe, resumed) is None else resumed.middle)
+        return ShotMemory(
+            is_wanted, keep, None if rerun_of(recipe, resumed) is None else resumed.middle
+        )
 
     def _decide(self, decision: Decision) -> None:
         self.decisions.append(decision)
@@ -235,9 +251,12 @@ def resolve_policy(recipe: Recipe) -> str:
 
 
 def make_flicker_control(
-    recipe: Recipe, notify: Callable[[str], None], kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at
+    recipe: Recipe,
+    notify: Callable[[str], None],
+    kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at,
 ) -> FlickerControl | None:
-    """As the recipe asks: where it says nothing, for policies that have models and do not fuse by themselves."""
+    """As the recipe asks: where it says nothing, for policies that have models and do not fuse by
+    themselves."""
     policy = resolve_policy(recipe)
     steady = recipe.steady
     if steady is None:
@@ -250,7 +269,9 @@ def make_flicker_control(
     return FlickerControl(
         steady,
         recipe.target_flicker,
-        lambda low: back_projection_weight_for_noise(noise_level(low)) if chosen is None else chosen,
+        lambda low: (
+            back_projection_weight_for_noise(noise_level(low)) if chosen is None else chosen
+        ),
         notify,
         kernel_at,
     )
@@ -259,9 +280,16 @@ def make_flicker_control(
 def decision_summary(decision: Decision) -> str:
     """One line that explains a decision."""
     names = decision.models
-    shown = ", ".join(names) if len(names) <= 3 else f"{len(names)} models, {names[0]} to {names[-1]}"
-    line = f"frame {decision.frame}: {shown} ({decision.reason}; back-projection {decision.back_projection_weight:.2f})"
+    shown = (
+        ", ".join(names) if len(names) <= 3 else f"{len(names)} models, {names[0]} to {names[-1]}"
+    )
+    line = (
+        f"frame {decision.frame}: {shown} ({decision.reason}; back-projection "
+        f"{decision.back_projection_weight:.2f})"
+    )
     if decision.margin is not None:
         ranking = ", ".join(f"{name} {score:.4f}" for name, score in decision.ranking[:3])
-        line += f"; ranking {ranking}: the second is {100 * decision.margin:.0f} % worse than the first"
+        line += (
+            f"; ranking {ranking}: the second is {100 * decision.margin:.0f} % worse than the first"
+        )
     return line

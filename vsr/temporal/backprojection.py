@@ -1,7 +1,9 @@
-"""Multi-frame back-projection: a frame of the result is pulled towards agreement with its neighbours' input as well.
+"""Multi-frame back-projection: a frame of the result is pulled towards agreement with its
+neighbours' input as well.
 
-Irani and Peleg (1991), over several registered frames: what the result would look like in each low-resolution frame is
-compared with that frame, and the differences come back along the motion, weighted by confidence on both grids.
+Irani and Peleg (1991), over several registered frames: what the result would look like in each
+low-resolution frame is compared with that frame, and the differences come back along the motion,
+weighted by confidence on both grids.
 """
 
 from collections.abc import Mapping
@@ -32,7 +34,8 @@ def back_project_multiframe(
     registrar: ShotRegistrar,
     options: MultiframeOptions,
 ) -> torch.Tensor:
-    """The luma (1, H, W) of frame `index`, nearer to what `low_lumas`, (1, h, w) by frame, show; values not clamped.
+    """The luma (1, H, W) of frame `index`, nearer to what `low_lumas`, (1, h, w) by frame, show;
+    values not clamped.
 
     `low_lumas` holds the frame itself and those of its neighbours that there are.
     """
@@ -46,7 +49,9 @@ def back_project_multiframe(
         for other in near:
             shown = resize(registrar.onto(other, index).warp(luma), *low_size)
             missing = low_weights[other] * (low_lumas[other] - shown)
-            total = total + weights[other] * registrar.onto(index, other).warp(resize(missing, *size))
+            total = total + weights[other] * registrar.onto(index, other).warp(
+                resize(missing, *size)
+            )
             weight = weight + weights[other]
         luma = luma + total / weight
         luma = luma - options.variation_step * _variation_gradient(luma)

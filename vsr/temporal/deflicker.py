@@ -9,7 +9,12 @@ import torch
 
 from vsr.image.blur import KernelTaps
 from vsr.temporal.fusion import FusionOptions, fuse_shot
-from vsr.temporal.statistics import FrameStatistics, TemporalStatistics, flicker_ratios, sharpness_kept
+from vsr.temporal.statistics import (
+    FrameStatistics,
+    TemporalStatistics,
+    flicker_ratios,
+    sharpness_kept,
+)
 from vsr.temporal.strength_search import PROBE_FRAMES, search_strength
 from vsr.video.frames import Frame
 
@@ -17,9 +22,11 @@ Pair = tuple[Frame, Frame]
 """A frame of the source and the same frame enlarged."""
 
 MAX_MEMORY = 0.99
-"""Share of the frame before at full strength; a share of 1 would keep a shot's first frame for ever."""
+"""Share of the frame before at full strength; a share of 1 would keep a shot's first frame for
+ever."""
 AUTO_STRENGTH = 0.99
-"""A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget what was wrong."""
+"""A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget
+what was wrong."""
 FLICKER_SAMPLE_INTERVAL = 8
 """The second of so many frames is measured, and the change from it to the third."""
 
@@ -35,7 +42,8 @@ def fusion_options(strength: float) -> FusionOptions:
 
 @dataclass(frozen=True)
 class ShotFlickerReport:
-    """What flicker control did with a shot. Figures are None where too few frames could be compared."""
+    """What flicker control did with a shot. Figures are None where too few frames could be
+    compared."""
 
     first_frame: int
     strength: float
@@ -55,7 +63,10 @@ class ShotFlickerReport:
         """One line for the user."""
         line = f"shot from frame {self.first_frame}: flicker control {self.strength:.2f}"
         if self.flicker_before is not None and self.flicker_after is not None:
-            line += f", {self.flicker_after:.2f} times the source's own flicker ({self.flicker_before:.2f} without)"
+            line += (
+                f", {self.flicker_after:.2f} times the source's own flicker "
+                f"({self.flicker_before:.2f} without)"
+            )
         if self.sharpness_kept is not None:
             line += f", {100 * self.sharpness_kept:.0f} % of the sharpness kept"
         if self.target is not None and (self.flicker_after or 0) > self.target * 1.1:
@@ -65,7 +76,8 @@ class ShotFlickerReport:
 
 @dataclass(frozen=True)
 class ShotFlickerState:
-    """What was chosen for a shot, and what was read of it so far: all that a later run needs beside one picture."""
+    """What was chosen for a shot, and what was read of it so far: all that a later run needs beside
+    one picture."""
 
     first_frame: int
     strength: float
@@ -75,14 +87,23 @@ class ShotFlickerState:
 
     def up_to(self, frame: int) -> "ShotFlickerState":
         """Without what was read of later frames."""
-        return replace(self, frame_statistics=[entry for entry in self.frame_statistics if entry.frame <= frame])
+        return replace(
+            self,
+            frame_statistics=[entry for entry in self.frame_statistics if entry.frame <= frame],
+        )
 
     def report(self) -> ShotFlickerReport:
         """What was done with the shot, as far as it was read."""
         before, after = flicker_ratios(self.frame_statistics)
         kept = sharpness_kept(self.frame_statistics)
         return ShotFlickerReport(
-            self.first_frame, self.strength, self.back_projection_weight, self.target, before, after, kept
+            self.first_frame,
+            self.strength,
+            self.back_projection_weight,
+            self.target,
+            before,
+            after,
+            kept,
         )
 
 
@@ -99,8 +120,9 @@ class FlickerControl:
     ) -> None:
         """With a `target` the strength is chosen for each shot by a look at its first frames.
 
-        `back_projection_weight` gives the weight of the back-projection for a shot whose source begins with a picture (3, h, w),
-        `kernel_at` the blur kernel, where there is one, that a shot which begins with this frame was enlarged for.
+        `back_projection_weight` gives the weight of the back-projection for a shot whose source
+        begins with a picture (3, h, w), `kernel_at` the blur kernel, where there is one, that a
+        shot which begins with this frame was enlarged for.
         """
         self.strength = strength
         self._target = target
@@ -113,7 +135,8 @@ class FlickerControl:
         """Of the shots that were begun, but for those that `discard_before` was told of."""
 
     def steady(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The pairs of one shot, as many and in order, their second frames steadied; at least one."""
+        """The pairs of one shot, as many and in order, their second frames steadied; at least
+        one."""
         pairs = iter(pairs)
         probe = list(islice(pairs, 1 if self._target is None else PROBE_FRAMES))
         first_frame, first_low = probe[0][0].index, probe[0][0].pixels
@@ -122,15 +145,23 @@ class FlickerControl:
             pictures = [(low.pixels, large.pixels) for low, large in probe]
             kernel = self._kernel_at(first_frame)
             strength = search_strength(
-                pictures, self._target, back_projection_weight, fusion_options, AUTO_STRENGTH, kernel
+                pictures,
+                self._target,
+                back_projection_weight,
+                fusion_options,
+                AUTO_STRENGTH,
+                kernel,
             )
         else:
             strength = self.strength
         progress = ShotFlickerState(first_frame, strength, back_projection_weight, self._target, [])
         yield from self._through(chain(probe, pairs), progress, None)
 
-    def resume(self, pairs: Iterable[Pair], progress: ShotFlickerState, done: torch.Tensor) -> Iterator[Pair]:
-        """As `steady` would for the rest of a shot whose pairs up to the first of `pairs` were steadied before.
+    def resume(
+        self, pairs: Iterable[Pair], progress: ShotFlickerState, done: torch.Tensor
+    ) -> Iterator[Pair]:
+        """As `steady` would for the rest of a shot whose pairs up to the first of `pairs` were
+        steadied before.
 
         `done` is what the first pair's second frame became then; that pair is not handed out again.
         """
@@ -142,7 +173,9 @@ class FlickerControl:
         while len(self.begun) > 1 and self.begun[1].first_frame <= frame:
             self.begun.pop(0)
 
-    def _through(self, pairs: Iterator[Pair], progress: ShotFlickerState, done: torch.Tensor | None) -> Iterator[Pair]:
+    def _through(
+        self, pairs: Iterator[Pair], progress: ShotFlickerState, done: torch.Tensor | None
+    ) -> Iterator[Pair]:
         self.begun.append(progress)
         if progress.strength == 0:
             yield from pairs if done is None else islice(pairs, 1, None)
@@ -154,7 +187,10 @@ class FlickerControl:
 
 
 def _fused(
-    pairs: Iterable[Pair], progress: ShotFlickerState, kernel: KernelTaps | None, done: torch.Tensor | None
+    pairs: Iterable[Pair],
+    progress: ShotFlickerState,
+    kernel: KernelTaps | None,
+    done: torch.Tensor | None,
 ) -> Iterator[Pair]:
     gauge = TemporalStatistics(progress.frame_statistics)
     waiting: deque[Pair] = deque()
@@ -166,7 +202,9 @@ def _fused(
 
     known = None if done is None else (0, done)
     options = fusion_options(progress.strength)
-    for picture in fuse_shot(pictures(), options, progress.back_projection_weight, done=known, kernel=kernel):
+    for picture in fuse_shot(
+        pictures(), options, progress.back_projection_weight, done=known, kernel=kernel
+    ):
         low, large = waiting.popleft()
         if done is not None and picture is done:
             if _is_measured(large.index, progress):

@@ -1,7 +1,8 @@
-"""Motion-compensated fusion: what was made of one frame, improved by what was made of its neighbours.
+"""Motion-compensated fusion: what was made of one frame, improved by what was made of its
+neighbours.
 
-Detail that the neighbours agree on stays, and what changes from frame to frame without a cause averages out. Where a
-neighbour cannot be trusted, the frame's own picture stands.
+Detail that the neighbours agree on stays, and what changes from frame to frame without a cause
+averages out. Where a neighbour cannot be trusted, the frame's own picture stands.
 """
 
 from collections import deque
@@ -16,8 +17,8 @@ from vsr.image.motion import FLOW_REFINEMENTS
 from vsr.temporal.registration import ShotRegistrar
 
 SECOND_STEP_WEIGHT = 0.5
-"""One step leaves an LR-PSNR of 44 to 49 dB after warping. A full second one gives 53 dB, better PSNR and LPIPS, and
-1 % more flicker (4 % on compressed input); half of it lies between."""
+"""One step leaves an LR-PSNR of 44 to 49 dB after warping. A full second one gives 53 dB, better
+PSNR and LPIPS, and 1 % more flicker (4 % on compressed input); half of it lies between."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class FusionOptions:
     """How much a frame takes from its neighbours where they are fully trusted."""
 
     memory: float = 0.98
-    """Share of the frame before, fused already, in the mean with the frame's own picture; 0 to below 1."""
+    """Share of the frame before, fused already, in the mean with the frame's own picture; 0 to
+    below 1."""
     future_weight: float = 1.0
     """Weight of each frame to come, where the frame's own picture has 1."""
     look_ahead: int = 1
@@ -35,7 +37,8 @@ class FusionOptions:
 
 
 def fuse(own: torch.Tensor, warped: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """(own + sum of w_k b_k) / (1 + sum of w_k) for pictures b_k (C, H, W) with weights w_k (H, W)."""
+    """(own + sum of w_k b_k) / (1 + sum of w_k) for pictures b_k (C, H, W) with weights w_k (H,
+    W)."""
     total, weights = own.clone(), torch.ones_like(own[0])
     for picture, weight in warped:
         total.addcmul_(picture, weight)
@@ -57,14 +60,17 @@ def fuse_shot(
     done: tuple[int, torch.Tensor] | None = None,
     kernel: KernelTaps | None = None,
 ) -> Iterator[torch.Tensor]:
-    """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead` frames late.
+    """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead`
+    frames late.
 
-    `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken from, and (3, H, W).
-    Every result agrees with its `low` by back-projection of weight `back_projection_weight`, 0 to 1 (see `back_project_twice`), through the blur
-    `kernel` that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow with the
-    shot. `known` holds all frames already, numbered from 0, and keeps them.
-    `done` is the number of a pair and what was made of it when the frames before these were still there: that is handed
-    out for it, nothing useful for those before it, and for those behind it what they would have become then.
+    `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken
+    from, and (3, H, W). Every result agrees with its `low` by back-projection of weight
+    `back_projection_weight`, 0 to 1 (see `back_project_twice`), through the blur `kernel` that the
+    pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow with the
+    shot. `known` holds all frames already, numbered from 0, and keeps them. `done` is the number of
+    a pair and what was made of it when the frames before these were still there: that is handed out
+    for it, nothing useful for those before it, and for those behind it what they would have become
+    then.
     """
     registrar = known or ShotRegistrar(options.refinements)
     held: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
@@ -94,7 +100,8 @@ def _fuse_first(
     back_projection_weight: float,
     kernel: KernelTaps | None,
 ) -> torch.Tensor:
-    """Take the first held frame out and fuse it with the result before it and the frames held after it."""
+    """Take the first held frame out and fuse it with the result before it and the frames held after
+    it."""
     index, low, large = held.popleft()
     warped = []
     if before is not None:
@@ -107,9 +114,13 @@ def _fuse_first(
 
 
 def back_project_twice(
-    fused: torch.Tensor, low: torch.Tensor, back_projection_weight: float, kernel: KernelTaps | None = None
+    fused: torch.Tensor,
+    low: torch.Tensor,
+    back_projection_weight: float,
+    kernel: KernelTaps | None = None,
 ) -> torch.Tensor:
-    """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong as trust in the input allows; in [0, 1].
+    """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong as trust in the input
+    allows; in [0, 1].
 
     Overwrites `fused`.
     """

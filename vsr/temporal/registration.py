@@ -1,7 +1,8 @@
-"""Brings what was made of one frame onto another frame of its shot, and says where that can be trusted.
+"""Brings what was made of one frame onto another frame of its shot, and says where that can be
+trusted.
 
-Motion is estimated from low-resolution frames alone. Twice their size is the grid for it: finer flow locks onto the
-alias of a reduced picture, coarser flow loses the outlines of what moves.
+Motion is estimated from low-resolution frames alone. Twice their size is the grid for it: finer
+flow locks onto the alias of a reduced picture, coarser flow loses the outlines of what moves.
 """
 
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ from vsr.image.resample import resize
 GRID_SCALE = 2
 """Sides of the grid that motion is estimated on, over those of the low-resolution frame."""
 FLOW_BLUR_PX, PHOTOMETRIC_BLUR_PX = 1.0, 0.6
-"""Standard deviations, on the grid and on the low-resolution frame, of the blur that takes alias out of them."""
+"""Standard deviations, on the grid and on the low-resolution frame, of the blur that takes alias
+out of them."""
 PHOTOMETRIC_WINDOW_PX = 3
 PHOTOMETRIC_SIGMA = 0.04
 """Mean difference along the motion, of a range of 1, at which confidence has fallen to 1/e."""
 ILLUMINATION_WINDOW_PX = 9
 """Over which differences are taken to be of the light, as in a fade, or of what flow has missed."""
 RETURN_TOLERANCE_PX = 0.18 * GRID_SCALE
-"""How far off a pixel may come back, on the grid, where nothing moves (0.7 px of a result enlarged 4 times)."""
+"""How far off a pixel may come back, on the grid, where nothing moves (0.7 px of a result enlarged
+4 times)."""
 
 
 class PreparedFrame:
@@ -44,10 +47,17 @@ class PreparedFrame:
         red, green, blue = low.cpu().unbind()
         gray = 0.299 * red + 0.587 * green + 0.114 * blue
         height, width = gray.shape
-        enlarged = resize(gray[None], GRID_SCALE * height, GRID_SCALE * width)[0].clamp(0, 1).numpy()
-        self.levels: GrayArray = np.rint(cv2.GaussianBlur(enlarged, (0, 0), FLOW_BLUR_PX) * 255).astype(np.uint8)
+        enlarged = (
+            resize(gray[None], GRID_SCALE * height, GRID_SCALE * width)[0].clamp(0, 1).numpy()
+        )
+        self.levels: GrayArray = np.rint(
+            cv2.GaussianBlur(enlarged, (0, 0), FLOW_BLUR_PX) * 255
+        ).astype(np.uint8)
         """Luma on the grid."""
-        planes = [cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX) for plane in (red, green, blue)]
+        planes = [
+            cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX)
+            for plane in (red, green, blue)
+        ]
         self.planes: FloatArray = np.stack(planes)
         """RGB of the frame itself, (3, h, w), 0 to 1."""
 
@@ -64,14 +74,17 @@ class Registration:
     """By how much the frame is lighter than the neighbour, widely averaged, (3, h, w)."""
 
     def warp(self, picture: torch.Tensor) -> torch.Tensor:
-        """A picture of the neighbour, float32 (C, H, W), as the frame would show it; bicubic, so it may overshoot.
+        """A picture of the neighbour, float32 (C, H, W), as the frame would show it; bicubic, so it
+        may overshoot.
 
         RGB is lit as the frame is; other numbers of channels keep their own light.
         """
         size = picture.shape[-2:]
         warped = backward_warp(picture.cpu().numpy(), enlarge_flow(self.flow, *size), BICUBIC)
         if len(warped) == len(self.illumination):
-            warped += np.stack([_enlarge(illumination, *size) for illumination in self.illumination])
+            warped += np.stack(
+                [_enlarge(illumination, *size) for illumination in self.illumination]
+            )
         return torch.from_numpy(warped).to(picture.device)
 
     def weight(self, like: torch.Tensor) -> torch.Tensor:
@@ -82,18 +95,24 @@ class Registration:
 def register(
     frame: PreparedFrame, neighbor: PreparedFrame, refinements: int = FLOW_REFINEMENTS
 ) -> tuple[Registration, Registration]:
-    """(the neighbour on the frame, the frame on the neighbour). Frames too small for flow are never trusted."""
+    """(the neighbour on the frame, the frame on the neighbour). Frames too small for flow are never
+    trusted."""
     if min(frame.levels.shape) < MIN_SIDE_PX:
         flow = np.zeros((*frame.levels.shape, 2), np.float32)
-        none = Registration(flow, np.zeros(frame.levels.shape, np.float32), np.zeros_like(frame.planes))
+        none = Registration(
+            flow, np.zeros(frame.levels.shape, np.float32), np.zeros_like(frame.planes)
+        )
         return none, none
     there = fine_flow(frame.levels, neighbor.levels, refinements)
     back = fine_flow(neighbor.levels, frame.levels, refinements)
     return _describe(frame, neighbor, there, back), _describe(neighbor, frame, back, there)
 
 
-def _describe(frame: PreparedFrame, neighbor: PreparedFrame, flow: FloatArray, flow_back: FloatArray) -> Registration:
-    """Confidence is forward-backward consistency x exp(-(local mean difference along the motion / sigma)^2)."""
+def _describe(
+    frame: PreparedFrame, neighbor: PreparedFrame, flow: FloatArray, flow_back: FloatArray
+) -> Registration:
+    """Confidence is forward-backward consistency x exp(-(local mean difference along the motion /
+    sigma)^2)."""
     size = frame.planes.shape[-2:]
     difference = frame.planes - backward_warp(neighbor.planes, enlarge_flow(flow, *size), BICUBIC)
     local = _box_mean(np.abs(difference).mean(axis=0), PHOTOMETRIC_WINDOW_PX)
@@ -129,7 +148,9 @@ class ShotRegistrar:
     def discard_before(self, index: int) -> None:
         """Let go of frames before this one."""
         self._frames = {held: view for held, view in self._frames.items() if held >= index}
-        self._registrations = {pair: known for pair, known in self._registrations.items() if min(pair) >= index}
+        self._registrations = {
+            pair: known for pair, known in self._registrations.items() if min(pair) >= index
+        }
 
     def onto(self, frame: int, neighbor: int) -> Registration:
         """How `neighbor` lies on `frame`; both must be held."""

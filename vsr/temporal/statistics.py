@@ -1,6 +1,7 @@
 """How steady pictures are along the motion of their source, and how sharp.
 
-The motion is estimated apart from the one that pictures are fused along, whose errors would hide themselves.
+The motion is estimated apart from the one that pictures are fused along, whose errors would hide
+themselves.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
 from vsr.image.resample import resize
 
 MIN_SOURCE_CHANGE = 1e-4
-"""Of a range of 1. A source that changes less along its motion is a still picture, and nothing is a share of it."""
+"""Of a range of 1. A source that changes less along its motion is a still picture, and nothing is a
+share of it."""
 
 
 def luma(picture: torch.Tensor) -> FloatArray:
@@ -30,7 +32,8 @@ def enlarged_luma(low: torch.Tensor, height: int, width: int) -> FloatArray:
 
 
 def source_motion(now: FloatArray, before: FloatArray) -> Motion | None:
-    """Motion between two lumas of the source; None where they are too small or show nothing in common."""
+    """Motion between two lumas of the source; None where they are too small or show nothing in
+    common."""
     motion = motion_between(_levels(now), _levels(before), DIS_FAST)
     return motion if motion is not None and motion.visible.any() else None
 
@@ -58,27 +61,36 @@ class FrameStatistics:
     gradients: tuple[float, float]
     """Of what the upscaler made, and of what flicker control made of that."""
     changes: tuple[float, float, float] | None
-    """Along the motion from the frame before: of the source, of what the upscaler made, and of what became of that."""
+    """Along the motion from the frame before: of the source, of what the upscaler made, and of what
+    became of that."""
 
 
 class TemporalStatistics:
-    """Compares what an upscaler made of a shot with what flicker control made of that, on some of its frames."""
+    """Compares what an upscaler made of a shot with what flicker control made of that, on some of
+    its frames."""
 
     def __init__(self, frame_statistics: list[FrameStatistics]) -> None:
         """What is observed is added to `frame_statistics`."""
         self._frame_statistics = frame_statistics
         self._before: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
-    def update(self, frame: int, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor) -> None:
-        """Measure a frame and, unless one was skipped in between, the change from the frame observed before it."""
+    def update(
+        self, frame: int, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor
+    ) -> None:
+        """Measure a frame and, unless one was skipped in between, the change from the frame
+        observed before it."""
         before = self._before
         now = self.set_previous(low, plain, steadied)
         motion = None if before is None else source_motion(now[0], before[0])
         changes = None
         if motion is not None and before is not None:
-            source, *results = (change_along(motion, *pair) for pair in zip(now, before, strict=True))
+            source, *results = (
+                change_along(motion, *pair) for pair in zip(now, before, strict=True)
+            )
             changes = (source, results[0], results[1])
-        self._frame_statistics.append(FrameStatistics(frame, (mean_gradient(now[1]), mean_gradient(now[2])), changes))
+        self._frame_statistics.append(
+            FrameStatistics(frame, (mean_gradient(now[1]), mean_gradient(now[2])), changes)
+        )
 
     def set_previous(
         self, low: torch.Tensor, plain: torch.Tensor, steadied: torch.Tensor
@@ -92,7 +104,9 @@ class TemporalStatistics:
         self._before = None
 
 
-def flicker_ratios(frame_statistics: Sequence[FrameStatistics]) -> tuple[float | None, float | None]:
+def flicker_ratios(
+    frame_statistics: Sequence[FrameStatistics],
+) -> tuple[float | None, float | None]:
     """Change along the motion over that of the source: before flicker control, and after."""
     changes = [entry.changes for entry in frame_statistics if entry.changes is not None]
     if not changes:

@@ -27,7 +27,8 @@ def search_strength(
     fallback: float,
     kernel: KernelTaps | None = None,
 ) -> float:
-    """The least strength, 0 to 1, at which the change along the motion is `target` times the source's own.
+    """The least strength, 0 to 1, at which the change along the motion is `target` times the
+    source's own.
 
     1 where none reaches it, and `fallback` where the look is too short or too still to tell.
     """
@@ -46,7 +47,13 @@ def search_strength(
 
     def reaches(strength: float) -> bool:
         return (
-            total_change(list(fuse_shot(probe, options(strength), back_projection_weight, registrar, kernel=kernel)))
+            total_change(
+                list(
+                    fuse_shot(
+                        probe, options(strength), back_projection_weight, registrar, kernel=kernel
+                    )
+                )
+            )
             <= allowed
         )
 

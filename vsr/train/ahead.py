@@ -23,7 +23,8 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[ShotModelSource]:
-    """What gives a shot its model, as soon as a process of its own has trained it; models that are there are used.
+    """What gives a shot its model, as soon as a process of its own has trained it; models that are
+    there are used.
 
     Raises `UsageError` without a folder for the models, or for a pipe, which cannot be read twice.
     """
@@ -33,7 +34,9 @@ def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[Shot
         raise UsageError("--train-ahead reads the clip twice, so it cannot be a pipe; give a file.")
     with open_clip(clip) as reader:
         identity = reader.info.identity
-    trainer = multiprocessing.get_context("spawn").Process(target=_train, args=(str(clip), str(models)), daemon=True)
+    trainer = multiprocessing.get_context("spawn").Process(
+        target=_train, args=(str(clip), str(models)), daemon=True
+    )
     trainer.start()
 
     def models_for(first: Frame) -> Sequence[ShotModel]:
@@ -43,10 +46,16 @@ def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[Shot
             for path in shot_model_files(Path(models)):
                 model = load_shot_model(path)
                 card = model.card
-                if card.clip_identity == identity and card.shot_start_seconds <= first.seconds < card.shot_end_seconds:
+                if (
+                    card.clip_identity == identity
+                    and card.shot_start_seconds <= first.seconds < card.shot_end_seconds
+                ):
                     return [model]
             if not is_training:
-                raise ModelError(f"the shot model of frame {first.index} could not be trained; see the message above.")
+                raise ModelError(
+                    f"the shot model of frame {first.index} could not be trained; see the message "
+                    "above."
+                )
             sleep(POLL_SECONDS)
 
     try:

@@ -21,7 +21,8 @@ SETUP_SECONDS = 8.0
 """Until the processes of a training have loaded what they need."""
 TRIAL_ITERATIONS = 24
 SAFETY = 0.85
-"""Share of the time that is planned for: cores that all work are slower than one that works alone."""
+"""Share of the time that is planned for: cores that all work are slower than one that works
+alone."""
 ROUND_TO = 50
 MIN_ITERATIONS = 100
 
@@ -36,25 +37,35 @@ def iterations_for_budget(
     keyframe_hash: str,
     device: torch.device = CPU,
 ) -> int:
-    """For each of `models` models; those that were begun within such a budget before keep their number.
+    """For each of `models` models; those that were begun within such a budget before keep their
+    number.
 
     Raises `UsageError` for another method than `quick`, or where the time does not suffice.
     """
     if not isinstance(method.options, QuickOptions):
-        raise UsageError("--budget-seconds is only for method quick; the other methods have fixed schedules.")
+        raise UsageError(
+            "--budget-seconds is only for method quick; the other methods have fixed schedules."
+        )
     if (known := _earlier_iterations(bank, keyframe_hash)) is not None:
         return known
     at_once = min(workers, models)
-    if device != CPU and method.batched is not None and method.batched.can_train(keyframe, method.options):
-        rounds, each = 1, _seconds_per_batched_iteration(method, method.batched, keyframe, models, device)
+    if (
+        device != CPU
+        and method.batched is not None
+        and method.batched.can_train(keyframe, method.options)
+    ):
+        rounds, each = (
+            1,
+            _seconds_per_batched_iteration(method, method.batched, keyframe, models, device),
+        )
     else:
         rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
     if iterations < MIN_ITERATIONS:
         needed = SETUP_SECONDS + MIN_ITERATIONS * each * rounds / SAFETY
         raise UsageError(
-            f"--budget-seconds is {seconds:g}; {models} models need about {needed:.0f} on {at_once} cores. Ask for "
-            "more time or for fewer models with --count."
+            f"--budget-seconds is {seconds:g}; {models} models need about {needed:.0f} on "
+            f"{at_once} cores. Ask for more time or for fewer models with --count."
         )
     return iterations
 
@@ -75,7 +86,8 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
 
 
 def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
-    """By a short training of the same parts, without its first iterations, in which torch makes itself ready."""
+    """By a short training of the same parts, without its first iterations, in which torch makes
+    itself ready."""
     ends: list[float] = []
     with single_thread():
         options = replace(method.options, iterations=TRIAL_ITERATIONS)
@@ -84,12 +96,21 @@ def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
 
 
 def _seconds_per_batched_iteration(
-    method: Method, together: BatchedMethod, keyframe: torch.Tensor, models: int, device: torch.device
+    method: Method,
+    together: BatchedMethod,
+    keyframe: torch.Tensor,
+    models: int,
+    device: torch.device,
 ) -> float:
     """The same, of all models as one job, without the iterations before its first report."""
     options = replace(method.options, iterations=TRIAL_ITERATIONS)
     ends: list[float] = []
-    deque(together.train(keyframe, options, range(models), device, lambda *_: ends.append(perf_counter())), maxlen=0)
+    deque(
+        together.train(
+            keyframe, options, range(models), device, lambda *_: ends.append(perf_counter())
+        ),
+        maxlen=0,
+    )
     return (ends[-1] - ends[0]) / (TRIAL_ITERATIONS - REPORT_EVERY)
 
 

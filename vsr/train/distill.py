@@ -35,7 +35,8 @@ from vsr.video.reader import open_clip
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """How a student learns. With these it ends 50 to 55 dB from fifteen teachers on clips of Vid4."""
+    """How a student learns. With these it ends 50 to 55 dB from fifteen teachers on clips of
+    Vid4."""
 
     iterations: int = 1500
     crop_px: int = 48
@@ -45,15 +46,21 @@ class StudentOptions:
 
 
 def train_student(
-    start: Generator, pairs: Sequence[TrainingPair], options: StudentOptions, seed: int, progress: IterationProgress
+    start: Generator,
+    pairs: Sequence[TrainingPair],
+    options: StudentOptions,
+    seed: int,
+    progress: IterationProgress,
 ) -> tuple[Generator, tuple[float, ...]]:
     """A generator trained on `pairs`, in eval mode, and its loss curve. Deterministic for a seed.
 
-    It begins as a copy of `start`: from scratch it was 9 dB farther from its teachers after 500 iterations. Crops are
-    neither flipped nor turned, since what the teachers would make of those was not asked.
+    It begins as a copy of `start`: from scratch it was 9 dB farther from its teachers after 500
+    iterations. Crops are neither flipped nor turned, since what the teachers would make of those
+    was not asked.
     """
     draw = integer_sampler(torch.Generator().manual_seed(seed))
-    # Eval mode throughout: statistics of a normalisation are kept as the keyframe's training left them.
+    # Eval mode throughout: statistics of a normalisation are kept as the keyframe's training left
+    # them.
     student = copy.deepcopy(start).eval().requires_grad_(True)
     average = copy.deepcopy(student)
     optimizer = Adam(student, options.learning_rate)
@@ -64,11 +71,15 @@ def train_student(
             pair = pairs[draw(len(pairs))]
             height, width = pair.target.shape[-2:]
             side = min(options.crop_px, height, width)
-            place = CropPlacement(draw(height - side + 1), draw(width - side + 1), side, turns=0, flip=0)
+            place = CropPlacement(
+                draw(height - side + 1), draw(width - side + 1), side, turns=0, flip=0
+            )
             padded, target = crop_batch(pair, [place])
             loss = F.l1_loss(padded[..., halo:-halo, halo:-halo] + student.residual(padded), target)
             losses.append(loss.item())
-            optimizer.learning_rate = cosine_decay(options.learning_rate, iteration / options.iterations)
+            optimizer.learning_rate = cosine_decay(
+                options.learning_rate, iteration / options.iterations
+            )
             optimizer.minimize(loss)
             update_ema(average, student, options.average_decay)
             progress(iteration + 1, options.iterations, losses[-1])
@@ -76,10 +87,12 @@ def train_student(
 
 
 SCALE = 4.0
-"""Enlargement at which students learn and are measured; they serve any other, as their teachers do."""
+"""Enlargement at which students learn and are measured; they serve any other, as their teachers
+do."""
 CROP_PX = 128
 NUM_CROPS = 3
-"""Squares of the keyframe that are taught: fifteen teachers are slow, and the keyframe is what they know."""
+"""Squares of the keyframe that are taught: fifteen teachers are slow, and the keyframe is what they
+know."""
 EVALUATION_PX = 160
 """Side of the middle of the frames on which student and teachers are compared."""
 RECIPE = "student"
@@ -89,7 +102,8 @@ MIN_MSE = 1e-12
 
 
 def mean_prediction(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of whole chains of steps."""
+    """What AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of whole chains of
+    steps."""
     return torch.stack(list(pictures)).mean(dim=0)
 
 
@@ -128,13 +142,16 @@ def distil(
     say: Callable[[str], None] = _ignore,
     progress: IterationProgress = _ignore,
 ) -> DistillationReport:
-    """Train one student for each keyframe of `clip` that has models in the folder `models`, and save it among them.
+    """Train one student for each keyframe of `clip` that has models in the folder `models`, and
+    save it among them.
 
-    A student of the same models is kept, one of others replaced. Raises `UsageError`, `InputError`, `ModelError` or
-    `OutputError`.
+    A student of the same models is kept, one of others replaced. Raises `UsageError`, `InputError`,
+    `ModelError` or `OutputError`.
     """
     if teacher not in TEACHERS:
-        raise UsageError(f"--teacher {teacher} cannot be distilled; expected {', '.join(TEACHERS)}.")
+        raise UsageError(
+            f"--teacher {teacher} cannot be distilled; expected {', '.join(TEACHERS)}."
+        )
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
     start = perf_counter()
@@ -143,19 +160,24 @@ def distil(
         groups = _group_by_keyframe(bank, reader.info.identity)
     if not groups:
         raise ModelError(
-            f"{models} has no two models of a keyframe of {clip}. Train some with vsr train-keyframe {clip} "
-            f"--models {models}."
+            f"{models} has no two models of a keyframe of {clip}. Train some with vsr "
+            f"train-keyframe {clip} --models {models}."
         )
     made, kept = {}, []
     with bank_lock(Path(models)):
         for group in groups:
             card = _plan_card(group[0].card, seed)
             name = Path(model_file(card)).stem
-            if any(model.name == name and _is_distilled_from(model.card, teacher, group) for model in bank):
+            if any(
+                model.name == name and _is_distilled_from(model.card, teacher, group)
+                for model in bank
+            ):
                 kept.append(name)
                 continue
             scene = _read_shot_frames(clip, card)
-            made[name] = _distill_group(Path(models), card, group, teacher, scene, options, progress)
+            made[name] = _distill_group(
+                Path(models), card, group, teacher, scene, options, progress
+            )
             say(f"{name}: {describe_gap(made[name])}")
     return DistillationReport(str(clip), str(models), made, tuple(kept), perf_counter() - start)
 
@@ -167,7 +189,8 @@ def describe_gap(gap: Distillation) -> str:
 
 
 class Teacher:
-    """Many generators that make one picture together after every step; stands where one `FastGenerator` does."""
+    """Many generators that make one picture together after every step; stands where one
+    `FastGenerator` does."""
 
     def __init__(self, group: Sequence[Model], policy: str) -> None:
         self.spec = group[0].generator.spec
@@ -196,13 +219,19 @@ class Teacher:
             base = resize(image, *size)
             detailed = self.add_detail(base)
             pairs.append(TrainingPair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
-            image = self._generators[0].back_project(detailed.clamp(0, 1), window, back_projection_weight)
+            image = self._generators[0].back_project(
+                detailed.clamp(0, 1), window, back_projection_weight
+            )
         return pairs
 
     def upscale(self, low: torch.Tensor, back_projection_weight: float) -> torch.Tensor:
-        """What the policy itself makes of (3, h, w) at `SCALE`: of each generator's own result, not step by step."""
+        """What the policy itself makes of (3, h, w) at `SCALE`: of each generator's own result, not
+        step by step."""
         return self._combine(
-            [progressive_upscale(low, [one], SCALE, back_projection_weight) for one in self._generators]
+            [
+                progressive_upscale(low, [one], SCALE, back_projection_weight)
+                for one in self._generators
+            ]
         )
 
 
@@ -212,13 +241,19 @@ class _ShotFrames:
 
     keyframe: Frame
     measured: list[Frame]
-    """Its first or last two frames, whichever are farther from the keyframe; one where it has no more."""
+    """Its first or last two frames, whichever are farther from the keyframe; one where it has no
+    more."""
 
 
 def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[Model]]:
-    """The clip's own models that can be taught from, by keyframe; raises `ModelError` for a mix of recipes."""
+    """The clip's own models that can be taught from, by keyframe; raises `ModelError` for a mix of
+    recipes."""
     own = select_system(
-        [model for model in bank if model.card.clip_identity == clip_identity and not model.card.is_student]
+        [
+            model
+            for model in bank
+            if model.card.clip_identity == clip_identity and not model.card.is_student
+        ]
     )
     own.sort(key=lambda model: (model.card.keyframe_hash, model.name))
     groups = [list(group) for _, group in groupby(own, key=lambda model: model.card.keyframe_hash)]
@@ -226,14 +261,16 @@ def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[M
         recipes = sorted({model.card.recipe for model in group})
         if len(recipes) > 1:
             raise ModelError(
-                f"the models of the keyframe of {group[0].name} were trained with {' and '.join(recipes)}; a student "
-                "learns from models of one kind. Move the others to another folder."
+                f"the models of the keyframe of {group[0].name} were trained with "
+                f"{' and '.join(recipes)}; a student learns from models of one kind. Move the "
+                "others to another folder."
             )
     return [group for group in groups if len(group) > 1]
 
 
 def _plan_card(card: ModelCard, seed: int) -> ModelCard:
-    """A student's card, complete but for what training and measuring tell; its critic is its first teacher's."""
+    """A student's card, complete but for what training and measuring tell; its critic is its first
+    teacher's."""
     return replace(card, recipe=RECIPE, seed=seed, loss_curve=(), version=version("vsr"))
 
 
@@ -242,7 +279,11 @@ def _is_distilled_from(card: ModelCard, teacher: str, group: Sequence[Model]) ->
     taught = card.distillation
     names = tuple(model.name for model in group)
     same_keyframe = card.keyframe_hash == group[0].card.keyframe_hash
-    return taught is not None and same_keyframe and (taught.teacher, taught.teachers) == (teacher, names)
+    return (
+        taught is not None
+        and same_keyframe
+        and (taught.teacher, taught.teachers) == (teacher, names)
+    )
 
 
 def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
@@ -259,7 +300,9 @@ def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
             if frame.index == card.keyframe:
                 keyframe = frame
     if keyframe is None or not first:
-        raise InputError(f"{clip} ended before frame {card.keyframe}, which its models were trained on.")
+        raise InputError(
+            f"{clip} ended before frame {card.keyframe}, which its models were trained on."
+        )
     is_late = keyframe.index - first[0].index > last[-1].index - keyframe.index
     return _ShotFrames(keyframe, first if is_late else list(last))
 
@@ -278,7 +321,9 @@ def _distill_group(
     back_projection_weight = back_projection_weight_for_noise(noise_level(pixels))
     teacher = Teacher(group, policy)
     pairs = [
-        pair for window in _random_crops(pixels, card.seed) for pair in teacher.pairs(window, back_projection_weight)
+        pair
+        for window in _random_crops(pixels, card.seed)
+        for pair in teacher.pairs(window, back_projection_weight)
     ]
     generator, loss_curve = train_student(group[0].generator, pairs, options, card.seed, progress)
     step_options = StepOptions(kernel=none_if_bicubic(card.kernel))
@@ -307,7 +352,8 @@ def _random_crops(pixels: torch.Tensor, seed: int) -> list[torch.Tensor]:
 def _measure_gap(
     student: FastGenerator, teacher: Teacher, frames: Sequence[Frame], back_projection_weight: float
 ) -> tuple[float, float | None]:
-    """PSNR in dB between what both make of the middle of consecutive frames, and their flicker's ratio."""
+    """PSNR in dB between what both make of the middle of consecutive frames, and their flicker's
+    ratio."""
     boards = [Scoreboard([FLICKER], has_truth=False, has_low_resolution=True) for _ in range(2)]
     psnr_db = []
     for frame in frames:
@@ -320,7 +366,9 @@ def _measure_gap(
         for board, large in zip(boards, (ours, theirs), strict=True):
             board.update(replace(frame, pixels=large), None, low)
     of_student, of_teacher = (board.compute()[FLICKER].mean for board in boards)
-    return fmean(psnr_db), of_student / of_teacher if of_student is not None and of_teacher else None
+    return fmean(
+        psnr_db
+    ), of_student / of_teacher if of_student is not None and of_teacher else None
 
 
 def _center_crop(pixels: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,8 @@ def find_kernel(
     progress: IterationProgress,
     say: Callable[[str], None],
 ) -> KernelRecord:
-    """KernelGAN's kernel of the keyframe of one shot; bicubic where no blur explains it clearly better.
+    """KernelGAN's kernel of the keyframe of one shot; bicubic where no blur explains it clearly
+    better.
 
     Raises `UsageError`, `InputError` or `ModelError`.
     """

@@ -30,7 +30,8 @@ ShotChoice = Literal["longest", "all"] | int
 
 MAX_SEED = 2**31 - 1
 _GPU_LIMITS = (
-    "a GPU trains only method quick, without --neighbours and batch normalization, on keyframes large enough for a crop"
+    "a GPU trains only method quick, without --neighbours and batch normalization, on "
+    "keyframes large enough for a crop"
 )
 
 
@@ -80,21 +81,30 @@ def train_keyframe(
     say: Callable[[str], None] = _ignore,
     progress: Callable[[BankProgress], None] = _ignore,
 ) -> TrainingReport:
-    """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them in folder `models`.
+    """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them
+    in folder `models`.
 
-    Where not given, `count` is the method's own: 15, or 1 where a model takes minutes. `full` asks for the schedule as
-    published, `regime` for an order of training of `zssrgan`; `settings` ("a.b=value") change the method's options;
-    `kernel`, a file or `auto` (estimated on the keyframe), is the blur that models learn to undo, bicubic where not
-    given. Models are made steady on the `neighbours` frames on each side of the keyframe, as many as the shot has.
-    Models that are there already are kept. `budget_seconds` is shared by all models: it sets their number of
-    iterations, which their names tell. A model depends on its frames, method and seed alone, not on `workers`; more
-    than one worker starts processes, which needs a guarded main module. On a `device` with a GPU the models of method
-    `quick` are one job, and differ from a CPU's by rounding, which training magnifies. Raises `UsageError`,
-    `InputError`, `ModelError` or `OutputError`.
+    Where not given, `count` is the method's own: 15, or 1 where a model takes minutes. `full` asks
+    for the schedule as published, `regime` for an order of training of `zssrgan`; `settings`
+    ("a.b=value") change the method's options; `kernel`, a file or `auto` (estimated on the
+    keyframe), is the blur that models learn to undo, bicubic where not given. Models are made
+    steady on the `neighbours` frames on each side of the keyframe, as many as the shot has. Models
+    that are there already are kept. `budget_seconds` is shared by all models: it sets their number
+    of iterations, which their names tell. A model depends on its frames, method and seed alone, not
+    on `workers`; more than one worker starts processes, which needs a guarded main module. On a
+    `device` with a GPU the models of method `quick` are one job, and differ from a CPU's by
+    rounding, which training magnifies. Raises `UsageError`, `InputError`, `ModelError` or
+    `OutputError`.
     """
     on = choose_device(device)
     make_plan = partial(
-        plan_training, method, full=full, regime=regime, settings=settings, kernel=kernel, neighbours=neighbours
+        plan_training,
+        method,
+        full=full,
+        regime=regime,
+        settings=settings,
+        kernel=kernel,
+        neighbours=neighbours,
     )
     plan = make_plan()
     count = plan.method.count if count is None else count
@@ -110,8 +120,8 @@ def train_keyframe(
     chosen = choose_shots(found, shots, keyframe)
     if len(chosen) < len(found) and keyframe is None:
         say(
-            f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would train "
-            f"{len(found) * count} models, about {len(found) // len(chosen)} times as long"
+            f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would "
+            f"train {len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
     around = [_frames_around(shot, neighbours) for shot in chosen]
     frames = read_frames(clip, {index for indices in around for index in indices})
@@ -125,7 +135,14 @@ def train_keyframe(
         left = budget_seconds - (perf_counter() - start)
         where = CPU if neighbours else on
         iterations = iterations_for_budget(
-            left, models_wanted, workers, plan.method, pixels, Path(models), keyframe_hash(pixels), where
+            left,
+            models_wanted,
+            workers,
+            plan.method,
+            pixels,
+            Path(models),
+            keyframe_hash(pixels),
+            where,
         )
         say(f"{iterations} iterations at most for each of {models_wanted} models")
         plan = make_plan(iterations=iterations)
@@ -174,18 +191,24 @@ def keyframe_hash(pixels: torch.Tensor) -> str:
 
 
 def choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None) -> list[Shot]:
-    """The shots that a user asked for; a keyframe asks for its own. Raises `UsageError` for what is not there."""
+    """The shots that a user asked for; a keyframe asks for its own. Raises `UsageError` for what is
+    not there."""
     if keyframe is not None:
         for shot in found:
             if shot.first_frame <= keyframe <= shot.last_frame:
                 return [replace(shot, keyframe=keyframe)]
-        raise UsageError(f"--keyframe {keyframe} is not in the clip; its frames are 0 to {found[-1].last_frame}.")
+        raise UsageError(
+            f"--keyframe {keyframe} is not in the clip; its frames are 0 to {found[-1].last_frame}."
+        )
     if shots == "all":
         return list(found)
     if shots == "longest":
         return [max(found, key=lambda shot: shot.num_frames)]
     if isinstance(shots, str) or not 0 <= shots < len(found):
-        raise UsageError(f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}, longest or all.")
+        raise UsageError(
+            f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}, longest or "
+            "all."
+        )
     return [found[shots]]
 
 
@@ -236,7 +259,9 @@ def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Me
     )
 
 
-def _plan_job(bank: Path, card: ModelCard, method: Method, pictures: Sequence[torch.Tensor]) -> TrainingJob:
+def _plan_job(
+    bank: Path, card: ModelCard, method: Method, pictures: Sequence[torch.Tensor]
+) -> TrainingJob:
     """The job of the keyframe, the first of `pictures`, with the others for neighbours."""
     return TrainingJob(bank / model_file(card), method, card, pictures[0], tuple(pictures[1:]))
 
@@ -257,30 +282,36 @@ def model_file(card: ModelCard) -> str:
 
 
 def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
-    """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained otherwise."""
+    """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained
+    otherwise."""
     recipes = {(job.card.keyframe_hash, job.card.system): job.card.recipe for job in jobs}
     for path in bank_files(bank):
         card = load_card(path)
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)
         if card.recipe != recipe and not card.is_student:
             raise ModelError(
-                f"{path} was trained on the same keyframe with {card.recipe}, not with {recipe}; policies would "
-                "mix the two. Use another folder for --models."
+                f"{path} was trained on the same keyframe with {card.recipe}, not with {recipe}; "
+                "policies would mix the two. Use another folder for --models."
             )
 
 
 def _split_jobs(jobs: Sequence[TrainingJob]) -> tuple[list[TrainingJob], list[TrainingJob]]:
-    """Jobs whose model is there already, and the others; a file of that name with another model is an error."""
+    """Jobs whose model is there already, and the others; a file of that name with another model is
+    an error."""
     kept, missing = [], []
     for job in jobs:
         if not job.path.exists():
             missing.append(job)
             continue
         card = load_card(job.path)
-        if (card.keyframe_hash, card.recipe, card.seed) != (job.card.keyframe_hash, job.card.recipe, job.card.seed):
+        if (card.keyframe_hash, card.recipe, card.seed) != (
+            job.card.keyframe_hash,
+            job.card.recipe,
+            job.card.seed,
+        ):
             raise ModelError(
-                f"{job.path} is a model of another keyframe (frame {card.keyframe} of {card.clip}). "
-                "Use another folder for --models."
+                f"{job.path} is a model of another keyframe (frame {card.keyframe} of "
+                f"{card.clip}). Use another folder for --models."
             )
         kept.append(job)
     return kept, missing
@@ -293,4 +324,6 @@ def make_folder(bank: Path) -> None:
         if not os.access(bank, os.W_OK):
             raise PermissionError(13, "no permission to write")
     except OSError as error:
-        raise OutputError(f"cannot write models to {bank}: {error.strerror}. Choose another --models.") from None
+        raise OutputError(
+            f"cannot write models to {bank}: {error.strerror}. Choose another --models."
+        ) from None

@@ -1,4 +1,5 @@
-"""What a training is to do: a method with the options that a user asked for, and a name for the two together."""
+"""What a training is to do: a method with the options that a user asked for, and a name for the two
+together."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ from vsr.train.methods.zssrgan import ZssrGanOptions
 from vsr.train.workers import TrainingJob
 
 MAX_KEYFRAME_NEIGHBORS = 8
-"""On each side of the keyframe: farther ones show little of the same, and each takes memory in every process."""
+"""On each side of the keyframe: farther ones show little of the same, and each takes memory in
+every process."""
 AUTO = "auto"
 HASH_CHARACTERS = 6
 MIN_CROP_PX = 16
@@ -48,36 +50,57 @@ class TrainingPlan:
     estimate: bool = False
     """Whether each keyframe's kernel is to be estimated first."""
     plain: Method | None = None
-    """The method for keyframes that turn out not to be blurred, where a kernel would bind it to steps of 2."""
+    """The method for keyframes that turn out not to be blurred, where a kernel would bind it to
+    steps of 2."""
 
     def advice(self, keyframe: torch.Tensor) -> str | None:
-        """What to do about a blur of the keyframe, (3, H, W), that this training would take no notice of."""
+        """What to do about a blur of the keyframe, (3, H, W), that this training would take no
+        notice of."""
         options = self.method.options
-        if self.estimate or isinstance(options, ZssrGanOptions) or getattr(options, "kernel", ()) is not None:
+        if (
+            self.estimate
+            or isinstance(options, ZssrGanOptions)
+            or getattr(options, "kernel", ()) is not None
+        ):
             return None
         if not CrossScaleSpectrum(keyframe).fit(KERNEL_SIDE).is_blur:
             return None
-        return "the clip is blurrier than bicubic downscaling explains: --kernel auto estimates the blur and trains to undo it"
+        return (
+            "the clip is blurrier than bicubic downscaling explains: --kernel auto estimates "
+            "the blur and trains to undo it"
+        )
 
-    def with_kernels(self, jobs: Sequence[TrainingJob], notify: Callable[[str], None]) -> list[TrainingJob]:
-        """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe share it."""
+    def with_kernels(
+        self, jobs: Sequence[TrainingJob], notify: Callable[[str], None]
+    ) -> list[TrainingJob]:
+        """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe
+        share it."""
         found: dict[str, KernelTaps] = {}
         if not self.estimate:
             return list(jobs)
         for job in jobs:
             if job.card.keyframe_hash not in found:
-                notify(f"estimating the blur kernel of frame {job.card.keyframe} (takes a few seconds)")
+                notify(
+                    f"estimating the blur kernel of frame {job.card.keyframe} (takes a few seconds)"
+                )
                 # One seed for all: what is added to a bank later must have the same kernel.
                 estimate = estimate_kernel(job.pixels, KernelGanOptions(), 0, lambda *_: None)
                 found[job.card.keyframe_hash] = estimate.kernel
-                notify(f"frame {job.card.keyframe}: {estimate.kernel_fit.summary()}; {kernel_summary(estimate.kernel)}")
+                notify(
+                    f"frame {job.card.keyframe}: {estimate.kernel_fit.summary()}; "
+                    f"{kernel_summary(estimate.kernel)}"
+                )
         return [self._with_kernel(job, found[job.card.keyframe_hash]) for job in jobs]
 
     def _with_kernel(self, job: TrainingJob, kernel: KernelTaps) -> TrainingJob:
         if self.plain is None or none_if_bicubic(kernel) is not None:
             return replace(job, method=_with_kernel(job.method, kernel))
         ratio = self.plain.options.step_ratio
-        return replace(job, method=self.plain, card=replace(job.card, kernel=None, scale_factors=(ratio, ratio)))
+        return replace(
+            job,
+            method=self.plain,
+            card=replace(job.card, kernel=None, scale_factors=(ratio, ratio)),
+        )
 
 
 def plan_training(
@@ -97,13 +120,16 @@ def plan_training(
     if full:
         if method.full is None:
             raise UsageError(
-                f"--full is only for methods whose default schedule is shorter than the published one: {_methods_with('full')}."
+                "--full is only for methods whose default schedule is shorter than the published "
+                f"one: {_methods_with('full')}."
             )
         method = replace(method, options=method.full)
         label.append("full")
     if regime is not None:
         if not _has_option(method, "regime"):
-            raise UsageError(f"--regime is not for method {name}; it is for {_methods_with_option('regime')}.")
+            raise UsageError(
+                f"--regime is not for method {name}; it is for {_methods_with_option('regime')}."
+            )
         method = replace(method, options=with_settings(method.options, [f"regime={regime}"]))
         label.append(regime)
     if iterations is not None:
@@ -114,7 +140,9 @@ def plan_training(
         _check_options(method.options)
         label.append(_short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
-        raise UsageError(f"--kernel is not for method {name}; it is for {_methods_with_option('kernel')}.")
+        raise UsageError(
+            f"--kernel is not for method {name}; it is for {_methods_with_option('kernel')}."
+        )
     # ZSSRGAN finds its kernel by itself.
     estimate, plain = str(kernel) == AUTO and name != "zssrgan", None
     if estimate:
@@ -135,12 +163,16 @@ def _with_kernel(method: Method, kernel: KernelTaps) -> Method:
     options = replace(method.options, kernel=kernel)
     # Those of ZSSR are steps of 2 in any case.
     return replace(
-        method, options=replace(options, step_ratio=float(FACTOR)) if _has_option(method, "step_ratio") else options
+        method,
+        options=replace(options, step_ratio=float(FACTOR))
+        if _has_option(method, "step_ratio")
+        else options,
     )
 
 
 def _check_options(options: Any) -> None:
-    """Raise `UsageError` for settings with which nothing could be trained, or no model read again."""
+    """Raise `UsageError` for settings with which nothing could be trained, or no model read
+    again."""
     limits = {
         "iterations": (options.iterations, 1, inf),
         "crop_px": (getattr(options, "crop_px", MIN_CROP_PX), MIN_CROP_PX, inf),
@@ -148,7 +180,10 @@ def _check_options(options: Any) -> None:
         "network.layers": (options.network.layers, 2, MAX_DEPTH),
         "step_ratio": (options.step_ratio, 1.05, 8),
         **{name: (getattr(options, name, 1), 1, inf) for name in _COUNT_OPTIONS},
-        **{name: (getattr(options, name, 1), MIN_LEARNING_RATE, 1) for name in _LEARNING_RATE_OPTIONS},
+        **{
+            name: (getattr(options, name, 1), MIN_LEARNING_RATE, 1)
+            for name in _LEARNING_RATE_OPTIONS
+        },
         "held_out_scale": (getattr(options, "held_out_scale", 1), MIN_PAIR_SCALE, 1),
         "pair_scales": (min(getattr(options, "pair_scales", (1,)), default=0), MIN_PAIR_SCALE, 1),
     }
@@ -173,13 +208,17 @@ def _short_hash(text: str) -> str:
 
 def _methods_with(attribute: str) -> str:
     """Names of the methods that have an optional part."""
-    return ", ".join(name for name, method in METHODS.items() if getattr(method, attribute) is not None)
+    return ", ".join(
+        name for name, method in METHODS.items() if getattr(method, attribute) is not None
+    )
 
 
 def _find_method(name: str) -> Method:
     if name not in METHODS:
         nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
-        raise UsageError(f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}.")
+        raise UsageError(
+            f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}."
+        )
     return METHODS[name]
 
 
@@ -187,4 +226,6 @@ def _check_neighbors(neighbours: int, name: str, method: Method) -> None:
     if not 0 <= neighbours <= MAX_KEYFRAME_NEIGHBORS:
         raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MAX_KEYFRAME_NEIGHBORS}.")
     if neighbours and method.train_steady is None:
-        raise UsageError(f"--neighbours is not for method {name}; it is for {_methods_with('train_steady')}.")
+        raise UsageError(
+            f"--neighbours is not for method {name}; it is for {_methods_with('train_steady')}."
+        )

@@ -13,8 +13,20 @@ import torch
 from vsr.errors import InputError, ModelError, UsageError
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
-from vsr.train.keyframe import MAX_SEED, ShotChoice, choose_shots, clip_name, file_stem, make_folder, read_frames
-from vsr.train.methods.shot_network import ShotTrainingOptions, TrainedShotNetworks, train_shot_model
+from vsr.train.keyframe import (
+    MAX_SEED,
+    ShotChoice,
+    choose_shots,
+    clip_name,
+    file_stem,
+    make_folder,
+    read_frames,
+)
+from vsr.train.methods.shot_network import (
+    ShotTrainingOptions,
+    TrainedShotNetworks,
+    train_shot_model,
+)
 from vsr.train.workers import bank_lock
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import open_clip
@@ -25,7 +37,8 @@ MAX_TRAINING_FRAMES = 48
 MAX_TRAINING_PIXELS = 6_000_000
 """Of all those frames together; a window takes some 50 bytes of memory a pixel."""
 RUN_FRAMES = 8
-"""Frames in a row, so that windows have their neighbours. A long shot gives several runs, evenly spread."""
+"""Frames in a row, so that windows have their neighbours. A long shot gives several runs, evenly
+spread."""
 MIN_SIDE_PX = 16
 
 
@@ -62,10 +75,11 @@ def train_shot(
     say: Callable[[str], None] = _ignore,
     progress: Callable[[int, int, float], None] = _ignore,
 ) -> ShotTrainingReport:
-    """Train the shot model of each chosen shot and save it in folder `models`; those that are there are kept.
+    """Train the shot model of each chosen shot and save it in folder `models`; those that are there
+    are kept.
 
-    `budget_seconds` is for each model; without one a fixed number of iterations makes the result the same every time.
-    Raises `UsageError`, `InputError`, `ModelError` or `OutputError`.
+    `budget_seconds` is for each model; without one a fixed number of iterations makes the result
+    the same every time. Raises `UsageError`, `InputError`, `ModelError` or `OutputError`.
     """
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
@@ -78,10 +92,15 @@ def train_shot(
     if not found:
         raise InputError(f"{clip} has no frame to train on.")
     if min(info.height, info.width) < MIN_SIDE_PX:
-        raise InputError(f"{clip} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a side.")
+        raise InputError(
+            f"{clip} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a side."
+        )
     chosen = choose_shots(found, shots, None)
     if len(chosen) < len(found):
-        say(f"training on the shot of frames {chosen[0].first_frame} to {chosen[0].last_frame}, of {len(found)} shots")
+        say(
+            f"training on the shot of frames {chosen[0].first_frame} to {chosen[0].last_frame}, of "
+            f"{len(found)} shots"
+        )
     bank = Path(models)
     make_folder(bank)
     trained, kept = [], []
@@ -99,20 +118,27 @@ def train_shot(
             trained.append(name)
     if kept:
         say(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
-    return ShotTrainingReport(str(clip), str(bank), len(found), tuple(trained), tuple(kept), perf_counter() - start)
+    return ShotTrainingReport(
+        str(clip), str(bank), len(found), tuple(trained), tuple(kept), perf_counter() - start
+    )
 
 
 def _is_trained(path: Path, info: ClipInfo) -> bool:
-    """Whether the model is there already. Raises `ModelError` where one of another clip has its name."""
+    """Whether the model is there already. Raises `ModelError` where one of another clip has its
+    name."""
     if not path.exists():
         return False
     card = load_shot_model(path).card
     if card.clip_identity != info.identity:
-        raise ModelError(f"{path} is a model of another clip ({card.clip}). Use another folder for --models.")
+        raise ModelError(
+            f"{path} is a model of another clip ({card.clip}). Use another folder for --models."
+        )
     return True
 
 
-def _model_card(info: ClipInfo, shot: Shot, seed: int, made: TrainedShotNetworks, num_frames: int) -> ShotCard:
+def _model_card(
+    info: ClipInfo, shot: Shot, seed: int, made: TrainedShotNetworks, num_frames: int
+) -> ShotCard:
     return ShotCard(
         arch=ARCH,
         network=made.networks[0].spec,
@@ -131,7 +157,8 @@ def _model_card(info: ClipInfo, shot: Shot, seed: int, made: TrainedShotNetworks
 
 
 def training_runs(shot: Shot, frame_px: int) -> list[range]:
-    """Frame numbers to train on: the whole shot where it is short, else runs evenly spread over it."""
+    """Frame numbers to train on: the whole shot where it is short, else runs evenly spread over
+    it."""
     budget = max(RUN_FRAMES, min(MAX_TRAINING_FRAMES, MAX_TRAINING_PIXELS // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]
@@ -141,7 +168,9 @@ def training_runs(shot: Shot, frame_px: int) -> list[range]:
     if count == 1:
         middle = (shot.first_frame + latest) // 2
         return [range(middle, middle + RUN_FRAMES)]
-    starts = [shot.first_frame + (latest - shot.first_frame) * number // spread for number in range(count)]
+    starts = [
+        shot.first_frame + (latest - shot.first_frame) * number // spread for number in range(count)
+    ]
     return [range(start, start + RUN_FRAMES) for start in starts]
 
 

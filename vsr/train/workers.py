@@ -63,23 +63,38 @@ def train_all(
 ) -> None:
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
-    On a GPU all models of a keyframe are one job, where `is_batchable` says so; the others are trained on the CPU.
-    Raises `ModelError` for weights that are not finite or a worker that died, `OutputError` for a full disk.
+    On a GPU all models of a keyframe are one job, where `is_batchable` says so; the others are
+    trained on the CPU. Raises `ModelError` for weights that are not finite or a worker that died,
+    `OutputError` for a full disk.
     """
     gather = _ProgressAggregator(len(jobs), progress)
-    together = {number: job for number, job in enumerate(jobs) if device != CPU and is_batchable(job)}
+    together = {
+        number: job for number, job in enumerate(jobs) if device != CPU and is_batchable(job)
+    }
     for keyframe in dict.fromkeys(job.card.keyframe_hash for job in together.values()):
-        _train_batched({n: job for n, job in together.items() if job.card.keyframe_hash == keyframe}, device, gather)
-    _train_separately({number: job for number, job in enumerate(jobs) if number not in together}, workers, gather)
+        _train_batched(
+            {n: job for n, job in together.items() if job.card.keyframe_hash == keyframe},
+            device,
+            gather,
+        )
+    _train_separately(
+        {number: job for number, job in enumerate(jobs) if number not in together}, workers, gather
+    )
 
 
 def is_batchable(job: TrainingJob) -> bool:
     """Whether a job can be one of several that a GPU does at once."""
     together = job.method.batched
-    return together is not None and not job.neighbours and together.can_train(job.pixels, job.method.options)
+    return (
+        together is not None
+        and not job.neighbours
+        and together.can_train(job.pixels, job.method.options)
+    )
 
 
-def _train_batched(jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_ProgressAggregator") -> None:
+def _train_batched(
+    jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_ProgressAggregator"
+) -> None:
     """Train jobs of one keyframe and one method at once."""
     numbers, first = list(jobs), next(iter(jobs.values()))
     seeds = [job.card.seed for job in jobs.values()]
@@ -88,11 +103,15 @@ def _train_batched(jobs: Mapping[int, TrainingJob], device: torch.device, gather
     def report(place: int, done: int, total: int, loss: float) -> None:
         gather.update(numbers[place], done, total, loss)
 
-    for place, pair in first.method.batched.train(first.pixels, first.method.options, seeds, device, report):
+    for place, pair in first.method.batched.train(
+        first.pixels, first.method.options, seeds, device, report
+    ):
         _save(jobs[numbers[place]], pair)
 
 
-def _train_separately(jobs: Mapping[int, TrainingJob], workers: int, gather: "_ProgressAggregator") -> None:
+def _train_separately(
+    jobs: Mapping[int, TrainingJob], workers: int, gather: "_ProgressAggregator"
+) -> None:
     if min(workers, len(jobs)) <= 1:
         for number, job in jobs.items():
             _train_one(job, partial(gather.update, number))
@@ -100,7 +119,9 @@ def _train_separately(jobs: Mapping[int, TrainingJob], workers: int, gather: "_P
     context = multiprocessing.get_context("spawn")
     news = context.Queue()
     others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(news,))
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), context, initializer=_start_worker, initargs=(news,)
+    )
     try:
         futures = [pool.submit(_train_in_worker, number, job) for number, job in jobs.items()]
         while not all(future.done() for future in futures):
@@ -149,19 +170,23 @@ class _ProgressAggregator:
 
 @contextmanager
 def bank_lock(bank: Path) -> Iterator[None]:
-    """Hold a bank for this training alone, and clear away what a killed one left. Raises OutputError."""
+    """Hold a bank for this training alone, and clear away what a killed one left. Raises
+    OutputError."""
     with ExitStack() as resources:
         try:
             resources.enter_context(FolderLock(bank, "models are being trained in it", LOCK_NAME))
             for unfinished in bank.glob(".*.part"):
                 unfinished.unlink()
         except OSError as error:
-            raise OutputError(f"cannot write models to {bank}: {error.strerror}. Choose another --models.") from error
+            raise OutputError(
+                f"cannot write models to {bank}: {error.strerror}. Choose another --models."
+            ) from error
         yield
 
 
 def exit_with_parent() -> None:
-    """In a process of a pool: end when the parent has ended, however that happened, and not wait for ever."""
+    """In a process of a pool: end when the parent has ended, however that happened, and not wait
+    for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "only for processes that this package has started"
 
@@ -191,14 +216,20 @@ def _save(job: TrainingJob, pair: TrainedNetworks) -> None:
         remark=pair.remark,
     )
     if not all(torch.isfinite(tensor).all() for tensor in pair.generator.state_dict().values()):
-        raise ModelError(f"training {job.path.stem} diverged: its weights are not finite. Try another --seed.")
+        raise ModelError(
+            f"training {job.path.stem} diverged: its weights are not finite. Try another --seed."
+        )
     try:
         save_model(job.path, card, pair.generator, pair.critic)
     except OSError as error:
-        raise OutputError(f"cannot write {job.path}: {error.strerror}. Models made so far are kept.") from None
+        raise OutputError(
+            f"cannot write {job.path}: {error.strerror}. Models made so far are kept."
+        ) from None
 
 
-def _critic_scores(pair: TrainedNetworks, keyframe: torch.Tensor) -> tuple[float | None, float | None]:
+def _critic_scores(
+    pair: TrainedNetworks, keyframe: torch.Tensor
+) -> tuple[float | None, float | None]:
     """Mean and standard deviation of the critic's map on the keyframe."""
     if pair.critic is None:
         return None, None
@@ -211,7 +242,9 @@ def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> Train
     if not job.neighbours:
         return job.method.train(job.pixels, job.method.options, job.card.seed, report)
     assert job.method.train_steady is not None, "this method has no use for neighbours"
-    return job.method.train_steady(job.pixels, job.neighbours, job.method.options, job.card.seed, report)
+    return job.method.train_steady(
+        job.pixels, job.neighbours, job.method.options, job.card.seed, report
+    )
 
 
 _updates: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None

@@ -1,4 +1,5 @@
-"""How the models of a bank are used on the frames of a shot. Adding a policy takes one file and one entry."""
+"""How the models of a bank are used on the frames of a shot. Adding a policy takes one file and one
+entry."""
 
 from collections.abc import Callable
 
@@ -26,6 +27,15 @@ POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
 MODEL_FREE = frozenset({"bicubic", "lanczos"})
 """Policies that need no bank."""
 SELF_STEADY = frozenset({"shot"})
-"""Policies that fuse along the motion themselves: left alone by flicker control unless a strength is asked for."""
+"""Policies that fuse along the motion themselves: left alone by flicker control unless a strength
+is asked for."""
 
-__all__ = ["MODEL_FREE", "POLICIES", "SELF_STEADY", "Decision", "Policy", "PolicyContext", "PolicyOptions"]
+__all__ = [
+    "MODEL_FREE",
+    "POLICIES",
+    "SELF_STEADY",
+    "Decision",
+    "Policy",
+    "PolicyContext",
+    "PolicyOptions",
+]

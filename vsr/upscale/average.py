@@ -13,7 +13,8 @@ from vsr.video.frames import Frame
 
 
 def avgi(context: PolicyContext) -> Policy:
-    """Mean, in float, of the final pictures of `members` models of the shot's own keyframe (default: all)."""
+    """Mean, in float, of the final pictures of `members` models of the shot's own keyframe
+    (default: all)."""
     context.require_models(context.options.members or 2, "avgi")
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -23,9 +24,13 @@ def avgi(context: PolicyContext) -> Policy:
         back_projection_weight, noise = context.back_projection_weight(first)
         names = tuple(model.name for model in models)
         upscale, note = context.autotuner.find(
-            _upscale_variants(context, models, back_projection_weight), first.pixels, (names, back_projection_weight)
+            _upscale_variants(context, models, back_projection_weight),
+            first.pixels,
+            (names, back_projection_weight),
         )
-        context.on_decision(Decision(first.index, names, with_note(reason, note), back_projection_weight, noise))
+        context.on_decision(
+            Decision(first.index, names, with_note(reason, note), back_projection_weight, noise)
+        )
         return per_frame(upscale)(frames)
 
     return policy
@@ -34,11 +39,14 @@ def avgi(context: PolicyContext) -> Policy:
 def _upscale_variants(
     context: PolicyContext, models: Sequence[Model], back_projection_weight: float
 ) -> dict[str, Upscale]:
-    """To the mean of what these models make of a frame; the second way, if there is one, differs by rounding."""
+    """To the mean of what these models make of a frame; the second way, if there is one, differs by
+    rounding."""
     generators = [context.generator_for(model) for model in models]
 
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
-        total = progressive_upscale(pixels, generators[:1], context.scale, back_projection_weight).clone()
+        total = progressive_upscale(
+            pixels, generators[:1], context.scale, back_projection_weight
+        ).clone()
         for generator in generators[1:]:
             total += progressive_upscale(pixels, [generator], context.scale, back_projection_weight)
         return total / len(generators)
@@ -51,10 +59,17 @@ def _upscale_variants(
     if context.device.type == "cpu" or not can_batch(networks, step_options):
         return {"one model after another": one_by_one}
     members = FastEnsemble(
-        f"one of {len(models)} models", networks, ratio, context.device, step_options, context.engine
+        f"one of {len(models)} models",
+        networks,
+        ratio,
+        context.device,
+        step_options,
+        context.engine,
     )
 
     def as_one(pixels: torch.Tensor) -> torch.Tensor:
-        return members.mean(progressive_upscale(pixels, [members], context.scale, back_projection_weight))
+        return members.mean(
+            progressive_upscale(pixels, [members], context.scale, back_projection_weight)
+        )
 
     return {"one model after another": one_by_one, "all models as one": as_one}

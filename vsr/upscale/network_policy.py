@@ -1,4 +1,5 @@
-"""`--upscaler FILE`: a network from elsewhere, frame by frame, in the place of a policy over a bank."""
+"""`--upscaler FILE`: a network from elsewhere, frame by frame, in the place of a policy over a
+bank."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,17 +20,23 @@ from vsr.video.frames import Frame
 UPSCALER = "upscaler"
 """The policy's name in records."""
 SAMPLE_SEED_STRIDE = 1_000_003
-"""Between the noise of one sample and of the next; shots of a sample are told apart by their first frames."""
+"""Between the noise of one sample and of the next; shots of a sample are told apart by their first
+frames."""
 
 
 def network_policy(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
     """The network of `file`; back-projection onto the input only where the user asked for it.
 
-    A stochastic network gets one noise for each shot: `sample` numbers the draws, frames of a shot share theirs.
+    A stochastic network gets one noise for each shot: `sample` numbers the draws, frames of a shot
+    share theirs.
     """
     network = load_network(file, context.device, context.engine.dtype)
     back_projection_weight = context.options.back_projection_weight or 0.0
-    remarks = [scale_note(network, context.scale), network.remark, _precision_note(network, context.engine.dtype)]
+    remarks = [
+        scale_note(network, context.scale),
+        network.remark,
+        _precision_note(network, context.engine.dtype),
+    ]
     largest = context.engine.max_strip_px
     tile_px = None if largest is None else isqrt(largest)
     summary = "; ".join([network.summary, *filter(None, remarks)])
@@ -37,7 +44,13 @@ def network_policy(context: PolicyContext, file: Path, sample: int = 0) -> Polic
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         first, frames = peek(frames)
         context.on_decision(
-            Decision(first.index, (network.name,), summary, back_projection_weight, noise_level(first.pixels))
+            Decision(
+                first.index,
+                (network.name,),
+                summary,
+                back_projection_weight,
+                noise_level(first.pixels),
+            )
         )
         seed = SAMPLE_SEED_STRIDE * sample + first.index
         for frame in frames:
@@ -54,4 +67,7 @@ def _precision_note(network: UpscalingNetwork, wanted: torch.dtype) -> str | Non
     """What the user ought to know of a network that does not compute as the others would."""
     if network.dtype == wanted:
         return None
-    return f"in {name_of_dtype(network.dtype)}, as {network.arch} is not known to work in {name_of_dtype(wanted)}"
+    return (
+        f"in {name_of_dtype(network.dtype)}, as {network.arch} is not known to work in "
+        f"{name_of_dtype(wanted)}"
+    )

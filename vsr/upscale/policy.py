@@ -25,7 +25,8 @@ Policy = Callable[[Iterable[Frame]], Iterator[Frame]]
 
 
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
-"""The first frame of a shot -> the models that it may choose among; may wait for one to be trained."""
+"""The first frame of a shot -> the models that it may choose among; may wait for one to be
+trained."""
 
 
 def no_shot_models(_: Frame) -> Sequence[ShotModel]:
@@ -50,11 +51,13 @@ class PolicyOptions:
     hysteresis: float = 0.2
     """Share by which another model must be better before a choice per frame switches to it."""
     back_projection_weight: float | None = None
-    """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's noise."""
+    """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's
+    noise."""
     projections: int = 1
     """Rounds of that back-projection after each step; ZSSR takes 10 where the input is clean."""
     self_ensemble: bool = False
-    """Median over the eight flips and quarter turns of a frame, as ZSSR has it: eight times the work."""
+    """Median over the eight flips and quarter turns of a frame, as ZSSR has it: eight times the
+    work."""
     quality: Literal["fast", "balanced", "best"] = "balanced"
     """`shot`: what is spent on a frame."""
 
@@ -87,7 +90,8 @@ class Decision:
 
     @property
     def margin(self) -> float | None:
-        """How much worse the second model's score is than the first's, as a share of it; None without a ranking."""
+        """How much worse the second model's score is than the first's, as a share of it; None
+        without a ranking."""
         if len(self.ranking) < 2:
             return None
         best, second = self.ranking[0][1], self.ranking[1][1]
@@ -107,13 +111,15 @@ class MiddleOfShot:
 
 @dataclass(frozen=True)
 class ShotMemory:
-    """Where a policy that looks back leaves what it needs to go on at certain frames, and finds what was left."""
+    """Where a policy that looks back leaves what it needs to go on at certain frames, and finds
+    what was left."""
 
     is_wanted: Callable[[int], bool]
     """Whether a run might have to go on behind this frame."""
     left: Callable[[MiddleOfShot], None]
     found: MiddleOfShot | None
-    """Where this run begins: its shot's stream has the frames to choose by, then those from `lead` before `last` on."""
+    """Where this run begins: its shot's stream has the frames to choose by, then those from `lead`
+    before `last` on."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +148,14 @@ class PolicyContext:
 
     @property
     def models(self) -> list[Model]:
-        """Those of the bank that count here: a student is no further member of the models that taught it."""
+        """Those of the bank that count here: a student is no further member of the models that
+        taught it."""
         models = [model for model in self.bank if model.card.is_student == self.use_students]
         return select_system(models, self.system)
 
     def keyframe_groups(self) -> list[list[Model]]:
-        """The bank's models, one list for each picture that models were trained on, each by name."""
+        """The bank's models, one list for each picture that models were trained on, each by
+        name."""
         by_keyframe = sorted(self.models, key=lambda model: (model.card.keyframe_hash, model.name))
         groups = itertools.groupby(by_keyframe, key=lambda model: model.card.keyframe_hash)
         return sorted((list(group) for _, group in groups), key=lambda group: group[0].name)
@@ -156,13 +164,15 @@ class PolicyContext:
         """Raise `ModelError` unless every keyframe of the bank has `count` models."""
         if not self.models:
             raise ModelError(
-                f"policy {policy} needs a bank with models, and this one is empty. Run vsr train-keyframe."
+                f"policy {policy} needs a bank with models, and this one is empty. Run vsr "
+                "train-keyframe."
             )
         fewest = min(self.keyframe_groups(), key=len)
         if len(fewest) < count:
             raise ModelError(
-                f"policy {policy} needs {count} models of a keyframe; the bank has {len(fewest)} of the keyframe of "
-                f"{fewest[0].name}. Train more with vsr train-keyframe --count {count}."
+                f"policy {policy} needs {count} models of a keyframe; the bank has {len(fewest)} "
+                f"of the keyframe of {fewest[0].name}. Train more with vsr train-keyframe --count "
+                f"{count}."
             )
 
     def get_model(self, name: str) -> Model:
@@ -176,7 +186,8 @@ class PolicyContext:
     def own_models(self, first: Frame) -> tuple[list[Model], str]:
         """The models of the shot that begins with `first`, and why these.
 
-        Those trained on a keyframe of this very shot, else those whose keyframe's first model best restores `first`.
+        Those trained on a keyframe of this very shot, else those whose keyframe's first model best
+        restores `first`.
         """
         groups = self.keyframe_groups()
         for group in groups:
@@ -187,18 +198,22 @@ class PolicyContext:
         if len(groups) == 1:
             return groups[0], "the bank's only keyframe"
         errors = [restoration_error(self.generator_for(group[0]), first.pixels) for group in groups]
-        return groups[errors.index(min(errors))], "its keyframe's models best restore this shot's first frame"
+        return groups[
+            errors.index(min(errors))
+        ], "its keyframe's models best restore this shot's first frame"
 
     def generator_for(self, model: Model) -> FastGenerator:
         """The model's generator, made fast, once."""
         if model.name not in self._generators:
             if self.options.self_ensemble and none_if_bicubic(model.card.kernel) is not None:
                 raise UsageError(
-                    f"policies.self_ensemble turns the picture, and {model.name} was trained for a blur that would not "
-                    "be turned with it. Leave it out."
+                    f"policies.self_ensemble turns the picture, and {model.name} was trained for a "
+                    "blur that would not be turned with it. Leave it out."
                 )
             step_options = StepOptions(
-                self.options.self_ensemble, self.options.projections, none_if_bicubic(model.card.kernel)
+                self.options.self_ensemble,
+                self.options.projections,
+                none_if_bicubic(model.card.kernel),
             )
             ratio = model.card.step_ratio
             self._generators[model.name] = FastGenerator(
@@ -207,23 +222,33 @@ class PolicyContext:
         return self._generators[model.name]
 
     def back_projection_weight(self, first: Frame) -> tuple[float, float]:
-        """Weight of the back-projection for a shot that begins with `first`, and the noise that it follows."""
+        """Weight of the back-projection for a shot that begins with `first`, and the noise that it
+        follows."""
         noise = noise_level(first.pixels)
         chosen = self.options.back_projection_weight
         return (back_projection_weight_for_noise(noise) if chosen is None else chosen), noise
 
-    def alternate(self, frames: Iterable[Frame], models: Sequence[Model], reason: str) -> Iterator[Frame]:
-        """Enlarge a shot with models that take turns over the steps (one model: SMI, several: AMI)."""
+    def alternate(
+        self, frames: Iterable[Frame], models: Sequence[Model], reason: str
+    ) -> Iterator[Frame]:
+        """Enlarge a shot with models that take turns over the steps (one model: SMI, several:
+        AMI)."""
         first, frames = peek(frames)
         back_projection_weight, noise = self.back_projection_weight(first)
         generators = [self.generator_for(model) for model in models]
         names = tuple(model.name for model in models)
         upscale, note = self.autotuner.find(
-            {"": lambda pixels: progressive_upscale(pixels, generators, self.scale, back_projection_weight)},
+            {
+                "": lambda pixels: progressive_upscale(
+                    pixels, generators, self.scale, back_projection_weight
+                )
+            },
             first.pixels,
             (names, back_projection_weight),
         )
-        self.on_decision(Decision(first.index, names, with_note(reason, note), back_projection_weight, noise))
+        self.on_decision(
+            Decision(first.index, names, with_note(reason, note), back_projection_weight, noise)
+        )
         return per_frame(upscale)(frames)
 
 

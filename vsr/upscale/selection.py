@@ -17,7 +17,8 @@ FitnessFunction = Callable[[Model, torch.Tensor], float]
 
 
 def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> Policy:
-    """Use the model of least `fitness`, chosen at the first frame of a shot or, where asked, at every frame."""
+    """Use the model of least `fitness`, chosen at the first frame of a shot or, where asked, at
+    every frame."""
 
     def rank(frame: Frame) -> list[tuple[str, float]]:
         scores = [(model.name, fitness(model, frame.pixels)) for model in context.models]
@@ -34,18 +35,29 @@ def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> 
                 if best != chosen:
                     chosen = best
                     context.on_decision(
-                        Decision(frame.index, (chosen,), reason, back_projection_weight, noise, tuple(ranking))
+                        Decision(
+                            frame.index,
+                            (chosen,),
+                            reason,
+                            back_projection_weight,
+                            noise,
+                            tuple(ranking),
+                        )
                     )
             generator = context.generator_for(context.get_model(chosen))
             yield replace(
-                frame, pixels=progressive_upscale(frame.pixels, [generator], context.scale, back_projection_weight)
+                frame,
+                pixels=progressive_upscale(
+                    frame.pixels, [generator], context.scale, back_projection_weight
+                ),
             )
 
     return policy
 
 
 def _keep_or_switch(current: str, ranking: list[tuple[str, float]], hysteresis: float) -> str:
-    """The best model, unless the current one is worse by no more than the share `hysteresis`: switching flickers."""
+    """The best model, unless the current one is worse by no more than the share `hysteresis`:
+    switching flickers."""
     best, least = ranking[0]
     scores = dict(ranking)
     if current in scores and scores[current] <= least * (1 + hysteresis):
@@ -58,8 +70,8 @@ def dsrfi(context: PolicyContext) -> Policy:
     context.require_models(1, "dsrfi")
     if without := [model.name for model in context.models if model.critic is None]:
         raise ModelError(
-            f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as all of ZSSR are. "
-            "Use policy selfrec."
+            f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as "
+            "all of ZSSR are. Use policy selfrec."
         )
     return select_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
 

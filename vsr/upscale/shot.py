@@ -1,4 +1,5 @@
-"""The shot model: a window network trained on frames of the shot, applied in stages and fused along the motion."""
+"""The shot model: a window network trained on frames of the shot, applied in stages and fused along
+the motion."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -39,7 +40,9 @@ def shot(context: PolicyContext) -> Policy:
         model, reason, ranking = _select_model(context, first_frames)
         back_projection_weight, noise = context.back_projection_weight(first_frames[0])
         context.on_decision(
-            Decision(first_frames[0].index, (model.name,), reason, back_projection_weight, noise, ranking)
+            Decision(
+                first_frames[0].index, (model.name,), reason, back_projection_weight, noise, ranking
+            )
         )
         networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
         lead, distances = resume_context(networks[0].spec.neighbours, context.scale, multiframe)
@@ -66,7 +69,15 @@ def shot(context: PolicyContext) -> Policy:
                 yield frame.pixels
 
         pictures = upscale_shot(
-            lows(), networks, context.scale, back_projection_weight, fusion, multiframe, context.engine, keep, done
+            lows(),
+            networks,
+            context.scale,
+            back_projection_weight,
+            fusion,
+            multiframe,
+            context.engine,
+            keep,
+            done,
         )
         for pixels in pictures:
             yield replace(waiting.pop(0), pixels=pixels)
@@ -75,7 +86,8 @@ def shot(context: PolicyContext) -> Policy:
 
 
 class _Keeper:
-    """Leaves the pictures that a later run needs to go on behind a frame, once every stage has made its own."""
+    """Leaves the pictures that a later run needs to go on behind a frame, once every stage has made
+    its own."""
 
     def __init__(self, memory: ShotMemory, start: int, lead: int, distances: Sequence[int]) -> None:
         self._memory, self._start, self._lead, self._distances = memory, start, lead, distances
@@ -91,7 +103,9 @@ class _Keeper:
             whole = self._pictures.pop(last)
             # Near the start of a shot the first stages have none; such a shot is begun anew.
             if len(whole) == len(self._distances):
-                self._memory.left(MiddleOfShot(last, self._lead, tuple(whole[number] for number in sorted(whole))))
+                self._memory.left(
+                    MiddleOfShot(last, self._lead, tuple(whole[number] for number in sorted(whole)))
+                )
 
 
 def _middle_of(context: PolicyContext, first: Frame) -> MiddleOfShot | None:
@@ -100,11 +114,15 @@ def _middle_of(context: PolicyContext, first: Frame) -> MiddleOfShot | None:
     return found if found is not None and first.index <= found.last else None
 
 
-def _select_model(context: PolicyContext, frames: list[Frame]) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
+def _select_model(
+    context: PolicyContext, frames: list[Frame]
+) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
     """The model for a shot that begins with `frames`, why, and the ranking where there was one."""
     models = context.shot_models(frames[0])
     if not models:
-        raise ModelError("policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot.")
+        raise ModelError(
+            "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
+        )
     for model in models:
         card = model.card
         same_clip = card.clip_identity == context.clip_identity != ""
@@ -127,4 +145,6 @@ def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:
     restored = upscale_shot(halves, networks, STAGE_SCALE, 1.0, FUSION["fast"])
     size = (STAGE_SCALE * height, STAGE_SCALE * width)
     pairs = zip(restored, lumas, strict=True)
-    return sum(float(F.l1_loss(picture, resize(luma, *size))) for picture, luma in pairs) / len(frames)
+    return sum(float(F.l1_loss(picture, resize(luma, *size))) for picture, luma in pairs) / len(
+        frames
+    )

@@ -1,4 +1,5 @@
-"""Runs the networks of a shot model over a shot: twice the size at a stage, each stage fused along the motion."""
+"""Runs the networks of a shot model over a shot: twice the size at a stage, each stage fused along
+the motion."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,15 +41,17 @@ def upscale_shot(
     keep: StageCallback | None = None,
     done: Sequence[tuple[int, torch.Tensor]] = (),
 ) -> Iterator[torch.Tensor]:
-    """The frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), enlarged `scale` times and fused.
+    """The frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), enlarged `scale`
+    times and fused.
 
-    The first stage uses the first network, all others the second. As many pictures come out as go in, `look_ahead`
-    frames late; memory does not grow with the shot. `multiframe` asks for back-projection onto the neighbours of each
-    frame at the end. Raises `ModelError` for values that are not finite.
+    The first stage uses the first network, all others the second. As many pictures come out as go
+    in, `look_ahead` frames late; memory does not grow with the shot. `multiframe` asks for
+    back-projection onto the neighbours of each frame at the end. Raises `ModelError` for values
+    that are not finite.
 
-    `keep` is shown every stage's pictures. With one of each, of the frames that `resume_context` names, as `done`, a stream
-    that begins in the middle of the shot goes on as if it had begun at its start; what comes out for the frames before
-    the first that is wanted is of no use.
+    `keep` is shown every stage's pictures. With one of each, of the frames that `resume_context`
+    names, as `done`, a stream that begins in the middle of the shot goes on as if it had begun at
+    its start; what comes out for the frames before the first that is wanted is of no use.
     """
     registrar = ShotRegistrar(fusion.refinements)
     stream: Iterator[Pair] = _registered(lows, registrar)
@@ -57,7 +60,9 @@ def upscale_shot(
         network = fast[min(stage, 1)]
         stage_scale = min(scale, STAGE_SCALE ** (stage + 1))
         known = done[stage] if done else None
-        stream = _stage(stream, network, registrar, stage_scale, back_projection_weight, fusion, known)
+        stream = _stage(
+            stream, network, registrar, stage_scale, back_projection_weight, fusion, known
+        )
         if keep is not None:
             stream = _with_callback(stream, partial(keep, stage))
     if multiframe is not None:
@@ -70,17 +75,24 @@ def upscale_shot(
 
 
 def look_ahead(
-    neighbours: int, scale: float, fusion: FusionOptions, multiframe: MultiframeOptions | None = None
+    neighbours: int,
+    scale: float,
+    fusion: FusionOptions,
+    multiframe: MultiframeOptions | None = None,
 ) -> int:
     """Low-resolution frames to come that must be read before a frame is done."""
     at_the_end = 0 if multiframe is None else multiframe.reach
     return num_stages(scale) * (neighbours + fusion.look_ahead) + at_the_end
 
 
-def resume_context(neighbours: int, scale: float, multiframe: MultiframeOptions | None = None) -> tuple[int, list[int]]:
-    """How many frames before the first that is wanted a stream must begin, and before it lies the known one, by stage.
+def resume_context(
+    neighbours: int, scale: float, multiframe: MultiframeOptions | None = None
+) -> tuple[int, list[int]]:
+    """How many frames before the first that is wanted a stream must begin, and before it lies the
+    known one, by stage.
 
-    A stage is right behind its known picture, and so is the next where all neighbours that it looks at are right.
+    A stage is right behind its known picture, and so is the next where all neighbours that it looks
+    at are right.
     """
     behind = 1 if multiframe is None else multiframe.reach
     distances = [behind + number * (neighbours - 1) for number in range(num_stages(scale))]
@@ -93,10 +105,15 @@ def num_stages(scale: float) -> int:
 
 
 def input_planes(
-    own: torch.Tensor, index: int, others: Iterable[tuple[int, torch.Tensor]], reach: int, registrar: ShotRegistrar
+    own: torch.Tensor,
+    index: int,
+    others: Iterable[tuple[int, torch.Tensor]],
+    reach: int,
+    registrar: ShotRegistrar,
 ) -> torch.Tensor:
-    """What a window network looks at, (1 + 2 reach, H, W): the enlarged luma `own` (1, H, W) of frame `index`, then its
-    neighbours' differences from it along the motion, nearest first, past before future; zeros where there is none.
+    """What a window network looks at, (1 + 2 reach, H, W): the enlarged luma `own` (1, H, W) of
+    frame `index`, then its neighbours' differences from it along the motion, nearest first, past
+    before future; zeros where there is none.
     """
     known = dict(others)
     planes = [own[0]]
@@ -124,7 +141,9 @@ def pad_planes(planes: torch.Tensor, halo: int) -> torch.Tensor:
     return F.pad(planes[None], (halo, halo, halo, halo), mode="replicate")[0]
 
 
-def _back_projected(pairs: Iterator[Pair], registrar: ShotRegistrar, options: MultiframeOptions) -> Iterator[Pair]:
+def _back_projected(
+    pairs: Iterator[Pair], registrar: ShotRegistrar, options: MultiframeOptions
+) -> Iterator[Pair]:
     for index, (low, picture), near in with_neighbors(pairs, options.reach):
         low_lumas = {number: to_luma(other) for number, (other, _) in near}
         luma = to_luma(picture)
@@ -133,7 +152,8 @@ def _back_projected(pairs: Iterator[Pair], registrar: ShotRegistrar, options: Mu
 
 
 def with_neighbors(items: Iterable[T], reach: int) -> Iterator[tuple[int, T, list[tuple[int, T]]]]:
-    """(number, item, [(number, item) of it and all within `reach`]) for each item, `reach` items late."""
+    """(number, item, [(number, item) of it and all within `reach`]) for each item, `reach` items
+    late."""
     numbered = enumerate(items)
     held = deque(islice(numbered, reach + 1))
     current = 0
@@ -171,7 +191,9 @@ def _stage(
         yield waiting.popleft(), fused
 
 
-def _with_callback(pairs: Iterator[Pair], show: Callable[[int, torch.Tensor], None]) -> Iterator[Pair]:
+def _with_callback(
+    pairs: Iterator[Pair], show: Callable[[int, torch.Tensor], None]
+) -> Iterator[Pair]:
     for index, (low, picture) in enumerate(pairs):
         show(index, picture)
         yield low, picture
@@ -184,10 +206,13 @@ def _upscaled(
     scale: float,
     back_projection_weight: float,
 ) -> Iterator[Pair]:
-    """Each picture at twice its size with the detail that the network finds, then at `scale` times its low one."""
+    """Each picture at twice its size with the detail that the network finds, then at `scale` times
+    its low one."""
     reach = network.spec.neighbours
     for index, (low, base, own), near in with_neighbors(_doubled(pairs), reach):
-        planes = input_planes(own, index, [(number, luma) for number, (_, _, luma) in near], reach, registrar)
+        planes = input_planes(
+            own, index, [(number, luma) for number, (_, _, luma) in near], reach, registrar
+        )
         size = scaled_size(low.shape[-2], low.shape[-1], scale)
         picture = resize_on_cores(base + network.missing_detail(planes), *size).clamp_(0, 1)
         yield low, back_project_in_place(picture, low, back_projection_weight)

@@ -28,7 +28,8 @@ def student(context: PolicyContext) -> Policy:
     context = replace(context, use_students=True)
     if not context.models:
         raise ModelError(
-            "policy student needs a distilled model, and the bank has none. Make one with vsr distil CLIP --models DIR."
+            "policy student needs a distilled model, and the bank has none. Make one with vsr "
+            "distil CLIP --models DIR."
         )
     return smi(context)
 
@@ -52,8 +53,8 @@ def _one_model(context: PolicyContext, system: str, training: str) -> Policy:
     context = replace(context, system=system)
     if not context.models:
         raise ModelError(
-            f"policy {system} needs a bank with a model of its own, and this one has none. Train it with: "
-            f"vsr train-keyframe CLIP --models DIR {training}"
+            f"policy {system} needs a bank with a model of its own, and this one has none. Train "
+            f"it with: vsr train-keyframe CLIP --models DIR {training}"
         )
     return smi(context)
 
@@ -65,9 +66,15 @@ def ami(context: PolicyContext) -> Policy:
     if not chosen:
         context.require_models(options.alternating, "ami")
     elif len(chosen) < 2:
-        raise ModelError(f"policy ami alternates two models or more; the order names {len(chosen)}. Use policy smi.")
+        raise ModelError(
+            f"policy ami alternates two models or more; the order names {len(chosen)}. Use policy "
+            "smi."
+        )
     if len({model.card.step_ratio for model in chosen}) > 1:
-        raise ModelError("policy ami needs models of one step ratio; those of the order were trained for several.")
+        raise ModelError(
+            "policy ami needs models of one step ratio; those of the order were trained for "
+            "several."
+        )
 
     def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
         if chosen:

@@ -1,7 +1,9 @@
-"""Samples of YUV, grey and RGB pixel formats <-> float RGB: the only place that knows matrices and ranges.
+"""Samples of YUV, grey and RGB pixel formats <-> float RGB: the only place that knows matrices and
+ranges.
 
-Arithmetic: ITU-T H.273, 8.3 (range and depth) and 8.4 (matrix). Chroma of 4:2:0 and 4:2:2 sits on the left luma
-column (MPEG-2 siting): up by linear interpolation; down by [1 2 1] across and, for 4:2:0, the mean of two rows.
+Arithmetic: ITU-T H.273, 8.3 (range and depth) and 8.4 (matrix). Chroma of 4:2:0 and 4:2:2 sits on
+the left luma column (MPEG-2 siting): up by linear interpolation; down by [1 2 1] across and, for
+4:2:0, the mean of two rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,11 +35,14 @@ MAX_SD_HEIGHT = 576
 
 
 def resolve_matrix(color: ColorDescription, height: int) -> int:
-    """The matrix that a stream of this height is decoded with: its tag, else by its primaries or its height.
+    """The matrix that a stream of this height is decoded with: its tag, else by its primaries or
+    its height.
 
-    Where neither tells, BT.601 is taken up to 576 lines and BT.709 above; BT.2020 for its primaries.
+    Where neither tells, BT.601 is taken up to 576 lines and BT.709 above; BT.2020 for its
+    primaries.
 
-    Resolve once, from the input's height, and use the same matrix on the way out: an enlarged clip stays in its own.
+    Resolve once, from the input's height, and use the same matrix on the way out: an enlarged clip
+    stays in its own.
     """
     if color.matrix in LUMA_COEFFICIENTS or color.matrix == YCGCO:
         return color.matrix
@@ -46,7 +51,9 @@ def resolve_matrix(color: ColorDescription, height: int) -> int:
     return 6 if height <= MAX_SD_HEIGHT else 1
 
 
-def to_rgb(channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, full_range: bool) -> torch.Tensor:
+def to_rgb(
+    channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, full_range: bool
+) -> torch.Tensor:
     """Sample values of each channel -> float32 RGB (3, H, W) in [0, 1], on the channels' device.
 
     RGB is taken as full range. Values outside of the RGB cube are clipped to it.
@@ -68,8 +75,11 @@ def to_rgb(channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, f
     return torch.addmm(black, back, yuv.view(3, -1)).clamp_(0, 1).view(3, height, width)
 
 
-def from_rgb(rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bool) -> list[torch.Tensor]:
-    """Float RGB (3, H, W) -> sample values of each channel, rounded to uint8 or uint16, on the device of `rgb`.
+def from_rgb(
+    rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bool
+) -> list[torch.Tensor]:
+    """Float RGB (3, H, W) -> sample values of each channel, rounded to uint8 or uint16, on the
+    device of `rgb`.
 
     The inverse of `to_rgb`. RGB is written in full range.
     """
@@ -81,14 +91,17 @@ def from_rgb(rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bo
     offsets = np.array([[zero], [neutral], [neutral]]) + 0.5
     count = layout.num_channels
     yuv = torch.addmm(
-        _as_tensor(offsets[:count], rgb.device), _as_tensor(coefficients[:count], rgb.device), rgb.reshape(3, -1)
+        _as_tensor(offsets[:count], rgb.device),
+        _as_tensor(coefficients[:count], rgb.device),
+        rgb.reshape(3, -1),
     ).view(count, *rgb.shape[1:])
     chroma = [_downsample_chroma(channel, layout) for channel in yuv[1:]]
     return [_to_samples(channel, layout.bits) for channel in (yuv[0], *chroma)]
 
 
 def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tensor]:
-    """The samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per channel. Copies."""
+    """The samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per channel.
+    Copies."""
     channels = [torch.empty(0)] * layout.num_channels
     for channel, samples in _channel_views(frame, layout):
         if channel >= 0:
@@ -97,7 +110,8 @@ def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tenso
 
 
 def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None:
-    """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format has none."""
+    """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format
+    has none."""
     for channel, samples in _channel_views(frame, layout):
         if channel == ALPHA:
             return _to_tensor(samples, layout).float().mul_(1 / (2**layout.bits - 1))
@@ -107,7 +121,8 @@ def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None
 def write_channels(
     channels: Sequence[torch.Tensor], pixel_format: str, alpha: torch.Tensor | None = None
 ) -> av.VideoFrame:
-    """A frame in main memory that holds these samples, and this opacity in [0, 1]; None is opaque."""
+    """A frame in main memory that holds these samples, and this opacity in [0, 1]; None is
+    opaque."""
     layout = LAYOUTS[pixel_format]
     height, width = channels[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
@@ -122,8 +137,11 @@ def write_channels(
     return frame
 
 
-def _channel_views(frame: av.VideoFrame, layout: PixelLayout) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
-    """Each channel, padding and alpha among them, with a writable view of its samples as (rows, columns)."""
+def _channel_views(
+    frame: av.VideoFrame, layout: PixelLayout
+) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
+    """Each channel, padding and alpha among them, with a writable view of its samples as (rows,
+    columns)."""
     for plane, order in zip(frame.planes, layout.planes, strict=True):
         samples = _plane_array(plane, layout, len(order))
         yield from ((channel, samples[:, :, position]) for position, channel in enumerate(order))
@@ -141,8 +159,11 @@ def frame_bytes(frame: av.VideoFrame, layout: PixelLayout) -> bytes:
     return b"".join(_plane_array(plane, layout, len(order)).tobytes() for plane, order in pairs)
 
 
-def interleave_chroma(channels: Sequence[torch.Tensor], layout: PixelLayout) -> tuple[torch.Tensor, torch.Tensor]:
-    """Y and CbCr planes of nv12 or p010, on the channels' device: what a hardware encoder is handed."""
+def interleave_chroma(
+    channels: Sequence[torch.Tensor], layout: PixelLayout
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Y and CbCr planes of nv12 or p010, on the channels' device: what a hardware encoder is
+    handed."""
     chroma = torch.stack([channels[1], channels[2]], dim=-1)
     if layout.unused_low_bits == 0:
         return channels[0].contiguous(), chroma
@@ -150,15 +171,19 @@ def interleave_chroma(channels: Sequence[torch.Tensor], layout: PixelLayout) -> 
     return (channels[0].int() * scale).to(torch.uint16), (chroma.int() * scale).to(torch.uint16)
 
 
-def _plane_array(plane: av.video.plane.VideoPlane, layout: PixelLayout, group: int) -> npt.NDArray[np.unsignedinteger]:
-    """A writable view of a plane as (rows, columns, samples per pixel), without the padding of its lines."""
+def _plane_array(
+    plane: av.video.plane.VideoPlane, layout: PixelLayout, group: int
+) -> npt.NDArray[np.unsignedinteger]:
+    """A writable view of a plane as (rows, columns, samples per pixel), without the padding of its
+    lines."""
     samples = np.asarray(memoryview(plane)).view(layout.sample_type)
     lines = samples.reshape(plane.height, -1)[:, : plane.width * group]
     return lines.reshape(plane.height, plane.width, group)
 
 
 def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, float]:
-    """Code of black, steps from black to white, steps over the whole of chroma, code of neutral chroma."""
+    """Code of black, steps from black to white, steps over the whole of chroma, code of neutral
+    chroma."""
     if full_range:
         return 0.0, 2.0**bits - 1, 2.0**bits - 1, 2.0 ** (bits - 1)
     scale = 2.0 ** (bits - 8)
@@ -170,7 +195,9 @@ def _rgb_to_yuv(matrix: int) -> npt.NDArray[np.float64]:
         return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
     red, blue = LUMA_COEFFICIENTS[matrix]
     luma = np.array([red, 1 - red - blue, blue])
-    return np.stack([luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))])
+    return np.stack(
+        [luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))]
+    )
 
 
 def _as_tensor(values: npt.NDArray[np.float64], device: torch.device) -> torch.Tensor:
@@ -182,7 +209,9 @@ def _to_samples(values: torch.Tensor, bits: int) -> torch.Tensor:
     return values.clamp_(0, 2**bits - 1).to(torch.uint8 if bits == 8 else torch.uint16)
 
 
-def _upsample_chroma(chroma: torch.Tensor, layout: PixelLayout, height: int, width: int) -> torch.Tensor:
+def _upsample_chroma(
+    chroma: torch.Tensor, layout: PixelLayout, height: int, width: int
+) -> torch.Tensor:
     if layout.chroma_rows == 2:
         chroma = _upsample_rows(chroma)[:height]
     if layout.chroma_columns == 2:
@@ -199,7 +228,8 @@ def _upsample_rows(chroma: torch.Tensor) -> torch.Tensor:
 
 
 def _upsample_columns(chroma: torch.Tensor) -> torch.Tensor:
-    """Each chroma column lies on an even luma column; the odd ones are the mean of their neighbours."""
+    """Each chroma column lies on an even luma column; the odd ones are the mean of their
+    neighbours."""
     columns = chroma.new_empty(chroma.shape[0], 2 * chroma.shape[1])
     columns[:, 0::2] = chroma
     columns[:, 1::2] = torch.lerp(chroma, torch.cat([chroma[:, 1:], chroma[:, -1:]], dim=1), 0.5)

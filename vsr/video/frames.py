@@ -1,4 +1,5 @@
-"""The nouns that every stage shares: a frame that knows its time, and what a clip says of itself."""
+"""The nouns that every stage shares: a frame that knows its time, and what a clip says of
+itself."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,12 +23,14 @@ class Frame:
     duration: int = 0
     """How long the frame is shown, in units of `time_base`; 0 where the clip does not say."""
     alpha: torch.Tensor | None = None
-    """Opacity as float32 (h, w) in [0, 1], at the source's size whatever that of `pixels`; None where all is opaque."""
+    """Opacity as float32 (h, w) in [0, 1], at the source's size whatever that of `pixels`; None
+    where all is opaque."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[0] != 3 or self.pixels.dtype != torch.float32:
             raise ValueError(
-                f"a frame holds float32 pixels of shape (3, H, W), got {self.pixels.dtype} {tuple(self.pixels.shape)}"
+                f"a frame holds float32 pixels of shape (3, H, W), got {self.pixels.dtype} "
+                f"{tuple(self.pixels.shape)}"
             )
 
     @property
@@ -58,7 +61,9 @@ class ColorDescription:
 class MasteringDisplay:
     """The display that HDR pictures were graded on (SMPTE ST 2086)."""
 
-    primaries: tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction], tuple[Fraction, Fraction]]
+    primaries: tuple[
+        tuple[Fraction, Fraction], tuple[Fraction, Fraction], tuple[Fraction, Fraction]
+    ]
     """CIE x and y of red, green and blue."""
     white_point: tuple[Fraction, Fraction]
     min_luminance: Fraction
@@ -76,12 +81,14 @@ class LightLevel:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip's container says of its video stream. Numbers "from header" are claims, not counts."""
+    """What a clip's container says of its video stream. Numbers "from header" are claims, not
+    counts."""
 
     path: Path
     """The file, the folder of pictures, or `-` for standard input."""
     container: str
-    """Name of the container format as libavformat has it; `images` for a folder or a numbered sequence."""
+    """Name of the container format as libavformat has it; `images` for a folder or a numbered
+    sequence."""
     codec: str
     width: int
     """Stored width in pixels, before rotation."""
@@ -100,9 +107,10 @@ class ClipInfo:
     num_frames_from_header: int | None
     duration_seconds_from_header: float | None
     identity: str
-    """SHA-256 over the file's size and its first and last MiB: tells whether two runs saw the same clip.
-    Empty for standard input."""
+    """SHA-256 over the file's size and its first and last MiB: tells whether two runs saw the same
+    clip. Empty for standard input."""
     display_matrix: tuple[int, ...] | None = None
-    """The nine numbers by which a player turns or mirrors the picture, as ISO/IEC 14496-12 stores them."""
+    """The nine numbers by which a player turns or mirrors the picture, as ISO/IEC 14496-12 stores
+    them."""
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None

@@ -1,4 +1,5 @@
-"""A clip as a stream of frames: constant memory, exact times, and an account of what was damaged."""
+"""A clip as a stream of frames: constant memory, exact times, and an account of what was
+damaged."""
 
 import math
 import sys
@@ -24,9 +25,18 @@ from vsr.video.read.concealment import conceal_by_repetition, with_repaired_time
 from vsr.video.read.damage import Damage, DamageLog
 from vsr.video.read.decoder import Decoder, ImageSequenceDecoder, StreamDecoder
 from vsr.video.read.deinterlace import deinterlace_frames
-from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, find_image_sequence, image_sequence_identity
+from vsr.video.read.image_sequence import (
+    IMAGE_SEQUENCE_FPS,
+    find_image_sequence,
+    image_sequence_identity,
+)
 from vsr.video.read.integrity import find_structure_break
-from vsr.video.read.side_data import display_matrix, has_dynamic_metadata, light_level, mastering_display
+from vsr.video.read.side_data import (
+    display_matrix,
+    has_dynamic_metadata,
+    light_level,
+    mastering_display,
+)
 from vsr.video.read.sources import (
     PIPE_NAME,
     STANDARD_INPUT,
@@ -47,7 +57,8 @@ class ReadOptions:
     """How a clip is read."""
 
     on_damage: Literal["keep", "repeat", "stop"] = "keep"
-    """`keep` shows what could be decoded, `repeat` the last whole frame instead; `stop` raises InputError."""
+    """`keep` shows what could be decoded, `repeat` the last whole frame instead; `stop` raises
+    InputError."""
     deinterlace: bool = False
     """Make one progressive frame of the two fields of each."""
     allow_huge: bool = False
@@ -55,7 +66,8 @@ class ReadOptions:
 
 
 def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "ClipReader":
-    """Open a video file, a folder of pictures, a pattern such as `frames/%04d.png`, or `-` for standard input.
+    """Open a video file, a folder of pictures, a pattern such as `frames/%04d.png`, or `-` for
+    standard input.
 
     The first frame is decoded at once. Raises InputError where nothing can be read or decoded.
     """
@@ -72,7 +84,10 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
             if not is_pipe and (missing := missing_bytes(path)):
                 log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
             if not is_pipe and (place := find_structure_break(path)) is not None:
-                log.add("broken_structure", f"at byte {place} of {path.stat().st_size} something does not follow")
+                log.add(
+                    "broken_structure",
+                    f"at byte {place} of {path.stat().st_size} something does not follow",
+                )
             identity = "" if is_pipe else clip_identity(path)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
         return ClipReader(info, notes, decoder, log, resources.pop_all(), options)
@@ -104,7 +119,10 @@ class ClipReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._resources.close()
 
@@ -114,7 +132,8 @@ class ClipReader:
         return self._log.records()
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame in order of presentation, on the CPU, in the clip's size; times strictly increase.
+        """Every frame in order of presentation, on the CPU, in the clip's size; times strictly
+        increase.
 
         Raises InputError at the first damage where the options say so.
         """
@@ -138,16 +157,22 @@ class ClipReader:
         if (decoded.width, decoded.height) != (info.width, info.height):
             self._log.add(
                 "changed_size",
-                f"frames are {decoded.width}x{decoded.height} from frame {index} on and are resized to "
-                f"{info.width}x{info.height}",
+                f"frames are {decoded.width}x{decoded.height} from frame {index} on and are "
+                f"resized to {info.width}x{info.height}",
             )
         elif info.container != "images" and stored_as != self._stored_as:
-            self._log.add("changed_format", f"frame {index} is stored in another pixel format or colour than the first")
+            self._log.add(
+                "changed_format",
+                f"frame {index} is stored in another pixel format or colour than the first",
+            )
 
     def _to_pixels(self, decoded: av.VideoFrame) -> tuple[torch.Tensor, torch.Tensor | None]:
         if decoded.format.name not in LAYOUTS:
-            # Palettes, packed YUV and the like: to the nearest format whose samples are stored plainly.
-            decoded = self._reformatter.reformat(decoded, format=nearest_format(decoded.format.name))
+            # Palettes, packed YUV and the like: to the nearest format whose samples are stored
+            # plainly.
+            decoded = self._reformatter.reformat(
+                decoded, format=nearest_format(decoded.format.name)
+            )
         layout = LAYOUTS[decoded.format.name]
         matrix = resolve_matrix(_color_of(decoded), self.info.height)
         pixels = to_rgb(read_channels(decoded, layout), layout, matrix, _is_full_range(decoded))
@@ -183,7 +208,9 @@ def _describe_video(
         color=_color_of(first),
         time_base=Fraction(stream.time_base or 1) if decoder.has_times else 1 / decoder.rate,
         average_rate=Fraction(average_rate) if average_rate else None,
-        sample_aspect_ratio=Fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
+        sample_aspect_ratio=Fraction(stream.sample_aspect_ratio)
+        if stream.sample_aspect_ratio
+        else None,
         rotation_degrees=first.rotation,
         num_frames_from_header=stream.frames if 0 < stream.frames <= _max_frames(path) else None,
         duration_seconds_from_header=duration_seconds,
@@ -192,7 +219,11 @@ def _describe_video(
         mastering_display=mastering_display(first),
         light_level=light_level(first),
     )
-    return info, [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)], decoder
+    return (
+        info,
+        [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)],
+        decoder,
+    )
 
 
 def _describe_pictures(
@@ -216,12 +247,17 @@ def _describe_pictures(
         duration_seconds_from_header=float(len(pictures) / decoder.rate),
         identity=image_sequence_identity(pictures),
     )
-    shown = f"{len(pictures)} pictures are shown at {IMAGE_SEQUENCE_FPS} a second: pictures carry no time of their own"
+    shown = (
+        f"{len(pictures)} pictures are shown at {IMAGE_SEQUENCE_FPS} a second: pictures carry "
+        "no time of their own"
+    )
     return info, [shown, *_frame_notes(first, is_deinterlaced=False)], decoder
 
 
 def _color_of(frame: av.VideoFrame) -> ColorDescription:
-    return ColorDescription(frame.colorspace, frame.color_primaries, frame.color_trc, _is_full_range(frame))
+    return ColorDescription(
+        frame.colorspace, frame.color_primaries, frame.color_trc, _is_full_range(frame)
+    )
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
@@ -247,16 +283,20 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     moving = [other for other in container.streams.video if not is_cover_art(other)]
     if len(moving) > 1:
         notes.append(
-            f"{len(moving)} video streams: stream {stream.index} is upscaled, the others are copied as they are"
+            f"{len(moving)} video streams: stream {stream.index} is upscaled, the others are "
+            "copied as they are"
         )
     if decoder.num_leading_packets:
         notes.append(
-            f"{decoder.num_leading_packets} packets come before the first keyframe: what they show needs pictures that "
-            "are not in the clip"
+            f"{decoder.num_leading_packets} packets come before the first keyframe: what they show "
+            "needs pictures that are not in the clip"
         )
     if not decoder.has_times:
         rate = float(decoder.rate)
-        notes.append(f"the file stores no times: they are made for {rate:.6g} frames a second, its guessed rate")
+        notes.append(
+            f"the file stores no times: they are made for {rate:.6g} frames a second, its guessed "
+            "rate"
+        )
     return notes
 
 
@@ -265,7 +305,13 @@ def _frame_notes(frame: av.VideoFrame, is_deinterlaced: bool) -> list[str]:
     if is_deinterlaced:
         notes.append("deinterlaced: one progressive frame is made of the two fields of each")
     elif frame.interlaced_frame:
-        notes.append("the video is interlaced and is upscaled with its combing, marked progressive; use --deinterlace")
+        notes.append(
+            "the video is interlaced and is upscaled with its combing, marked progressive; use "
+            "--deinterlace"
+        )
     if has_dynamic_metadata(frame):
-        notes.append("Dolby Vision or HDR10+ metadata is dropped: it describes pictures that are no longer the same")
+        notes.append(
+            "Dolby Vision or HDR10+ metadata is dropped: it describes pictures that are no longer "
+            "the same"
+        )
     return notes

@@ -1,7 +1,8 @@
 """Cuts, and the frame of each shot that models are trained on.
 
-A cut is where PySceneDetect's adaptive detector sees the picture change far more than around it. The detector is fed
-with our own frames, so that a clip is decoded once; it judges a frame two frames late, and that is all that is held.
+A cut is where PySceneDetect's adaptive detector sees the picture change far more than around it.
+The detector is fed with our own frames, so that a clip is decoded once; it judges a frame two
+frames late, and that is all that is held.
 """
 
 from collections import deque
@@ -18,17 +19,20 @@ from torch.nn.functional import adaptive_avg_pool2d
 from vsr.video.frames import Frame
 
 DETECTION_WIDTH_PX = 256
-"""Wider pictures are reduced to this before cuts are looked for: it changes no cut, and the time no longer counts."""
+"""Wider pictures are reduced to this before cuts are looked for: it changes no cut, and the time no
+longer counts."""
 
 
 @dataclass(frozen=True)
 class ShotOptions:
-    """When a change of picture is a cut. The defaults are PySceneDetect's, but for the shorter shortest shot."""
+    """When a change of picture is a cut. The defaults are PySceneDetect's, but for the shorter
+    shortest shot."""
 
     cut_ratio: float = 3.0
     """How many times the change of the four frames around it a cut has to be."""
     min_change: float = 15.0
-    """Least change of a cut: mean absolute difference of hue, saturation and value, in 8-bit levels."""
+    """Least change of a cut: mean absolute difference of hue, saturation and value, in 8-bit
+    levels."""
     min_shot_frames: int = 6
     """A cut closer than this to the one before is not taken."""
 
@@ -46,7 +50,8 @@ class ShotFrames:
 
 @dataclass(frozen=True)
 class Shot:
-    """Where a shot lies in its clip. Frames are counted from 0 and `last_frame` belongs to the shot."""
+    """Where a shot lies in its clip. Frames are counted from 0 and `last_frame` belongs to the
+    shot."""
 
     index: int
     first_frame: int
@@ -63,44 +68,60 @@ class Shot:
         return self.last_frame - self.first_frame + 1
 
 
-def split_shots(frames: Iterable[Frame], options: ShotOptions = ShotOptions()) -> Iterator[ShotFrames]:
-    """Group a stream of equally large frames into shots, without losing, repeating or reordering any.
+def split_shots(
+    frames: Iterable[Frame], options: ShotOptions = ShotOptions()
+) -> Iterator[ShotFrames]:
+    """Group a stream of equally large frames into shots, without losing, repeating or reordering
+    any.
 
-    Like `itertools.groupby`: all shots share one stream, so asking for the next one uses up what is left of the one
-    before. A cut within two frames of either end of the stream is not seen, nor is a slow dissolve.
+    Like `itertools.groupby`: all shots share one stream, so asking for the next one uses up what is
+    left of the one before. A cut within two frames of either end of the stream is not seen, nor is
+    a slow dissolve.
     """
-    for (index, first_frame), group in groupby(_mark_by_shot(frames, options), key=itemgetter(0, 1)):
+    for (index, first_frame), group in groupby(
+        _mark_by_shot(frames, options), key=itemgetter(0, 1)
+    ):
         yield ShotFrames(index, first_frame, map(itemgetter(2), group))
 
 
 def find_shots(frames: Iterable[Frame], options: ShotOptions = ShotOptions()) -> list[Shot]:
-    """The shots of a clip, in order, in one pass; the same cuts as `split_shots`. A clip without frames has none."""
+    """The shots of a clip, in order, in one pass; the same cuts as `split_shots`. A clip without
+    frames has none."""
     return [_describe(shot) for shot in split_shots(frames, options)]
 
 
 def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
-    """Position of the frame to train on, given each frame's sharpness and its change towards its neighbours.
+    """Position of the frame to train on, given each frame's sharpness and its change towards its
+    neighbours.
 
-    Of the middle half of the shot, the one with the largest `sharpness / (1 + change / median change)`: blur by
-    motion or lost focus lowers the numerator, and the denominator prefers a moment of rest where sharpness leaves
-    the choice open. Of equals, the nearest to the middle.
+    Of the middle half of the shot, the one with the largest `sharpness / (1 + change / median
+    change)`: blur by motion or lost focus lowers the numerator, and the denominator prefers a
+    moment of rest where sharpness leaves the choice open. Of equals, the nearest to the middle.
     """
     count = len(sharpness)
     usual = median(changes) or 1.0
     candidates = range(count // 4, count - count // 4)
-    return max(candidates, key=lambda i: (sharpness[i] / (1 + changes[i] / usual), -abs(2 * i + 1 - count)))
+    return max(
+        candidates, key=lambda i: (sharpness[i] / (1 + changes[i] / usual), -abs(2 * i + 1 - count))
+    )
 
 
-def _mark_by_shot(frames: Iterable[Frame], options: ShotOptions) -> Iterator[tuple[int, int, Frame]]:
-    """Each frame after the index and the first frame of its shot, as many frames late as the detector looks ahead."""
+def _mark_by_shot(
+    frames: Iterable[Frame], options: ShotOptions
+) -> Iterator[tuple[int, int, Frame]]:
+    """Each frame after the index and the first frame of its shot, as many frames late as the
+    detector looks ahead."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         return
-    # Takes as long to load as some frames to read, and no shot is looked for before there is a frame.
+    # Takes as long to load as some frames to read, and no shot is looked for before there is a
+    # frame.
     from scenedetect import AdaptiveDetector, FrameTimecode
 
-    detector = AdaptiveDetector(options.cut_ratio, options.min_shot_frames, min_content_val=options.min_change)
+    detector = AdaptiveDetector(
+        options.cut_ratio, options.min_shot_frames, min_content_val=options.min_change
+    )
     lag = detector.event_buffer_length
     held: deque[Frame] = deque()
     pictures: deque[np.ndarray] = deque(maxlen=lag + 2)
@@ -128,7 +149,8 @@ def _detection_picture(pixels: torch.Tensor) -> np.ndarray:
 
 
 def _is_flash(before: np.ndarray, at_cut: np.ndarray, *after: np.ndarray) -> bool:
-    """Whether the picture soon looks again as it did before: a flashlight or a spoilt frame, not a cut."""
+    """Whether the picture soon looks again as it did before: a flashlight or a spoilt frame, not a
+    cut."""
     change = _mean_difference(before, at_cut)
     return any(_mean_difference(before, picture) < change / 2 for picture in after)
 
@@ -164,7 +186,8 @@ def _describe(shot: ShotFrames) -> Shot:
 
 
 def _gradient_energy(gray: torch.Tensor) -> float:
-    """Mean squared difference of neighbouring pixels: falls with any blur, less swayed by noise than a Laplacian."""
+    """Mean squared difference of neighbouring pixels: falls with any blur, less swayed by noise
+    than a Laplacian."""
     energy = 0.0
     for axis in (0, 1):
         if gray.shape[axis] > 1:

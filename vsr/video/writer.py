@@ -1,4 +1,5 @@
-"""Frames -> a file that appears under its name only when it is whole, with every timestamp and every other stream."""
+"""Frames -> a file that appears under its name only when it is whole, with every timestamp and
+every other stream."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -50,12 +51,14 @@ class WriteReport:
 
 
 class ClipWriter:
-    """Writes frames of one size to a video file, to numbered PNG files, or as Matroska to standard output (`-`).
+    """Writes frames of one size to a video file, to numbered PNG files, or as Matroska to standard
+    output (`-`).
 
-    A context manager. On entry everything that can be checked is checked. A file or pictures are written by segments
-    into a work folder: with a `plan`, what is closed of them outlives the writer, and a writer with an equal plan goes
-    on behind it; without one nothing stays unless `finish` was called. Raises UsageError for options that clash,
-    OutputError for all that concerns the output.
+    A context manager. On entry everything that can be checked is checked. A file or pictures are
+    written by segments into a work folder: with a `plan`, what is closed of them outlives the
+    writer, and a writer with an equal plan goes on behind it; without one nothing stays unless
+    `finish` was called. Raises UsageError for options that clash, OutputError for all that concerns
+    the output.
     """
 
     def __init__(
@@ -72,7 +75,9 @@ class ClipWriter:
     ) -> None:
         self._name = str(output)
         # A link stays, and what it points to is written.
-        self._target = Path(output) if self._name == STANDARD_OUTPUT else Path(os.path.realpath(output))
+        self._target = (
+            Path(output) if self._name == STANDARD_OUTPUT else Path(os.path.realpath(output))
+        )
         self._source = source
         self._size = (height, width)
         self._options = options
@@ -94,7 +99,10 @@ class ClipWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._resources.close()
         drop_real_time_priority()
@@ -117,7 +125,8 @@ class ClipWriter:
             self._output.write(frame)
 
     def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
-        """Make what was written last, with what the run wants to find beside it, safe from whatever may happen."""
+        """Make what was written last, with what the run wants to find beside it, safe from whatever
+        may happen."""
         if not isinstance(self._output, PipedVideoOutput):
             with self._output_errors():
                 self._output.close_segment(memory, pictures)
@@ -164,7 +173,13 @@ class ClipWriter:
         place = resources.enter_context(PipeDestination())
         self._place: Destination = place
         piped = PipedVideoOutput(
-            place.file, "matroska", self._source, *self._size, self._options, self._device, resources
+            place.file,
+            "matroska",
+            self._source,
+            *self._size,
+            self._options,
+            self._device,
+            resources,
         )
         self._output: PipedVideoOutput | SegmentedVideoOutput | ImageSequenceOutput = piped
         self._notes = [*piped.notes, *piped.muxer.notes]
@@ -173,15 +188,26 @@ class ClipWriter:
         container_format = _format_of(self._target)
         self._refuse_own_input(self._target)
         if self._target.exists() and not self._target.is_file():
-            raise OutputError(f"{self._name}: not an ordinary file; name a file, or - for standard output")
+            raise OutputError(
+                f"{self._name}: not an ordinary file; name a file, or - for standard output"
+            )
         if self._target.exists() and not self._may_replace():
             raise OutputError(f"{self._name}: exists already; -y overwrites it")
         self._check_folder()
         work = resources.enter_context(self._open_work())
-        place = resources.enter_context(FileDestination(self._target, work.part_path(self._target), work.record_commit))
+        place = resources.enter_context(
+            FileDestination(self._target, work.part_path(self._target), work.record_commit)
+        )
         self._place = place
         film = SegmentedVideoOutput(
-            place.file, container_format, self._source, *self._size, self._options, self._device, work, resources
+            place.file,
+            container_format,
+            self._source,
+            *self._size,
+            self._options,
+            self._device,
+            work,
+            resources,
         )
         self._output = film
         self._notes = [*film.notes, *film.muxer.notes, *self._check_space(work, film.plan)]
@@ -192,7 +218,8 @@ class ClipWriter:
         is_pattern = is_numbered_pattern(self._target)
         if self._target.suffix and self._target.suffix.lower() != ".png":
             raise UsageError(
-                f"{self._name}: png writes a folder of pictures: name a folder, or a pattern like out/%06d.png"
+                f"{self._name}: png writes a folder of pictures: name a folder, or a pattern like "
+                "out/%06d.png"
             )
         folder = self._target.parent if is_pattern else self._target
         pattern = self._target.name if is_pattern else DEFAULT_NAME_PATTERN
@@ -205,13 +232,17 @@ class ClipWriter:
         self._check_folder()
         work = resources.enter_context(self._open_work())
         self._place = resources.enter_context(
-            FolderDestination(folder, work.part_path(folder), pattern, work.record_commit, self._plan is None)
+            FolderDestination(
+                folder, work.part_path(folder), pattern, work.record_commit, self._plan is None
+            )
         )
         self._output = ImageSequenceOutput(pattern, self._source, *self._size, self._options, work)
         self._notes = [*self._output.notes, *self._check_space(work, self._output.plan)]
 
     def _may_replace(self) -> bool:
-        return self._overwrite or (self._plan is not None and is_committed_result(self._target, self._work_options))
+        return self._overwrite or (
+            self._plan is not None and is_committed_result(self._target, self._work_options)
+        )
 
     def _open_work(self) -> SegmentStore:
         self.work = SegmentStore.of(self._target, self._plan, self._work_options)
@@ -219,7 +250,9 @@ class ClipWriter:
 
     def _check_folder(self) -> None:
         if not os.access(self._target.parent, os.W_OK) and self._target.parent.is_dir():
-            raise OutputError(f"{self._name}: the folder {self._target.parent} is read-only; choose another place")
+            raise OutputError(
+                f"{self._name}: the folder {self._target.parent} is read-only; choose another place"
+            )
 
     def _check_space(self, work: SegmentStore, plan: VideoPlan) -> list[str]:
         source = self._source

@@ -1,4 +1,5 @@
-"""What networks cost, counted by running them: multiply-adds of convolutions for each output pixel."""
+"""What networks cost, counted by running them: multiply-adds of convolutions for each output
+pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ PROBE_SIDE_PX = 32
 
 
 def generator_macs(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Callable[[], float]:
-    """A generator that is applied again and again: each step works on the picture as large as it makes it."""
+    """A generator that is applied again and again: each step works on the picture as large as it
+    makes it."""
 
     def macs() -> float:
         with torch.device("meta"):
@@ -48,7 +50,9 @@ def method_macs(name: str) -> Callable[[], float]:
         channels = 1 if architecture.luma else 3 + getattr(method.network, "noise_channels", 0)
         with torch.device("meta"):
             network = architecture.build(method.network)
-            return _macs(network, channels, PROBE_SIDE_PX, 1 if architecture.enlarged_first else SCALE)
+            return _macs(
+                network, channels, PROBE_SIDE_PX, 1 if architecture.enlarged_first else SCALE
+            )
 
     return macs
 
@@ -56,15 +60,20 @@ def method_macs(name: str) -> Callable[[], float]:
 def network_macs(upscaler: UpscalingNetwork) -> float:
     """A network from a file, at its own scale."""
     channels = 1 if upscaler.luma else 3 + upscaler.noise_channels
-    return _macs(upscaler.run, channels, PROBE_SIDE_PX, 1 if upscaler.enlarged_first else upscaler.scale)
+    return _macs(
+        upscaler.run, channels, PROBE_SIDE_PX, 1 if upscaler.enlarged_first else upscaler.scale
+    )
 
 
 def _valid_macs(network: nn.Module, channels: int, halo: int) -> float:
-    """Of a network that uses up `halo` pixels on each side, which for a large picture are nothing."""
+    """Of a network that uses up `halo` pixels on each side, which for a large picture are
+    nothing."""
     return _macs(network, channels, PROBE_SIDE_PX, 1, halo)
 
 
-def _macs(run: ForwardFunction, channels: int, side_px: int, enlargement: int, halo: int = 0) -> float:
+def _macs(
+    run: ForwardFunction, channels: int, side_px: int, enlargement: int, halo: int = 0
+) -> float:
     planes = torch.zeros(1, channels, side_px + 2 * halo, side_px + 2 * halo)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         run(planes)
@@ -81,7 +90,8 @@ class Card:
     how: str
     """The command that makes it ready, if any, and the option that uses it."""
     macs: Callable[[], float] | None
-    """Multiplications and additions of its convolutions for each output pixel at x4; None where there are none."""
+    """Multiplications and additions of its convolutions for each output pixel at x4; None where
+    there are none."""
     besides: str = ""
     """Work that is no convolution."""
 

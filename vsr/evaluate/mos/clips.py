@@ -12,7 +12,12 @@ from torch.nn.functional import avg_pool2d
 
 from vsr.errors import InputError
 from vsr.video.align import Timeline, TimeMap
-from vsr.video.align.time_map import BRIEF_FINGERPRINT_FRAMES, Fingerprint, guess_time_map, take_fingerprint
+from vsr.video.align.time_map import (
+    BRIEF_FINGERPRINT_FRAMES,
+    Fingerprint,
+    guess_time_map,
+    take_fingerprint,
+)
 from vsr.video.reader import open_clip
 
 Source = str | Path
@@ -39,23 +44,29 @@ def sample_trials(
 ) -> tuple[list[Trial], float]:
     """Loops at up to `trials` moments spread over the first clip, and their frames a second.
 
-    The part of the picture, at most `window` = (height, width) in pixels, is where the clips differ most at the
-    loop's start. Raises InputError for clips of unequal sizes and for those that share no moment.
+    The part of the picture, at most `window` = (height, width) in pixels, is where the clips differ
+    most at the loop's start. Raises InputError for clips of unequal sizes and for those that share
+    no moment.
     """
     surveys = [_survey(source) for source in sources]
     for source, seen in zip(sources, surveys, strict=True):
         if seen.size != surveys[0].size:
             raise InputError(
-                f"{source} is {_format_size(seen.size)} and {sources[0]} {_format_size(surveys[0].size)}; expected one size"
+                f"{source} is {_format_size(seen.size)} and {sources[0]} "
+                f"{_format_size(surveys[0].size)}; expected one size"
             )
     clocks = [guess_time_map(seen, surveys[0]) for seen in surveys]
     times = _times(sources[0])
     starts = _starts(len(times), trials, loop_frames)
-    moments = {first + step: number for number, first in enumerate(starts) for step in range(loop_frames)}
+    moments = {
+        first + step: number for number, first in enumerate(starts) for step in range(loop_frames)
+    }
     gathered = _read_loops(sources, clocks, moments, window)
     found = [_trial(times[starts[number]], loop) for number, loop in sorted(gathered.items())]
     if not found:
-        raise InputError(f"{', '.join(map(str, sources))} share no moment; give results of one and the same clip")
+        raise InputError(
+            f"{', '.join(map(str, sources))} share no moment; give results of one and the same clip"
+        )
     return found, _rate(times)
 
 
@@ -68,9 +79,13 @@ class _Loop:
 
 
 def _read_loops(
-    sources: Sequence[Source], clocks: Sequence[TimeMap], moments: dict[int, int], window: tuple[int, int]
+    sources: Sequence[Source],
+    clocks: Sequence[TimeMap],
+    moments: dict[int, int],
+    window: tuple[int, int],
 ) -> dict[int, _Loop]:
-    """Loops by the number of their trial; `moments` says to which trial a frame of the first clip belongs."""
+    """Loops by the number of their trial; `moments` says to which trial a frame of the first clip
+    belongs."""
     loops: dict[int, _Loop] = {}
     with ExitStack() as stack:
         clips = [stack.enter_context(open_clip(source)) for source in sources]
@@ -87,7 +102,9 @@ def _read_loops(
             pictures = [one.pixels for one in present]
             if number not in loops:
                 loops[number] = _Loop(_most_different(pictures, window), [])
-            loops[number].frames.append([_crop(picture, loops[number].corner, window) for picture in pictures])
+            loops[number].frames.append(
+                [_crop(picture, loops[number].corner, window) for picture in pictures]
+            )
     return loops
 
 
@@ -99,7 +116,9 @@ def _trial(start_seconds: float, loop: _Loop) -> Trial:
 def _survey(source: Source) -> Fingerprint:
     with open_clip(source) as clip:
         rate = clip.info.average_rate
-        return take_fingerprint(clip.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate))
+        return take_fingerprint(
+            clip.frames(), BRIEF_FINGERPRINT_FRAMES, None if rate is None else float(rate)
+        )
 
 
 def _times(source: Source) -> list[float]:
@@ -112,7 +131,8 @@ def _rate(times: Sequence[float]) -> float:
 
 
 def _starts(num_frames: int, trials: int, loop_frames: int) -> list[int]:
-    """First frames of loops that do not overlap, spread evenly; one from the start where the clip is too short."""
+    """First frames of loops that do not overlap, spread evenly; one from the start where the clip
+    is too short."""
     count = max(min(trials, num_frames // loop_frames), 1)
     room = max(num_frames - count * loop_frames, 0)
     return [round((number + 0.5) * room / count) + number * loop_frames for number in range(count)]
@@ -129,7 +149,16 @@ def _most_different(pictures: Sequence[torch.Tensor], window: tuple[int, int]) -
 
 def _crop(pixels: torch.Tensor, corner: tuple[int, int], window: tuple[int, int]) -> RgbImage:
     part = pixels[:, corner[0] : corner[0] + window[0], corner[1] : corner[1] + window[1]]
-    picture: RgbImage = (part * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    picture: RgbImage = (
+        (part * 255)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(1, 2, 0)
+        .contiguous()
+        .cpu()
+        .numpy()
+    )
     return picture
 
 

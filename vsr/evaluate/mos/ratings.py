@@ -42,16 +42,25 @@ class Opinions:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for strict JSON."""
-        clips = [{**asdict(clip), "interval": clip.interval and list(clip.interval)} for clip in self.clips]
-        return {"sheet": self.sheet, "scale": [WORST, BEST], "confidence": CONFIDENCE, "clips": clips}
+        clips = [
+            {**asdict(clip), "interval": clip.interval and list(clip.interval)}
+            for clip in self.clips
+        ]
+        return {
+            "sheet": self.sheet,
+            "scale": [WORST, BEST],
+            "confidence": CONFIDENCE,
+            "clips": clips,
+        }
 
 
 def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
     """Undo the shuffling and average: first over each rater's trials, then over the raters.
 
-    Intervals are Student's t over raters, since ratings by one person are alike. A clip shares the rank of the one
-    before unless the paired differences to the best of that rank, rater by rater, are more than noise.
-    Raises InputError for files that are no ratings of this key's sheet, hold none, or repeat a rater.
+    Intervals are Student's t over raters, since ratings by one person are alike. A clip shares the
+    rank of the one before unless the paired differences to the best of that rank, rater by rater,
+    are more than noise. Raises InputError for files that are no ratings of this key's sheet, hold
+    none, or repeat a rater.
     """
     answer_key = _Key.read(key)
     by_rater: dict[str, dict[int, float]] = {}
@@ -66,11 +75,15 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
     means = {clip: [own[clip] for own in by_rater.values() if clip in own] for clip in counts}
     unrated = [answer_key.clips[clip] for clip, own in means.items() if not own]
     if unrated:
-        raise InputError(f"nobody rated {', '.join(unrated)}; expected at least one rating for every clip")
+        raise InputError(
+            f"nobody rated {', '.join(unrated)}; expected at least one rating for every clip"
+        )
     ordered = sorted(means, key=lambda clip: -fmean(means[clip]))
     ranks = _ranks(ordered, list(by_rater.values()))
     clips = [
-        ClipOpinion(answer_key.clips[clip], fmean(own), t_interval(own), len(own), counts[clip], ranks[clip])
+        ClipOpinion(
+            answer_key.clips[clip], fmean(own), t_interval(own), len(own), counts[clip], ranks[clip]
+        )
         for clip in ordered
         for own in [means[clip]]
     ]
@@ -79,7 +92,9 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
 
 def opinion_table(opinions: Opinions) -> Table:
     """For reading."""
-    table = Table(caption="#: rank; = is a tie: the paired difference over the raters is not significant")
+    table = Table(
+        caption="#: rank; = is a tie: the paired difference over the raters is not significant"
+    )
     table.add_column("clip", overflow="fold")
     for heading in ("mean of 1 to 5", "95 % interval", "raters", "ratings", "#"):
         table.add_column(heading, justify="right")
@@ -87,9 +102,18 @@ def opinion_table(opinions: Opinions) -> Table:
     for clip in opinions.clips:
         # Brackets in a name are no markup, and bytes that are no text are shown escaped.
         name = Text(clip.clip.encode(errors="backslashreplace").decode())
-        interval = "-" if clip.interval is None else f"{clip.interval[0]:.2f} to {clip.interval[1]:.2f}"
+        interval = (
+            "-" if clip.interval is None else f"{clip.interval[0]:.2f} to {clip.interval[1]:.2f}"
+        )
         tie = "=" if ranks.count(clip.rank) > 1 else ""
-        table.add_row(name, f"{clip.mean:.2f}", interval, str(clip.raters), str(clip.ratings), f"{clip.rank}{tie}")
+        table.add_row(
+            name,
+            f"{clip.mean:.2f}",
+            interval,
+            str(clip.raters),
+            str(clip.ratings),
+            f"{clip.rank}{tie}",
+        )
     return table
 
 
@@ -130,16 +154,22 @@ class _Key:
                 tuple(tuple(int(clip) for clip in trial["order"]) for trial in record["trials"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not the key of a sheet; give what vsr mos sheet wrote beside it") from error
+            raise InputError(
+                f"{path} is not the key of a sheet; give what vsr mos sheet wrote beside it"
+            ) from error
         if any(sorted(order) != list(range(len(key.clips))) for order in key.orders):
-            raise InputError(f"{path}: its trials do not show each clip once; give what vsr mos sheet wrote")
+            raise InputError(
+                f"{path}: its trials do not show each clip once; give what vsr mos sheet wrote"
+            )
         return key
 
     def read_ratings(self, path: Path) -> tuple[str, dict[int, list[int]]]:
         """The rater's name, or the file's for one without, and what was given to each clip."""
         record = _read_object(path)
         if record.get("sheet") != self.sheet:
-            raise InputError(f"{path} rates sheet {record.get('sheet')}; the key belongs to {self.sheet}")
+            raise InputError(
+                f"{path} rates sheet {record.get('sheet')}; the key belongs to {self.sheet}"
+            )
         rows = record.get("ratings")
         if not isinstance(rows, list) or len(rows) != len(self.orders):
             raise InputError(f"{path}: expected ratings of {len(self.orders)} trials")
@@ -147,7 +177,8 @@ class _Key:
         for number, (row, order) in enumerate(zip(rows, self.orders, strict=True), start=1):
             if not isinstance(row, list) or len(row) != len(order) or not all(map(_is_rating, row)):
                 raise InputError(
-                    f"{path}: trial {number} is {row}; expected {len(order)} ratings of {WORST} to {BEST}, or null"
+                    f"{path}: trial {number} is {row}; expected {len(order)} ratings of {WORST} to "
+                    f"{BEST}, or null"
                 )
             for clip, rating in zip(order, row, strict=True):
                 if rating is not None:

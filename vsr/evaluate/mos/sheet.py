@@ -1,4 +1,5 @@
-"""A page on which people rate clips side by side without knowing which is which; the key is a file of its own."""
+"""A page on which people rate clips side by side without knowing which is which; the key is a file
+of its own."""
 
 import base64
 import html
@@ -38,11 +39,17 @@ class SheetOptions:
     """Of the shuffling; None draws one, which the key tells."""
 
     def __post_init__(self) -> None:
-        for name, value, least in (("trials", self.trials, 1), ("frames of a loop", self.loop_frames, 1)):
+        for name, value, least in (
+            ("trials", self.trials, 1),
+            ("frames of a loop", self.loop_frames, 1),
+        ):
             if value < least:
                 raise UsageError(f"{value} {name} were asked for; expected {least} or more")
         if min(self.window_px) < 16:
-            raise UsageError(f"the window is {self.window_px[1]}x{self.window_px[0]} px; expected 16 px a side or more")
+            raise UsageError(
+                f"the window is {self.window_px[1]}x{self.window_px[0]} px; expected 16 px a side "
+                "or more"
+            )
 
 
 def write_sheet(
@@ -52,24 +59,31 @@ def write_sheet(
     reference: Source | None = None,
     options: SheetOptions = SheetOptions(),
 ) -> str:
-    """Write the page and, apart from it, the key that says which label stood for which clip in which trial.
+    """Write the page and, apart from it, the key that says which label stood for which clip in
+    which trial.
 
-    With a `reference` every trial shows it openly beside the others, not to be rated. Returns in words what was made.
-    Raises UsageError for fewer than two clips, InputError for clips that cannot be shown together, OutputError.
+    With a `reference` every trial shows it openly beside the others, not to be rated. Returns in
+    words what was made. Raises UsageError for fewer than two clips, InputError for clips that
+    cannot be shown together, OutputError.
     """
     if not 2 <= len(clips) <= len(LABELS):
         raise UsageError(f"{len(clips)} clips to compare; expected 2 to {len(LABELS)}")
     if sheet.absolute() == key.absolute():
         raise UsageError(f"the key would replace the page {sheet}; give it another name")
     sources = clips if reference is None else [*clips, reference]
-    trials, frames_per_second = sample_trials(sources, options.trials, options.loop_frames, options.window_px)
+    trials, frames_per_second = sample_trials(
+        sources, options.trials, options.loop_frames, options.window_px
+    )
     seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
     random = np.random.default_rng(seed)
     orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
     name = f"{int(random.integers(2**48)):012x}"
     loops, quality = _encode(trials)
     shown = [
-        {"loops": [loop[number] for number in order], "reference": None if reference is None else loop[-1]}
+        {
+            "loops": [loop[number] for number in order],
+            "reference": None if reference is None else loop[-1],
+        }
         for loop, order in zip(loops, orders, strict=True)
     ]
     page = {"sheet": name, "framesASecond": frames_per_second, "trials": shown}
@@ -102,12 +116,16 @@ def _key(
 def _encode(trials: Sequence[Trial]) -> tuple[list[list[list[str]]], int]:
     """Data URIs by trial, clip and frame, and the quality that there is room for."""
     for quality in QUALITIES:
-        uris = [[[_data_uri(picture, quality) for picture in loop] for loop in trial.loops] for trial in trials]
+        uris = [
+            [[_data_uri(picture, quality) for picture in loop] for loop in trial.loops]
+            for trial in trials
+        ]
         size = sum(len(uri) for trial in uris for loop in trial for uri in loop)
         if size <= MAX_PICTURE_BYTES:
             return uris, quality
     raise UsageError(
-        f"the pictures take {size / 1e6:.0f} MB; expected {MAX_PICTURE_BYTES / 1e6:.0f}: ask for fewer trials"
+        f"the pictures take {size / 1e6:.0f} MB; expected {MAX_PICTURE_BYTES / 1e6:.0f}: ask for "
+        "fewer trials"
     )
 
 
@@ -118,14 +136,20 @@ def _data_uri(picture: RgbImage, quality: int) -> str:
 
 def _render(page: dict[str, Any], question: str) -> str:
     folder = files("vsr.evaluate.mos")
-    template, style, script = (folder.joinpath(f"sheet.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    template, style, script = (
+        folder.joinpath(f"sheet.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
     # Inside a script element nothing is unescaped, but "</script" would end it.
     data = json.dumps(page).replace("<", "\\u003c")
-    return Template(template).substitute(question=html.escape(question), style=style, script=script, data=data)
+    return Template(template).substitute(
+        question=html.escape(question), style=style, script=script, data=data
+    )
 
 
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}; name another file") from error
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; name another file"
+        ) from error

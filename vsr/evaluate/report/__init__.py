@@ -17,7 +17,8 @@ from vsr.pipeline.manifest import Manifest
 __all__ = ["check_run_files", "write_page", "write_run_page", "write_score_page"]
 
 MAX_IMAGE_BYTES = 9_000_000
-"""Room for pictures as text. Scripts and curves take 2 MB each at most: a page stays under 15 MB."""
+"""Room for pictures as text. Scripts and curves take 2 MB each at most: a page stays under 15
+MB."""
 
 
 def write_score_page(scores: Scores, path: Path, progress: FrameProgress | None = None) -> None:
@@ -29,22 +30,30 @@ def write_score_page(scores: Scores, path: Path, progress: FrameProgress | None 
 
 
 def write_run_page(
-    manifest: Manifest, path: Path, reference: str | Path | None = None, progress: FrameProgress | None = None
+    manifest: Manifest,
+    path: Path,
+    reference: str | Path | None = None,
+    progress: FrameProgress | None = None,
 ) -> None:
     """Show the result of a run beside its enlarged input, and the truth where there is one.
 
-    Raises UsageError where the clip or its result was piped, InputError and OutputError as `write_score_page`.
+    Raises UsageError where the clip or its result was piped, InputError and OutputError as
+    `write_score_page`.
     """
     write_page(run_report_content(manifest, reference), path, progress)
 
 
 def write_page(subject: ReportContent, path: Path, progress: FrameProgress | None = None) -> None:
     """Read what the page is about, and write it whole or not at all."""
-    moments = choose_moments(subject.frames, subject.compared_curves(), num_moments(len(subject.versions)))
+    moments = choose_moments(
+        subject.frames, subject.compared_curves(), num_moments(len(subject.versions))
+    )
     report_frames = collect_frames(subject.versions, subject.leader, moments, progress)
     encoded, storage = encode_moments(report_frames.samples, MAX_IMAGE_BYTES)
     text = render(subject, report_frames, encoded, storage)
     try:
         write_atomically(path, text.encode())
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place for the page.") from None
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}. Choose another place for the page."
+        ) from None

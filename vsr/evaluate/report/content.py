@@ -30,12 +30,17 @@ def by_time(frames: Iterator[Frame]) -> Partner:
 
 
 def by_number(numbers: Mapping[int, int]) -> Pairing:
-    """For clips that were matched before: numbers of the leading version's frames to this one's, both increasing."""
+    """For clips that were matched before: numbers of the leading version's frames to this one's,
+    both increasing."""
 
     def pair(frames: Iterator[Frame]) -> Partner:
         def partner(frame: Frame) -> Frame | None:
             wanted = numbers.get(frame.index)
-            return None if wanted is None else next((one for one in frames if one.index >= wanted), None)
+            return (
+                None
+                if wanted is None
+                else next((one for one in frames if one.index >= wanted), None)
+            )
 
         return partner
 
@@ -134,7 +139,10 @@ class ReportContent:
         """The curves, of the competing versions only."""
         labels = {self.versions[place].label for place in compared_versions(self.versions)}
         return [
-            replace(curve, values={label: line for label, line in curve.values.items() if label in labels})
+            replace(
+                curve,
+                values={label: line for label, line in curve.values.items() if label in labels},
+            )
             for curve in self.curves
             if labels & curve.values.keys()
         ]

@@ -15,22 +15,35 @@ MAX_POINTS = 100_000
 MAX_POINTS_OF_CURVE = 1200
 
 
-def page_data(subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment]) -> dict[str, Any]:
+def page_data(
+    subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment]
+) -> dict[str, Any]:
     """What the scripts draw, as plain values."""
     places = {version.label: place for place, version in enumerate(subject.versions)}
     num_lines = sum(len(curve.values) for curve in subject.curves)
     max_points = min(MAX_POINTS_OF_CURVE, MAX_POINTS // max(num_lines, 1))
     return {
-        "versions": [{"label": version.label, "role": version.role.value} for version in subject.versions],
-        "moments": [_moment_data(*pair) for pair in zip(report_frames.samples, encoded, strict=True)],
-        "cuts": [round(report_frames.seconds[cut], 3) for cut in subject.cuts if cut < len(report_frames.seconds)],
+        "versions": [
+            {"label": version.label, "role": version.role.value} for version in subject.versions
+        ],
+        "moments": [
+            _moment_data(*pair) for pair in zip(report_frames.samples, encoded, strict=True)
+        ],
+        "cuts": [
+            round(report_frames.seconds[cut], 3)
+            for cut in subject.cuts
+            if cut < len(report_frames.seconds)
+        ],
         "curves": [
-            _curve_data(curve, subject.frames, report_frames.seconds, places, max_points) for curve in subject.curves
+            _curve_data(curve, subject.frames, report_frames.seconds, places, max_points)
+            for curve in subject.curves
         ],
         "spectrum": {
             "frequency": _numbers(frequencies()),
             "power": [
-                _numbers(radial_power_db([sample.pictures[place] for sample in report_frames.samples]))
+                _numbers(
+                    radial_power_db([sample.pictures[place] for sample in report_frames.samples])
+                )
                 for place in range(len(subject.versions) if report_frames.samples else 0)
             ],
         },
@@ -59,7 +72,11 @@ def _within(box: Box, shown: Box) -> list[int]:
 
 
 def _curve_data(
-    curve: Curve, frames: tuple[int, ...], seconds: list[float], places: dict[str, int], max_points: int
+    curve: Curve,
+    frames: tuple[int, ...],
+    seconds: list[float],
+    places: dict[str, int],
+    max_points: int,
 ) -> dict[str, Any]:
     lines = []
     for label, values in curve.values.items():
@@ -72,7 +89,12 @@ def _curve_data(
                 "values": _numbers(values[kept]),
             }
         )
-    return {"metric": curve.metric, "unit": curve.unit, "higher": curve.higher_is_better, "lines": lines}
+    return {
+        "metric": curve.metric,
+        "unit": curve.unit,
+        "higher": curve.higher_is_better,
+        "lines": lines,
+    }
 
 
 def _numbers(values: Values) -> list[float | None]:

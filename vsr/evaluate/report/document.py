@@ -1,4 +1,5 @@
-"""One HTML file that asks nothing of the network: pictures, figures, styles and scripts are all in it."""
+"""One HTML file that asks nothing of the network: pictures, figures, styles and scripts are all in
+it."""
 
 import base64
 import gzip
@@ -23,12 +24,16 @@ MAX_LISTED = 50
 """Entries of one list in the record that is shown."""
 
 
-def render(subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment], storage: str) -> str:
+def render(
+    subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment], storage: str
+) -> str:
     """The whole document. `storage` says in words how the pictures are kept."""
     script = "".join(_asset(name) for name in SCRIPTS)
     plotly, plotly_hash = _gzipped_plotly()
     record = json.dumps(_without_long_lists(subject.record), indent=2, ensure_ascii=False)
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page.filters["printable"] = printable
     return page.from_string(_asset("page.html")).render(
         subject=subject,
@@ -52,7 +57,10 @@ def _summary(subject: ReportContent, report_frames: ReportFrames) -> str:
     against = [text for role, text in words.items() if role in roles]
     beside = f" beside {' and '.join(against)}" if against else ""
     clips = "One result" if results == 1 else f"{results} results"
-    return f"{clips}{beside}: {len(report_frames.seconds)} frames, {shots}, {report_frames.seconds[-1]:.2f} s."
+    return (
+        f"{clips}{beside}: {len(report_frames.seconds)} frames, {shots}, "
+        f"{report_frames.seconds[-1]:.2f} s."
+    )
 
 
 def safe_json(value: Any) -> str:
@@ -67,13 +75,16 @@ def _without_long_lists(value: Any) -> Any:
         return {key: _without_long_lists(item) for key, item in value.items() if key != "per_frame"}
     if isinstance(value, list | tuple):
         shown = [_without_long_lists(item) for item in value[:MAX_LISTED]]
-        return shown if len(value) <= MAX_LISTED else [*shown, f"and {len(value) - MAX_LISTED} more"]
+        return (
+            shown if len(value) <= MAX_LISTED else [*shown, f"and {len(value) - MAX_LISTED} more"]
+        )
     return value
 
 
 @cache
 def _gzipped_plotly() -> tuple[str, str]:
-    """The plotting library, gzipped as base64, and the hash by which the page's policy lets it run once unpacked."""
+    """The plotting library, gzipped as base64, and the hash by which the page's policy lets it run
+    once unpacked."""
     source = get_plotlyjs()
     return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode(), _csp_hash(source)
 

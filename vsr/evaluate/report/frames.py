@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from vsr.evaluate.report.content import Role, Version, compared_versions
 from vsr.evaluate.report.moments import Moment
-from vsr.evaluate.report.regions import EMPTY_BOX, Box, Plane, RgbImage, busiest_box, busiest_column, difference
+from vsr.evaluate.report.regions import (
+    EMPTY_BOX,
+    Box,
+    Plane,
+    RgbImage,
+    busiest_box,
+    busiest_column,
+    difference,
+)
 from vsr.image.resample import resize
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
@@ -19,7 +27,8 @@ from vsr.video.reader import open_clip
 CROP_PX = 192
 """Side of the part that is shown in a loop."""
 MAX_HEIGHT_PX, MAX_WIDTH_PX = 1080, 1920
-"""Of a frame that is shown whole; of a larger one the part of this size is shown in which the versions differ most."""
+"""Of a frame that is shown whole; of a larger one the part of this size is shown in which the
+versions differ most."""
 MISSING_GRAY = 128
 
 RgbImages = NDArray[np.uint8]
@@ -61,9 +70,13 @@ class ReportFrames:
 
 
 def collect_frames(
-    versions: Sequence[Version], leader: int, moments: Sequence[Moment], progress: FrameProgress | None = None
+    versions: Sequence[Version],
+    leader: int,
+    moments: Sequence[Moment],
+    progress: FrameProgress | None = None,
 ) -> ReportFrames:
-    """Read all versions to the leader's end; `progress` is told how many frames are read, and of how many.
+    """Read all versions to the leader's end; `progress` is told how many frames are read, and of
+    how many.
 
     Raises InputError where one cannot be read.
     """
@@ -75,13 +88,20 @@ def collect_frames(
         clips = [reader.frames() for reader in readers]
         partners = [version.pairing(clip) for version, clip in zip(versions, clips, strict=True)]
         for frame in clips[leader]:
-            together = [frame if place == leader else partner(frame) for place, partner in enumerate(partners)]
+            together = [
+                frame if place == leader else partner(frame)
+                for place, partner in enumerate(partners)
+            ]
             seconds.append(frame.seconds)
             if progress is not None:
                 progress(len(seconds), readers[leader].info.num_frames_from_header)
-            waiting_samples = [sample for sample in samples if _is_needed(sample.moment, frame.index)]
+            waiting_samples = [
+                sample for sample in samples if _is_needed(sample.moment, frame.index)
+            ]
             if waiting_samples:
-                pictures = [picture(one) for picture, one in zip(crop_functions, together, strict=True)]
+                pictures = [
+                    picture(one) for picture, one in zip(crop_functions, together, strict=True)
+                ]
                 for sample in waiting_samples:
                     _store(sample, frame, pictures, versions)
     return ReportFrames([sample for sample in samples if sample.pictures], seconds)
@@ -92,14 +112,23 @@ def _is_needed(moment: Moment, frame: int) -> bool:
 
 
 def _crop_functions(versions: Sequence[Version], clips: Sequence[ClipInfo]) -> list[CropFn]:
-    """How to make the pictures of all versions lie on each other, over the part that all of them have."""
-    results = [info for version, info in zip(versions, clips, strict=True) if version.role is Role.RESULT]
+    """How to make the pictures of all versions lie on each other, over the part that all of them
+    have."""
+    results = [
+        info for version, info in zip(versions, clips, strict=True) if version.role is Role.RESULT
+    ]
     sizes = [
-        (results[0].height, results[0].width) if version.role is Role.ENLARGED else (info.height, info.width)
+        (results[0].height, results[0].width)
+        if version.role is Role.ENLARGED
+        else (info.height, info.width)
         for version, info in zip(versions, clips, strict=True)
     ]
-    height = min(size[0] - version.crop_top_px for version, size in zip(versions, sizes, strict=True))
-    width = min(size[1] - version.crop_left_px for version, size in zip(versions, sizes, strict=True))
+    height = min(
+        size[0] - version.crop_top_px for version, size in zip(versions, sizes, strict=True)
+    )
+    width = min(
+        size[1] - version.crop_left_px for version, size in zip(versions, sizes, strict=True)
+    )
     parts = [Box(version.crop_top_px, version.crop_left_px, height, width) for version in versions]
     return [partial(_picture, *whole_and_part) for whole_and_part in zip(sizes, parts, strict=True)]
 
@@ -117,8 +146,11 @@ def _difference(pictures: Sequence[RgbImage], versions: Sequence[Version]) -> Pl
     return difference([pictures[place] for place in compared_versions(versions)])
 
 
-def _store(sample: MomentFrames, frame: Frame, pictures: Sequence[RgbImage], versions: Sequence[Version]) -> None:
-    """Room is made once for all frames: small pieces between freed frames would keep their memory from reuse."""
+def _store(
+    sample: MomentFrames, frame: Frame, pictures: Sequence[RgbImage], versions: Sequence[Version]
+) -> None:
+    """Room is made once for all frames: small pieces between freed frames would keep their memory
+    from reuse."""
     loop, time_slice = sample.moment.loop, sample.moment.time_slice
     if frame.index == loop.start:
         box = sample.box = busiest_box(_difference(pictures, versions), CROP_PX, CROP_PX)
@@ -134,7 +166,9 @@ def _store(sample: MomentFrames, frame: Frame, pictures: Sequence[RgbImage], ver
         if frame.index in loop:
             sample.loops[place, frame.index - loop.start] = sample.box.of(picture)
         if frame.index in time_slice:
-            sample.slices[place, :, frame.index - time_slice.start] = sample.column.of(picture)[:, 0]
+            sample.slices[place, :, frame.index - time_slice.start] = sample.column.of(picture)[
+                :, 0
+            ]
 
 
 def _gray_image(*shape: int) -> RgbImages:

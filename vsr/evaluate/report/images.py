@@ -29,7 +29,9 @@ class EncodedMoment:
     slices: tuple[str, ...]
 
 
-def encode_moments(samples: Sequence[MomentFrames], max_bytes: int) -> tuple[list[EncodedMoment], str]:
+def encode_moments(
+    samples: Sequence[MomentFrames], max_bytes: int
+) -> tuple[list[EncodedMoment], str]:
     """All pictures within `max_bytes` of text, and in words how they are stored."""
     num_pixels = sum(picture.size // 3 for sample in samples for picture in sample.pictures)
     for scale in SCALES:
@@ -71,7 +73,9 @@ def _encode_within(
 
 def data_uri(picture: RgbImage, quality: int) -> str:
     """A picture as WebP."""
-    is_written, stored = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+    is_written, stored = cv2.imencode(
+        ".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality]
+    )
     assert is_written, "WebP holds any picture up to 16383 px a side"
     return "data:image/webp;base64," + base64.b64encode(stored.tobytes()).decode()
 

@@ -1,4 +1,5 @@
-"""Which frames a page shows: those at which the versions differ most, some way apart. Pure functions of the figures."""
+"""Which frames a page shows: those at which the versions differ most, some way apart. Pure
+functions of the figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def num_moments(num_versions: int) -> int:
 
 
 def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -> list[Moment]:
-    """At most `count` moments in order of time, none closer to another than a fair share of the clip allows.
+    """At most `count` moments in order of time, none closer to another than a fair share of the
+    clip allows.
 
     Where no figure tells frames apart, they are spread evenly.
     """
@@ -64,7 +66,8 @@ def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -
 
 
 def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
-    """Positions of at most `max_points` values that keep the curve's shape: the extremes of equal stretches.
+    """Positions of at most `max_points` values that keep the curve's shape: the extremes of equal
+    stretches.
 
     NaN is left out. No value is averaged, so that a spike of one frame stays as high as it was.
     """
@@ -77,7 +80,8 @@ def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
 
 
 def _interest(curve: Curve) -> Values:
-    """How far the versions lie apart, or how poor the only one is, in units of the clip's average."""
+    """How far the versions lie apart, or how poor the only one is, in units of the clip's
+    average."""
     rows = np.array(list(curve.values.values()))
     if len(rows) == 1:
         best = np.fmax if curve.higher_is_better else np.fmin
@@ -89,7 +93,9 @@ def _interest(curve: Curve) -> Values:
 
 
 def _moment(frames: Sequence[int], position: int, reason: str) -> Moment:
-    loop, time_slice = (_window(frames, position - 1, length) for length in (LOOP_FRAMES, SLICE_FRAMES))
+    loop, time_slice = (
+        _window(frames, position - 1, length) for length in (LOOP_FRAMES, SLICE_FRAMES)
+    )
     return Moment(frames[position], loop, time_slice, reason)
 
 

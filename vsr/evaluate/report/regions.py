@@ -50,12 +50,18 @@ def busiest_box(difference_map: Plane, height: int, width: int) -> Box:
     """The box of that size (or the picture's, where that is smaller) with the largest sum."""
     height, width = min(height, difference_map.shape[0]), min(width, difference_map.shape[1])
     sums = np.pad(difference_map.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    inside = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    inside = (
+        sums[height:, width:]
+        - sums[:-height, width:]
+        - sums[height:, :-width]
+        + sums[:-height, :-width]
+    )
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return Box(int(top), int(left), height, width)
 
 
 def busiest_column(difference_map: Plane, height: int) -> Box:
-    """The part of a single column with the largest sum, in the box of that height and as wide that has the largest."""
+    """The part of a single column with the largest sum, in the box of that height and as wide that
+    has the largest."""
     box = busiest_box(difference_map, height, height)
     return Box(box.top, box.left + int(box.of(difference_map).sum(axis=0).argmax()), box.height, 1)

@@ -39,7 +39,8 @@ class _Column:
 
 
 def score_report_content(scores: Scores) -> ReportContent:
-    """The page counts frames as the truth does; without one as the low-resolution input, or the first result."""
+    """The page counts frames as the truth does; without one as the low-resolution input, or the
+    first result."""
     first = scores.results[0]
     labels = _labels(scores.results)
     columns = [
@@ -59,7 +60,9 @@ def score_report_content(scores: Scores) -> ReportContent:
         frames=tuple(frames),
         curves=tuple(_curves(columns, frames)),
         table=_table(scores, columns),
-        notes=tuple(dict.fromkeys(line for clip in scores.results for line in (*clip.notes, *clip.damage))),
+        notes=tuple(
+            dict.fromkeys(line for clip in scores.results for line in (*clip.notes, *clip.damage))
+        ),
         record={"command": sys.argv, "versions": versions()} | scores.to_json(),
         cuts=tuple(sorted({cut for clip in scores.results for cut in _page_cuts(clip)})),
     )
@@ -68,7 +71,10 @@ def score_report_content(scores: Scores) -> ReportContent:
 def _labels(clips: Sequence[ClipScores]) -> list[str]:
     """File names; whole paths, and numbers, where names alone would not tell all versions apart."""
     names = [Path(clip.file).name for clip in clips]
-    paths = [name if names.count(name) == 1 else clip.file for name, clip in zip(names, clips, strict=True)]
+    paths = [
+        name if names.count(name) == 1 else clip.file
+        for name, clip in zip(names, clips, strict=True)
+    ]
     taken = [*paths, "bicubic", "truth"]
     return [
         printable(path if taken.count(path) == 1 else f"{path} ({number})")
@@ -77,7 +83,11 @@ def _labels(clips: Sequence[ClipScores]) -> list[str]:
 
 
 def _leading(clip: ClipScores) -> list[tuple[Role, str | None]]:
-    return [(Role.TRUTH, clip.reference), (Role.ENLARGED, clip.low_resolution), (Role.RESULT, clip.file)]
+    return [
+        (Role.TRUTH, clip.reference),
+        (Role.ENLARGED, clip.low_resolution),
+        (Role.RESULT, clip.file),
+    ]
 
 
 def _page_frames(clip: ClipScores) -> tuple[int, ...]:
@@ -91,7 +101,8 @@ def _page_cuts(clip: ClipScores) -> list[int]:
 
 
 def _results(clips: Sequence[ClipScores], columns: Sequence[_Column]) -> list[Version]:
-    """Cut at the top and left so that all begin where the truth and each of them have something to show."""
+    """Cut at the top and left so that all begin where the truth and each of them have something to
+    show."""
     corners = [_corner(clip) for clip in clips]
     top, left = (max(0, *(corner[axis] for corner in corners)) for axis in (0, 1))
     return [
@@ -110,14 +121,25 @@ def _results(clips: Sequence[ClipScores], columns: Sequence[_Column]) -> list[Ve
 def _corner(clip: ClipScores) -> tuple[int, int]:
     """Where a result's top left lies on the truth, in pixels down and right."""
     crop = clip.crop
-    return (0, 0) if crop is None else (crop.reference_top - crop.result_top, crop.reference_left - crop.result_left)
+    return (
+        (0, 0)
+        if crop is None
+        else (crop.reference_top - crop.result_top, crop.reference_left - crop.result_left)
+    )
 
 
 def _enlarged(clip: ClipScores, result: Version) -> Iterator[Version]:
     if clip.low_resolution is not None:
-        numbers = dict(zip(_page_frames(clip), (clip.partners or {})["low_resolution"], strict=True))
+        numbers = dict(
+            zip(_page_frames(clip), (clip.partners or {})["low_resolution"], strict=True)
+        )
         yield Version(
-            "bicubic", clip.low_resolution, Role.ENLARGED, by_number(numbers), result.crop_top_px, result.crop_left_px
+            "bicubic",
+            clip.low_resolution,
+            Role.ENLARGED,
+            by_number(numbers),
+            result.crop_top_px,
+            result.crop_left_px,
         )
 
 
@@ -155,15 +177,24 @@ def _table(scores: Scores, columns: Sequence[_Column]) -> FigureTable:
         TableRow(
             metric,
             hint(figure.unit, figure.higher_is_better),
-            tuple(_cell(column.figures[metric], column.intervals.get(metric)) for column in columns),
+            tuple(
+                _cell(column.figures[metric], column.intervals.get(metric)) for column in columns
+            ),
             _unbeaten(scores, metric),
         )
         for metric, figure in shown.items()
     ]
     words = ["Means over the frames, with 95 % confidence intervals where there are enough frames."]
     if scores.ranking:
-        words.append("Marked: results that no other result beats significantly, paired by frame; none where all tie.")
-    words += [f"{metric}: {figure.reason}" for metric, figure in shown.items() if figure.reason is not None]
+        words.append(
+            "Marked: results that no other result beats significantly, paired by frame; none where "
+            "all tie."
+        )
+    words += [
+        f"{metric}: {figure.reason}"
+        for metric, figure in shown.items()
+        if figure.reason is not None
+    ]
     words += [f"{metric}: {METRICS[metric].form}." for metric in shown if METRICS[metric].form]
     return FigureTable(tuple(column.label for column in columns), tuple(rows), " ".join(words))
 

@@ -1,4 +1,5 @@
-"""The discriminators of SRGAN (Ledig et al., 2017) and ESRGAN (Wang et al., 2018): one logit for a whole crop."""
+"""The discriminators of SRGAN (Ledig et al., 2017) and ESRGAN (Wang et al., 2018): one logit for a
+whole crop."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,11 +23,13 @@ class DiscriminatorSpec:
     head_width: int = 100
     """100 in ESRGAN, 1024 in SRGAN."""
     norm: Literal["batch", "instance", "none"] = "batch"
-    """Batch statistics tie the crops of a batch together, which a gradient penalty for each crop cannot have."""
+    """Batch statistics tie the crops of a batch together, which a gradient penalty for each crop
+    cannot have."""
 
 
 class Discriminator(nn.Module):
-    """Pairs of convolutions, the second of stride 2, down to a few pixels; then two dense layers."""
+    """Pairs of convolutions, the second of stride 2, down to a few pixels; then two dense
+    layers."""
 
     def __init__(self, spec: DiscriminatorSpec = DiscriminatorSpec()) -> None:
         super().__init__()
@@ -41,7 +44,9 @@ class Discriminator(nn.Module):
         side = spec.crop_px // 2**spec.halvings
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(channels * side**2, spec.head_width), nn.LeakyReLU(LEAK), nn.Linear(spec.head_width, 1)
+            nn.Linear(channels * side**2, spec.head_width),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(spec.head_width, 1),
         )
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
@@ -52,7 +57,10 @@ class Discriminator(nn.Module):
 
 def _layer(inputs: int, outputs: int, stride: int, norm: str) -> list[nn.Module]:
     kernel = 3 if stride == 1 else 4
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding=1), nn.LeakyReLU(LEAK)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=1),
+        nn.LeakyReLU(LEAK),
+    ]
     if norm == "batch":
         layers.insert(1, nn.BatchNorm2d(outputs))
     elif norm == "instance":

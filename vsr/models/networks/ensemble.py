@@ -1,4 +1,5 @@
-"""Many networks of one shape as one: each is a group of its convolutions, and a row of one matrix of weights."""
+"""Many networks of one shape as one: each is a group of its convolutions, and a row of one matrix
+of weights."""
 
 import copy
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ StackedLayer = tuple[torch.Tensor, torch.Tensor | None]
 """Weights (M, out, in, 3, 3) and biases (M, out) of one layer of M networks."""
 
 
-def grouped_convolutions(features: torch.Tensor, layers: Sequence[StackedLayer], leak: float) -> torch.Tensor:
+def grouped_convolutions(
+    features: torch.Tensor, layers: Sequence[StackedLayer], leak: float
+) -> torch.Tensor:
     """(N, M * in, H, W) -> (N, M * out, h, w): each network sees its own channels alone.
 
     No padding; a leaky ReLU after each layer but the last.
@@ -41,7 +44,8 @@ def from_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Te
 
 
 class Ensemble:
-    """Generators without normalisation, or critics, of one spec, that are run and trained as one."""
+    """Generators without normalisation, or critics, of one spec, that are run and trained as
+    one."""
 
     def __init__(self, networks: Sequence[Network], device: torch.device) -> None:
         assert not networks[0].spec.batch_norm, "statistics of normalisation are no weights"
@@ -52,10 +56,13 @@ class Ensemble:
         """(M, P), the weights of each in the order of its `parameters`."""
 
     def __call__(self, pictures: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """What each of the chosen makes of its pictures, (G * N, 3, H, W), those of a network one after another."""
+        """What each of the chosen makes of its pictures, (G * N, 3, H, W), those of a network one
+        after another."""
         spec = self._template.spec
         weights = self.weights if len(chosen) == len(self.weights) else self.weights[list(chosen)]
-        made = grouped_convolutions(to_grouped_channels(pictures, len(chosen)), self._layers(weights), spec.leak)
+        made = grouped_convolutions(
+            to_grouped_channels(pictures, len(chosen)), self._layers(weights), spec.leak
+        )
         if spec.tanh and isinstance(self._template, Generator):
             made = torch.tanh(made)
         return from_grouped_channels(made, len(chosen))
@@ -68,7 +75,9 @@ class Ensemble:
 
     def _layers(self, weights: torch.Tensor) -> list[StackedLayer]:
         parts = weights.split([shape.numel() for shape in self._shapes], dim=1)
-        stacked = [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        stacked = [
+            part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)
+        ]
         if not self._template.spec.bias:
             return [(weight, None) for weight in stacked]
         return list(zip(stacked[0::2], stacked[1::2], strict=True))

@@ -1,4 +1,5 @@
-"""ESPCN (Shi et al., CVPR 2016): sub-pixel convolution, each output pixel of a block its own channel."""
+"""ESPCN (Shi et al., CVPR 2016): sub-pixel convolution, each output pixel of a block its own
+channel."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,12 +39,15 @@ class Espcn(nn.Module):
         self.conv2 = nn.Conv2d(spec.width, spec.inner_width, 3, padding=1)
         self.conv3 = nn.Conv2d(spec.inner_width, spec.scale**2, 3, padding=1)
         with torch.no_grad():
-            # One kernel for all sub-pixels to begin with: the picture starts out smooth, not as a checkerboard.
+            # One kernel for all sub-pixels to begin with: the picture starts out smooth, not as a
+            # checkerboard.
             self.conv3.weight.copy_(self.conv3.weight[:1].expand_as(self.conv3.weight).clone())
             nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]
 
     def forward(self, luma: torch.Tensor) -> torch.Tensor:
         """(N, 1, h, w) -> (N, 1, scale h, scale w), in the same units; not clamped."""
         activation = ACTIVATIONS[self.spec.activation]
-        shuffled = F.pixel_shuffle(self.conv3(activation(self.conv2(activation(self.conv1(luma))))), self.spec.scale)
+        shuffled = F.pixel_shuffle(
+            self.conv3(activation(self.conv2(activation(self.conv1(luma))))), self.spec.scale
+        )
         return torch.tanh(shuffled) if self.spec.bounded else shuffled

@@ -1,4 +1,5 @@
-"""FSRCNN (Dong, Loy, Tang, ECCV 2016): works at the low resolution and enlarges in its last layer."""
+"""FSRCNN (Dong, Loy, Tang, ECCV 2016): works at the low resolution and enlarges in its last
+layer."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +12,8 @@ LAST_KERNEL = 9
 
 @dataclass(frozen=True)
 class FsrcnnSpec:
-    """FSRCNN(d, s, m); (56, 12, 4) is the published one and (32, 5, 1) its fast version, FSRCNN-s."""
+    """FSRCNN(d, s, m); (56, 12, 4) is the published one and (32, 5, 1) its fast version,
+    FSRCNN-s."""
 
     d: int = 56
     """Features."""
@@ -28,19 +30,27 @@ class FsrcnnSpec:
 
 
 class Fsrcnn(nn.Module):
-    """Everything but `enlarge` is the same for every scale, so a network for one scale can start another's."""
+    """Everything but `enlarge` is the same for every scale, so a network for one scale can start
+    another's."""
 
     def __init__(self, spec: FsrcnnSpec = FsrcnnSpec()) -> None:
         super().__init__()
         self.extract = nn.Sequential(nn.Conv2d(1, spec.d, 5, padding=2), nn.PReLU(spec.d))
-        mapping = ((nn.Conv2d(spec.s, spec.s, 3, padding=1), nn.PReLU(spec.s)) for _ in range(spec.m))
+        mapping = (
+            (nn.Conv2d(spec.s, spec.s, 3, padding=1), nn.PReLU(spec.s)) for _ in range(spec.m)
+        )
         self.map = nn.Sequential(
             *(nn.Conv2d(spec.d, spec.s, 1), nn.PReLU(spec.s)),
             *chain.from_iterable(mapping),
             *(nn.Conv2d(spec.s, spec.d, 1), nn.PReLU(spec.d)),
         )
         self.enlarge = nn.ConvTranspose2d(
-            spec.d, 1, LAST_KERNEL, stride=spec.scale, padding=LAST_KERNEL // 2, output_padding=spec.scale - 1
+            spec.d,
+            1,
+            LAST_KERNEL,
+            stride=spec.scale,
+            padding=LAST_KERNEL // 2,
+            output_padding=spec.scale - 1,
         )
         for module in chain(self.extract, self.map):
             if isinstance(module, nn.Conv2d):

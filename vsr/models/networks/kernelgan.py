@@ -1,4 +1,5 @@
-"""KernelGAN's deep linear reducer and its patch discriminator (Bell-Kligler, Shocher, Irani, NeurIPS 2019)."""
+"""KernelGAN's deep linear reducer and its patch discriminator (Bell-Kligler, Shocher, Irani,
+NeurIPS 2019)."""
 
 from itertools import pairwise
 
@@ -15,9 +16,11 @@ DISCRIMINATOR_SIDE = 7
 
 
 class DeepLinearGenerator(nn.Module):
-    """Six convolutions without bias or activation, applied to each colour apart: all in all one 13x13 kernel.
+    """Six convolutions without bias or activation, applied to each colour apart: all in all one
+    13x13 kernel.
 
-    They are never run on a picture: that would be the same function of the same weights at some forty times the cost.
+    They are never run on a picture: that would be the same function of the same weights at some
+    forty times the cost.
     """
 
     def __init__(self) -> None:
@@ -30,7 +33,8 @@ class DeepLinearGenerator(nn.Module):
             nn.init.xavier_normal_(layer.weight, gain=0.1)
 
     def kernel(self) -> torch.Tensor:
-        """The (13, 13) kernel that the convolutions make, as `blur.reduce_blurred` takes it; its sum is free."""
+        """The (13, 13) kernel that the convolutions make, as `blur.reduce_blurred` takes it; its
+        sum is free."""
         response = torch.zeros(1, 1, 2 * KERNEL_SIDE - 1, 2 * KERNEL_SIDE - 1)
         response[..., KERNEL_SIDE - 1, KERNEL_SIDE - 1] = 1
         for layer in self.layers:
@@ -46,7 +50,8 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         blocks: list[nn.Module] = [_spectral_norm_conv(3, WIDTH, DISCRIMINATOR_SIDE)]
         for _ in range(DISCRIMINATOR_BLOCKS):
-            # By the pictures at hand even when frozen: it has learnt to judge a fake beside a real one.
+            # By the pictures at hand even when frozen: it has learnt to judge a fake beside a real
+            # one.
             normalization = nn.BatchNorm2d(WIDTH, track_running_stats=False)
             blocks += [_spectral_norm_conv(WIDTH, WIDTH, 1), normalization, nn.ReLU()]
         self.body = nn.Sequential(*blocks, _spectral_norm_conv(WIDTH, 1, 1), nn.Sigmoid())

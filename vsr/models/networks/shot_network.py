@@ -1,6 +1,8 @@
-"""The window network: a frame's luma with its neighbours' brought onto it -> the detail that the frame lacks.
+"""The window network: a frame's luma with its neighbours' brought onto it -> the detail that the
+frame lacks.
 
-It works on the smaller grid, four sub-pixels to a position, so that a layer costs a quarter of one at full size.
+It works on the smaller grid, four sub-pixels to a position, so that a layer costs a quarter of one
+at full size.
 """
 
 from dataclasses import dataclass
@@ -56,7 +58,8 @@ class ShotNetwork(nn.Module):
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """(N, planes, H + 2 halo, W + 2 halo) -> detail (N, 1, H, W); H and W are even.
 
-        Plane 0 is the enlarged frame, each other one a neighbour's difference from it, times its confidence.
+        Plane 0 is the enlarged frame, each other one a neighbour's difference from it, times its
+        confidence.
         """
         scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
         features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)

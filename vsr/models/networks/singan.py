@@ -24,13 +24,13 @@ class NetworkSpec:
     layers: int = 5
     """Number of 3x3 convolutions; each shrinks an unpadded picture by 2 pixels."""
     batch_norm: bool = False
-    """Batch normalisation after every convolution but the last. Always in eval mode at inference: statistics of the
-    frame at hand would make the output flicker."""
+    """Batch normalisation after every convolution but the last. Always in eval mode at inference:
+    statistics of the frame at hand would make the output flicker."""
     tanh: bool = False
     """Tanh after the generator's last convolution, as published."""
     padding: Literal["zeros", "replicate"] = "replicate"
-    """How the generator's input is extended once by `halo` pixels; the published code uses zeros, which show as a frame
-    around the picture."""
+    """How the generator's input is extended once by `halo` pixels; the published code uses zeros,
+    which show as a frame around the picture."""
     leak: float = LEAK
     """Slope of the activation below zero; 0 is ReLU, as in ZSSR."""
     bias: bool = True
@@ -57,17 +57,20 @@ class Generator(nn.Module):
         self.body = _stack(spec, out_channels=3)
 
     def forward(self, noisy: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) twice -> (N, 3, H, W). `noisy` is `base` plus noise (or `base` itself); not clamped."""
+        """(N, 3, H, W) twice -> (N, 3, H, W). `noisy` is `base` plus noise (or `base` itself); not
+        clamped."""
         return base + self.residual(pad(noisy, self.spec))
 
     def residual(self, padded: torch.Tensor) -> torch.Tensor:
-        """Detail for an input that is already extended: (N, 3, H + 2 halo, W + 2 halo) -> (N, 3, H, W)."""
+        """Detail for an input that is already extended: (N, 3, H + 2 halo, W + 2 halo) -> (N, 3, H,
+        W)."""
         detail: torch.Tensor = self.body(padded)
         return torch.tanh(detail) if self.spec.tanh else detail
 
 
 class Critic(nn.Module):
-    """Wasserstein patch critic: one unbounded number per 11x11 patch, higher for what looks like the keyframe."""
+    """Wasserstein patch critic: one unbounded number per 11x11 patch, higher for what looks like
+    the keyframe."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -97,7 +100,8 @@ def _block(in_channels: int, spec: NetworkSpec) -> nn.Sequential:
 
 
 def init_as_published(network: nn.Module) -> None:
-    """Convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02), as SinGAN's code does."""
+    """Convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02), as SinGAN's code
+    does."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,4 +1,5 @@
-"""SRCNN (Dong, Loy, He, Tang, ECCV 2014): three convolutions that sharpen a bicubically enlarged luma."""
+"""SRCNN (Dong, Loy, He, Tang, ECCV 2014): three convolutions that sharpen a bicubically enlarged
+luma."""
 
 from dataclasses import dataclass
 

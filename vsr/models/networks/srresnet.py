@@ -1,4 +1,5 @@
-"""SRResNet, the generator of SRGAN (Ledig et al., CVPR 2017), and the same with noise as a further input."""
+"""SRResNet, the generator of SRGAN (Ledig et al., CVPR 2017), and the same with noise as a further
+input."""
 
 from dataclasses import dataclass
 from math import log2
@@ -18,10 +19,11 @@ class SrresnetSpec:
     """2, 3, 4 or 8."""
     batch_norm: bool = True
     noise_channels: int = 0
-    """Channels of noise that are put beside the colours of the input; 0 for a deterministic network."""
+    """Channels of noise that are put beside the colours of the input; 0 for a deterministic
+    network."""
     residual: bool = False
-    """Whether the network adds to the bicubically enlarged input, which spares a short training much; not so in the
-    paper."""
+    """Whether the network adds to the bicubically enlarged input, which spares a short training
+    much; not so in the paper."""
 
     @property
     def receptive_radius_px(self) -> int:
@@ -41,7 +43,9 @@ class Srresnet(nn.Module):
         super().__init__()
         self.spec = spec
         width = spec.width
-        self.head = nn.Sequential(nn.Conv2d(3 + spec.noise_channels, width, 9, padding=4), nn.PReLU())
+        self.head = nn.Sequential(
+            nn.Conv2d(3 + spec.noise_channels, width, 9, padding=4), nn.PReLU()
+        )
         self.body = nn.Sequential(
             *(ResidualBlock(width, spec.batch_norm) for _ in range(spec.blocks)),
             *_convolution(width, spec.batch_norm),
@@ -50,8 +54,8 @@ class Srresnet(nn.Module):
         self.tail = nn.Conv2d(width, 3, 9, padding=4)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """(N, 3 + noise channels, h, w), RGB in [0, 1] first -> RGB (N, 3, scale h, scale w), in (0, 1)
-        unless residual."""
+        """(N, 3 + noise channels, h, w), RGB in [0, 1] first -> RGB (N, 3, scale h, scale w), in
+        (0, 1) unless residual."""
         features = self.head(planes)
         features = features + self.body(features)
         result = torch.tanh(self.tail(self.enlarge(features)))
@@ -65,7 +69,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, batch_norm: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*_convolution(width, batch_norm), nn.PReLU(), *_convolution(width, batch_norm))
+        self.layers = nn.Sequential(
+            *_convolution(width, batch_norm), nn.PReLU(), *_convolution(width, batch_norm)
+        )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, width, h, w) -> the same shape."""
@@ -79,4 +85,6 @@ def _convolution(width: int, batch_norm: bool) -> list[nn.Module]:
 
 
 def _sub_pixel_stage(width: int, ratio: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(width, width * ratio**2, 3, padding=1), nn.PixelShuffle(ratio), nn.PReLU())
+    return nn.Sequential(
+        nn.Conv2d(width, width * ratio**2, 3, padding=1), nn.PixelShuffle(ratio), nn.PReLU()
+    )

@@ -1,4 +1,5 @@
-"""Unfinished trainings on disk: beside the output, hidden, whole at any moment. Loading never runs code."""
+"""Unfinished trainings on disk: beside the output, hidden, whole at any moment. Loading never runs
+code."""
 
 import io
 import pickle
@@ -22,11 +23,18 @@ def state_path(output: Path) -> Path:
 
 
 def output_lock(output: Path) -> AbstractContextManager[object]:
-    """Holds `output` and its state for this process; raises `OutputError` on entry where another one trains it."""
-    return FolderLock(output.absolute().parent, f"{output.name} is being trained", hidden_sibling(output, ".lock").name)
+    """Holds `output` and its state for this process; raises `OutputError` on entry where another
+    one trains it."""
+    return FolderLock(
+        output.absolute().parent,
+        f"{output.name} is being trained",
+        hidden_sibling(output, ".lock").name,
+    )
 
 
-def save_state(trainer: Trainer, validations: Sequence[ValidationResult], plan: Plan, output: Path) -> None:
+def save_state(
+    trainer: Trainer, validations: Sequence[ValidationResult], plan: Plan, output: Path
+) -> None:
     """Raises `OutputError`."""
     content = io.BytesIO()
     state = {
@@ -38,15 +46,19 @@ def save_state(trainer: Trainer, validations: Sequence[ValidationResult], plan: 
     try:
         write_atomically(state_path(output), content.getvalue())
     except OSError as error:
-        raise OutputError(f"the training's state cannot be written beside {output}: {error.strerror}.") from None
+        raise OutputError(
+            f"the training's state cannot be written beside {output}: {error.strerror}."
+        ) from None
 
 
 def load_state(
     trainer: Trainer, plan: Plan, output: Path, restart: bool, notify: Callable[[str], None]
 ) -> list[ValidationResult]:
-    """Bring `trainer` to where a stopped training of the same plan was, and return its looks at the validation.
+    """Bring `trainer` to where a stopped training of the same plan was, and return its looks at the
+    validation.
 
-    Raises `UsageError` where another plan's state is there, and `ModelError` for a broken one; both unless `restart`.
+    Raises `UsageError` where another plan's state is there, and `ModelError` for a broken one; both
+    unless `restart`.
     """
     path = state_path(output)
     if restart or not path.exists():
@@ -58,9 +70,18 @@ def load_state(
         trainer.load_state(state["course"])
         validations = [ValidationResult(**validation) for validation in state["looks"]]
     # What a damaged file leads to depends on where its bytes go wrong.
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ModelError(
-            f"the state of a stopped training, {path}, cannot be used ({str(error)[:120]}); --restart begins anew."
+            f"the state of a stopped training, {path}, cannot be used ({str(error)[:120]}); "
+            "--restart begins anew."
         ) from None
     notify(f"going on from step {trainer.step}, where this training was stopped")
     return validations
@@ -76,5 +97,6 @@ def _check_same_plan(theirs: Plan, plan: Plan, output: Path) -> None:
             key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
             changed = f"{field.name}, there {key} from {before.get(key)} to {now.get(key)}"
         raise UsageError(
-            f"a stopped training of {output} differs in its {changed}: give the same command to go on, or --restart."
+            f"a stopped training of {output} differs in its {changed}: give the same command to go "
+            "on, or --restart."
         )

@@ -31,16 +31,27 @@ def find_images(folder: Path) -> list[Path]:
     """Pictures of a folder and of those in it, by name. Raises `InputError` where there is none."""
     if not folder.is_dir():
         raise InputError(
-            f"there is no folder of pictures at {folder}; expected one with {', '.join(sorted(DATASET_SUFFIXES))}."
+            f"there is no folder of pictures at {folder}; expected one with "
+            f"{', '.join(sorted(DATASET_SUFFIXES))}."
         )
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in DATASET_SUFFIXES and path.is_file())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in DATASET_SUFFIXES and path.is_file()
+    )
     if not found:
-        raise InputError(f"{folder} holds no picture; expected files such as {', '.join(sorted(DATASET_SUFFIXES))}.")
+        raise InputError(
+            f"{folder} holds no picture; expected files such as "
+            f"{', '.join(sorted(DATASET_SUFFIXES))}."
+        )
     return found
 
 
-def usable_images(folders: Sequence[Path], min_px: int, notify: Callable[[str], None]) -> list[Path]:
-    """The pictures of folders that can be read and are `min_px` or more a side; one line is said of each odd one.
+def usable_images(
+    folders: Sequence[Path], min_px: int, notify: Callable[[str], None]
+) -> list[Path]:
+    """The pictures of folders that can be read and are `min_px` or more a side; one line is said of
+    each odd one.
 
     Raises `InputError` where none is left.
     """
@@ -60,13 +71,15 @@ def usable_images(folders: Sequence[Path], min_px: int, notify: Callable[[str], 
         usable.append(path)
     if not usable:
         raise InputError(
-            f"no picture in {', '.join(map(str, folders))} can be used; expected {min_px} pixels a side or more."
+            f"no picture in {', '.join(map(str, folders))} can be used; expected {min_px} pixels a "
+            "side or more."
         )
     return usable
 
 
 def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
-    """RGB (3, H, W) in [0, 1], and what is odd about it. Raises `InputError` for one that cannot be read."""
+    """RGB (3, H, W) in [0, 1], and what is odd about it. Raises `InputError` for one that cannot be
+    read."""
     with open_clip(path) as reader:
         frames = list(islice(reader.frames(), 2))
         if not frames or reader.damage:
@@ -88,7 +101,8 @@ def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
 
 
 def make_pair(pixels: torch.Tensor, scale: int) -> ImagePair:
-    """A picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution, both rounded to 8 bit."""
+    """A picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution, both
+    rounded to 8 bit."""
     height, width = (side - side % scale for side in pixels.shape[-2:])
     high = _to_8_bit(pixels[:, :height, :width])
     return ImagePair(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
@@ -120,10 +134,12 @@ class ImageDataset:
 
 
 class BatchSampler:
-    """Crops, flipped and turned. What is in a batch follows from the seed and its step alone, so that a training that
-    is taken up again sees what it would have seen."""
+    """Crops, flipped and turned. What is in a batch follows from the seed and its step alone, so
+    that a training that is taken up again sees what it would have seen."""
 
-    def __init__(self, store: ImageDataset, scale: int, crop_px: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, store: ImageDataset, scale: int, crop_px: int, batch: int, seed: int
+    ) -> None:
         self._store, self._scale, self._batch, self._seed = store, scale, batch, seed
         self._side = crop_px // scale
 

@@ -1,4 +1,5 @@
-"""Experiments on still pictures: systems trained on some folders and scored on others, one table as a result."""
+"""Experiments on still pictures: systems trained on some folders and scored on others, one table as
+a result."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ UpscaleFn = Callable[[torch.Tensor, int, int, int], torch.Tensor]
 
 @dataclass(frozen=True)
 class System:
-    """One row of each table: an interpolation, a file below the data folder, or a network that is trained for it."""
+    """One row of each table: an interpolation, a file below the data folder, or a network that is
+    trained for it."""
 
     name: str
     interpolation: str = ""
@@ -76,11 +78,18 @@ def load_experiment(path: Path) -> Experiment:
     known: set[str] = set()
     for system in experiment.systems:
         if sum(map(bool, (system.interpolation, system.file, system.method))) != 1:
-            raise UsageError(f"system {system.name} in {path} must have one of interpolation, file and method.")
+            raise UsageError(
+                f"system {system.name} in {path} must have one of interpolation, file and method."
+            )
         if system.interpolation and system.interpolation not in INTERPOLATIONS:
-            raise UsageError(f"{system.interpolation} in {path} is unknown; known: {', '.join(INTERPOLATIONS)}.")
+            raise UsageError(
+                f"{system.interpolation} in {path} is unknown; known: {', '.join(INTERPOLATIONS)}."
+            )
         if system.start and system.start not in known:
-            raise UsageError(f"system {system.name} in {path} starts from {system.start}, which is not before it.")
+            raise UsageError(
+                f"system {system.name} in {path} starts from {system.start}, which is not before "
+                "it."
+            )
         known.add(system.name)
     return experiment
 
@@ -95,27 +104,45 @@ def run_experiment(
     device: str = "auto",
     listener: TrainingListener = TrainingListener(),
 ) -> list[Row]:
-    """Train what is to be trained, into `models`, where finished networks are kept, and score all systems.
+    """Train what is to be trained, into `models`, where finished networks are kept, and score all
+    systems.
 
-    `settings` go over those of every training. A system whose weights are not here has a row without figures.
+    `settings` go over those of every training. A system whose weights are not here has a row
+    without figures.
     """
     target = choose_device(device)
-    stores = {test: ImageDataset(find_images(data / test), experiment.scale) for test in experiment.test}
+    stores = {
+        test: ImageDataset(find_images(data / test), experiment.scale) for test in experiment.test
+    }
     try:
         models.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"no networks can be written to {models}: {error.strerror}. Name another folder.") from None
+        raise OutputError(
+            f"no networks can be written to {models}: {error.strerror}. Name another folder."
+        ) from None
     rows: list[Row] = []
     for system in experiment.systems:
         listener.notify(f"system {system.name}")
         try:
-            trained, system_enlarge = _prepare(experiment, system, data, models, full, settings, target, listener)
+            trained, system_enlarge = _prepare(
+                experiment, system, data, models, full, settings, target, listener
+            )
         except ModelError as error:
             listener.notify(f"{system.name} is left out: {error}")
-            rows += [Row(test, system.name, "not available", dict.fromkeys(experiment.metrics)) for test in stores]
+            rows += [
+                Row(test, system.name, "not available", dict.fromkeys(experiment.metrics))
+                for test in stores
+            ]
             continue
         for test, store in stores.items():
-            rows.append(Row(test, system.name, trained, score_system(system_enlarge, store, experiment, target)))
+            rows.append(
+                Row(
+                    test,
+                    system.name,
+                    trained,
+                    score_system(system_enlarge, store, experiment, target),
+                )
+            )
     return sorted(rows, key=lambda row: experiment.test.index(row.test))
 
 
@@ -127,7 +154,9 @@ def score_system(
     for number in range(len(store.paths)):
         example = store[number]
         low, truth = (picture.float().to(device) / 255 for picture in (example.low, example.high))
-        board = Scoreboard(experiment.metrics, has_truth=True, has_low_resolution=True, border=experiment.border)
+        board = Scoreboard(
+            experiment.metrics, has_truth=True, has_low_resolution=True, border=experiment.border
+        )
         for sample in range(experiment.samples):
             height, width = truth.shape[-2:]
             pixels = (enlarged(low, height, width, sample) * 255).round() / 255
@@ -187,7 +216,9 @@ def _prepare(
             )
         trained = _training_summary(path)
     upscaler = load_network(path, device)
-    return trained, lambda low, height, width, seed: apply_network(upscaler, low, height, width, seed)
+    return trained, lambda low, height, width, seed: apply_network(
+        upscaler, low, height, width, seed
+    )
 
 
 def _training_summary(path: Path) -> str:
@@ -208,7 +239,9 @@ def _nearest(low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor
     return rows.repeat_interleave(width // low.shape[-1], dim=-1)
 
 
-def _interpolate(kernel: InterpolationKernel, low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor:
+def _interpolate(
+    kernel: InterpolationKernel, low: torch.Tensor, height: int, width: int, _: int
+) -> torch.Tensor:
     return resize(low, height, width, kernel).clamp(0, 1)
 
 

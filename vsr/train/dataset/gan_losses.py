@@ -24,10 +24,12 @@ class GanLoss:
 def gradient_penalty(
     discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor
 ) -> torch.Tensor:
-    """Mean of (||gradient of the logit||_2 - 1)^2 at mixtures of real and fake, the norm over a whole crop.
+    """Mean of (||gradient of the logit||_2 - 1)^2 at mixtures of real and fake, the norm over a
+    whole crop.
 
-    The form of Gulrajani et al. (2017); `mix` is (N, 1, 1, 1) in [0, 1]. Some write the relativistic output in the
-    place of the logit, whose gradient is the same wherever the sigmoid is not saturated.
+    The form of Gulrajani et al. (2017); `mix` is (N, 1, 1, 1) in [0, 1]. Some write the
+    relativistic output in the place of the logit, whose gradient is the same wherever the sigmoid
+    is not saturated.
     """
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
@@ -62,7 +64,9 @@ def _relativistic(criterion: LogitLoss, penalized: bool = False) -> GanLoss:
     """Against the mean of the other side (Jolicoeur-Martineau, 2018)."""
 
     def side(sign: int) -> LogitPairLoss:
-        return lambda real, fake: (criterion(real - fake.mean(), sign) + criterion(fake - real.mean(), -sign)) / 2
+        return lambda real, fake: (
+            (criterion(real - fake.mean(), sign) + criterion(fake - real.mean(), -sign)) / 2
+        )
 
     return GanLoss(side(1), side(-1), penalized)
 
@@ -88,6 +92,8 @@ GAN_LOSSES: dict[str, GanLoss] = {
     "rcgan": _relativistic_centered(_cross_entropy),
     "rcls": _relativistic_centered(_least_squares),
     "rchinge": _relativistic_centered(_hinge),
-    "wgangp": GanLoss(lambda real, fake: fake.mean() - real.mean(), lambda _, fake: -fake.mean(), penalized=True),
+    "wgangp": GanLoss(
+        lambda real, fake: fake.mean() - real.mean(), lambda _, fake: -fake.mean(), penalized=True
+    ),
     "ragp": _relativistic(_cross_entropy, penalized=True),
 }

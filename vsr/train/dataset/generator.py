@@ -32,7 +32,8 @@ class TrainableGenerator:
         return (low, high) if luma is None else (luma.from_rgb(low), luma.from_rgb(high))
 
     def make(self, low: torch.Tensor, seed: int) -> torch.Tensor:
-        """Low crops (N, C, h, w) -> results (N, C, scale h, scale w), not clamped; `seed` is that of the noise."""
+        """Low crops (N, C, h, w) -> results (N, C, scale h, scale w), not clamped; `seed` is that
+        of the noise."""
         height, width = low.shape[-2:]
         planes = low
         if self.architecture.enlarged_first:
@@ -54,16 +55,23 @@ class TrainableGenerator:
         rest = [parameter for name, parameter in named if name.rpartition(".")[0] != last_layer]
         rates = (options.learning_rate, options.learning_rate * options.last_layer_rate)
         return [
-            {"params": group, "lr": rate, "initial_lr": rate} for group, rate in zip((rest, last), rates, strict=True)
+            {"params": group, "lr": rate, "initial_lr": rate}
+            for group, rate in zip((rest, last), rates, strict=True)
         ]
 
 
 class DiscriminatorTrainer:
     """The discriminator and its optimiser."""
 
-    def __init__(self, options: TrainingOptions, crop_px: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, options: TrainingOptions, crop_px: int, seed: int, device: torch.device
+    ) -> None:
         self._gan_loss = GAN_LOSSES[options.losses.adversarial]
-        halvings = max(number for number in range(1, 6) if crop_px % 2**number == 0 and crop_px >= 4 * 2**number)
+        halvings = max(
+            number
+            for number in range(1, 6)
+            if crop_px % 2**number == 0 and crop_px >= 4 * 2**number
+        )
         spec = DiscriminatorSpec(
             crop_px,
             options.discriminator_width,
@@ -74,7 +82,9 @@ class DiscriminatorTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Discriminator(spec).to(device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.discriminator_rate, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=options.discriminator_rate, betas=(0.9, 0.99)
+        )
         self._penalty_weight = options.losses.gradient_penalty_weight
 
     def train_step(self, truth: torch.Tensor, result: torch.Tensor, seed: int) -> float:
@@ -82,7 +92,9 @@ class DiscriminatorTrainer:
         fake = result.detach().float()
         loss = self._gan_loss.discriminator(self.network(truth), self.network(fake))
         if self._gan_loss.penalized:
-            mix = torch.rand(len(truth), 1, 1, 1, generator=torch.Generator().manual_seed(seed)).to(truth.device)
+            mix = torch.rand(len(truth), 1, 1, 1, generator=torch.Generator().manual_seed(seed)).to(
+                truth.device
+            )
             loss = loss + self._penalty_weight * gradient_penalty(self.network, truth, fake, mix)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

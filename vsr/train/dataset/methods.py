@@ -1,4 +1,5 @@
-"""The methods of `vsr train`: a network and the training that suits it. Adding one takes one entry."""
+"""The methods of `vsr train`: a network and the training that suits it. Adding one takes one
+entry."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,9 @@ class DatasetMethod:
     options: TrainingOptions
 
 
-_SMALL = TrainingOptions(batch=16, crop_px=64, learning_rate=1e-3, last_layer_rate=0.1, halve_at=(0.5, 0.8))
+_SMALL = TrainingOptions(
+    batch=16, crop_px=64, learning_rate=1e-3, last_layer_rate=0.1, halve_at=(0.5, 0.8)
+)
 
 METHODS: dict[str, DatasetMethod] = {
     "srcnn": DatasetMethod("srcnn", SrcnnSpec(), _SMALL),
@@ -34,7 +37,9 @@ METHODS: dict[str, DatasetMethod] = {
         TrainingOptions(
             learning_rate=1e-4,
             halve_at=(0.5,),
-            losses=LossOptions(perceptual="vgg54", pixel_weight=0.0, adversarial="gan", adversarial_weight=1e-3),
+            losses=LossOptions(
+                perceptual="vgg54", pixel_weight=0.0, adversarial="gan", adversarial_weight=1e-3
+            ),
         ),
     ),
     "esrgan": DatasetMethod(

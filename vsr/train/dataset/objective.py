@@ -10,14 +10,19 @@ from vsr.image.resample import resize
 from vsr.train.dataset.frequency import fft_loss, focal_frequency_loss, spectral_loss
 from vsr.train.dataset.gan_losses import GAN_LOSSES
 from vsr.train.dataset.options import LossOptions
-from vsr.train.dataset.perceptual import MIN_PERCEPTUAL_PX, load_classifier_features, load_perceptual
+from vsr.train.dataset.perceptual import (
+    MIN_PERCEPTUAL_PX,
+    load_classifier_features,
+    load_perceptual,
+)
 
 PIXEL_LOSSES = {"l1": F.l1_loss, "l2": F.mse_loss}
 
 
 @dataclass(frozen=True, eq=False)
 class BatchOutput:
-    """What the generator made of a batch, and what it was given; (N, C, ., .) in [0, 1], results not clamped."""
+    """What the generator made of a batch, and what it was given; (N, C, ., .) in [0, 1], results
+    not clamped."""
 
     low: torch.Tensor
     truth: torch.Tensor
@@ -37,14 +42,26 @@ def content_terms(options: LossOptions, device: torch.device) -> dict[str, tuple
     terms: dict[str, tuple[float, LossTerm]] = {}
     terms["pixel"] = (options.pixel_weight, pixel_term(options))
     terms["fft"] = (options.fft_weight, lambda output: fft_loss(output.result, output.truth))
-    terms["spectral"] = (options.spectral_weight, lambda output: spectral_loss(output.result, output.truth))
-    terms["focal"] = (options.focal_weight, lambda output: focal_frequency_loss(output.result, output.truth))
+    terms["spectral"] = (
+        options.spectral_weight,
+        lambda output: spectral_loss(output.result, output.truth),
+    )
+    terms["focal"] = (
+        options.focal_weight,
+        lambda output: focal_frequency_loss(output.result, output.truth),
+    )
     terms["consistency"] = (options.consistency_weight, _consistency_loss)
     if options.perceptual != "none":
         distance = load_perceptual(options.perceptual, device)
-        terms["perceptual"] = (options.perceptual_weight, lambda output: distance(output.result, output.truth))
+        terms["perceptual"] = (
+            options.perceptual_weight,
+            lambda output: distance(output.result, output.truth),
+        )
     if options.diversity_weight:
-        terms["diversity"] = (options.diversity_weight, _diversity_loss(options.diversity_bound, device))
+        terms["diversity"] = (
+            options.diversity_weight,
+            _diversity_loss(options.diversity_bound, device),
+        )
     return {name: term for name, term in terms.items() if term[0] > 0}
 
 
@@ -79,7 +96,8 @@ def _consistency_loss(output: BatchOutput) -> torch.Tensor:
 
 
 def _diversity_loss(bound: float, device: torch.device) -> LossTerm:
-    """What the L1 distance of the samples' features lacks of `bound`: 0 where they differ enough."""
+    """What the L1 distance of the samples' features lacks of `bound`: 0 where they differ
+    enough."""
     features = load_classifier_features(device)
 
     def likeness(output: BatchOutput) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""What a user may choose about external learning; `--set` reaches every field by its dotted name."""
+"""What a user may choose about external learning; `--set` reaches every field by its dotted
+name."""
 
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -14,9 +15,9 @@ class LossOptions:
     pixel_weight: float = 1.0
     perceptual: Literal["none", "lpips", "dists", "vgg22", "vgg54"] = "none"
     perceptual_weight: float = 1.0
-    adversarial: Literal["none", "gan", "ragan", "rals", "rahinge", "rcgan", "rcls", "rchinge", "wgangp", "ragp"] = (
-        "none"
-    )
+    adversarial: Literal[
+        "none", "gan", "ragan", "rals", "rahinge", "rcgan", "rcls", "rchinge", "wgangp", "ragp"
+    ] = "none"
     adversarial_weight: float = 5e-3
     gradient_penalty_weight: float = 10.0
     """Of `ragp` and `wgangp`."""
@@ -31,7 +32,8 @@ class LossOptions:
     diversity_weight: float = 0.0
     """Of the distance between two samples, which is to be large; for networks with noise."""
     diversity_bound: float = 0.1
-    """Beyond which more distance gains nothing: without a bound the term would win over all others."""
+    """Beyond which more distance gains nothing: without a bound the term would win over all
+    others."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -50,7 +52,8 @@ class TrainingOptions:
     """Side of the crops at the high resolution; cut to a multiple of the scale."""
     learning_rate: float = 1e-3
     last_layer_rate: float = 1.0
-    """Factor of the learning rate of the last layer; 0.1 for the networks that were published so."""
+    """Factor of the learning rate of the last layer; 0.1 for the networks that were published
+    so."""
     halve_at: tuple[float, ...] = ()
     """Shares of the steps after which the learning rate is halved."""
     adversarial_start: float = 0.0
@@ -70,6 +73,10 @@ class TrainingOptions:
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected {least} or more.")
         if not self.learning_rate > 0:
-            raise UsageError(f"learning_rate is {self.learning_rate:g}; expected a number above 0, such as 1e-4.")
+            raise UsageError(
+                f"learning_rate is {self.learning_rate:g}; expected a number above 0, such as 1e-4."
+            )
         if not 0 <= self.average_decay < 1:
-            raise UsageError(f"average_decay is {self.average_decay:g}; expected 0 up to, without, 1.")
+            raise UsageError(
+                f"average_decay is {self.average_decay:g}; expected 0 up to, without, 1."
+            )

@@ -1,4 +1,5 @@
-"""What a training is to be: its method with the user's settings, and all that decides what comes out of it."""
+"""What a training is to be: its method with the user's settings, and all that decides what comes
+out of it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -31,25 +32,39 @@ class Plan:
 
 
 def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMethod:
-    """The method of that name with "key=value" settings over it; keys of its network begin with `network.`
+    """The method of that name with "key=value" settings over it; keys of its network begin with
+    `network.`
 
     Raises `UsageError` for a name or key that is not known and for what cannot go together.
     """
     if name not in METHODS:
         raise UsageError(f"unknown method {name}; known: {', '.join(METHODS)}.")
     method = METHODS[name]
-    shape = [each.removeprefix(NETWORK_PREFIX) for each in settings if each.startswith(NETWORK_PREFIX)]
+    shape = [
+        each.removeprefix(NETWORK_PREFIX) for each in settings if each.startswith(NETWORK_PREFIX)
+    ]
     network = with_settings(method.network, [f"scale={scale}", *shape])
-    options = with_settings(method.options, [each for each in settings if not each.startswith(NETWORK_PREFIX)])
+    options = with_settings(
+        method.options, [each for each in settings if not each.startswith(NETWORK_PREFIX)]
+    )
     losses = options.losses
-    wants_colours = losses.perceptual != "none" or is_adversarial(losses) or losses.diversity_weight > 0
+    wants_colours = (
+        losses.perceptual != "none" or is_adversarial(losses) or losses.diversity_weight > 0
+    )
     if ARCHITECTURES[method.arch].luma is not None and wants_colours:
-        raise UsageError(f"{name} works on luma only; perceptual, adversarial and diversity losses need RGB.")
+        raise UsageError(
+            f"{name} works on luma only; perceptual, adversarial and diversity losses need RGB."
+        )
     if losses.diversity_weight > 0 and not getattr(network, "noise_channels", 0):
-        raise UsageError("losses.diversity_weight needs a network with noise, such as that of --method stochastic.")
+        raise UsageError(
+            "losses.diversity_weight needs a network with noise, such as that of --method "
+            "stochastic."
+        )
     least = max(min_crop_px(losses), 2 * network.scale)
     if options.crop_px < least:
-        raise UsageError(f"crop_px is {options.crop_px}; these losses and x{network.scale} need {least} or more.")
+        raise UsageError(
+            f"crop_px is {options.crop_px}; these losses and x{network.scale} need {least} or more."
+        )
     return DatasetMethod(method.arch, network, options)
 
 
@@ -65,7 +80,9 @@ def make_plan(
     try:
         began = "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
     except OSError as error:
-        raise ModelError(f"the weights to start from, {start}, cannot be read: {error.strerror}.") from None
+        raise ModelError(
+            f"the weights to start from, {start}, cannot be read: {error.strerror}."
+        ) from None
     network, options = to_table(method.network), to_table(method.options)
     return Plan(name, network, options, seed, _identity(pictures), _identity(validation), began)
 

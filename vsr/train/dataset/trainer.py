@@ -1,4 +1,5 @@
-"""The course of a training: one step after another, and all that must be kept to take it up again exactly."""
+"""The course of a training: one step after another, and all that must be kept to take it up again
+exactly."""
 
 import copy
 from collections.abc import Mapping
@@ -28,10 +29,16 @@ SEEDS_PER_STEP = 4
 
 
 class Trainer:
-    """A training after some steps. What happens at a step follows from the state and the step's number alone."""
+    """A training after some steps. What happens at a step follows from the state and the step's
+    number alone."""
 
     def __init__(
-        self, generator: TrainableGenerator, options: TrainingOptions, crop_px: int, seed: int, device: torch.device
+        self,
+        generator: TrainableGenerator,
+        options: TrainingOptions,
+        crop_px: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.step = 0
         self.generator, self.options = generator, options
@@ -46,11 +53,14 @@ class Trainer:
         self._terms = content_terms(options.losses, device)
         self._optimizer = torch.optim.Adam(generator.parameter_groups(options), betas=(0.9, 0.99))
         self._discriminator = (
-            DiscriminatorTrainer(options, crop_px, seed, device) if is_adversarial(options.losses) else None
+            DiscriminatorTrainer(options, crop_px, seed, device)
+            if is_adversarial(options.losses)
+            else None
         )
 
     def advance(self, low: torch.Tensor, high: torch.Tensor) -> dict[str, float]:
-        """One step on a batch of RGB crops; the value of each term, and of the discriminator's loss."""
+        """One step on a batch of RGB crops; the value of each term, and of the discriminator's
+        loss."""
         low, truth = self.generator.pair(low.to(self._device), high.to(self._device))
         self._set_learning_rates()
         late = self.step >= self.options.adversarial_start * self.options.steps
@@ -62,7 +72,9 @@ class Trainer:
             loss = loss + weight * value
             values[name] = float(value.detach())
         if self._discriminator is not None and late:
-            values["discriminator"] = self._discriminator.train_step(truth, output.result, self._seed_of_step(2))
+            values["discriminator"] = self._discriminator.train_step(
+                truth, output.result, self._seed_of_step(2)
+            )
             value = self._discriminator.generator_loss(truth, output.result)
             loss = loss + self.options.losses.adversarial_weight * value
             values["adversarial"] = float(value.detach())
@@ -95,7 +107,9 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self._optimizer.state_dict(),
             "discriminator": None if discriminator is None else discriminator.network.state_dict(),
-            "discriminator_optimiser": None if discriminator is None else discriminator.optimizer.state_dict(),
+            "discriminator_optimiser": None
+            if discriminator is None
+            else discriminator.optimizer.state_dict(),
             "windows": self.windows,
             "window": self._window,
             "best_window": self.best_window,
@@ -111,12 +125,17 @@ class Trainer:
         if self._discriminator is not None:
             self._discriminator.network.load_state_dict(state["discriminator"])
             self._discriminator.optimizer.load_state_dict(state["discriminator_optimiser"])
-        self.step, self.windows, self._window = state["step"], list(state["windows"]), list(state["window"])
+        self.step, self.windows, self._window = (
+            state["step"],
+            list(state["windows"]),
+            list(state["window"]),
+        )
         self.best_window, self.best_step = state["best_window"], state["best_step"]
         self._best_average = dict(state["best_average"])
 
     def _active_terms(self, late: bool) -> dict[str, tuple[float, LossTerm]]:
-        """Those of this step; before the late ones set in, pixels alone where there is nothing else."""
+        """Those of this step; before the late ones set in, pixels alone where there is nothing
+        else."""
         active = {name: term for name, term in self._terms.items() if late or not is_late(name)}
         return active or ({} if late else {"pixel": (1.0, pixel_term(self.options.losses))})
 
@@ -150,12 +169,20 @@ class Trainer:
         """The distance from the truth in pixels, whichever terms there are."""
         distance = PIXEL_LOSSES[self.options.losses.pixel](output.result.detach(), output.truth)
         self._window.append(float(distance))
-        if len(self._window) == WINDOW_STEPS or self.step == self.options.steps or not torch.isfinite(distance):
+        if (
+            len(self._window) == WINDOW_STEPS
+            or self.step == self.options.steps
+            or not torch.isfinite(distance)
+        ):
             self.windows.append(sum(self._window) / len(self._window))
             self._window = []
-            if _is_finite(self.average) and (self.best_window is None or self.windows[-1] < self.best_window):
+            if _is_finite(self.average) and (
+                self.best_window is None or self.windows[-1] < self.best_window
+            ):
                 self.best_window, self.best_step = self.windows[-1], self.step
-                self._best_average = {name: each.clone() for name, each in self.average.state_dict().items()}
+                self._best_average = {
+                    name: each.clone() for name, each in self.average.state_dict().items()
+                }
 
 
 def _is_finite(network: nn.Module) -> bool:

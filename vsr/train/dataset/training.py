@@ -19,7 +19,13 @@ from vsr.train.dataset.generator import TrainableGenerator
 from vsr.train.dataset.methods import DatasetMethod
 from vsr.train.dataset.plan import Plan, make_plan, resolve_method
 from vsr.train.dataset.trainer import Trainer
-from vsr.train.dataset.validation import NullLogger, TensorBoardLogger, TrainingLogger, ValidationResult, validate
+from vsr.train.dataset.validation import (
+    NullLogger,
+    TensorBoardLogger,
+    TrainingLogger,
+    ValidationResult,
+    validate,
+)
 from vsr.upscale.networks import load_network
 from vsr.upscale.networks.architectures import ARCHITECTURES
 from vsr.upscale.networks.files import NetworkCard, encode_network, wrap_network
@@ -76,9 +82,10 @@ def train(
 ) -> TrainingReport:
     """Train a network on the pictures in the folders `images` and write it to `output`.
 
-    A training that was stopped goes on where its state was last saved, with the same result as one in one go on the
-    same device and threads. One that diverges stops, its best state is written, and `ModelError` says so. Raises
-    `OutputError` where another process trains this output, and `InterruptedRunError` where the user asks for an end.
+    A training that was stopped goes on where its state was last saved, with the same result as one
+    in one go on the same device and threads. One that diverges stops, its best state is written,
+    and `ModelError` says so. Raises `OutputError` where another process trains this output, and
+    `InterruptedRunError` where the user asks for an end.
     """
     chosen = resolve_method(method, scale, settings)
     check_output_path(output)
@@ -88,7 +95,9 @@ def train(
     with output_lock(output):
         check_overwrite(output, overwrite)
         paths = usable_images(images, crop_px, listener.notify)
-        validation_set = [] if validation is None else usable_images([validation], 4 * scale, listener.notify)
+        validation_set = (
+            [] if validation is None else usable_images([validation], 4 * scale, listener.notify)
+        )
         plan = make_plan(method, chosen, seed, paths, validation_set, start)
         network = make_network(chosen, start, seed, target, listener.notify)
         generator = TrainableGenerator(
@@ -97,13 +106,26 @@ def train(
         trainer = Trainer(generator, chosen.options, crop_px, seed, target)
         validations = load_state(trainer, plan, output, restart, listener.notify)
         training = TrainingRun(
-            trainer, plan, chosen, output, validations, ImageDataset(validation_set, scale), len(paths), listener
+            trainer,
+            plan,
+            chosen,
+            output,
+            validations,
+            ImageDataset(validation_set, scale),
+            len(paths),
+            listener,
         )
-        return training.run(BatchSampler(ImageDataset(paths, scale), scale, crop_px, chosen.options.batch, seed))
+        return training.run(
+            BatchSampler(ImageDataset(paths, scale), scale, crop_px, chosen.options.batch, seed)
+        )
 
 
 def make_network(
-    method: DatasetMethod, start: Path | None, seed: int, device: torch.device, notify: Callable[[str], None]
+    method: DatasetMethod,
+    start: Path | None,
+    seed: int,
+    device: torch.device,
+    notify: Callable[[str], None],
 ) -> nn.Module:
     """A fresh network, with the weights of `start` where those have the same names and shapes."""
     with torch.random.fork_rng(devices=[]):
@@ -114,26 +136,40 @@ def make_network(
         # A network that spandrel found is wrapped in its description.
         theirs = (given if isinstance(given, nn.Module) else given.model).state_dict()  # type: ignore[attr-defined]
         own = network.state_dict()
-        fitting = {name: each for name, each in theirs.items() if name in own and own[name].shape == each.shape}
+        fitting = {
+            name: each
+            for name, each in theirs.items()
+            if name in own and own[name].shape == each.shape
+        }
         if not fitting:
             raise ModelError(
-                f"{start} shares no tensor with the network of this method; expected the same architecture."
+                f"{start} shares no tensor with the network of this method; expected the same "
+                "architecture."
             )
         network.load_state_dict(own | fitting)
         anew = sorted({name.partition(".")[0] for name in own.keys() - fitting.keys()})
-        notify(f"starting from {start}" + (f"; {', '.join(anew)} starts from random weights" if anew else ""))
+        notify(
+            f"starting from {start}"
+            + (f"; {', '.join(anew)} starts from random weights" if anew else "")
+        )
     return network.to(device).train()
 
 
 def check_output_path(output: Path) -> None:
     """Raise `OutputError`, before any work, where a network of this name could not be written."""
     if output.suffix != ".safetensors":
-        raise OutputError(f"cannot write a network to {output}: expected a name that ends in .safetensors.")
+        raise OutputError(
+            f"cannot write a network to {output}: expected a name that ends in .safetensors."
+        )
     if len(os.fsencode(output.name)) > MAX_NAME_BYTES:
-        raise OutputError(f"cannot write {output}: its name has more than {MAX_NAME_BYTES} bytes. Choose another.")
+        raise OutputError(
+            f"cannot write {output}: its name has more than {MAX_NAME_BYTES} bytes. Choose another."
+        )
     folder = output.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"cannot write {output}: its folder is missing or read-only. Choose another place.")
+        raise OutputError(
+            f"cannot write {output}: its folder is missing or read-only. Choose another place."
+        )
 
 
 def check_overwrite(output: Path, overwrite: bool) -> None:
@@ -157,11 +193,17 @@ class TrainingRun:
         listener: TrainingListener,
     ) -> None:
         self._trainer, self._plan, self._method, self._output = trainer, plan, method, output
-        self._validations, self._validation_set, self._num_pictures = validations, validation_set, num_pictures
+        self._validations, self._validation_set, self._num_pictures = (
+            validations,
+            validation_set,
+            num_pictures,
+        )
         self._listener = listener
         self._resumed_at = trainer.step
         folder = listener.tensorboard
-        self._logger: TrainingLogger = NullLogger() if folder is None else TensorBoardLogger(folder, trainer.step)
+        self._logger: TrainingLogger = (
+            NullLogger() if folder is None else TensorBoardLogger(folder, trainer.step)
+        )
 
     def run(self, batches: BatchSampler) -> TrainingReport:
         """Go on to the last step, and write the network."""
@@ -204,7 +246,9 @@ class TrainingRun:
         self._validations.append(ValidationResult(self._trainer.step, figure))
         self._logger.log_validation(self._validations[-1], pictures)
         count = len(self._validation_set.paths)
-        self._listener.notify(f"step {self._trainer.step}: {figure:.2f} dB PSNR-Y on {count} validation pictures")
+        self._listener.notify(
+            f"step {self._trainer.step}: {figure:.2f} dB PSNR-Y on {count} validation pictures"
+        )
 
     def _finish(self) -> None:
         """Write the averaged network, or after a divergence the best one, and then say so."""
@@ -213,18 +257,21 @@ class TrainingRun:
         if diverged_at is not None:
             if trainer.best_window is None:
                 raise ModelError(
-                    f"the training diverged within {diverged_at} steps: nothing is kept. {DIVERGENCE_HINT}"
+                    f"the training diverged within {diverged_at} steps: nothing is kept. "
+                    f"{DIVERGENCE_HINT}"
                 )
             trainer.restore_best()
         try:
             write_atomically(self._output, encode_network(self._card(), trainer.average))
             state_path(self._output).unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot write {self._output}: {error.strerror}. Choose another place.") from None
+            raise OutputError(
+                f"cannot write {self._output}: {error.strerror}. Choose another place."
+            ) from None
         if diverged_at is not None:
             raise ModelError(
-                f"the training diverged at step {diverged_at}; {self._output} holds its best state, of step "
-                f"{trainer.best_step}. {DIVERGENCE_HINT}"
+                f"the training diverged at step {diverged_at}; {self._output} holds its best "
+                f"state, of step {trainer.best_step}. {DIVERGENCE_HINT}"
             )
 
     def _card(self) -> NetworkCard:
@@ -236,4 +283,11 @@ class TrainingRun:
             "validation": [asdict(validation) for validation in self._validations],
         }
         passes = self._method.options.consistency_passes
-        return NetworkCard(self._method.arch, self._plan.network, self._plan.method, training, version("vsr"), passes)
+        return NetworkCard(
+            self._method.arch,
+            self._plan.network,
+            self._plan.method,
+            training,
+            version("vsr"),
+            passes,
+        )

@@ -1,4 +1,5 @@
-"""How good a network in training is on pictures that it was not trained on, and what is written down of it."""
+"""How good a network in training is on pictures that it was not trained on, and what is written
+down of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class ValidationResult:
 
 
 def validate(upscaler: UpscalingNetwork, store: ImageDataset) -> tuple[float, list[torch.Tensor]]:
-    """Mean PSNR-Y over a store, and the first pictures as (bicubic | result | truth), (3, H, 3 W)."""
+    """Mean PSNR-Y over a store, and the first pictures as (bicubic | result | truth), (3, H, 3
+    W)."""
     figures, shown = [], []
     for number in range(len(store.paths)):
         example = store[number]
@@ -34,14 +36,19 @@ def validate(upscaler: UpscalingNetwork, store: ImageDataset) -> tuple[float, li
         result = apply_network(upscaler, low, *truth.shape[-2:])
         figures.append(psnr_y(result, truth, upscaler.scale))
         if number < LOGGED_IMAGES:
-            shown.append(torch.cat([resize(low, *truth.shape[-2:]).clamp(0, 1), result, truth], dim=-1))
+            shown.append(
+                torch.cat([resize(low, *truth.shape[-2:]).clamp(0, 1), result, truth], dim=-1)
+            )
     return sum(figures) / len(figures), shown
 
 
 def psnr_y(result: torch.Tensor, truth: torch.Tensor, border_px: int) -> float:
     """PSNR in dB of BT.601 luma of 8-bit colours, `border_px` off each side; at most 100."""
     inner = (..., slice(border_px, -border_px), slice(border_px, -border_px))
-    lumas = [STUDIO_RANGE.from_rgb((picture.clamp(0, 1) * 255).round() / 255)[inner] for picture in (result, truth)]
+    lumas = [
+        STUDIO_RANGE.from_rgb((picture.clamp(0, 1) * 255).round() / 255)[inner]
+        for picture in (result, truth)
+    ]
     error = float((lumas[0] - lumas[1]).square().mean())
     return min(100.0, -10 * torch.log10(torch.tensor(error + 1e-30)).item())
 
@@ -51,7 +58,9 @@ class TrainingLogger(Protocol):
 
     def values(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def log_validation(self, validation: ValidationResult, pictures: Sequence[torch.Tensor]) -> None: ...
+    def log_validation(
+        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
+    ) -> None: ...
 
     def close(self) -> None: ...
 
@@ -62,7 +71,9 @@ class NullLogger:
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore the terms of a step."""
 
-    def log_validation(self, validation: ValidationResult, pictures: Sequence[torch.Tensor]) -> None:
+    def log_validation(
+        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
+    ) -> None:
         """Ignore a look at the validation pictures."""
 
     def close(self) -> None:
@@ -77,7 +88,9 @@ class TensorBoardLogger:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise UsageError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+            raise UsageError(
+                "--tensorboard needs the package tensorboard: pip install tensorboard"
+            ) from None
         # What a stopped training wrote after the state that is taken up would appear twice.
         self._writer: Any = SummaryWriter(folder, purge_step=first_step)
 
@@ -86,7 +99,9 @@ class TensorBoardLogger:
         for name, value in values.items():
             self._writer.add_scalar(f"loss/{name}", value, step)
 
-    def log_validation(self, validation: ValidationResult, pictures: Sequence[torch.Tensor]) -> None:
+    def log_validation(
+        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
+    ) -> None:
         """A look at the validation pictures: bicubic, result and truth side by side."""
         self._writer.add_scalar("validation/psnr_y", validation.psnr_y, validation.step)
         for number, picture in enumerate(pictures):

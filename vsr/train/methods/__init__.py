@@ -1,4 +1,5 @@
-"""Ways to train a model on one keyframe. A new one is a file with an options dataclass and a function, and an entry."""
+"""Ways to train a model on one keyframe. A new one is a file with an options dataclass and a
+function, and an entry."""
 
 import torch
 
@@ -16,11 +17,15 @@ MIN_CONTRAST = 2 / 255
 
 
 METHODS: dict[str, Method] = {
-    "quick": Method("singan-single-scale", QuickOptions(), train_quick, train_quick_steady, QUICK_BATCHED),
+    "quick": Method(
+        "singan-single-scale", QuickOptions(), train_quick, train_quick_steady, QUICK_BATCHED
+    ),
     "faithful": Method("singan-single-scale", FaithfulOptions(), train_faithful),
     "pyramid": Method("singan-pyramid", PyramidOptions(), train_pyramid),
     "zssr": Method("zssr", ZssrOptions(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),
-    "zssrgan": Method("zssrgan", ZssrGanOptions(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1),
+    "zssrgan": Method(
+        "zssrgan", ZssrGanOptions(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1
+    ),
 }
 
 
@@ -29,10 +34,11 @@ def check_keyframe(keyframe: torch.Tensor) -> None:
     height, width = keyframe.shape[-2:]
     if min(height, width) < MIN_SIDE_PX:
         raise InputError(
-            f"the keyframe is {width}x{height}; training needs at least {MIN_SIDE_PX} pixels a side. "
-            "Use vsr run --policy bicubic for a clip this small."
+            f"the keyframe is {width}x{height}; training needs at least {MIN_SIDE_PX} pixels a "
+            "side. Use vsr run --policy bicubic for a clip this small."
         )
     if keyframe.mean(dim=0).std().item() < MIN_CONTRAST:
         raise InputError(
-            "the keyframe is one flat colour; training needs a frame with texture. Choose another with --keyframe N."
+            "the keyframe is one flat colour; training needs a frame with texture. Choose another "
+            "with --keyframe N."
         )

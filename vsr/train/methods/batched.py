@@ -1,7 +1,8 @@
-"""The quick recipe for many seeds of one keyframe as one job, for a GPU: one small model alone leaves it idle.
+"""The quick recipe for many seeds of one keyframe as one job, for a GPU: one small model alone
+leaves it idle.
 
-Each model has its own random draws, early stop, rates and average, and is the one that `train_quick` makes of its
-seed, but for rounding.
+Each model has its own random draws, early stop, rates and average, and is the one that
+`train_quick` makes of its seed, but for rounding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,12 @@ from vsr.models.networks.singan import Critic, Generator
 from vsr.train.methods.adam import BatchedAdam
 from vsr.train.methods.crops import CropPlacement, DeviceCropper, TrainingPair, integer_sampler
 from vsr.train.methods.losses import critic_loss
-from vsr.train.methods.method import BatchedMethod, BatchedProgress, TrainedNetworks, loss_curve_summary
+from vsr.train.methods.method import (
+    BatchedMethod,
+    BatchedProgress,
+    TrainedNetworks,
+    loss_curve_summary,
+)
 from vsr.train.methods.quick import (
     CRITIC_BETAS,
     QuickOptions,
@@ -33,14 +39,16 @@ MEMORY_SHARE = 0.5
 """Of a GPU's free memory that is planned for."""
 MAX_BATCH = 64
 CROP_COPIES, MAP_COPIES = 8, 3
-"""Copies of a layer's features that one iteration keeps, its steps of the game among them, and a look."""
+"""Copies of a layer's features that one iteration keeps, its steps of the game among them, and a
+look."""
 
 # cuDNN would else add in an order that changes from run to run, and round what it multiplies.
 _DETERMINISTIC = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
-    """Whether these models can be one job: crops must be of one size, and weights be all that a network learns."""
+    """Whether these models can be one job: crops must be of one size, and weights be all that a
+    network learns."""
     smallest = round(min(options.pair_scales) * min(keyframe.shape[-2:]))
     if options.kernel is not None:
         smallest -= smallest % FACTOR
@@ -48,12 +56,17 @@ def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
 
 
 def train_quick_batched(
-    keyframe: torch.Tensor, options: QuickOptions, seeds: Sequence[int], device: torch.device, progress: BatchedProgress
+    keyframe: torch.Tensor,
+    options: QuickOptions,
+    seeds: Sequence[int],
+    device: torch.device,
+    progress: BatchedProgress,
 ) -> Iterator[tuple[int, TrainedNetworks]]:
-    """Place in `seeds` and model, on the CPU, each as soon as it is done; `keyframe` is (3, H, W) in [0, 1].
+    """Place in `seeds` and model, on the CPU, each as soon as it is done; `keyframe` is (3, H, W)
+    in [0, 1].
 
-    As many at once as the device's memory is thought to hold; where it does not, half as many begin again. Raises
-    `ModelError` where it does not hold a single one.
+    As many at once as the device's memory is thought to hold; where it does not, half as many begin
+    again. Raises `ModelError` where it does not hold a single one.
     """
     assert can_train_batched(keyframe, options)
     waiting = list(range(len(seeds)))
@@ -61,21 +74,30 @@ def train_quick_batched(
     while waiting:
         batch = {place: seeds[place] for place in waiting[:at_once]}
         try:
-            for place, trained in _BatchedTraining(keyframe, options, batch, device).train(progress):
+            for place, trained in _BatchedTraining(keyframe, options, batch, device).train(
+                progress
+            ):
                 waiting.remove(place)
                 yield place, trained
         except torch.OutOfMemoryError:
             at_once = len(batch) // 2
             if not at_once:
-                raise ModelError("the GPU's memory does not hold one model's training. Use --device cpu.") from None
+                raise ModelError(
+                    "the GPU's memory does not hold one model's training. Use --device cpu."
+                ) from None
             torch.cuda.empty_cache()
 
 
 class _BatchedTraining:
-    """Models that are trained at once. Each `parse_number` below is the row of one among their weights."""
+    """Models that are trained at once. Each `parse_number` below is the row of one among their
+    weights."""
 
     def __init__(
-        self, keyframe: torch.Tensor, options: QuickOptions, seeds: dict[int, int], device: torch.device
+        self,
+        keyframe: torch.Tensor,
+        options: QuickOptions,
+        seeds: dict[int, int],
+        device: torch.device,
     ) -> None:
         """`seeds` by their places."""
         self.size = len(seeds)
@@ -106,7 +128,9 @@ class _BatchedTraining:
             iteration += 1
             for number in running:
                 self._schedules[number].advance()
-            self._validate([number for number in running if self._schedules[number].needs_validation])
+            self._validate(
+                [number for number in running if self._schedules[number].needs_validation]
+            )
             over = [number for number in running if self._schedules[number].is_over]
             if over or iteration % REPORT_EVERY == 0:
                 latest = losses[iteration - 1].tolist()
@@ -114,7 +138,10 @@ class _BatchedTraining:
                     done = self._schedules[number].iterations_done
                     progress(self._places[number], done, self._options.iterations, latest[number])
             for number in over:
-                yield self._places[number], self._trained(number, losses[:iteration, number].tolist())
+                yield (
+                    self._places[number],
+                    self._trained(number, losses[:iteration, number].tolist()),
+                )
                 running.remove(number)
 
     @_DETERMINISTIC
@@ -129,20 +156,34 @@ class _BatchedTraining:
         loss = losses.sum()
         playing = [number for number in running if self._schedules[number].has_adversarial_step]
         if playing:
-            loss = loss - options.adversarial_weight * self._adversarial_step(running, playing, targets, outputs)
-        rates = [schedule.rate if number in running else 0.0 for number, schedule in enumerate(self._schedules)]
+            loss = loss - options.adversarial_weight * self._adversarial_step(
+                running, playing, targets, outputs
+            )
+        rates = [
+            schedule.rate if number in running else 0.0
+            for number, schedule in enumerate(self._schedules)
+        ]
         self._adam.minimize(loss, rates)
         with torch.no_grad():
             self._averages.weights.lerp_(self._generators.weights, 1 - options.average_decay)
         return losses.detach()
 
     def _adversarial_step(
-        self, running: Sequence[int], playing: Sequence[int], targets: torch.Tensor, outputs: torch.Tensor
+        self,
+        running: Sequence[int],
+        playing: Sequence[int],
+        targets: torch.Tensor,
+        outputs: torch.Tensor,
     ) -> torch.Tensor:
-        """A step of the critics of `playing`; then the sum of what they think of the generators' outputs."""
+        """A step of the critics of `playing`; then the sum of what they think of the generators'
+        outputs."""
         options = self._options
         if len(playing) < len(running):
-            rows = [options.batch * running.index(number) + crop for number in playing for crop in range(options.batch)]
+            rows = [
+                options.batch * running.index(number) + crop
+                for number in playing
+                for crop in range(options.batch)
+            ]
             targets, outputs = targets[rows], outputs[rows]
         mixes = torch.stack([torch.rand((), generator=self._randoms[number]) for number in playing])
         mix = mixes.repeat_interleave(options.batch)[:, None, None, None].to(self._device)
@@ -153,11 +194,15 @@ class _BatchedTraining:
         # Both are means over all critics, of maps of one size.
         loss = critic_loss(critics, targets, outputs.detach(), mix) * len(playing)
         rate = options.critic_learning_rate
-        self._critics_adam.minimize(loss, [rate if number in playing else 0.0 for number in range(self.size)])
+        self._critics_adam.minimize(
+            loss, [rate if number in playing else 0.0 for number in range(self.size)]
+        )
         return critics(outputs).mean() * len(playing)
 
     def _draw_placements(self, number: int) -> list[tuple[int, CropPlacement]]:
-        pair, places = draw_placements(self._pairs, self._options, integer_sampler(self._randoms[number]))
+        pair, places = draw_placements(
+            self._pairs, self._options, integer_sampler(self._randoms[number])
+        )
         return [(pair, place) for place in places]
 
     @_DETERMINISTIC
@@ -178,15 +223,23 @@ class _BatchedTraining:
         generator, critic = self._averages.one(number), self._critics.one(number)
         assert isinstance(generator, Generator)
         assert isinstance(critic, Critic)
-        return TrainedNetworks(generator, critic, 0.0, loss_curve_summary(losses), self._options.kernel)
+        return TrainedNetworks(
+            generator, critic, 0.0, loss_curve_summary(losses), self._options.kernel
+        )
 
 
 def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch.device) -> int:
-    """How many models a GPU's free memory is thought to hold at once; at least one. On a CPU as many as there are."""
+    """How many models a GPU's free memory is thought to hold at once; at least one. On a CPU as
+    many as there are."""
     if device.type == "cpu":
         return MAX_BATCH
     height, width = keyframe.shape[-2:]
-    crops = options.batch * (options.crop_px + 2 * options.network.halo) ** 2 * options.network.layers * CROP_COPIES
+    crops = (
+        options.batch
+        * (options.crop_px + 2 * options.network.halo) ** 2
+        * options.network.layers
+        * CROP_COPIES
+    )
     maps = options.held_out_scale**2 * height * width * MAP_COPIES
     bytes_each = 4 * options.network.width * (crops + maps)
     free, _ = torch.cuda.mem_get_info(device)

@@ -51,10 +51,11 @@ def multiscale_pairs(
     scales: Sequence[float],
     kernel: KernelTaps | None = None,
 ) -> list[TrainingPair]:
-    """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced by one step.
+    """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced
+    by one step.
 
-    The reduced picture is rounded to 8 bits, as a clip's own frames are. With a blur `kernel` a step is one of half the
-    size through it.
+    The reduced picture is rounded to 8 bits, as a clip's own frames are. With a blur `kernel` a
+    step is one of half the size through it.
     """
     assert kernel is None or step_ratio == FACTOR, "a kernel is one of half the size"
     height, width = picture.shape[-2:]
@@ -62,10 +63,14 @@ def multiscale_pairs(
     for scale in scales:
         target = resize(picture, round(height * scale), round(width * scale)).clamp(0, 1)
         if kernel is not None:
-            target = target[:, : target.shape[-2] // FACTOR * FACTOR, : target.shape[-1] // FACTOR * FACTOR]
+            target = target[
+                :, : target.shape[-2] // FACTOR * FACTOR, : target.shape[-1] // FACTOR * FACTOR
+            ]
         target_height, target_width = target.shape[-2:]
         if kernel is None:
-            low = resize(target, round(target_height / step_ratio), round(target_width / step_ratio))
+            low = resize(
+                target, round(target_height / step_ratio), round(target_width / step_ratio)
+            )
         else:
             low = reduce_blurred(target, taps_to_tensor(kernel))
         base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
@@ -76,7 +81,8 @@ def multiscale_pairs(
 def draw_placement(
     pair: TrainingPair, crop_px: int, draw: Callable[[int], int], *, augmented: bool = True
 ) -> CropPlacement:
-    """A place in `pair` for a crop of at most `crop_px` pixels a side, turned and flipped at random where asked for."""
+    """A place in `pair` for a crop of at most `crop_px` pixels a side, turned and flipped at random
+    where asked for."""
     height, width = pair.target.shape[-2:]
     side = min(crop_px, height, width)
     top, left = draw(height - side + 1), draw(width - side + 1)
@@ -87,14 +93,22 @@ def draw_placement(
     )
 
 
-def crop_batch(pair: TrainingPair, places: Sequence[CropPlacement]) -> tuple[torch.Tensor, torch.Tensor]:
+def crop_batch(
+    pair: TrainingPair, places: Sequence[CropPlacement]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of matching crops at places of one side: inputs with their halo, and targets."""
     halo = (pair.padded.shape[-1] - pair.target.shape[-1]) // 2
     inputs, targets = [], []
     for place in places:
-        rows, columns = slice(place.top, place.top + place.side), slice(place.left, place.left + place.side)
+        rows, columns = (
+            slice(place.top, place.top + place.side),
+            slice(place.left, place.left + place.side),
+        )
         targets.append(place.augmented(pair.target[:, rows, columns]))
-        rows, columns = slice(rows.start, rows.stop + 2 * halo), slice(columns.start, columns.stop + 2 * halo)
+        rows, columns = (
+            slice(rows.start, rows.stop + 2 * halo),
+            slice(columns.start, columns.stop + 2 * halo),
+        )
         inputs.append(place.augmented(pair.padded[:, rows, columns]))
     return torch.stack(inputs), torch.stack(targets)
 
@@ -110,18 +124,26 @@ class DeviceCropper:
         ways = [CropPlacement(0, 0, side, turns, flip) for turns in range(4) for flip in range(2)]
         rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
         self._rows, self._columns = (
-            torch.stack([way.augmented(positions) for way in ways]).to(device) for positions in (rows, columns)
+            torch.stack([way.augmented(positions) for way in ways]).to(device)
+            for positions in (rows, columns)
         )
 
     def crop_batch(self, places: Sequence[tuple[int, CropPlacement]]) -> torch.Tensor:
-        """(N, C, side, side): what `Place.turned` makes of each place in the picture of that number."""
+        """(N, C, side, side): what `Place.turned` makes of each place in the picture of that
+        number."""
         numbers = [
-            (self._starts[number] + place.top * width + place.left, width, 2 * place.turns + place.flip)
+            (
+                self._starts[number] + place.top * width + place.left,
+                width,
+                2 * place.turns + place.flip,
+            )
             for number, place in places
             for width in [self._widths[number]]
         ]
         first, width, way = torch.tensor(numbers).to(self._samples.device).T
-        positions = first[:, None, None] + width[:, None, None] * self._rows[way] + self._columns[way]
+        positions = (
+            first[:, None, None] + width[:, None, None] * self._rows[way] + self._columns[way]
+        )
         return self._samples[:, positions].transpose(0, 1)
 
 
@@ -134,7 +156,8 @@ SMOOTHING_PX = 5
 
 
 def texture_map(picture: torch.Tensor) -> torch.Tensor:
-    """Mean gradient of the grey picture around each pixel of (3, H, W), divided by its mean: (H, W), at least 0."""
+    """Mean gradient of the grey picture around each pixel of (3, H, W), divided by its mean: (H,
+    W), at least 0."""
     gray = picture.mean(dim=0)
     down, right = torch.gradient(gray)
     spread = F.pad(torch.hypot(down, right)[None, None], (SMOOTHING_PX // 2,) * 4, mode="replicate")
@@ -145,7 +168,8 @@ def texture_map(picture: torch.Tensor) -> torch.Tensor:
 def texture_weighted_sampler(
     texture: torch.Tensor, side: int, random: torch.Generator
 ) -> Callable[[], tuple[slice, slice]]:
-    """A function that draws rows and columns of a square crop of `side`, the likelier the more texture is in it."""
+    """A function that draws rows and columns of a square crop of `side`, the likelier the more
+    texture is in it."""
     likelihood = F.avg_pool2d(texture[None, None], side, stride=1)[0, 0]
     columns = likelihood.shape[-1]
     # A sum of doubles to search in: `torch.multinomial` takes no more than 2^24 places.

@@ -1,7 +1,8 @@
 """How well a blur kernel explains a picture, by the picture's own power spectrum at two scales.
 
-Scenes look alike at every scale. Reduced by the right kernel a picture therefore resembles itself (Michaeli and Irani,
-ICCV 2013), which shows in its power spectrum, direction by direction: a judge that knows nothing of the discriminator.
+Scenes look alike at every scale. Reduced by the right kernel a picture therefore resembles itself
+(Michaeli and Irani, ICCV 2013), which shows in its power spectrum, direction by direction: a judge
+that knows nothing of the discriminator.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import torch
 from vsr.image.blur import FACTOR, aligned_center, bicubic_kernel, gaussian_kernel, recentered
 
 WINDOW_PX = 16
-"""Of the picture; its reduction is seen through the same window, so the picture through one of twice the side."""
+"""Of the picture; its reduction is seen through the same window, so the picture through one of
+twice the side."""
 ANALYZED_PX = 1024
 """Side of the middle part of a large picture that is looked at."""
 QUANTIZATION_POWER = 1 / 12
@@ -25,16 +27,18 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 GAIN_STEPS = 4
 MIN_SIGMA_PX, MAX_SIGMA_PX = 0.4, 3.5
 SEARCH_GRID, REFINEMENTS = (11, 11, 13), 4
-"""For a Gaussian: how many widths on either axis and directions are tried at once, and how often, ever closer."""
+"""For a Gaussian: how many widths on either axis and directions are tried at once, and how often,
+ever closer."""
 OCTAVES = 4
 """Scales that `accumulate_octaves` takes in; at the next the kernel is narrower than a tap."""
 
 
 MAX_BICUBIC_RATIO = 0.65
-"""Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to 0.64, bicubic ones 0.71
-and more."""
+"""Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to
+0.64, bicubic ones 0.71 and more."""
 MIN_WIDE_SIGMA_PX = 0.9
-"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is aliased, not blurred."""
+"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is
+aliased, not blurred."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,9 @@ class CrossScaleSpectrum:
         seen = picture[:, top : top + ANALYZED_PX, left : left + ANALYZED_PX]
         gray = 255 * torch.tensordot(torch.tensor(LUMA_WEIGHTS), seen, dims=1)
         self._own = _power_spectrum(gray, WINDOW_PX).clamp_min(1e-3)
-        self._fine = (_power_spectrum(gray, FACTOR * WINDOW_PX) - QUANTIZATION_POWER).clamp_min(1e-6)
+        self._fine = (_power_spectrum(gray, FACTOR * WINDOW_PX) - QUANTIZATION_POWER).clamp_min(
+            1e-6
+        )
         self._cycles = torch.fft.fftfreq(FACTOR * WINDOW_PX)
         own_cycles = torch.fft.fftfreq(WINDOW_PX)
         changing = torch.hypot(own_cycles[:, None], own_cycles[None, :]) > MIN_CYCLES / WINDOW_PX
@@ -73,23 +79,36 @@ class CrossScaleSpectrum:
         self._weights = weights / weights.sum()
 
     def mismatch(self, kernel: torch.Tensor) -> torch.Tensor:
-        """Root mean square of the natural logarithm by which powers differ between the picture and its reduction.
+        """Root mean square of the natural logarithm by which powers differ between the picture and
+        its reduction.
 
-        0 would be a perfect kernel; a factor common to all frequencies does not count. Differentiable.
+        0 would be a perfect kernel; a factor common to all frequencies does not count.
+        Differentiable.
         """
         return self._mismatch(frequency_response(kernel, self._cycles).abs() ** 2)
 
     def fit(self, side: int) -> GaussianFit:
         """The best Gaussian of (side, side), beside bicubic reduction."""
         kernel, wide_sigma_px = self.gaussian(side)
-        return GaussianFit(kernel, wide_sigma_px, float(self.mismatch(kernel)), float(self.mismatch(bicubic_kernel())))
+        return GaussianFit(
+            kernel,
+            wide_sigma_px,
+            float(self.mismatch(kernel)),
+            float(self.mismatch(bicubic_kernel())),
+        )
 
     def gaussian(self, side: int) -> tuple[torch.Tensor, float]:
-        """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on the wider axis."""
+        """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on
+        the wider axis."""
         span = log(MAX_SIGMA_PX / MIN_SIGMA_PX)
-        best, reach = torch.tensor([span / 2, span / 2, pi / 2]), torch.tensor([span / 2, span / 2, pi / 2])
+        best, reach = (
+            torch.tensor([span / 2, span / 2, pi / 2]),
+            torch.tensor([span / 2, span / 2, pi / 2]),
+        )
         for _ in range(REFINEMENTS):
-            tried = best + reach * torch.cartesian_prod(*(torch.linspace(-1, 1, count) for count in SEARCH_GRID))
+            tried = best + reach * torch.cartesian_prod(
+                *(torch.linspace(-1, 1, count) for count in SEARCH_GRID)
+            )
             tried[:, :2] = tried[:, :2].clamp(0, span)
             best = tried[self._mismatch(self._gaussian_power(tried)).argmin()]
             reach = reach * 3 / max(SEARCH_GRID)
@@ -97,7 +116,8 @@ class CrossScaleSpectrum:
         return gaussian_kernel(side, (along, across), degrees(float(best[2]))), max(along, across)
 
     def _gaussian_power(self, tried: torch.Tensor) -> torch.Tensor:
-        """Of Gaussians given by the logarithms of their widths, in units of the least, and their angles."""
+        """Of Gaussians given by the logarithms of their widths, in units of the least, and their
+        angles."""
         widths, angles = MIN_SIGMA_PX * tried[:, :2].exp(), tried[:, 2]
         right, down = self._cycles, self._cycles[:, None]
         cosine, sine = angles.cos()[:, None, None], angles.sin()[:, None, None]
@@ -106,7 +126,12 @@ class CrossScaleSpectrum:
 
     def _mismatch(self, power: torch.Tensor) -> torch.Tensor:
         """Of reductions by kernels of the power (..., 2 n, 2 n)."""
-        reduced = (self._fine * power).unflatten(-2, (FACTOR, -1)).unflatten(-1, (FACTOR, -1)).sum(dim=(-4, -2))
+        reduced = (
+            (self._fine * power)
+            .unflatten(-2, (FACTOR, -1))
+            .unflatten(-1, (FACTOR, -1))
+            .sum(dim=(-4, -2))
+        )
         target = self._own.log()
         with torch.no_grad():
             gain = self._mean(target - (reduced + 1e-9).log())
@@ -120,7 +145,8 @@ class CrossScaleSpectrum:
 
 
 def frequency_response(kernel: torch.Tensor, cycles: torch.Tensor) -> torch.Tensor:
-    """What a kernel does to waves of these cycles per pixel, (n,) down and across: (n, n), complex."""
+    """What a kernel does to waves of these cycles per pixel, (n,) down and across: (n, n),
+    complex."""
     offsets = torch.arange(len(kernel)) - aligned_center(len(kernel))
     waves = torch.exp(-2j * pi * cycles[:, None] * offsets)
     response: torch.Tensor = waves @ kernel.to(waves.dtype) @ waves.T
@@ -128,10 +154,12 @@ def frequency_response(kernel: torch.Tensor, cycles: torch.Tensor) -> torch.Tens
 
 
 def accumulate_octaves(kernel: torch.Tensor) -> torch.Tensor:
-    """The blur that a picture has suffered, from the kernel by whose reduction it resembles itself; same side.
+    """The blur that a picture has suffered, from the kernel by whose reduction it resembles itself;
+    same side.
 
-    The picture is blurred already: of its blur K the reduction finds K(u) / K(u / 2) only. So K is the product of what
-    was found, at u, u / 2, u / 4 and so on; a Gaussian's variance grows by a third.
+    The picture is blurred already: of its blur K the reduction finds K(u) / K(u / 2) only. So K is
+    the product of what was found, at u, u / 2, u / 4 and so on; a Gaussian's variance grows by a
+    third.
     """
     cycles = torch.fft.fftfreq(4 * len(kernel))
     responses = [frequency_response(kernel, cycles / FACTOR**octave) for octave in range(OCTAVES)]
@@ -142,7 +170,8 @@ def accumulate_octaves(kernel: torch.Tensor) -> torch.Tensor:
 
 
 def _power_spectrum(gray: torch.Tensor, side: int) -> torch.Tensor:
-    """Mean power of (H, W) at each frequency, (side, side), through Hann windows that overlap by half."""
+    """Mean power of (H, W) at each frequency, (side, side), through Hann windows that overlap by
+    half."""
     window = torch.hann_window(side)[:, None] * torch.hann_window(side)
     patches = gray.unfold(0, side, side // 2).unfold(1, side, side // 2).flatten(0, 1)
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)

@@ -12,15 +12,18 @@ from vsr.image.blur import KernelTaps
 from vsr.models.networks.singan import Critic, Generator
 
 IterationProgress = Callable[[int, int, float], None]
-"""Called after each iteration with its number from 1, the number of all, and the reconstruction loss."""
+"""Called after each iteration with its number from 1, the number of all, and the reconstruction
+loss."""
 
 BatchedProgress = Callable[[int, int, int, float], None]
-"""Called now and then with the place of a seed, and what `IterationProgress` is told of its model."""
+"""Called now and then with the place of a seed, and what `IterationProgress` is told of its
+model."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetworks:
-    """A trained generator with its critic, both in eval mode; the critic is None where the method has none."""
+    """A trained generator with its critic, both in eval mode; the critic is None where the method
+    has none."""
 
     generator: Generator
     critic: Critic | None
@@ -43,9 +46,11 @@ class BatchedMethod:
     can_train: Callable[[torch.Tensor, Any], bool]
     """Keyframe and options -> whether it is one for these."""
     train: Callable[
-        [torch.Tensor, Any, Sequence[int], torch.device, BatchedProgress], Iterator[tuple[int, TrainedNetworks]]
+        [torch.Tensor, Any, Sequence[int], torch.device, BatchedProgress],
+        Iterator[tuple[int, TrainedNetworks]],
     ]
-    """Keyframe, options, seeds, device, progress -> place of a seed and its networks on the CPU, as they are done."""
+    """Keyframe, options, seeds, device, progress -> place of a seed and its networks on the CPU, as
+    they are done."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,16 @@ class Method:
     train: Callable[[torch.Tensor, Any, int, IterationProgress], TrainedNetworks]
     """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
     train_steady: (
-        Callable[[torch.Tensor, Sequence[torch.Tensor], Any, int, IterationProgress], TrainedNetworks] | None
+        Callable[
+            [torch.Tensor, Sequence[torch.Tensor], Any, int, IterationProgress], TrainedNetworks
+        ]
+        | None
     ) = None
-    """The same, given the frames around the keyframe after it; None for a method that has no use for them."""
+    """The same, given the frames around the keyframe after it; None for a method that has no use
+    for them."""
     batched: BatchedMethod | None = None
-    """The same for many seeds at once, as a GPU likes it; None for a method that only trains one by one, on the CPU."""
+    """The same for many seeds at once, as a GPU likes it; None for a method that only trains one by
+    one, on the CPU."""
     full: Any = None
     """Options of the schedule as published, where the default one is shorter."""
     count: int = 15
@@ -71,7 +81,8 @@ class Method:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Train on one thread: a model must not depend on how many cores there are, and crops are too small to share."""
+    """Train on one thread: a model must not depend on how many cores there are, and crops are too
+    small to share."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -81,7 +92,8 @@ def single_thread() -> Iterator[None]:
 
 
 def loss_curve_summary(losses: list[float], parts: int = 10) -> tuple[float, ...]:
-    """Means over `parts` equal stretches of the curve; fewer where there are fewer iterations, none of an empty one."""
+    """Means over `parts` equal stretches of the curve; fewer where there are fewer iterations, none
+    of an empty one."""
     if not losses:
         return ()
     parts = min(parts, len(losses))

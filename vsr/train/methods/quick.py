@@ -28,7 +28,8 @@ CRITIC_BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class QuickOptions:
-    """Settings of the quick recipe: L1 on crops of scale-augmented pairs, then a small adversarial term."""
+    """Settings of the quick recipe: L1 on crops of scale-augmented pairs, then a small adversarial
+    term."""
 
     network: NetworkSpec = NetworkSpec(width=16)
     """Half the published width: as sharp and as close to the truth, at a quarter of the time."""
@@ -36,7 +37,8 @@ class QuickOptions:
     """Enlargement of one step. 2 is softer, 1.26 sharper than it should be."""
     iterations: int = 500
     pair_scales: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.6)
-    """The keyframe at these sizes gives the targets: the model sees its own next step's scale among others."""
+    """The keyframe at these sizes gives the targets: the model sees its own next step's scale among
+    others."""
     crop_px: int = 48
     batch: int = 1
     learning_rate: float = 1e-3
@@ -49,11 +51,13 @@ class QuickOptions:
     adversarial_every: int = 2
     """Iterations between two steps of the game; a step costs three times one without."""
     steadiness_weight: float = 8.0
-    """Of the loss over the frames around the keyframe, where any are given. More buys steadiness with blur."""
+    """Of the loss over the frames around the keyframe, where any are given. More buys steadiness
+    with blur."""
     kernel: KernelTaps | None = None
     """Blur kernel of half the size, for a step ratio of 2; None: bicubic."""
     held_out_scale: float = 0.75
-    """The keyframe at this size is never trained on: it tells when the first part of the training has done its work."""
+    """The keyframe at this size is never trained on: it tells when the first part of the training
+    has done its work."""
     check_every: int = 100
     """Iterations between two looks at it."""
     patience: int = 3
@@ -76,7 +80,8 @@ def train_quick_steady(
     seed: int,
     progress: IterationProgress,
 ) -> TrainedNetworks:
-    """The same, made steady on `neighbours`: frames near the keyframe, of its size. Without any it is `train_quick`."""
+    """The same, made steady on `neighbours`: frames near the keyframe, of its size. Without any it
+    is `train_quick`."""
     random = torch.Generator().manual_seed(seed)
     draw = integer_sampler(random)
     generator, critic = initial_networks(options, seed)
@@ -101,7 +106,10 @@ def train_quick_steady(
             loss = loss - options.adversarial_weight * critic(output).mean()
         if frames:
             frame = frames[draw(len(frames))][number]
-            changes = [temporal_loss(generator, frame, *each) for each in zip(places, output - target, strict=True)]
+            changes = [
+                temporal_loss(generator, frame, *each)
+                for each in zip(places, output - target, strict=True)
+            ]
             loss = loss + options.steadiness_weight * torch.stack(changes).mean()
         optimizer.learning_rate = schedule.rate
         optimizer.minimize(loss)
@@ -109,14 +117,20 @@ def train_quick_steady(
         schedule.advance()
         if schedule.needs_validation:
             with torch.no_grad():
-                output = held_out.padded[..., halo:-halo, halo:-halo] + average.residual(held_out.padded[None])[0]
+                output = (
+                    held_out.padded[..., halo:-halo, halo:-halo]
+                    + average.residual(held_out.padded[None])[0]
+                )
             schedule.record_validation(F.l1_loss(output, held_out.target).item())
         progress(schedule.iterations_done, options.iterations, losses[-1])
-    return TrainedNetworks(average.eval(), critic.eval(), 0.0, loss_curve_summary(losses), options.kernel)
+    return TrainedNetworks(
+        average.eval(), critic.eval(), 0.0, loss_curve_summary(losses), options.kernel
+    )
 
 
 class Schedule:
-    """How far the training of one model is. Its first part ends early where that no longer gains."""
+    """How far the training of one model is. Its first part ends early where that no longer
+    gains."""
 
     def __init__(self, options: QuickOptions) -> None:
         self._options = options
@@ -153,12 +167,14 @@ class Schedule:
     @property
     def needs_validation(self) -> bool:
         """Whether the loss on the held-out picture is to be told now."""
-        # The game that follows trades this loss for sharpness, so only before it does the loss say anything.
+        # The game that follows trades this loss for sharpness, so only before it does the loss say
+        # anything.
         is_first_part = self._share_done < self._options.adversarial_start
         return is_first_part and self._iterations % self._options.check_every == 0
 
     def record_validation(self, loss: float) -> None:
-        """Leave out the rest of the first part where the last `patience` looks, this one among them, gained nothing."""
+        """Leave out the rest of the first part where the last `patience` looks, this one among
+        them, gained nothing."""
         if loss < self._best * (1 - self._options.least_gain):
             self._best, self._checks_without_gain = loss, 0
         else:
@@ -176,13 +192,17 @@ def initial_networks(options: QuickOptions, seed: int) -> tuple[Generator, Criti
 
 def quick_pairs(picture: torch.Tensor, options: QuickOptions) -> list[TrainingPair]:
     """What is trained on."""
-    return multiscale_pairs(picture, options.network, options.step_ratio, options.pair_scales, options.kernel)
+    return multiscale_pairs(
+        picture, options.network, options.step_ratio, options.pair_scales, options.kernel
+    )
 
 
 def held_out_pair(keyframe: torch.Tensor, options: QuickOptions) -> TrainingPair:
     """A size of the keyframe that is not trained on."""
     scales = (options.held_out_scale,)
-    return multiscale_pairs(keyframe, options.network, options.step_ratio, scales, options.kernel)[0]
+    return multiscale_pairs(keyframe, options.network, options.step_ratio, scales, options.kernel)[
+        0
+    ]
 
 
 def draw_placements(
@@ -193,7 +213,8 @@ def draw_placements(
     # A blur kernel is not turned with the crops.
     augmented = none_if_bicubic(options.kernel) is None
     return number, [
-        draw_placement(pairs[number], options.crop_px, draw, augmented=augmented) for _ in range(options.batch)
+        draw_placement(pairs[number], options.crop_px, draw, augmented=augmented)
+        for _ in range(options.batch)
     ]
 
 

@@ -1,7 +1,8 @@
 """Trains the two networks of a shot model across scale, on nothing but frames of the shot.
 
-The first network learns to double frames that were halved. The second learns from what the first, fused along the
-motion, makes of frames that were reduced four times: its inputs in use are such pictures, not clean ones.
+The first network learns to double frames that were halved. The second learns from what the first,
+fused along the motion, makes of frames that were reduced four times: its inputs in use are such
+pictures, not clean ones.
 """
 
 import copy
@@ -23,7 +24,8 @@ from vsr.train.methods.quick import update_ema
 from vsr.upscale.shot_stages import STAGE_SCALE, input_planes, pad_planes, to_luma, upscale_shot
 
 Example = tuple[torch.Tensor, torch.Tensor]
-"""Planes of a window (planes, H + 2 halo, W + 2 halo), and the luma (1, H, W) that the frame should have."""
+"""Planes of a window (planes, H + 2 halo, W + 2 halo), and the luma (1, H, W) that the frame should
+have."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def train_shot_model(
 ) -> TrainedShotNetworks:
     """Train on runs of consecutive frames of one shot, each frame RGB (3, h, w) in [0, 1].
 
-    Deterministic for a seed and thread count; with a budget the clock ends the training of each network after half of
-    it, instead of the iterations.
+    Deterministic for a seed and thread count; with a budget the clock ends the training of each
+    network after half of it, instead of the iterations.
     """
     start = perf_counter()
     random = torch.Generator().manual_seed(seed)
@@ -82,7 +84,11 @@ def train_shot_model(
             for run in lumas
             for example in _examples(run, scale, networks, options)
         ]
-        end = None if budget_seconds is None else start + budget_seconds * (stage + 1) / len(options.iterations)
+        end = (
+            None
+            if budget_seconds is None
+            else start + budget_seconds * (stage + 1) / len(options.iterations)
+        )
         schedule = _Schedule(planned, end)
         before = sum(options.iterations[:stage])
 
@@ -93,7 +99,9 @@ def train_shot_model(
         networks.append(network)
         losses += stage_losses
         done.append(len(stage_losses))
-    return TrainedShotNetworks((networks[0], networks[1]), (done[0], done[1]), loss_curve_summary(losses))
+    return TrainedShotNetworks(
+        (networks[0], networks[1]), (done[0], done[1]), loss_curve_summary(losses)
+    )
 
 
 class _Schedule:
@@ -140,17 +148,24 @@ def _train(
 
 
 def _examples(
-    run: Sequence[torch.Tensor], scale: float, networks: Sequence[ShotNetwork], options: ShotTrainingOptions
+    run: Sequence[torch.Tensor],
+    scale: float,
+    networks: Sequence[ShotNetwork],
+    options: ShotTrainingOptions,
 ) -> Iterator[Example]:
     """Windows with the luma that their frame should have, for frames (1, h, w) at `scale`.
 
-    For the first network (none is trained yet) the input is half the target's size, else a quarter: the trained one
-    brings it to half.
+    For the first network (none is trained yet) the input is half the target's size, else a quarter:
+    the trained one brings it to half.
     """
     reduction = STAGE_SCALE ** (1 + len(networks))
-    height, width = (reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:])
+    height, width = (
+        reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:]
+    )
     targets = [resize(luma, height, width).clamp(0, 1) for luma in run]
-    lows = [_quantize(resize(target, height // reduction, width // reduction)) for target in targets]
+    lows = [
+        _quantize(resize(target, height // reduction, width // reduction)) for target in targets
+    ]
     inputs = lows
     if networks:
         pair = (networks[0], networks[0])
@@ -162,7 +177,9 @@ def _examples(
         registrar.add(index, low.expand(3, -1, -1))
     for index, target in enumerate(targets):
         near = range(max(0, index - reach), min(len(run), index + reach + 1))
-        planes = input_planes(enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar)
+        planes = input_planes(
+            enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar
+        )
         registrar.discard_before(index + 1 - reach)
         yield pad_planes(planes, options.network.halo), target
 
@@ -181,13 +198,17 @@ def _crop_side(examples: Sequence[Example], options: ShotTrainingOptions) -> int
 def _draw_crops(
     examples: Sequence[Example], side: int, options: ShotTrainingOptions, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of matching crops, each of an example drawn at random, flipped and turned at random."""
+    """A batch of matching crops, each of an example drawn at random, flipped and turned at
+    random."""
     draw = integer_sampler(random)
     extended = side + 2 * options.network.halo
     inputs, targets = [], []
     for _ in range(options.batch):
         planes, target = examples[draw(len(examples))]
-        top, left = 2 * draw((target.shape[1] - side) // 2 + 1), 2 * draw((target.shape[2] - side) // 2 + 1)
+        top, left = (
+            2 * draw((target.shape[1] - side) // 2 + 1),
+            2 * draw((target.shape[2] - side) // 2 + 1),
+        )
         turns, flip = draw(4), draw(2)
         crops = (
             planes[:, top : top + extended, left : left + extended],

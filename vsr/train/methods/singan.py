@@ -1,8 +1,10 @@
-"""SinGAN's published losses and schedule: the single-scale form and the full pyramid, with the known crashes mended.
+"""SinGAN's published losses and schedule: the single-scale form and the full pyramid, with the
+known crashes mended.
 
-Mended: every inner generator step makes its own fake, so that the adversarial gradient survives and no graph is used
-after its weights changed; the coarsest level's reconstruction noise is drawn once; pictures stay float from level to
-level. Sources: Rott Shaham et al. (2019) and its public code; the single-scale form is that code's SR_train mode.
+Mended: every inner generator step makes its own fake, so that the adversarial gradient survives and
+no graph is used after its weights changed; the coarsest level's reconstruction noise is drawn once;
+pictures stay float from level to level. Sources: Rott Shaham et al. (2019) and its public code; the
+single-scale form is that code's SR_train mode.
 """
 
 from collections.abc import Callable
@@ -40,7 +42,8 @@ class FaithfulOptions:
 
 @dataclass(frozen=True)
 class PyramidOptions(FaithfulOptions):
-    """The whole pyramid of the paper; its finest generator is the model. Width doubles every four levels."""
+    """The whole pyramid of the paper; its finest generator is the model. Width doubles every four
+    levels."""
 
     network: NetworkSpec = NetworkSpec(width=32, batch_norm=True, tanh=True, padding="zeros")
     coarsest_px: int = 18
@@ -55,7 +58,8 @@ Inputs = tuple[torch.Tensor, torch.Tensor]
 def train_faithful(
     keyframe: torch.Tensor, options: FaithfulOptions, seed: int, progress: IterationProgress
 ) -> TrainedNetworks:
-    """Train one scale on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count."""
+    """Train one scale on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread
+    count."""
     random = torch.Generator().manual_seed(seed)
     real = (2 * keyframe - 1)[None]
     base = _reduce_and_enlarge(real, options.step_ratio)
@@ -72,7 +76,8 @@ def train_faithful(
 def train_pyramid(
     keyframe: torch.Tensor, options: PyramidOptions, seed: int, progress: IterationProgress
 ) -> TrainedNetworks:
-    """Train level after level on `keyframe`, (3, H, W) in [0, 1], and keep the finest. Deterministic likewise."""
+    """Train level after level on `keyframe`, (3, H, W) in [0, 1], and keep the finest.
+    Deterministic likewise."""
     random = torch.Generator().manual_seed(seed)
     reals = pyramid_levels((2 * keyframe - 1)[None], options)
     sampler = _PyramidSampler(reals, random)
@@ -87,11 +92,14 @@ def train_pyramid(
             critic.load_state_dict(below[1].state_dict())
         base = resize(reconstruction, *real.shape[-2:])
         amplitude = options.noise_share * F.mse_loss(base, real).sqrt().item() if level else 1.0
-        # Only the coarsest level restores its picture from noise, drawn once; the others start from the one below.
+        # Only the coarsest level restores its picture from noise, drawn once; the others start from
+        # the one below.
         reconstruction_inputs = (base, base) if level else (sampler.noise(0), base)
         draw = partial(sampler.draw, level, amplitude)
         report = _level_progress(progress, level, len(reals))
-        losses += _train_level(generator, critic, real, reconstruction_inputs, draw, options, random, report)
+        losses += _train_level(
+            generator, critic, real, reconstruction_inputs, draw, options, random, report
+        )
         generator.eval().requires_grad_(False)
         reconstruction = generator(*reconstruction_inputs)
         sampler.trained.append((generator, amplitude))
@@ -102,13 +110,17 @@ def train_pyramid(
 def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Tensor]:
     """`real` reduced to each level, coarsest first.
 
-    The ratio is re-solved so that the coarsest level has exactly `coarsest_px` on its short side. The picture is not
-    shrunk first: the published limit of 250 pixels would shrink the result with it.
+    The ratio is re-solved so that the coarsest level has exactly `coarsest_px` on its short side.
+    The picture is not shrunk first: the published limit of 250 pixels would shrink the result with
+    it.
     """
     short = min(real.shape[-2:])
     steps = int(log(short / options.coarsest_px) / log(options.step_ratio)) + 1
     ratio = (options.coarsest_px / short) ** (1 / steps)
-    sizes = [[round(side * ratio ** (steps - level)) for side in real.shape[-2:]] for level in range(steps + 1)]
+    sizes = [
+        [round(side * ratio ** (steps - level)) for side in real.shape[-2:]]
+        for level in range(steps + 1)
+    ]
     return [resize(real, *size) for size in sizes]
 
 
@@ -126,7 +138,9 @@ class _PyramidSampler:
         if level > 0:
             generator, amplitude_below = self.trained[level - 1]
             with torch.no_grad():
-                base = resize(generator(*self.draw(level - 1, amplitude_below)), *self.reals[level].shape[-2:])
+                base = resize(
+                    generator(*self.draw(level - 1, amplitude_below)), *self.reals[level].shape[-2:]
+                )
         return base + amplitude * self.noise(level), base
 
     def noise(self, level: int) -> torch.Tensor:
@@ -147,7 +161,8 @@ def _train_level(
     random: torch.Generator,
     progress: IterationProgress,
 ) -> list[float]:
-    """The adversarial game of one level, in place; returns the reconstruction loss of every iteration."""
+    """The adversarial game of one level, in place; returns the reconstruction loss of every
+    iteration."""
     critic_optimizer, generator_optimizer = (
         torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
         for network in (critic, generator)
@@ -168,7 +183,9 @@ def _train_level(
         for _ in range(options.generator_steps):
             reconstruction = F.mse_loss(generator(*reconstruction_inputs), real)
             generator_optimizer.zero_grad(set_to_none=True)
-            (options.reconstruction_weight * reconstruction - critic(generator(*draw())).mean()).backward()
+            (
+                options.reconstruction_weight * reconstruction - critic(generator(*draw())).mean()
+            ).backward()
             generator_optimizer.step()
         for schedule in schedules:
             schedule.step()
@@ -188,7 +205,9 @@ def _published_networks(spec: NetworkSpec, seed: int) -> tuple[Generator, Critic
 
 def _reduce_and_enlarge(real: torch.Tensor, step_ratio: float) -> torch.Tensor:
     height, width = real.shape[-2:]
-    return resize(resize(real, round(height / step_ratio), round(width / step_ratio)), height, width)
+    return resize(
+        resize(real, round(height / step_ratio), round(width / step_ratio)), height, width
+    )
 
 
 def _level_progress(progress: IterationProgress, level: int, levels: int) -> IterationProgress:

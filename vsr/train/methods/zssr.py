@@ -1,4 +1,5 @@
-"""ZSSR: a small network trained to restore one picture from its own reduction (Shocher, Cohen, Irani, CVPR 2018)."""
+"""ZSSR: a small network trained to restore one picture from its own reduction (Shocher, Cohen,
+Irani, CVPR 2018)."""
 
 import copy
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ TEST_PX = 256
 
 @dataclass(frozen=True)
 class PlateauSchedule:
-    """When the learning rate falls: once a line through the latest errors no longer clearly falls itself."""
+    """When the learning rate falls: once a line through the latest errors no longer clearly falls
+    itself."""
 
     start: float = 1e-3
     end: float = 9e-6
@@ -49,19 +51,23 @@ class ZssrOptions:
     crop_px: int = 64
     rate: PlateauSchedule = PlateauSchedule(test_every=25, check_every=30, window=128)
     noise: float = 0.0
-    """Standard deviation, in [0, 1] units, of what is added to the reductions: 0.0125 suits noisy photographs."""
+    """Standard deviation, in [0, 1] units, of what is added to the reductions: 0.0125 suits noisy
+    photographs."""
     kernel: KernelTaps | None = None
-    """Blur kernel of half the size; None: bicubic. With another, crops are neither turned nor warped, since the
-    kernel is not turned with them, and count by their texture."""
+    """Blur kernel of half the size; None: bicubic. With another, crops are neither turned nor
+    warped, since the kernel is not turned with them, and count by their texture."""
 
 
 ZSSR_AS_PUBLISHED = ZssrOptions(iterations=3000, crop_px=128, rate=PlateauSchedule())
 
 
-def train_zssr(keyframe: torch.Tensor, options: ZssrOptions, seed: int, progress: IterationProgress) -> TrainedNetworks:
+def train_zssr(
+    keyframe: torch.Tensor, options: ZssrOptions, seed: int, progress: IterationProgress
+) -> TrainedNetworks:
     """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count.
 
-    A training that diverges stops, and the best network so far is kept. Raises `ModelError` where there is none.
+    A training that diverges stops, and the best network so far is kept. Raises `ModelError` where
+    there is none.
     """
     kernel = blur_kernel(options.kernel)
     sampler = PairSampler(keyframe, options, kernel, seed)
@@ -83,9 +89,12 @@ def blur_kernel(rows: KernelTaps | None) -> torch.Tensor | None:
 
 
 class PairSampler:
-    """Draws what to restore: a crop of the keyframe (the father) and its reduction enlarged again (the base)."""
+    """Draws what to restore: a crop of the keyframe (the father) and its reduction enlarged again
+    (the base)."""
 
-    def __init__(self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int) -> None:
+    def __init__(
+        self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int
+    ) -> None:
         self.kernel = kernel
         self._random = torch.Generator().manual_seed(seed)
         self._noise = options.noise
@@ -93,7 +102,8 @@ class PairSampler:
         self._hr_crops = HrCropSampler(keyframe, side, self._random, augment=kernel is None)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Base and father, (1, 3, h, w) in [-1, 1], and the weight of each pixel, (1, 1, h, w) of mean about 1."""
+        """Base and father, (1, 3, h, w) in [-1, 1], and the weight of each pixel, (1, 1, h, w) of
+        mean about 1."""
         hr, weights = self._hr_crops.draw()
         lr = downscale(hr, self.kernel)
         if self._noise:
@@ -117,7 +127,9 @@ def downscale(picture: torch.Tensor, kernel: torch.Tensor | None) -> torch.Tenso
 class RestorerTrainer:
     """A generator in training, with the rule for its learning rate and the best of its states."""
 
-    def __init__(self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int) -> None:
+    def __init__(
+        self, keyframe: torch.Tensor, options: ZssrOptions, kernel: torch.Tensor | None, seed: int
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.generator = Generator(options.network)
@@ -142,12 +154,14 @@ class RestorerTrainer:
         return restored
 
     def step(self, loss: torch.Tensor, reconstruction: float | None = None) -> None:
-        """Move the generator against `loss`, of which `reconstruction` is the part to report (else all)."""
+        """Move the generator against `loss`, of which `reconstruction` is the part to report (else
+        all)."""
         self.losses.append(loss.item() if reconstruction is None else reconstruction)
         self._optimizer.minimize(loss)
 
     def should_stop(self) -> bool:
-        """Whether the learning rate has come to its end, or training has gone astray; call it after each step."""
+        """Whether the learning rate has come to its end, or training has gone astray; call it after
+        each step."""
         done = len(self.losses)
         if not isfinite(self.losses[-1]):
             return self._stop_diverged(done)
@@ -170,15 +184,20 @@ class RestorerTrainer:
         if self._remark:
             self.generator.load_state_dict(self._best)
         losses = [loss for loss in self.losses if isfinite(loss)]
-        return TrainedNetworks(self.generator.eval(), None, 0.0, loss_curve_summary(losses), kernel, self._remark)
+        return TrainedNetworks(
+            self.generator.eval(), None, 0.0, loss_curve_summary(losses), kernel, self._remark
+        )
 
     def _stop_diverged(self, done: int) -> bool:
         if not self._best_error < self._untrained_error:
             raise ModelError(
-                f"training went astray at iteration {done}, before it was better than bicubic. Try another --seed or a "
-                "lower learning rate (--set rate.start=1e-4)."
+                f"training went astray at iteration {done}, before it was better than bicubic. Try "
+                "another --seed or a lower learning rate (--set rate.start=1e-4)."
             )
-        self._remark = f"training went astray at iteration {done} and was stopped; the best state before is kept"
+        self._remark = (
+            f"training went astray at iteration {done} and was stopped; the best state before "
+            "is kept"
+        )
         return True
 
 
@@ -195,7 +214,10 @@ class ReconstructionTest:
 
     def __init__(self, keyframe: torch.Tensor, kernel: torch.Tensor | None) -> None:
         height, width = (min(side, TEST_PX) // FACTOR * FACTOR for side in keyframe.shape[-2:])
-        top, left = ((side - kept) // 2 for side, kept in zip(keyframe.shape[-2:], (height, width), strict=True))
+        top, left = (
+            (side - kept) // 2
+            for side, kept in zip(keyframe.shape[-2:], (height, width), strict=True)
+        )
         self._target = keyframe[:, top : top + height, left : left + width]
         self.use_kernel(kernel)
 
@@ -211,7 +233,8 @@ class ReconstructionTest:
 
 
 def _initialize(generator: Generator) -> None:
-    """Weights from a normal distribution of variance 0.1 over the inputs of each convolution, as published."""
+    """Weights from a normal distribution of variance 0.1 over the inputs of each convolution, as
+    published."""
     for module in generator.modules():
         if isinstance(module, torch.nn.Conv2d):
             inputs = module.weight[0].numel()
@@ -231,8 +254,11 @@ SHEAR_STD = 0.1
 class HrCropSampler:
     """Draws crops of `side` pixels out of one picture."""
 
-    def __init__(self, picture: torch.Tensor, side: int, random: torch.Generator, *, augment: bool) -> None:
-        """With `augment` False crops are taken as they are, the likelier and the heavier the more texture is in them."""
+    def __init__(
+        self, picture: torch.Tensor, side: int, random: torch.Generator, *, augment: bool
+    ) -> None:
+        """With `augment` False crops are taken as they are, the likelier and the heavier the more
+        texture is in them."""
         self._picture, self._side, self._random, self._augment = picture, side, random, augment
         self._texture = texture_map(picture)
         self._by_texture = texture_weighted_sampler(self._texture, side, random)
@@ -274,7 +300,11 @@ class HrCropSampler:
         sizes = torch.tensor([float(width), float(height)])
         places = (2 * (grid + middle) + 1) / sizes - 1
         warped = F.grid_sample(
-            self._picture[None], places[None], mode="bicubic", padding_mode="reflection", align_corners=False
+            self._picture[None],
+            places[None],
+            mode="bicubic",
+            padding_mode="reflection",
+            align_corners=False,
         )
         return warped[0].clamp(0, 1)
 

@@ -1,7 +1,8 @@
 """ZSSRGAN: ZSSR with an adversarial loss by KernelGAN's discriminator, in three training regimes.
 
-Mended against the published code: the discriminator sees both sides in one value range, so that it cannot tell them
-apart by that; where it goes on learning beside the restorer, its learning rate starts anew, having fallen to nothing.
+Mended against the published code: the discriminator sees both sides in one value range, so that it
+cannot tell them apart by that; where it goes on learning beside the restorer, its learning rate
+starts anew, having fallen to nothing.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,12 @@ import torch
 from vsr.errors import UsageError
 from vsr.image.blur import taps_from_tensor
 from vsr.models.networks.kernelgan import label_loss
-from vsr.train.methods.kernelgan import LONG_KERNELGAN, KernelFit, KernelGanOptions, KernelGanTrainer
+from vsr.train.methods.kernelgan import (
+    LONG_KERNELGAN,
+    KernelFit,
+    KernelGanOptions,
+    KernelGanTrainer,
+)
 from vsr.train.methods.method import IterationProgress, TrainedNetworks, loss_curve_summary
 from vsr.train.methods.zssr import (
     ZSSR_AS_PUBLISHED,
@@ -31,7 +37,8 @@ class ZssrGanOptions(ZssrOptions):
     """Settings that suit two cores; `ZSSRGAN_AS_PUBLISHED` has those of the source."""
 
     regime: Literal["fixed", "serial", "semi-e2e"] = "serial"
-    """How the discriminator is trained: on the kernel's game alone, then on the restorer too, or on both at once."""
+    """How the discriminator is trained: on the kernel's game alone, then on the restorer too, or on
+    both at once."""
     game: KernelGanOptions = KernelGanOptions()
     """Of the kernel; its length counts where it is played first."""
     adversarial_share: float = 0.5
@@ -39,7 +46,9 @@ class ZssrGanOptions(ZssrOptions):
 
     def __post_init__(self) -> None:
         if not 0 <= self.adversarial_share < 1:
-            raise UsageError(f"adversarial_share is {self.adversarial_share:g}; expected 0 to below 1.")
+            raise UsageError(
+                f"adversarial_share is {self.adversarial_share:g}; expected 0 to below 1."
+            )
 
 
 ZSSRGAN_AS_PUBLISHED = ZssrGanOptions(
@@ -55,10 +64,12 @@ def train_zssrgan(
 ) -> TrainedNetworks:
     """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count.
 
-    The kernel is the game's own unless the options give one. A restorer that diverges stops, and its best state is
-    kept. Raises `ModelError` where there is none or where the game goes astray.
+    The kernel is the game's own unless the options give one. A restorer that diverges stops, and
+    its best state is kept. Raises `ModelError` where there is none or where the game goes astray.
     """
-    return _REGIMES[options.regime](KernelGanTrainer(keyframe, options.game, seed), keyframe, options, seed, progress)
+    return _REGIMES[options.regime](
+        KernelGanTrainer(keyframe, options.game, seed), keyframe, options, seed, progress
+    )
 
 
 def _train_sequentially(
@@ -70,7 +81,8 @@ def _train_sequentially(
     *,
     trains_discriminator: bool,
 ) -> TrainedNetworks:
-    """First the kernel's game, then the restorer; the discriminator goes on learning beside it or stays as it is."""
+    """First the kernel's game, then the restorer; the discriminator goes on learning beside it or
+    stays as it is."""
     total = options.game.iterations + options.iterations
     for iteration in range(options.game.iterations):
         game.generator_step()
@@ -94,9 +106,14 @@ def _train_sequentially(
 
 
 def _train_jointly(
-    game: KernelGanTrainer, keyframe: torch.Tensor, options: ZssrGanOptions, seed: int, progress: IterationProgress
+    game: KernelGanTrainer,
+    keyframe: torch.Tensor,
+    options: ZssrGanOptions,
+    seed: int,
+    progress: IterationProgress,
 ) -> TrainedNetworks:
-    """In each iteration a step of the reducer, one of the restorer, and one of the discriminator against both."""
+    """In each iteration a step of the reducer, one of the restorer, and one of the discriminator
+    against both."""
     trainer = _AdversarialTrainer(game, keyframe, options, seed)
     for iteration in range(options.iterations):
         game.generator_step()
@@ -111,7 +128,10 @@ def _train_jointly(
 
 
 _REGIMES: dict[
-    str, Callable[[KernelGanTrainer, torch.Tensor, ZssrGanOptions, int, IterationProgress], TrainedNetworks]
+    str,
+    Callable[
+        [KernelGanTrainer, torch.Tensor, ZssrGanOptions, int, IterationProgress], TrainedNetworks
+    ],
 ] = {
     "fixed": partial(_train_sequentially, trains_discriminator=False),
     "serial": partial(_train_sequentially, trains_discriminator=True),
@@ -122,7 +142,9 @@ _REGIMES: dict[
 class _AdversarialTrainer:
     """The restorer's side: both of its losses, weighed as they were at the first iteration."""
 
-    def __init__(self, game: KernelGanTrainer, keyframe: torch.Tensor, options: ZssrGanOptions, seed: int) -> None:
+    def __init__(
+        self, game: KernelGanTrainer, keyframe: torch.Tensor, options: ZssrGanOptions, seed: int
+    ) -> None:
         self._game, self._given = game, options.kernel
         self._kernel_fit: KernelFit | None = None
         kernel = self._kernel()
@@ -134,7 +156,8 @@ class _AdversarialTrainer:
         self._accuracies_before = len(game.accuracies)
 
     def update_kernel(self) -> None:
-        """Go on with the kernel that the game has come to, unless one was given or the picture is not blurred."""
+        """Go on with the kernel that the game has come to, unless one was given or the picture is
+        not blurred."""
         if self._given is None and self._game.blurred:
             self._sampler.kernel = kernel = self._kernel()
             self.restorer.use_kernel(kernel)
@@ -160,7 +183,10 @@ class _AdversarialTrainer:
 
     def trained(self) -> TrainedNetworks:
         game = self._game
-        of_kernel, of_both = game.accuracies[: self._accuracies_before], game.accuracies[self._accuracies_before :]
+        of_kernel, of_both = (
+            game.accuracies[: self._accuracies_before],
+            game.accuracies[self._accuracies_before :],
+        )
         curves = {
             "reducer": loss_curve_summary(game.generator_losses),
             "discriminator": loss_curve_summary(game.discriminator_losses),

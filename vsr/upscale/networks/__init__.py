@@ -1,4 +1,5 @@
-"""Per-frame upscalers from a file: anything that spandrel recognises, and the networks that `vsr train` makes."""
+"""Per-frame upscalers from a file: anything that spandrel recognises, and the networks that `vsr
+train` makes."""
 
 from vsr.upscale.networks.apply import apply_network, noise_planes
 from vsr.upscale.networks.files import load_network

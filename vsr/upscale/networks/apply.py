@@ -22,12 +22,16 @@ def apply_network(
     """RGB (3, h, w) in [0, 1] -> (3, height, width) in [0, 1].
 
     The network is applied until the size is reached; what is too large then is reduced by
-    `vsr.image.resample`. `seed` is that of the noise of a stochastic network. Raises `ModelError` for values that are
-    not finite.
+    `vsr.image.resample`. `seed` is that of the noise of a stochastic network. Raises `ModelError`
+    for values that are not finite.
     """
     result = picture
-    for step in range(num_passes(upscaler.scale, max(height / picture.shape[-2], width / picture.shape[-1]))):
-        result = _apply_once(upscaler, result, noise_planes(upscaler, result, 16 * seed + step), tile_px)
+    for step in range(
+        num_passes(upscaler.scale, max(height / picture.shape[-2], width / picture.shape[-1]))
+    ):
+        result = _apply_once(
+            upscaler, result, noise_planes(upscaler, result, 16 * seed + step), tile_px
+        )
     result = resize(result, height, width)
     for _ in range(upscaler.consistency_passes):
         result = back_project(result.clamp(0, 1), picture)
@@ -35,7 +39,8 @@ def apply_network(
 
 
 def num_passes(own_scale: int, wanted: float) -> int:
-    """How often a network is applied to enlarge by `wanted` or more; once for one that does not enlarge."""
+    """How often a network is applied to enlarge by `wanted` or more; once for one that does not
+    enlarge."""
     if own_scale == 1:
         return 1
     return max(1, ceil(log(wanted) / log(own_scale) - 1e-6))
@@ -48,16 +53,28 @@ def scale_note(upscaler: UpscalingNetwork, scale: float) -> str | None:
     count = num_passes(upscaler.scale, scale)
     made = upscaler.scale**count
     times = "once" if count == 1 else f"{count} times"
-    resized = "" if made == scale else f", and its result resized from x{made} to x{scale:g} by bicubic interpolation"
-    return f"{upscaler.name} enlarges by {upscaler.scale}, and x{scale:g} is wanted: it is applied {times}{resized}"
+    resized = (
+        ""
+        if made == scale
+        else f", and its result resized from x{made} to x{scale:g} by bicubic interpolation"
+    )
+    return (
+        f"{upscaler.name} enlarges by {upscaler.scale}, and x{scale:g} is wanted: it is "
+        f"applied {times}{resized}"
+    )
 
 
-def noise_planes(upscaler: UpscalingNetwork, picture: torch.Tensor, seed: int) -> torch.Tensor | None:
-    """Noise (channels, h, w) from N(0, 1), the same for the same seed and size; None where the network takes none."""
+def noise_planes(
+    upscaler: UpscalingNetwork, picture: torch.Tensor, seed: int
+) -> torch.Tensor | None:
+    """Noise (channels, h, w) from N(0, 1), the same for the same seed and size; None where the
+    network takes none."""
     if upscaler.noise_channels == 0:
         return None
     random = torch.Generator().manual_seed(seed)
-    return torch.randn(upscaler.noise_channels, *picture.shape[-2:], generator=random).to(picture.device)
+    return torch.randn(upscaler.noise_channels, *picture.shape[-2:], generator=random).to(
+        picture.device
+    )
 
 
 def _not_finite_reason(dtype: torch.dtype) -> str:
@@ -67,7 +84,10 @@ def _not_finite_reason(dtype: torch.dtype) -> str:
 
 
 def _apply_once(
-    upscaler: UpscalingNetwork, picture: torch.Tensor, noise: torch.Tensor | None, tile_px: int | None
+    upscaler: UpscalingNetwork,
+    picture: torch.Tensor,
+    noise: torch.Tensor | None,
+    tile_px: int | None,
 ) -> torch.Tensor:
     scale = 1 if upscaler.enlarged_first else upscaler.scale
     if upscaler.luma is None:
@@ -80,9 +100,14 @@ def _apply_once(
     return (enlarged + upscaler.luma.change(luma, enlarged)).clamp(0, 1)
 
 
-def _run(upscaler: UpscalingNetwork, planes: torch.Tensor, scale: int, tile_px: int | None) -> torch.Tensor:
+def _run(
+    upscaler: UpscalingNetwork, planes: torch.Tensor, scale: int, tile_px: int | None
+) -> torch.Tensor:
     """What the network itself makes, before a limit would turn infinity into white."""
     made = run_in_tiles(upscaler.infer, planes, scale, upscaler.receptive_radius_px, tile_px)
     if not torch.isfinite(made).all():
-        raise ModelError(f"{upscaler.name} gave values that are not finite: {_not_finite_reason(upscaler.dtype)}.")
+        raise ModelError(
+            f"{upscaler.name} gave values that are not finite: "
+            f"{_not_finite_reason(upscaler.dtype)}."
+        )
     return made

@@ -1,4 +1,5 @@
-"""The networks that `vsr train` makes. Adding one takes one file in `vsr.models.networks` and one entry."""
+"""The networks that `vsr train` makes. Adding one takes one file in `vsr.models.networks` and one
+entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -17,7 +17,9 @@ from vsr.upscale.networks.network import FULL_RANGE, STUDIO_RANGE, LumaRange
 
 StateDict = dict[str, torch.Tensor]
 FSRCNN_NAMES = {"first_part": "extract", "mid_part": "map", "last_part": "enlarge"}
-ALIASED_INPUTS_NOTE = "the published files of this network expect inputs that were reduced without antialiasing"
+ALIASED_INPUTS_NOTE = (
+    "the published files of this network expect inputs that were reduced without antialiasing"
+)
 SCALES = (2, 3, 4, 8)
 GRAY, MAX_GRAY_CHANGE = 0.5, 0.1
 """A grey, and by how much a network may change it."""
@@ -50,18 +52,21 @@ def _fsrcnn(path: Path, state: StateDict) -> tuple[Any, nn.Module]:
     least = min(changes)
     if not least < MAX_GRAY_CHANGE:
         raise ModelError(
-            f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} does it leave a grey "
-            "picture grey; expected a trained network of luma from 0 to 1."
+            f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} "
+            "does it leave a grey picture grey; expected a trained network of luma from 0 to 1."
         )
     return specs[changes.index(least)], networks[changes.index(least)]
 
 
 @torch.inference_mode()
 def _gray_error(network: nn.Module) -> float:
-    """The tensors are the same for every scale, but at a wrong one the kernel's parts no longer add up to 1."""
+    """The tensors are the same for every scale, but at a wrong one the kernel's parts no longer add
+    up to 1."""
     enlarged: torch.Tensor = network(torch.full((1, 1, 32, 32), GRAY))
     height, width = enlarged.shape[-2:]
-    return float((enlarged[..., height // 3 : -height // 3, width // 3 : -width // 3] - GRAY).abs().max())
+    return float(
+        (enlarged[..., height // 3 : -height // 3, width // 3 : -width // 3] - GRAY).abs().max()
+    )
 
 
 def _is_espcn(state: StateDict) -> bool:
@@ -95,15 +100,21 @@ CLASSICS = (
 
 def _has_three_convolutions(state: StateDict) -> bool:
     names = {f"conv{number}.{kind}" for number in (1, 2, 3) for kind in ("weight", "bias")}
-    return state.keys() == names and state["conv1.weight"].ndim == 4 and state["conv1.weight"].shape[1] == 1
+    return (
+        state.keys() == names
+        and state["conv1.weight"].ndim == 4
+        and state["conv1.weight"].shape[1] == 1
+    )
 
 
 def _scale_in_name(path: Path) -> int:
-    """A network that keeps its input's size has the same tensors for every scale, so only the name can tell it."""
+    """A network that keeps its input's size has the same tensors for every scale, so only the name
+    can tell it."""
     found = re.search(r"x([2348])(?!\d)", path.stem.lower())
     if found is None:
         raise ModelError(
-            f"{path}: its tensors do not tell its scale; rename it so that its name tells, as in net_x4.pth."
+            f"{path}: its tensors do not tell its scale; rename it so that its name tells, as in "
+            "net_x4.pth."
         )
     return int(found.group(1))
 
@@ -112,6 +123,9 @@ def _load_renamed(network: nn.Module, state: StateDict, our_names: dict[str, str
     """A network with tensors that are stored under names which begin otherwise."""
     parts = {name: name.partition(".") for name in state}
     network.load_state_dict(
-        {f"{our_names.get(theirs, theirs)}.{rest}": state[name].float() for name, (theirs, _, rest) in parts.items()}
+        {
+            f"{our_names.get(theirs, theirs)}.{rest}": state[name].float()
+            for name, (theirs, _, rest) in parts.items()
+        }
     )
     return network

@@ -42,19 +42,26 @@ class NetworkCard:
 
 def encode_network(card: NetworkCard, network: nn.Module) -> bytes:
     """The content of a file."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
     content: bytes = save(tensors, {CARD_KEY: json.dumps(asdict(card), allow_nan=False)})
     return content
 
 
-def load_network(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> UpscalingNetwork:
+def load_network(
+    path: Path, device: torch.device, dtype: torch.dtype = torch.float32
+) -> UpscalingNetwork:
     """Read a file of ours or of others, check it, and make it ready on `device`.
 
-    It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises `ModelError` that
-    names the file and what is wrong: unreadable, broken, of an unknown architecture.
+    It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises
+    `ModelError` that names the file and what is wrong: unreadable, broken, of an unknown
+    architecture.
     """
     if path.is_dir():
-        raise ModelError(f"{path} is a folder; expected one file. A bank of models is given by --models DIR.")
+        raise ModelError(
+            f"{path} is a folder; expected one file. A bank of models is given by --models DIR."
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
     if path.exists() and not path.is_file():
@@ -69,10 +76,14 @@ def load_network(path: Path, device: torch.device, dtype: torch.dtype = torch.fl
 
 
 def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
-    """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did not write."""
+    """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did
+    not write."""
     metadata, tensors = read_tensors(path)
     if "keyframe_hash" in metadata or "frames_trained_on" in metadata:
-        raise ModelError(f"{path} is a model of a clip, not an upscaler: put it in a folder and give --models DIR.")
+        raise ModelError(
+            f"{path} is a model of a clip, not an upscaler: put it in a folder and give --models "
+            "DIR."
+        )
     if CARD_KEY not in metadata:
         return None, tensors
     return _card(path, metadata[CARD_KEY]), tensors
@@ -86,7 +97,9 @@ def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor
         with torch.device("meta"):
             planned = build(spec_of(card))
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
-        raise ModelError(f"{path}: no {card.arch} can be made as its card says ({error}). Train it again.") from None
+        raise ModelError(
+            f"{path}: no {card.arch} can be made as its card says ({error}). Train it again."
+        ) from None
     check_tensors(path, "", planned.state_dict(), tensors)
     with torch.random.fork_rng(devices=[]):
         network = build(spec_of(card))
@@ -96,7 +109,10 @@ def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor
 
 def spec_of(card: NetworkCard) -> Any:
     """The shape of the card's network."""
-    table = {name: tuple(value) if isinstance(value, list) else value for name, value in card.network.items()}
+    table = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in card.network.items()
+    }
     return ARCHITECTURES[card.arch].spec(**table)
 
 
@@ -122,7 +138,9 @@ def _card(path: Path, text: str) -> NetworkCard:
         table = json.loads(text)
         card = NetworkCard(**table)
         if card.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}")
+            raise ValueError(
+                f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}"
+            )
         if card.network.keys() != {field.name for field in fields(ARCHITECTURES[card.arch].spec)}:
             raise ValueError(f"the fields of its network are not those of {card.arch}")
         if not all(_is_sane(value) for value in card.network.values()):
@@ -135,7 +153,9 @@ def _card(path: Path, text: str) -> NetworkCard:
             raise ValueError("its consistency passes are out of range")
         return card
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise ModelError(f"{path}: its card is not one of vsr train ({error}). Train it again.") from None
+        raise ModelError(
+            f"{path}: its card is not one of vsr train ({error}). Train it again."
+        ) from None
 
 
 def _is_sane(value: Any) -> bool:
@@ -149,7 +169,10 @@ def _is_sane(value: Any) -> bool:
 
 def _advice(path: Path) -> str:
     if path.suffix.lower() == ".pb":
-        return "OpenCV 5 cannot run these TensorFlow graphs; look for the same network as a PyTorch file."
+        return (
+            "OpenCV 5 cannot run these TensorFlow graphs; look for the same network as a "
+            "PyTorch file."
+        )
     if path.suffix.lower() == ".onnx":
         return "ONNX is not read; look for the file that it was made from."
     return "Train one with vsr train."

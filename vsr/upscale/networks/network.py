@@ -29,7 +29,8 @@ class LumaRange:
         return self.black + (self.white - self.black) * luma
 
     def change(self, luma: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-        """What must be added to each colour of `picture` so that it has this luma and its own chroma."""
+        """What must be added to each colour of `picture` so that it has this luma and its own
+        chroma."""
         return (luma - self.from_rgb(picture)) / (self.white - self.black)
 
 
@@ -50,7 +51,8 @@ class UpscalingNetwork:
     run: ForwardFunction
     num_parameters: int
     luma: LumaRange | None
-    """Of a network that knows luma alone, chroma being left to bicubic interpolation; None for one that takes RGB."""
+    """Of a network that knows luma alone, chroma being left to bicubic interpolation; None for one
+    that takes RGB."""
     enlarged_first: bool = False
     """Whether the network takes a bicubically enlarged picture, and keeps its size."""
     noise_channels: int = 0
@@ -65,7 +67,8 @@ class UpscalingNetwork:
     """What it computes in."""
 
     def infer(self, planes: torch.Tensor) -> torch.Tensor:
-        """float32 planes (1, C, h, w) -> float32 colours (1, c, H, W); what is given is left as it is."""
+        """float32 planes (1, C, h, w) -> float32 colours (1, c, H, W); what is given is left as it
+        is."""
         # A copy: some networks, such as spandrel's RCAN, work on their input in place.
         return self.run(planes.to(self.dtype, copy=True)).float()
 
@@ -74,12 +77,16 @@ class UpscalingNetwork:
         """A few words for the record."""
         kind = "luma" if self.luma else "RGB"
         half = "" if self.dtype == torch.float32 else f", in {name_of_dtype(self.dtype)}"
-        return f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand parameters{half}"
+        return (
+            f"{self.arch} x{self.scale}, {kind}, {self.num_parameters / 1000:.0f} thousand "
+            f"parameters{half}"
+        )
 
 
 def prepare_for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Change a network into one that only runs, on `device` and in `dtype`."""
     network.eval().requires_grad_(False).to(device, dtype)
     if all(parameter.ndim in (1, 4) for parameter in network.parameters()):
-        # Convolutions alone: 1.1 to 2 times as fast on a CPU. Attention may want its features the other way round.
+        # Convolutions alone: 1.1 to 2 times as fast on a CPU. Attention may want its features the
+        # other way round.
         network.to(memory_format=torch.channels_last)

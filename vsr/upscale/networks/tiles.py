@@ -38,13 +38,18 @@ class TileSpan:
 
 
 def run_in_tiles(
-    run: ForwardFunction, planes: torch.Tensor, scale: int, receptive_radius_px: int, tile_px: int | None = None
+    run: ForwardFunction,
+    planes: torch.Tensor,
+    scale: int,
+    receptive_radius_px: int,
+    tile_px: int | None = None,
 ) -> torch.Tensor:
     """(C, h, w) -> (c, scale h, scale w).
 
-    Pixels nearer than `receptive_radius_px` to a tile's inner edge get no weight, so a network that sees no further gives what it
-    would give on the whole, within rounding. A tile that does not fit the memory is halved and tried again; raises
-    `ModelError` where the smallest does not fit either.
+    Pixels nearer than `receptive_radius_px` to a tile's inner edge get no weight, so a network that
+    sees no further gives what it would give on the whole, within rounding. A tile that does not fit
+    the memory is halved and tried again; raises `ModelError` where the smallest does not fit
+    either.
     """
     tile = tile_px or (CPU_TILE_PX if planes.device.type == "cpu" else GPU_TILE_PX)
     while True:
@@ -55,8 +60,8 @@ def run_in_tiles(
                 raise
             if tile <= MIN_TILE_PX:
                 raise ModelError(
-                    f"the network does not fit into the memory of {planes.device}, even in tiles of {tile} pixels. "
-                    "Close other programs, or use --device cpu."
+                    f"the network does not fit into the memory of {planes.device}, even in tiles "
+                    f"of {tile} pixels. Close other programs, or use --device cpu."
                 ) from None
             tile //= 2
             if planes.device.type == "cuda":
@@ -93,7 +98,10 @@ def _run(
         for rows in tile_spans(height, tile_px, receptive_radius_px)
         for columns in tile_spans(width, tile_px, receptive_radius_px)
     ]
-    tiles = [planes[None, :, rows.start : rows.stop, columns.start : columns.stop] for rows, columns in places]
+    tiles = [
+        planes[None, :, rows.start : rows.stop, columns.start : columns.stop]
+        for rows, columns in places
+    ]
     if len(tiles) == 1:
         return run(tiles[0])[0]
     outputs = cpu_pool().map(run, tiles) if planes.device.type == "cpu" else map(run, tiles)
@@ -102,7 +110,9 @@ def _run(
         if whole is None:
             whole = planes.new_zeros(output.shape[1], height * scale, width * scale)
         weight = rows.weights(scale, planes.device)[:, None] * columns.weights(scale, planes.device)
-        area = whole[:, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale]
+        area = whole[
+            :, rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale
+        ]
         area.addcmul_(output[0], weight)
     assert whole is not None
     return whole

@@ -1,4 +1,5 @@
-"""Finding the frame of one clip that belongs to a time of another, and the part of it that belongs to a picture."""
+"""Finding the frame of one clip that belongs to a time of another, and the part of it that belongs
+to a picture."""
 
 from vsr.video.align.crops import Crop
 from vsr.video.align.time_map import TimeMap

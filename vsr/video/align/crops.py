@@ -26,7 +26,8 @@ class Crop:
 
     @classmethod
     def at(cls, result: Size, reference: Size, down: int, right: int) -> Self:
-        """Where, in each direction, the larger picture gives up `down` and `right` pixels at its top and left."""
+        """Where, in each direction, the larger picture gives up `down` and `right` pixels at its
+        top and left."""
         height, width = min(result[0], reference[0]), min(result[1], reference[1])
         return cls(
             height=height,
@@ -57,41 +58,52 @@ def check_sizes(result: Size, reference: Size) -> None:
     """Raises InputError where a side of the two differs by more than `MAX_CROP_PX`."""
     if max(abs(result[0] - reference[0]), abs(result[1] - reference[1])) > MAX_CROP_PX:
         raise InputError(
-            f"the result is {_format_size(result)} and the reference {_format_size(reference)}; expected equal sizes (up to "
-            f"{MAX_CROP_PX} px may be cropped): score against the truth of this very clip and scale"
+            f"the result is {_format_size(result)} and the reference {_format_size(reference)}; "
+            f"expected equal sizes (up to {MAX_CROP_PX} px may be cropped): score against the "
+            "truth of this very clip and scale"
         )
 
 
 def check_scale(result: Size, low_resolution: Size) -> None:
-    """Raises InputError where the result cannot be the low-resolution input made larger, give or take a crop."""
+    """Raises InputError where the result cannot be the low-resolution input made larger, give or
+    take a crop."""
     (height, width), (low_height, low_width) = result, low_resolution
     slack = MAX_CROP_PX / low_height + MAX_CROP_PX / low_width
-    if min(height - low_height, width - low_width) < 0 or abs(height / low_height - width / low_width) > slack:
+    if (
+        min(height - low_height, width - low_width) < 0
+        or abs(height / low_height - width / low_width) > slack
+    ):
         raise InputError(
-            f"the result is {_format_size(result)} and the low-resolution input {_format_size(low_resolution)}; expected the "
-            "same picture, smaller: give the clip that this result was made from"
+            f"the result is {_format_size(result)} and the low-resolution input "
+            f"{_format_size(low_resolution)}; expected the same picture, smaller: give the clip "
+            "that this result was made from"
         )
 
 
 def find_crop(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Crop:
-    """The placing with the least squared error over pairs of a result's picture and its reference's (3, H, W).
+    """The placing with the least squared error over pairs of a result's picture and its reference's
+    (3, H, W).
 
     Their sizes have passed `check_sizes`. Of equally good ones the nearest to the top left.
     """
     result, reference = (_size(picture) for picture in pairs[0])
     slack = (abs(result[0] - reference[0]), abs(result[1] - reference[1]))
     crops = [
-        Crop.at(result, reference, down, right) for down, right in product(range(slack[0] + 1), range(slack[1] + 1))
+        Crop.at(result, reference, down, right)
+        for down, right in product(range(slack[0] + 1), range(slack[1] + 1))
     ]
-    return min(dict.fromkeys(crops), key=lambda crop: sum(_squared_error(crop, *pair) for pair in pairs))
+    return min(
+        dict.fromkeys(crops), key=lambda crop: sum(_squared_error(crop, *pair) for pair in pairs)
+    )
 
 
 def crop_note(crop: Crop, result: Size, reference: Size) -> str:
     """What was compared, in words."""
     return (
-        f"the result is {_format_size(result)} and the reference {_format_size(reference)}: compared over the {crop.width}x"
-        f"{crop.height} that fit best, from ({crop.result_left}, {crop.result_top}) of the result and "
-        f"({crop.reference_left}, {crop.reference_top}) of the reference (right, down)"
+        f"the result is {_format_size(result)} and the reference {_format_size(reference)}: "
+        f"compared over the {crop.width}x{crop.height} that fit best, from ({crop.result_left}, "
+        f"{crop.result_top}) of the result and ({crop.reference_left}, {crop.reference_top}) of "
+        "the reference (right, down)"
     )
 
 

@@ -1,7 +1,9 @@
-"""How the times of one clip become those of another: from their time stamps, checked against what they show.
+"""How the times of one clip become those of another: from their time stamps, checked against what
+they show.
 
-Containers start and count as they like, so clocks are guessed from the stamps and the guess that the pictures fit wins.
-Pictures overrule the stamps only where they fit clearly better, so that a still clip keeps its own clock.
+Containers start and count as they like, so clocks are guessed from the stamps and the guess that
+the pictures fit wins. Pictures overrule the stamps only where they fit clearly better, so that a
+still clip keeps its own clock.
 """
 
 from collections.abc import Iterable
@@ -31,7 +33,8 @@ COARSE_SAMPLES = 8
 CLOSE_RATE_RATIO = 0.05
 """Rates closer than this (film on television, NTSC) part too slowly for a brief survey."""
 UNRELATED_ERROR = 4.0
-"""In squared grey levels of small pictures: a result differs less from its truth, whatever upscaled it."""
+"""In squared grey levels of small pictures: a result differs less from its truth, whatever upscaled
+it."""
 CODING_ERROR = 0.05
 """Likewise, what rounding and coding make of one picture."""
 CLEARLY_LESS_RATIO = 1 / 6
@@ -56,8 +59,12 @@ class TimeMap:
         return (seconds - self.offset_seconds) / self.stretch
 
     def compose(self, other: "TimeMap") -> "TimeMap":
-        """From this clip's times to those of another clip, given both clocks onto one and the same third."""
-        return TimeMap((self.offset_seconds - other.offset_seconds) / other.stretch, self.stretch / other.stretch)
+        """From this clip's times to those of another clip, given both clocks onto one and the same
+        third."""
+        return TimeMap(
+            (self.offset_seconds - other.offset_seconds) / other.stretch,
+            self.stretch / other.stretch,
+        )
 
     def to_json(self) -> dict[str, float]:
         """Plain values for strict JSON."""
@@ -85,7 +92,8 @@ class _Fit:
 
 
 def thumbnail(pixels: torch.Tensor) -> Values:
-    """A picture (3, H, W) as a few numbers, in grey levels less their mean, so that brightness does not matter."""
+    """A picture (3, H, W) as a few numbers, in grey levels less their mean, so that brightness does
+    not matter."""
     # Green is most of what is seen, and a third of the work.
     small = adaptive_avg_pool2d(pixels[1:2], THUMBNAIL_PX).flatten()
     levels: Values = (255 * (small - small.mean())).half().cpu().numpy()
@@ -100,9 +108,14 @@ def squared_error(one: Values, other: Values) -> float:
 def error_floor(one: Size, other: Size) -> float:
     """The error up to which thumbnails of two clips' pictures say nothing of time.
 
-    Where the grids of pixels differ, one may be cropped or sampled a pixel aside, which looks like a moment's pan.
+    Where the grids of pixels differ, one may be cropped or sampled a pixel aside, which looks like
+    a moment's pan.
     """
-    if any(side < cells for size in (one, other) for side, cells in zip(size, THUMBNAIL_PX, strict=True)):
+    if any(
+        side < cells
+        for size in (one, other)
+        for side, cells in zip(size, THUMBNAIL_PX, strict=True)
+    ):
         return inf
     return CODING_ERROR if one == other else UNRELATED_ERROR
 
@@ -112,7 +125,9 @@ def is_clearly_less(error: float, than: float, floor: float) -> bool:
     return than > floor and error < than * CLEARLY_LESS_RATIO
 
 
-def take_fingerprint(frames: Iterable[Frame], limit: int, frames_per_second: float | None) -> Fingerprint:
+def take_fingerprint(
+    frames: Iterable[Frame], limit: int, frames_per_second: float | None
+) -> Fingerprint:
     """Look at the first `limit` frames."""
     seconds, thumbnails = [], []
     size = (0, 0)
@@ -124,10 +139,12 @@ def take_fingerprint(frames: Iterable[Frame], limit: int, frames_per_second: flo
 
 
 def guess_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
-    """The clock by the time stamps: their own, or aligned by their first frames; each at their own rates or at one.
+    """The clock by the time stamps: their own, or aligned by their first frames; each at their own
+    rates or at one.
 
-    Where the pictures do not decide, the guess that matches most frames wins, own clocks before others: a result that
-    lost its first frame keeps its clock, one whose container starts anew does not.
+    Where the pictures do not decide, the guess that matches most frames wins, own clocks before
+    others: a result that lost its first frame keeps its clock, one whose container starts anew does
+    not.
     """
     chosen, *others = _candidate_maps(result, other)
     fit = _evaluate(result, other, chosen)
@@ -142,7 +159,8 @@ def guess_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
 
 
 def needs_search(result: Fingerprint, other: Fingerprint, time_map: TimeMap) -> bool:
-    """Whether the pictures contradict a clock, or rates are so close that only a longer look tells them apart."""
+    """Whether the pictures contradict a clock, or rates are so close that only a longer look tells
+    them apart."""
     floor = error_floor(result.size, other.size)
     if SAME_RATE < abs(_rate_ratio(result, other) - 1) < CLOSE_RATE_RATIO:
         return floor < inf
@@ -154,26 +172,39 @@ def needs_search(result: Fingerprint, other: Fingerprint, time_map: TimeMap) -> 
         TimeMap(time_map.offset_seconds + steps * step, time_map.stretch)
         for steps in range(-NEIGHBOR_STEPS, NEIGHBOR_STEPS + 1)
     ]
-    return any(is_clearly_less(_evaluate(result, other, guess).error, fit.error, floor) for guess in shifted)
+    return any(
+        is_clearly_less(_evaluate(result, other, guess).error, fit.error, floor)
+        for guess in shifted
+    )
 
 
 def search_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
-    """The clock by what the clips show: any start of one within the other, where that fits clearly better."""
+    """The clock by what the clips show: any start of one within the other, where that fits clearly
+    better."""
     stamped = guess_time_map(result, other)
     least = min(SAMPLES, max(min(len(result.seconds), len(other.seconds)) // 2, 2))
     candidates = [
         TimeMap(float(offset), stretch)
         for stretch in {guess.stretch for guess in _candidate_maps(result, other)}
-        for offset in [*(other.seconds - result.seconds[0] * stretch), *(other.seconds[0] - result.seconds * stretch)]
+        for offset in [
+            *(other.seconds - result.seconds[0] * stretch),
+            *(other.seconds[0] - result.seconds * stretch),
+        ]
     ]
-    fits_and_maps = [(_evaluate(result, other, time_map, COARSE_SAMPLES), time_map) for time_map in candidates]
-    likely = sorted((fit.error, time_map) for fit, time_map in fits_and_maps if fit.matches >= least)[:SAMPLES]
+    fits_and_maps = [
+        (_evaluate(result, other, time_map, COARSE_SAMPLES), time_map) for time_map in candidates
+    ]
+    likely = sorted(
+        (fit.error, time_map) for fit, time_map in fits_and_maps if fit.matches >= least
+    )[:SAMPLES]
     fits = [(_evaluate(result, other, time_map).error, time_map) for _, time_map in likely]
     if not fits:
         return stamped
     error, best = min(fits)
     floor = error_floor(result.size, other.size)
-    return best if is_clearly_less(error, _evaluate(result, other, stamped).error, floor) else stamped
+    return (
+        best if is_clearly_less(error, _evaluate(result, other, stamped).error, floor) else stamped
+    )
 
 
 def _candidate_maps(result: Fingerprint, other: Fingerprint) -> list[TimeMap]:
@@ -193,19 +224,31 @@ def _rate_ratio(result: Fingerprint, other: Fingerprint) -> float:
 
 
 def _median_step(clip: Fingerprint) -> float:
-    return float(np.median(np.diff(clip.seconds))) if len(clip.seconds) > 1 else 1 / (clip.frames_per_second or 25.0)
+    return (
+        float(np.median(np.diff(clip.seconds)))
+        if len(clip.seconds) > 1
+        else 1 / (clip.frames_per_second or 25.0)
+    )
 
 
-def _evaluate(result: Fingerprint, other: Fingerprint, time_map: TimeMap, samples: int = SAMPLES) -> _Fit:
+def _evaluate(
+    result: Fingerprint, other: Fingerprint, time_map: TimeMap, samples: int = SAMPLES
+) -> _Fit:
     """How many frames have a partner, and how well a sample of those fits."""
     wanted = result.seconds * time_map.stretch + time_map.offset_seconds
     after = np.searchsorted(other.seconds, wanted).clip(1, max(len(other.seconds) - 1, 1))
     last = len(other.seconds) - 1
     before, after = np.minimum(after - 1, last), np.minimum(after, last)
-    nearest = np.where(wanted - other.seconds[before] <= other.seconds[after] - wanted, before, after)
+    nearest = np.where(
+        wanted - other.seconds[before] <= other.seconds[after] - wanted, before, after
+    )
     reach = min(_median_step(other), _median_step(result) * time_map.stretch) / 2
     matched = np.flatnonzero(np.abs(other.seconds[nearest] - wanted) < reach * 0.999)
     if not len(matched):
         return _Fit(0, inf)
-    sample = matched[np.linspace(0, len(matched) - 1, min(samples, len(matched))).round().astype(int)]
-    return _Fit(len(matched), squared_error(result.thumbnails[sample], other.thumbnails[nearest[sample]]))
+    sample = matched[
+        np.linspace(0, len(matched) - 1, min(samples, len(matched))).round().astype(int)
+    ]
+    return _Fit(
+        len(matched), squared_error(result.thumbnails[sample], other.thumbnails[nearest[sample]])
+    )

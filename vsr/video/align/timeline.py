@@ -7,9 +7,11 @@ from vsr.video.frames import Frame
 
 
 class Timeline:
-    """A clip whose frames are taken by time: the nearest one within half a frame step, each at most once.
+    """A clip whose frames are taken by time: the nearest one within half a frame step, each at most
+    once.
 
-    The step is the shortest around the frame in either clip, so that a gap in one does not invite a wrong partner.
+    The step is the shortest around the frame in either clip, so that a gap in one does not invite a
+    wrong partner.
     """
 
     def __init__(self, frames: Iterator[Frame]) -> None:
@@ -29,9 +31,15 @@ class Timeline:
             if abs(self._following.seconds - seconds) >= abs(self._current.seconds - seconds):
                 break
             self._advance(self._current)
-        step = min(self._shortest_step_seconds(), seconds - self._last_request, next_seconds - seconds)
+        step = min(
+            self._shortest_step_seconds(), seconds - self._last_request, next_seconds - seconds
+        )
         self._last_request = seconds
-        if self._current is None or self._is_matched or abs(seconds - self._current.seconds) >= step / 2:
+        if (
+            self._current is None
+            or self._is_matched
+            or abs(seconds - self._current.seconds) >= step / 2
+        ):
             return None
         self._is_matched = True
         return self._current
@@ -53,4 +61,8 @@ class Timeline:
         if not self._is_matched:
             self._unmatched.append(current.index)
         self._seconds_before = current.seconds
-        self._current, self._following, self._is_matched = self._following, next(self._frames, None), False
+        self._current, self._following, self._is_matched = (
+            self._following,
+            next(self._frames, None),
+            False,
+        )

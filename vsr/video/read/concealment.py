@@ -10,8 +10,11 @@ from vsr.video.read.damage import DamageLog
 from vsr.video.read.decoder import DecodedFrame, Decoder
 
 
-def conceal_by_repetition(pictures: Iterator[DecodedFrame], decoder: Decoder) -> Iterator[DecodedFrame]:
-    """The last whole picture again in place of each that is damaged or, where times are stored, lost."""
+def conceal_by_repetition(
+    pictures: Iterator[DecodedFrame], decoder: Decoder
+) -> Iterator[DecodedFrame]:
+    """The last whole picture again in place of each that is damaged or, where times are stored,
+    lost."""
     whole: DecodedFrame | None = None
     last_time: int | None = None
     for picture in pictures:
@@ -31,7 +34,11 @@ def _lost_times(decoder: Decoder, after: int | None, before: int | None) -> list
     """The times between two pictures that lost ones had, taken out of the decoder's list."""
     times = sorted(decoder.lost)
     decoder.lost.clear()
-    return [time for time in times if (after is None or time > after) and (before is None or time < before)]
+    return [
+        time
+        for time in times
+        if (after is None or time > after) and (before is None or time < before)
+    ]
 
 
 def with_repaired_timestamps(
@@ -39,7 +46,8 @@ def with_repaired_timestamps(
 ) -> Iterator[tuple[DecodedFrame, int, int]]:
     """Each picture with its presentation time and duration; times strictly increase.
 
-    Where the source stores none they are 0, 1, 2 ... of `time_base`; what had to be changed is told to `log`.
+    Where the source stores none they are 0, 1, 2 ... of `time_base`; what had to be changed is told
+    to `log`.
     """
     if not decoder.has_times:
         yield from ((picture, index, 1) for index, picture in enumerate(pictures))
@@ -50,7 +58,10 @@ def with_repaired_timestamps(
         time, fault = repairer.repair(picture.pts, None if following is None else following.pts)
         if fault is not None:
             seconds = float(time * time_base)
-            log.add("repaired_timestamps", f"frame {index} has a {fault} timestamp and is shown at {seconds:.3f} s")
+            log.add(
+                "repaired_timestamps",
+                f"frame {index} has a {fault} timestamp and is shown at {seconds:.3f} s",
+            )
         yield picture, time, picture.duration
 
 
@@ -70,9 +81,11 @@ class TimestampRepairer:
         self._shift = 0
 
     def repair(self, pts: int | None, following: int | None = None) -> tuple[int, str | None]:
-        """The time for a frame that claims `pts`, and what was wrong with the claim: None, or an adjective.
+        """The time for a frame that claims `pts`, and what was wrong with the claim: None, or an
+        adjective.
 
-        `following` is what the next frame claims, by which a single time that leapt is told from times that go on.
+        `following` is what the next frame claims, by which a single time that leapt is told from
+        times that go on.
         """
         claimed = None if pts is None else pts + self._shift
         after = None if following is None else following + self._shift

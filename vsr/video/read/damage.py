@@ -19,7 +19,8 @@ class Damage:
 
 
 class DamageLog:
-    """Counts harm by kind and keeps what was said of the first case; one that `stops` raises InputError instead."""
+    """Counts harm by kind and keeps what was said of the first case; one that `stops` raises
+    InputError instead."""
 
     def __init__(self, name: str = "", stops: bool = False) -> None:
         self._name = name
@@ -29,9 +30,13 @@ class DamageLog:
 
     def add(self, kind: str, detail: str, count: int = 1) -> None:
         if self._stops:
-            raise InputError(f"{self._name}: damaged, {kind}: {detail}; --on-damage keep goes on where it can")
+            raise InputError(
+                f"{self._name}: damaged, {kind}: {detail}; --on-damage keep goes on where it can"
+            )
         self._counts[kind] = self._counts.get(kind, 0) + count
         self._details.setdefault(kind, detail)
 
     def records(self) -> tuple[Damage, ...]:
-        return tuple(Damage(kind, count, self._details[kind]) for kind, count in self._counts.items())
+        return tuple(
+            Damage(kind, count, self._details[kind]) for kind, count in self._counts.items()
+        )

@@ -1,4 +1,5 @@
-"""Packets and pictures -> decoded pictures, with an account of what could not be read or decoded."""
+"""Packets and pictures -> decoded pictures, with an account of what could not be read or
+decoded."""
 
 import re
 from collections import deque
@@ -21,10 +22,29 @@ from vsr.video.read.damage import DamageLog
 from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
 from vsr.video.read.lost_frames import AviTimestamps, LostFrameTracker
-from vsr.video.read.sources import PIPE_HINT, PIPE_NAME, PIXEL_LIMIT_HINT, pixel_limit_options, read_packets
+from vsr.video.read.sources import (
+    PIPE_HINT,
+    PIPE_NAME,
+    PIXEL_LIMIT_HINT,
+    pixel_limit_options,
+    read_packets,
+)
 
-ONE_FRAME_PER_PACKET = ("h264", "hevc", "vvc", "vp9", "av1", "ffv1", "mjpeg", "prores", "png", "dnxhd", "huffyuv")
-"""Codecs of which a packet without a picture means that one was lost; others have packets that show nothing."""
+ONE_FRAME_PER_PACKET = (
+    "h264",
+    "hevc",
+    "vvc",
+    "vp9",
+    "av1",
+    "ffv1",
+    "mjpeg",
+    "prores",
+    "png",
+    "dnxhd",
+    "huffyuv",
+)
+"""Codecs of which a packet without a picture means that one was lost; others have packets that show
+nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +70,25 @@ class Decoder(Protocol):
     num_leading_packets: int
     """Packets before the first keyframe, which need pictures that are not in the clip."""
     lost: deque[int]
-    """Times of pictures that should have come before the latest one, for who fills the gaps to take out."""
+    """Times of pictures that should have come before the latest one, for who fills the gaps to take
+    out."""
 
     def __iter__(self) -> Iterator[DecodedFrame]: ...
 
 
 class StreamDecoder:
-    """The pictures of one stream of a container. Raises InputError where not a single one can be decoded."""
+    """The pictures of one stream of a container. Raises InputError where not a single one can be
+    decoded."""
 
     lost: deque[int]
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, name: str, log: DamageLog, allow_huge: bool
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        name: str,
+        log: DamageLog,
+        allow_huge: bool,
     ) -> None:
         self._container = container
         self._stream = stream
@@ -75,19 +102,27 @@ class StreamDecoder:
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
         (self._alpha_decoder or stream.codec_context).options = pixel_limit_options(allow_huge)
         self.lost = deque()
-        # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a damaged
-        # frame could differ from run to run.
+        # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a
+        # damaged frame could differ from run to run.
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         self._pictures = self._decode()
         first = next(self._pictures, None)
         if first is None:
-            hint = f"; {PIPE_HINT}" if name == PIPE_NAME else "" if allow_huge else f"; {PIXEL_LIMIT_HINT}"
+            hint = (
+                f"; {PIPE_HINT}"
+                if name == PIPE_NAME
+                else ""
+                if allow_huge
+                else f"; {PIXEL_LIMIT_HINT}"
+            )
             raise InputError(
-                f"{name}: not a single frame of its {stream.codec_context.name} video can be decoded{hint}"
+                f"{name}: not a single frame of its {stream.codec_context.name} video can be "
+                f"decoded{hint}"
             )
         self.first = first
         self.num_leading_packets = self._tracker.num_leading
-        # Only raw streams leave it out, and then for every frame: PyAV has libavformat make up single missing ones.
+        # Only raw streams leave it out, and then for every frame: PyAV has libavformat make up
+        # single missing ones.
         self.has_times = first.pts is not None
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -101,19 +136,27 @@ class StreamDecoder:
         for packet in chain(self._packets(), [None]):
             if slots is not None and packet is not None:
                 slots.add(packet.dts)
-            num_broken = 0 if checksums is None or packet is None else checksums.count_broken(bytes(packet))
+            num_broken = (
+                0 if checksums is None or packet is None else checksums.count_broken(bytes(packet))
+            )
             for frame in self._decode_packet(packet):
                 if slots is not None:
                     frame.pts = slots.take(frame)
                 if frame.pts is not None:
                     longest_step = max(longest_step, Fraction(frame.pts - (last_pts or frame.pts)))
                     last_pts = frame.pts
-                self._report_lost(*self._tracker.match_frame(frame, None if slots is not None else frame.pts))
+                self._report_lost(
+                    *self._tracker.match_frame(frame, None if slots is not None else frame.pts)
+                )
                 if frame.is_corrupt or num_broken:
                     self._log.add(
-                        "corrupt_frames", f"{self._format_time(frame.pts)} is partly made up", max(1, num_broken)
+                        "corrupt_frames",
+                        f"{self._format_time(frame.pts)} is partly made up",
+                        max(1, num_broken),
                     )
-                yield DecodedFrame(frame, frame.pts, frame.duration or 0, not (frame.is_corrupt or num_broken))
+                yield DecodedFrame(
+                    frame, frame.pts, frame.duration or 0, not (frame.is_corrupt or num_broken)
+                )
         self._report_lost(*self._tracker.close())
         self._check_truncation(last_pts, longest_step)
 
@@ -140,14 +183,19 @@ class StreamDecoder:
         return "a frame" if pts is None else f"the frame at {float(pts * self._time_base):.3f} s"
 
     def _packets(self) -> Iterator["Packet[Stream]"]:
-        for packet in read_packets(self._container, [self._stream], self._log_read_failure, self._log_discontinuity):
+        for packet in read_packets(
+            self._container, [self._stream], self._log_read_failure, self._log_discontinuity
+        ):
             self._num_packets += 1
             if packet.is_corrupt:
                 self._log.add("corrupt_packets", f"packet {self._num_packets} is not whole")
             yield packet
 
     def _log_discontinuity(self, seconds: Fraction) -> None:
-        told = f"timestamps restart after {float(seconds):.3f} s, as in concatenated recordings: the later ones are shifted"
+        told = (
+            f"timestamps restart after {float(seconds):.3f} s, as in concatenated recordings: "
+            "the later ones are shifted"
+        )
         self._log.add("restarted_times", told)
 
     def _log_read_failure(self, reason: str) -> None:
@@ -158,16 +206,24 @@ class StreamDecoder:
         if "mov" in self._container.format.name:
             if self._num_packets < self._stream.frames:
                 missing = self._stream.frames - self._num_packets
-                self._log.add("truncated", f"{missing} of {self._stream.frames} frames are missing at the end", missing)
+                self._log.add(
+                    "truncated",
+                    f"{missing} of {self._stream.frames} frames are missing at the end",
+                    missing,
+                )
             return
         claimed_seconds = _claimed_end_seconds(self._container, self._stream)
         if claimed_seconds is None or last_pts is None:
             return
         last_seconds = float(last_pts * self._time_base)
-        # How long the last frame is shown is often not stored, so as much as three of the longest steps is believed.
+        # How long the last frame is shown is often not stored, so as much as three of the longest
+        # steps is believed.
         if last_seconds + float(3 * longest_step * self._time_base) < claimed_seconds:
             missing = round((claimed_seconds - last_seconds) * self.rate) - 1
-            told = f"the last frame is at {last_seconds:.3f} s, but the stream's header says {claimed_seconds:.3f} s"
+            told = (
+                f"the last frame is at {last_seconds:.3f} s, but the stream's header says "
+                f"{claimed_seconds:.3f} s"
+            )
             self._log.add("truncated", told, max(1, missing))
 
 
@@ -185,7 +241,10 @@ class ImageSequenceDecoder:
         first = next(self._pictures, None)
         if first is None:
             hint = "" if allow_huge else f"; {PIXEL_LIMIT_HINT}"
-            raise InputError(f"{pictures[0].parent}: not a single picture of {len(pictures)} can be decoded{hint}")
+            raise InputError(
+                f"{pictures[0].parent}: not a single picture of {len(pictures)} can be "
+                f"decoded{hint}"
+            )
         self.first = first
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -195,10 +254,14 @@ class ImageSequenceDecoder:
         for picture in pictures:
             frame = decode_image(picture, self._allow_huge)
             if frame is None:
-                self._log.add("undecodable_pictures", f"{picture.name} cannot be decoded and is left out")
+                self._log.add(
+                    "undecodable_pictures", f"{picture.name} cannot be decoded and is left out"
+                )
                 continue
             looks_whole = INTEGRITY_CHECKS.get(picture.suffix.lower())
-            is_whole = not frame.is_corrupt and (looks_whole is None or looks_whole(picture.read_bytes()))
+            is_whole = not frame.is_corrupt and (
+                looks_whole is None or looks_whole(picture.read_bytes())
+            )
             if not is_whole:
                 self._log.add("corrupt_frames", f"{picture.name} is partly made up")
             yield DecodedFrame(frame, None, is_whole=is_whole)
@@ -216,12 +279,15 @@ def _alpha_decoder(stream: VideoStream, codec: str) -> VideoCodecContext | None:
 
 
 def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """When the stream says it ends; None for formats whose figure is itself a guess from the data."""
+    """When the stream says it ends; None for formats whose figure is itself a guess from the
+    data."""
     if "matroska" in container.format.name:
         tag = stream.metadata.get("DURATION")
         if tag is not None:
             return _seconds_of(tag)
-        timed = [other for other in container.streams if other.type in ("video", "audio", "subtitle")]
+        timed = [
+            other for other in container.streams if other.type in ("video", "audio", "subtitle")
+        ]
         return container.duration / av.time_base if len(timed) == 1 and container.duration else None
     if container.format.name == "avi" and stream.duration:
         return float(stream.duration * Fraction(stream.time_base or 1))
@@ -229,7 +295,8 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
 
 
 def _seconds_of(duration: str) -> float | None:
-    """Hours, minutes and seconds as Matroska's tags have them; None for what is written otherwise."""
+    """Hours, minutes and seconds as Matroska's tags have them; None for what is written
+    otherwise."""
     told = re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", duration)
     if told is None:
         return None

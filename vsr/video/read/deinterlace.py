@@ -11,7 +11,8 @@ from av.filter import Graph
 from vsr.video.read.decoder import DecodedFrame
 
 _DUMMY_TIME_BASE = Fraction(1, 25)
-"""bwdif wants times, and not every frame has a good one: it is given counted ones, and pictures keep their own."""
+"""bwdif wants times, and not every frame has a good one: it is given counted ones, and pictures
+keep their own."""
 
 
 def deinterlace_frames(pictures: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:

@@ -1,4 +1,5 @@
-"""Folders of pictures and numbered pictures as clips: which files, in which order, one decoded frame each."""
+"""Folders of pictures and numbered pictures as clips: which files, in which order, one decoded
+frame each."""
 
 import hashlib
 import re
@@ -24,7 +25,8 @@ def is_numbered_pattern(path: Path) -> bool:
 
 
 def find_image_sequence(source: Path) -> list[Path] | None:
-    """The pictures of a folder in natural order, or those of a numbered pattern by number; None for anything else.
+    """The pictures of a folder in natural order, or those of a numbered pattern by number; None for
+    anything else.
 
     Raises InputError for a folder or a pattern without pictures, and for what may not be looked at.
     """
@@ -43,7 +45,10 @@ def find_image_sequence(source: Path) -> list[Path] | None:
     else:
         pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
-        raise InputError(f"{source}: no pictures there; expected a video file or pictures ({' '.join(IMAGE_SUFFIXES)})")
+        raise InputError(
+            f"{source}: no pictures there; expected a video file or pictures "
+            f"({' '.join(IMAGE_SUFFIXES)})"
+        )
     return sorted(pictures, key=_natural_key)
 
 
@@ -66,4 +71,6 @@ def decode_image(picture: Path, allow_huge: bool = False) -> av.VideoFrame | Non
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:
     """Orders 2.png before 10.png."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)
+    ]

@@ -1,4 +1,5 @@
-"""Checksums and ends that a stream carries, and that libav does not tell of when they are wrong or missing."""
+"""Checksums and ends that a stream carries, and that libav does not tell of when they are wrong or
+missing."""
 
 import mmap
 import zlib
@@ -19,7 +20,8 @@ class Checksums(Protocol):
     """Looks at the packets of one stream, in order."""
 
     def count_broken(self, packet: bytes) -> int:
-        """How many packets, up to this one, are now known to be broken and were not known to be before."""
+        """How many packets, up to this one, are now known to be broken and were not known to be
+        before."""
         ...
 
 
@@ -31,7 +33,8 @@ class ChunkChecksums:
 
 
 class OptionalChecksums:
-    """Those that some streams of a codec have and others do not: that is learned from the first packet that passes."""
+    """Those that some streams of a codec have and others do not: that is learned from the first
+    packet that passes."""
 
     def __init__(self, is_whole: Callable[[bytes], bool]) -> None:
         self._is_whole = is_whole
@@ -56,7 +59,9 @@ def is_intact_png(png: bytes) -> bool:
         return False
     while position + 12 <= len(png):
         end = position + 8 + int.from_bytes(png[position : position + 4], "big")
-        if end + 4 > len(png) or zlib.crc32(png[position + 4 : end]) != int.from_bytes(png[end : end + 4], "big"):
+        if end + 4 > len(png) or zlib.crc32(png[position + 4 : end]) != int.from_bytes(
+            png[end : end + 4], "big"
+        ):
             return False
         if png[position + 4 : position + 8] == b"IEND":
             return True
@@ -65,7 +70,8 @@ def is_intact_png(png: bytes) -> bool:
 
 
 def is_complete_jpeg(jpeg: bytes) -> bool:
-    """Whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up what is missing.
+    """Whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up what
+    is missing.
 
     A thumbnail in its head may have an end of its own. Within a scan no such bytes occur.
     """
@@ -73,7 +79,8 @@ def is_complete_jpeg(jpeg: bytes) -> bool:
 
 
 def is_intact_ffv1(packet: bytes) -> bool:
-    """Whether a packet of FFV1 is a chain of slices, each of which ends with its size, a status and a right CRC.
+    """Whether a packet of FFV1 is a chain of slices, each of which ends with its size, a status and
+    a right CRC.
 
     RFC 9043, 4.10. Whether a stream has them stands in a coded header.
     """
@@ -87,7 +94,8 @@ def is_intact_ffv1(packet: bytes) -> bool:
 
 
 def _crc(data: bytes) -> int:
-    """CRC-32 with the most significant bit first, from 0: zlib's mirrored, without its inversions."""
+    """CRC-32 with the most significant bit first, from 0: zlib's mirrored, without its
+    inversions."""
     return zlib.crc32(data.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 
@@ -106,13 +114,18 @@ INTEGRITY_CHECKS: dict[str, Callable[[bytes], bool]] = {
 
 
 def find_structure_break(path: Path) -> int | None:
-    """Where, in bytes, the chain of an FLV, a GIF or a fragmented MP4 first breaks; None where it holds.
+    """Where, in bytes, the chain of an FLV, a GIF or a fragmented MP4 first breaks; None where it
+    holds.
 
     None for other files, too.
 
     Raises OSError.
     """
-    with path.open("rb") as file, suppress(ValueError), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with (
+        path.open("rb") as file,
+        suppress(ValueError),
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         for (place, signature), walk in _WALKERS.items():
             if data[place : place + len(signature)] == signature:
                 return walk(data)
@@ -133,7 +146,8 @@ def _walk_flv(data: mmap.mmap) -> int | None:
 
 
 def _walk_gif(data: mmap.mmap) -> int | None:
-    """Extensions and images made of sub-blocks, up to a mark at the very end (GIF89a, appendix B)."""
+    """Extensions and images made of sub-blocks, up to a mark at the very end (GIF89a, appendix
+    B)."""
     position = 13 + _palette_bytes(data, 10)
     while position < len(data):
         begin, kind = position, data[position : position + 1]
@@ -157,7 +171,8 @@ def _palette_bytes(data: mmap.mmap, flags_at: int) -> int:
 
 
 def _walk_mp4(data: mmap.mmap) -> int | None:
-    """Fragments of a track follow one another in time (ISO 14496-12, 8.8.12): of one out of order frames get lost."""
+    """Fragments of a track follow one another in time (ISO 14496-12, 8.8.12): of one out of order
+    frames get lost."""
     latest: dict[bytes, int] = {}
     for kind, begin, end in _boxes(data, 0, len(data)):
         if kind != b"moof":
@@ -173,16 +188,26 @@ def _fragment_starts(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[by
     """Track and decoding time, in units of its own, of the parts of a fragment that tell both."""
     for kind, part_begin, part_end in _boxes(data, begin, end):
         if kind == b"traf":
-            found = {kind: data[first:last] for kind, first, last in _boxes(data, part_begin, part_end)}
+            found = {
+                kind: data[first:last] for kind, first, last in _boxes(data, part_begin, part_end)
+            }
             if b"tfhd" in found and b"tfdt" in found:
                 is_long = found[b"tfdt"][:1] == b"\x01"
-                yield found[b"tfhd"][4:8], int.from_bytes(found[b"tfdt"][4 : 12 if is_long else 8], "big")
+                yield (
+                    found[b"tfhd"][4:8],
+                    int.from_bytes(found[b"tfdt"][4 : 12 if is_long else 8], "big"),
+                )
 
 
 def _boxes(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind and content, from where to where, of boxes side by side, as far as they make sense (ISO 14496-12, 4.2)."""
+    """Kind and content, from where to where, of boxes side by side, as far as they make sense (ISO
+    14496-12, 4.2)."""
     while begin + 8 <= end:
-        size, kind, head = int.from_bytes(data[begin : begin + 4], "big"), data[begin + 4 : begin + 8], 8
+        size, kind, head = (
+            int.from_bytes(data[begin : begin + 4], "big"),
+            data[begin + 4 : begin + 8],
+            8,
+        )
         if size == 1:
             size, head = int.from_bytes(data[begin + 8 : begin + 16], "big"), 16
         if size < head:

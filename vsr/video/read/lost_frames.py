@@ -11,7 +11,8 @@ from av.stream import Stream
 class LostFrameTracker:
     """Which of the pictures that were sent to the decoder have come out of it.
 
-    Those stored before the first keyframe, or to be shown before it, belong to what is not in the file.
+    Those stored before the first keyframe, or to be shown before it, belong to what is not in the
+    file.
     """
 
     def __init__(self, one_a_packet: bool, by_time: bool) -> None:
@@ -47,7 +48,8 @@ class LostFrameTracker:
             heappush(self._due, packet.pts)
 
     def match_frame(self, frame: av.VideoFrame, time: int | None) -> tuple[list[int], int]:
-        """Times of what should have come before this frame; and of how many of them no failure was known."""
+        """Times of what should have come before this frame; and of how many of them no failure was
+        known."""
         if frame.interlaced_frame and self._one_a_packet:
             # A packet may hold one of its two fields.
             self._one_a_packet, self._due = False, sorted(self._failed.intersection(self._due))
@@ -68,9 +70,11 @@ class LostFrameTracker:
 
 
 class AviTimestamps:
-    """Times of an AVI's frames: it stores one for each packet, and the n-th frame shown has the n-th of them.
+    """Times of an AVI's frames: it stores one for each packet, and the n-th frame shown has the
+    n-th of them.
 
-    What libavformat makes up instead jumbles the frames of H.264, whose packets are not in the order of showing.
+    What libavformat makes up instead jumbles the frames of H.264, whose packets are not in the
+    order of showing.
     """
 
     def __init__(self) -> None:
@@ -82,7 +86,8 @@ class AviTimestamps:
             self._times.append(dts)
 
     def take(self, frame: av.VideoFrame) -> int | None:
-        """The time of the next frame shown; those of frames that the decoder left out are passed over."""
+        """The time of the next frame shown; those of frames that the decoder left out are passed
+        over."""
         if self._times and frame.dts is not None:
             if self._delay is None:
                 self._delay = frame.dts - self._times[0]

@@ -1,4 +1,5 @@
-"""What libav hands over beside a frame: HDR10's static metadata, and how a player turns the picture."""
+"""What libav hands over beside a frame: HDR10's static metadata, and how a player turns the
+picture."""
 
 import struct
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ def _unknown_kind(kinds: type[SideData], number: Any) -> SideData:
     return kind
 
 
-# PyAV 18 refuses to tell any side data of a frame that has a kind unknown to it, such as a photograph's Exif.
+# PyAV 18 refuses to tell any side data of a frame that has a kind unknown to it, such as a
+# photograph's Exif.
 SideData._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment]
 
 
@@ -33,13 +35,15 @@ def side_data(frame: av.VideoFrame, kind: SideData) -> bytes | None:
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    """The nine numbers by which a player turns or mirrors the picture; None where it shows it as it is."""
+    """The nine numbers by which a player turns or mirrors the picture; None where it shows it as it
+    is."""
     data = side_data(frame, SideData.DISPLAYMATRIX)
     return None if data is None else struct.unpack("=9i", data[:36])
 
 
 def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
-    """Libav's AVMasteringDisplayMetadata: ten rationals and two flags; None where it is missing or cannot be meant."""
+    """Libav's AVMasteringDisplayMetadata: ten rationals and two flags; None where it is missing or
+    cannot be meant."""
     data = side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
     if data is None:
         return None
@@ -49,7 +53,10 @@ def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
         return None
     values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
     red, green, blue, white = ((values[i], values[i + 1]) for i in range(0, 8, 2))
-    if not all(0 <= value <= 1 for value in values[:8]) or not 0 <= values[8] < values[9] <= MAX_PQ_NITS:
+    if (
+        not all(0 <= value <= 1 for value in values[:8])
+        or not 0 <= values[8] < values[9] <= MAX_PQ_NITS
+    ):
         return None
     return MasteringDisplay((red, green, blue), white, values[8], values[9])
 
@@ -67,7 +74,8 @@ def has_dynamic_metadata(frame: av.VideoFrame) -> bool:
 
 
 def scale_display_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
-    """The display matrix of a picture enlarged by `factor`: only where it moves the picture does the size matter."""
+    """The display matrix of a picture enlarged by `factor`: only where it moves the picture does
+    the size matter."""
     limit = 2**31 - 1
     moved = (max(-limit, min(limit, round(value * factor))) for value in matrix[6:8])
     return (*matrix[:6], *moved, matrix[8])

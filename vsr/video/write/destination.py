@@ -1,4 +1,5 @@
-"""Where a result is put together until it is whole, and how it gets its name then: a file, a folder, or a pipe."""
+"""Where a result is put together until it is whole, and how it gets its name then: a file, a
+folder, or a pipe."""
 
 import os
 import shutil
@@ -19,7 +20,10 @@ class Destination(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
     def commit(self) -> None:
@@ -28,9 +32,12 @@ class Destination(Protocol):
 
 
 class FileDestination:
-    """A file, open for writing as `file`, that becomes the target; without `commit` it is removed. Raises OSError."""
+    """A file, open for writing as `file`, that becomes the target; without `commit` it is removed.
+    Raises OSError."""
 
-    def __init__(self, target: Path, part: Path, before_commit: Callable[[Path, Path], None]) -> None:
+    def __init__(
+        self, target: Path, part: Path, before_commit: Callable[[Path, Path], None]
+    ) -> None:
         self._target, self._part = target, part
         self._before_commit = before_commit
 
@@ -39,7 +46,10 @@ class FileDestination:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         # What could not be flushed to a full disk is thrown away here in any case.
         with suppress(OSError):
@@ -56,13 +66,20 @@ class FileDestination:
 
 
 class FolderDestination:
-    """A folder of pictures that becomes the target, or whose pictures replace those there; other files stay.
+    """A folder of pictures that becomes the target, or whose pictures replace those there; other
+    files stay.
 
-    It is there from one attempt to the next, since a part of its pictures may have reached the target already.
+    It is there from one attempt to the next, since a part of its pictures may have reached the
+    target already.
     """
 
     def __init__(
-        self, target: Path, part: Path, pattern: str, before_commit: Callable[[Path, Path], None], is_temporary: bool
+        self,
+        target: Path,
+        part: Path,
+        pattern: str,
+        before_commit: Callable[[Path, Path], None],
+        is_temporary: bool,
     ) -> None:
         self.target = target
         self.folder = part
@@ -75,7 +92,10 @@ class FolderDestination:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with suppress(OSError):
             # Only where it is empty.
@@ -98,7 +118,9 @@ class FolderDestination:
             os.replace(self.folder, self.target)
             return
         fresh = set(self._names)
-        stale = [path for path in existing_images(self.target, self._pattern) if path.name not in fresh]
+        stale = [
+            path for path in existing_images(self.target, self._pattern) if path.name not in fresh
+        ]
         for name in self._names:
             if (self.folder / name).exists():
                 os.replace(self.folder / name, self.target / name)
@@ -110,13 +132,17 @@ class PipeDestination:
     """Standard output; what was sent cannot be taken back."""
 
     def __enter__(self) -> Self:
-        # A buffer of our own: at its end the interpreter flushes sys.stdout's, and would complain of a closed pipe.
+        # A buffer of our own: at its end the interpreter flushes sys.stdout's, and would complain
+        # of a closed pipe.
         self._pipe = _UnseekablePipe(open(sys.stdout.fileno(), "wb", closefd=False))
         self.file = cast(BinaryIO, self._pipe)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._pipe.close()
 
@@ -125,7 +151,8 @@ class PipeDestination:
 
 
 class _UnseekablePipe:
-    """Cannot seek: standard output may be a file that others append to, where going back would do harm."""
+    """Cannot seek: standard output may be a file that others append to, where going back would do
+    harm."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -147,4 +174,6 @@ class _UnseekablePipe:
 def existing_images(folder: Path, pattern: str) -> list[Path]:
     """Files in the folder that the pattern could have named."""
     names = name_regex(pattern)
-    return [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
+    return (
+        [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
+    )

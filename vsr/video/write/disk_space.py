@@ -7,8 +7,16 @@ from pathlib import Path
 from vsr.errors import OutputError
 from vsr.video.write.encoders import VideoPlan
 
-BITS_PER_PIXEL = {"libx264": 0.25, "libx265": 0.15, "libsvtav1": 0.12, "h264_nvenc": 0.3, "ffv1": 9.0, "png": 14.0}
-"""Of enlarged film at the default quality; real films lie between a quarter and four times of it."""
+BITS_PER_PIXEL = {
+    "libx264": 0.25,
+    "libx265": 0.15,
+    "libsvtav1": 0.12,
+    "h264_nvenc": 0.3,
+    "ffv1": 9.0,
+    "png": 14.0,
+}
+"""Of enlarged film at the default quality; real films lie between a quarter and four times of
+it."""
 DEFAULT_BITS_PER_PIXEL = 0.3
 MIN_FREE_SHARE = 0.25
 """Of the estimate: with less room than this the run would certainly fail."""
@@ -22,8 +30,11 @@ def estimate_bytes(plan: VideoPlan, num_frames: int) -> int:
     return round(bits / 8 * plan.width * plan.height * num_frames)
 
 
-def check_space(plan: VideoPlan, num_frames: int | None, num_done: int, output: Path, work: Path) -> list[str]:
-    """Sentences on disks that may become full. Raises OutputError for one that certainly will, and OSError."""
+def check_space(
+    plan: VideoPlan, num_frames: int | None, num_done: int, output: Path, work: Path
+) -> list[str]:
+    """Sentences on disks that may become full. Raises OutputError for one that certainly will, and
+    OSError."""
     if num_frames is None:
         return []
     film = estimate_bytes(plan, num_frames)
@@ -37,11 +48,16 @@ def check_space(plan: VideoPlan, num_frames: int | None, num_done: int, output: 
     notes = []
     for folder, needed in wanted.values():
         free = shutil.disk_usage(folder).free
-        words = f"{folder} has {format_bytes(free)} free; the result and the unfinished work need about {format_bytes(needed)}"
+        words = (
+            f"{folder} has {format_bytes(free)} free; the result and the unfinished work need "
+            f"about {format_bytes(needed)}"
+        )
         if free < MIN_FREE_SHARE * needed:
             raise OutputError(f"{words}: make room, or name another place with -o or --work-dir")
         if free < needed:
-            notes.append(f"{words}: if the disk becomes full, make room and run the same command again")
+            notes.append(
+                f"{words}: if the disk becomes full, make room and run the same command again"
+            )
     return notes
 
 

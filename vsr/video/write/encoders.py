@@ -1,4 +1,5 @@
-"""Which encoder, with which options, at which size and in which pixel format: settled and tried before any work."""
+"""Which encoder, with which options, at which size and in which pixel format: settled and tried
+before any work."""
 
 import io
 import os
@@ -68,7 +69,9 @@ MATROSKA = ("matroska", "webm")
 
 ENCODERS = {
     "libx264": EncoderProfile("crf", 16, "medium", hdr=x264_options),
-    "libx265": EncoderProfile("crf", 18, "medium", fixed={"x265-params": "log-level=none"}, hdr=x265_options),
+    "libx265": EncoderProfile(
+        "crf", 18, "medium", fixed={"x265-params": "log-level=none"}, hdr=x265_options
+    ),
     "libsvtav1": EncoderProfile("crf", 20, "6", worst_quality=63, hdr=svtav1_options),
     "libvpx-vp9": EncoderProfile(
         "crf",
@@ -78,9 +81,13 @@ ENCODERS = {
         pixel_formats=("yuv420p", "yuva420p"),
         alpha_containers=MATROSKA,
     ),
-    "ffv1": EncoderProfile(fixed={"level": "3", "slicecrc": "1"}, alpha_containers=(*MATROSKA, "avi", "mov", "nut")),
+    "ffv1": EncoderProfile(
+        fixed={"level": "3", "slicecrc": "1"}, alpha_containers=(*MATROSKA, "avi", "mov", "nut")
+    ),
     # 4:2:0 in the two layouts that PyAV takes over from CUDA without a copy.
-    "h264_nvenc": EncoderProfile("cq", 18, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le", "yuv444p")),
+    "h264_nvenc": EncoderProfile(
+        "cq", 18, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le", "yuv444p")
+    ),
 }
 """The in-process encoders. To add one, add a line."""
 
@@ -115,9 +122,15 @@ class VideoPlan:
 
 
 def plan_video(
-    source: ClipInfo, height: int, width: int, codec: str, options: EncodeOptions, container_format: str
+    source: ClipInfo,
+    height: int,
+    width: int,
+    codec: str,
+    options: EncodeOptions,
+    container_format: str,
 ) -> VideoPlan:
-    """Settle everything about the video. Raises UsageError for an option that the encoder does not have."""
+    """Settle everything about the video. Raises UsageError for an option that the encoder does not
+    have."""
     profile = ENCODERS[codec]
     formats = profile.pixel_formats or [f.name for f in av.Codec(codec, "w").video_formats or []]
     if container_format not in profile.alpha_containers:
@@ -130,7 +143,12 @@ def plan_video(
 
 
 def plan_with_format(
-    source: ClipInfo, height: int, width: int, codec: str, pixel_format: str, codec_options: dict[str, str]
+    source: ClipInfo,
+    height: int,
+    width: int,
+    codec: str,
+    pixel_format: str,
+    codec_options: dict[str, str],
 ) -> VideoPlan:
     """The format of the video for an encoder and a pixel format that are already chosen."""
     layout = LAYOUTS[pixel_format]
@@ -159,11 +177,17 @@ def plan_with_format(
 
 
 def choose_encoder(
-    source: ClipInfo, height: int, width: int, options: EncodeOptions, container: OutputContainer, device: torch.device
+    source: ClipInfo,
+    height: int,
+    width: int,
+    options: EncodeOptions,
+    container: OutputContainer,
+    device: torch.device,
 ) -> tuple[VideoPlan, list[str]]:
     """An encoder that really opens for these frames, and sentences on what was chosen.
 
-    Raises UsageError for an unknown name or option, OutputError where the encoder or the container refuses.
+    Raises UsageError for an unknown name or option, OutputError where the encoder or the container
+    refuses.
     """
     if options.codec != AUTO:
         _check_known(options.codec)
@@ -183,10 +207,13 @@ def choose_encoder(
     codec = next((name for name in tried if _container_supports(container, name)), None)
     if codec is None:
         raise OutputError(
-            f"{container.format.name} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name an encoder with -c"
+            f"{container.format.name} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name "
+            "an encoder with -c"
         )
     if codec == AUTO_ALPHA_CODEC:
-        notes.append(f"encoded by {codec}: it keeps the transparency, which {AUTO_CODECS[0]} does not")
+        notes.append(
+            f"encoded by {codec}: it keeps the transparency, which {AUTO_CODECS[0]} does not"
+        )
     elif codec != AUTO_CODECS[0]:
         notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTO_CODECS[0]}")
     plan = plan_video(source, height, width, codec, options, container.format.name)
@@ -217,12 +244,17 @@ _CUDA_FORMATS = ("nv12", "p010le")
 def _check_known(codec: str) -> None:
     if codec not in ENCODERS:
         near = get_close_matches(codec, [*ENCODERS, "png"], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join([AUTO, *ENCODERS, 'png', 'ffmpeg:NAME'])}"
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"known: {', '.join([AUTO, *ENCODERS, 'png', 'ffmpeg:NAME'])}"
+        )
         raise UsageError(f"unknown encoder {codec}; {hint}")
 
 
 def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) -> dict[str, str]:
-    """What the user set over what the profile sets. PyAV ignores names that a codec lacks: so they are refused here."""
+    """What the user set over what the profile sets. PyAV ignores names that a codec lacks: so they
+    are refused here."""
     chosen = dict(profile.fixed)
     quality = profile.quality if options.crf is None else options.crf
     preset = options.preset or profile.preset
@@ -230,7 +262,8 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
         raise UsageError(f"{codec} is lossless and has no quality to set: leave out --crf")
     if options.crf is not None and not 0 <= options.crf <= profile.worst_quality:
         raise UsageError(
-            f"{codec} does not take crf {options.crf:g}: quality goes from 0, the best, to {profile.worst_quality:g}"
+            f"{codec} does not take crf {options.crf:g}: quality goes from 0, the best, to "
+            f"{profile.worst_quality:g}"
         )
     if options.preset is not None and profile.preset is None:
         raise UsageError(f"{codec} has no presets: leave out --preset")
@@ -242,7 +275,8 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
 
 
 def _without_b_frames_in_avi(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
-    """AVI counts frames as they are stored, so without B-frames alone are they shown when they should be."""
+    """AVI counts frames as they are stored, so without B-frames alone are they shown when they
+    should be."""
     if container.format.name != "avi":
         return plan
     return replace(plan, options=(*plan.options, ("bf", "0")))
@@ -254,22 +288,33 @@ def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
     Raises UsageError where the encoder would open but for the user's options, else OutputError.
     """
     if not _container_supports(container, plan.codec):
-        raise OutputError(f"{container.format.name} does not take video by {plan.codec}: use .mkv or another encoder")
+        raise OutputError(
+            f"{container.format.name} does not take video by {plan.codec}: use .mkv or another "
+            "encoder"
+        )
     reason = open_failure(plan)
     if reason is None:
         return plan
     chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
     usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
-    if dict(plan.options) != usual and open_failure(replace(plan, options=tuple(usual.items()))) is None:
-        raise UsageError(f"{plan.codec} does not take {chosen} ({reason}): change or leave out --crf and --preset")
+    if (
+        dict(plan.options) != usual
+        and open_failure(replace(plan, options=tuple(usual.items()))) is None
+    ):
+        raise UsageError(
+            f"{plan.codec} does not take {chosen} ({reason}): change or leave out --crf and "
+            "--preset"
+        )
     raise OutputError(
-        f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} ({chosen}): {reason}"
+        f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format} "
+        f"({chosen}): {reason}"
     )
 
 
 def open_failure(plan: VideoPlan) -> str | None:
     """Why the encoder does not open for this plan; None where it does."""
-    # The messages of these libraries are not about our caller's choices, and stderr is for progress.
+    # The messages of these libraries are not about our caller's choices, and stderr is for
+    # progress.
     os.environ.setdefault("SVT_LOG", "1")
     try:
         context = av.Codec(plan.codec, "w").create("video")
@@ -285,8 +330,8 @@ def open_failure(plan: VideoPlan) -> str | None:
 
 
 _UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
-"""For MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any codec, and then cannot end them,
-or read them back with the same frames and times."""
+"""For MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any codec, and then
+cannot end them, or read them back with the same frames and times."""
 
 
 def _container_supports(container: OutputContainer, codec: str) -> bool:
@@ -304,8 +349,11 @@ def _round_up_to_multiple(side: int, multiple: int) -> int:
     return -(-side // multiple) * multiple
 
 
-def choose_pixel_format(source_format: str, offered: Iterable[str], wanted: str | None, codec: str) -> str:
-    """What the user wants, or what keeps most of the input: channels, RGB or YUV, depth, chroma, in this order."""
+def choose_pixel_format(
+    source_format: str, offered: Iterable[str], wanted: str | None, codec: str
+) -> str:
+    """What the user wants, or what keeps most of the input: channels, RGB or YUV, depth, chroma, in
+    this order."""
     usable = [name for name in offered if name in LAYOUTS and not name.startswith("yuvj")]
     if wanted is not None:
         if wanted.replace("yuvj", "yuv") not in usable:
@@ -336,10 +384,12 @@ _THREADS_FOLDER = Path("/proc/self/task")
 
 
 def drop_real_time_priority() -> None:
-    """Give every thread of this process its usual share of the processor again, where the caller's was raised.
+    """Give every thread of this process its usual share of the processor again, where the caller's
+    was raised.
 
-    SVT-AV1, run as root, makes its threads and the one that opens it real-time threads of the highest priority. These,
-    and all processes that are started from them, come before everything else on the machine.
+    SVT-AV1, run as root, makes its threads and the one that opens it real-time threads of the
+    highest priority. These, and all processes that are started from them, come before everything
+    else on the machine.
     """
     real_time = {getattr(os, name, None) for name in ("SCHED_FIFO", "SCHED_RR")}
     if not _THREADS_FOLDER.is_dir() or os.sched_getscheduler(0) not in real_time:

@@ -1,4 +1,5 @@
-"""Encoders of an installed ffmpeg program, for what PyAV's own libav lacks: `-c ffmpeg:NAME`, extra `ffmpeg`."""
+"""Encoders of an installed ffmpeg program, for what PyAV's own libav lacks: `-c ffmpeg:NAME`, extra
+`ffmpeg`."""
 
 import io
 import queue
@@ -24,13 +25,15 @@ from vsr.video.write.encoders import EncodeOptions, VideoPlan, choose_pixel_form
 EXTERNAL_PREFIX = "ffmpeg:"
 
 RAW_FRAME_RATE = 25
-"""Between the programs frames are only counted; their true times are put on the packets afterwards."""
+"""Between the programs frames are only counted; their true times are put on the packets
+afterwards."""
 
 
 class FfmpegEncoder:
     """Implements Encoder with one ffmpeg process per segment: raw frames in, Matroska out.
 
-    Raises UsageError or OutputError on construction where ffmpeg-python, the program or the encoder does not serve.
+    Raises UsageError or OutputError on construction where ffmpeg-python, the program or the encoder
+    does not serve.
     """
 
     def __init__(
@@ -43,8 +46,13 @@ class FfmpegEncoder:
     ) -> None:
         name = options.codec.removeprefix(EXTERNAL_PREFIX)
         offered = _supported_formats(name)
-        pixel_format = choose_pixel_format(source.pixel_format, offered, options.pixel_format, options.codec)
-        settings = {"crf": None if options.crf is None else f"{options.crf:g}", "preset": options.preset}
+        pixel_format = choose_pixel_format(
+            source.pixel_format, offered, options.pixel_format, options.codec
+        )
+        settings = {
+            "crf": None if options.crf is None else f"{options.crf:g}",
+            "preset": options.preset,
+        }
         given = {option: value for option, value in settings.items() if value is not None}
         self.plan = plan_with_format(source, height, width, options.codec, pixel_format, given)
         self._command = _command(self.plan, name)
@@ -59,7 +67,9 @@ class FfmpegEncoder:
         try:
             stream = container.add_stream_from_template(template, opaque=True)
         except ValueError as error:
-            raise OutputError(f"{container.format.name} does not take video by {self.plan.codec}: {error}") from error
+            raise OutputError(
+                f"{container.format.name} does not take video by {self.plan.codec}: {error}"
+            ) from error
         stream.time_base = self.plan.time_base
         stream.codec_context.framerate = self.plan.rate
         if self.plan.sample_aspect_ratio is not None:
@@ -90,7 +100,8 @@ class FfmpegEncoder:
             self._segment.stop()
 
     def _timed(self, packet: "Packet[VideoStream]") -> "Packet[VideoStream]":
-        """Give a packet its decoding time: the presentation time of the frame `delay` places before it."""
+        """Give a packet its decoding time: the presentation time of the frame `delay` places before
+        it."""
         if self._num_packets < self._delay:
             step = self._times[1] - self._times[0] if len(self._times) > 1 else 1
             packet.dts = self._times[0] - (self._delay - self._num_packets) * step
@@ -101,12 +112,15 @@ class FfmpegEncoder:
 
 
 class _FfmpegProcess:
-    """One run of the program; a thread reads its packets so that neither side waits for the other for ever."""
+    """One run of the program; a thread reads its packets so that neither side waits for the other
+    for ever."""
 
     def __init__(self, command: list[str]) -> None:
         self.times: list[int] = []
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._messages)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._messages
+        )
         self._packets: queue.SimpleQueue[Packet[VideoStream]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -119,7 +133,8 @@ class _FfmpegProcess:
             raise OutputError(f"ffmpeg stopped: {self._error_message()}") from error
 
     def poll(self) -> list["Packet[VideoStream]"]:
-        """The packets that have come back since the last call, each with its frame's presentation time."""
+        """The packets that have come back since the last call, each with its frame's presentation
+        time."""
         packets = []
         while not self._packets.empty():
             packet = self._packets.get()
@@ -158,7 +173,8 @@ class _FfmpegProcess:
                     if packet.size:
                         self._packets.put(packet)
         except av.FFmpegError:
-            # The program's exit status and its messages say why; they are told where it is waited for.
+            # The program's exit status and its messages say why; they are told where it is waited
+            # for.
             return
 
     def _error_message(self) -> str:
@@ -178,9 +194,21 @@ def _command(plan: VideoPlan, name: str) -> list[str]:
         "color_range": 2 if plan.color.full_range else 1,
     }
     size = f"{plan.width}x{plan.height}"
-    raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=plan.pixel_format, s=size, framerate=RAW_FRAME_RATE, **color)
+    raw = ffmpeg.input(
+        "pipe:",
+        format="rawvideo",
+        pix_fmt=plan.pixel_format,
+        s=size,
+        framerate=RAW_FRAME_RATE,
+        **color,
+    )
     coded = raw.output(
-        "pipe:", format="matroska", vcodec=name, pix_fmt=plan.pixel_format, **color, **dict(plan.options)
+        "pipe:",
+        format="matroska",
+        vcodec=name,
+        pix_fmt=plan.pixel_format,
+        **color,
+        **dict(plan.options),
     )
     return cast(list[str], ffmpeg.compile(coded.global_args("-loglevel", "error"), cmd=_program()))
 
@@ -189,19 +217,26 @@ def _program() -> str:
     program = shutil.which("ffmpeg")
     if program is None:
         raise OutputError(
-            "an encoder ffmpeg:NAME needs the ffmpeg program, which is not installed (or not on the PATH)"
+            "an encoder ffmpeg:NAME needs the ffmpeg program, which is not installed (or not on "
+            "the PATH)"
         )
     return program
 
 
 def _supported_formats(name: str) -> list[str]:
-    """The pixel formats of one of the program's encoders. Raises UsageError where it has no such encoder."""
+    """The pixel formats of one of the program's encoders. Raises UsageError where it has no such
+    encoder."""
     try:
         import ffmpeg  # noqa: F401
     except ImportError as error:
-        raise UsageError("encoder ffmpeg:NAME needs the package ffmpeg-python: pip install ffmpeg-python") from error
+        raise UsageError(
+            "encoder ffmpeg:NAME needs the package ffmpeg-python: pip install ffmpeg-python"
+        ) from error
     answer = subprocess.run(
-        [_program(), "-hide_banner", "-h", f"encoder={name}"], capture_output=True, text=True, check=False
+        [_program(), "-hide_banner", "-h", f"encoder={name}"],
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
     if not answer.startswith("Encoder"):
         raise UsageError(f"the installed ffmpeg has no encoder {name}: see `ffmpeg -encoders`")
@@ -210,15 +245,25 @@ def _supported_formats(name: str) -> list[str]:
 
 
 def _encode_probe_frame(command: list[str], plan: VideoPlan) -> InputContainer:
-    """What the program makes of one frame, opened: it shows that the encoder works, and holds the stream's header."""
-    num_bytes = len(frame_bytes(av.VideoFrame(plan.width, plan.height, plan.pixel_format), plan.layout))
+    """What the program makes of one frame, opened: it shows that the encoder works, and holds the
+    stream's header."""
+    num_bytes = len(
+        frame_bytes(av.VideoFrame(plan.width, plan.height, plan.pixel_format), plan.layout)
+    )
     # An option that goes unused is only worth a warning to ffmpeg.
     talkative = ["warning" if word == "error" else word for word in command]
     trial = subprocess.run(talkative, input=bytes(num_bytes), capture_output=True, check=False)
     messages = trial.stderr.decode(errors="replace").strip()
-    unknown = re.search(r"AVOption (\w+) .* has not been used|Unrecognized option '(\w+)'", messages)
+    unknown = re.search(
+        r"AVOption (\w+) .* has not been used|Unrecognized option '(\w+)'", messages
+    )
     if unknown:
-        raise UsageError(f"{plan.codec} has no option {unknown.group(1) or unknown.group(2)}: leave it out")
+        raise UsageError(
+            f"{plan.codec} has no option {unknown.group(1) or unknown.group(2)}: leave it out"
+        )
     if trial.returncode != 0:
-        raise OutputError(f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format}: {messages}")
+        raise OutputError(
+            f"{plan.codec} does not open for {plan.width}x{plan.height} {plan.pixel_format}: "
+            f"{messages}"
+        )
     return av.open(io.BytesIO(trial.stdout), "r", format="matroska")

@@ -22,15 +22,22 @@ def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> li
         -before.chroma_rows,
         -before.chroma_columns,
     ):
-        notes.append(f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has no closer format")
+        notes.append(
+            f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has no closer "
+            "format"
+        )
     if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
         standard = {1: "BT.709", 9: "BT.2020"}.get(plan.matrix, "BT.601")
         if source.color.matrix in UNSUPPORTED_MATRICES:
             notes.append(
-                f"the colour matrix {source.color.matrix} (H.273) is kept; the frames are upscaled as {standard}"
+                f"the colour matrix {source.color.matrix} (H.273) is kept; the frames are upscaled "
+                f"as {standard}"
             )
         else:
-            notes.append(f"the clip has no color matrix tag: {standard} is assumed from its height, and written")
+            notes.append(
+                f"the clip has no color matrix tag: {standard} is assumed from its height, and "
+                "written"
+            )
     return [*notes, *_loss_notes(source, plan)]
 
 
@@ -38,13 +45,14 @@ def _loss_notes(source: ClipInfo, plan: VideoPlan) -> list[str]:
     notes = []
     if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and not plan.layout.has_alpha:
         notes.append(
-            f"transparency (alpha) is dropped: {plan.codec} does not keep it here; -c libvpx-vp9 or ffv1 into .mkv does"
+            f"transparency (alpha) is dropped: {plan.codec} does not keep it here; -c libvpx-vp9 "
+            "or ffv1 into .mkv does"
         )
     has_hdr = source.mastering_display is not None or source.light_level is not None
     takes_hdr = plan.codec in ENCODERS and ENCODERS[plan.codec].hdr is not None
     if has_hdr and not takes_hdr:
         notes.append(
-            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; libx265 does. "
-            "The colour tags and the depth are kept"
+            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; "
+            "libx265 does. The colour tags and the depth are kept"
         )
     return notes

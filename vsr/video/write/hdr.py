@@ -12,18 +12,28 @@ LUMINANCE_UNITS = 10000
 
 def x264_options(source: ClipInfo) -> dict[str, str]:
     """For libav's libx264."""
-    return _option("x264-params", "mastering-display", _in_sei_units(source), "cll", source.light_level)
+    return _option(
+        "x264-params", "mastering-display", _in_sei_units(source), "cll", source.light_level
+    )
 
 
 def x265_options(source: ClipInfo) -> dict[str, str]:
     """For libav's libx265."""
-    options = _option("x265-params", "master-display", _in_sei_units(source), "max-cll", source.light_level)
+    options = _option(
+        "x265-params", "master-display", _in_sei_units(source), "max-cll", source.light_level
+    )
     return {name: f"hdr10=1:repeat-headers=1:{value}" for name, value in options.items()}
 
 
 def svtav1_options(source: ClipInfo) -> dict[str, str]:
     """For libav's libsvtav1."""
-    return _option("svtav1-params", "mastering-display", _in_plain_units(source), "content-light", source.light_level)
+    return _option(
+        "svtav1-params",
+        "mastering-display",
+        _in_plain_units(source),
+        "content-light",
+        source.light_level,
+    )
 
 
 def _option(
@@ -40,7 +50,9 @@ def _in_sei_units(source: ClipInfo) -> str | None:
     if display is None:
         return None
     points = [[round(value * CHROMATICITY_UNITS) for value in point] for point in _points(display)]
-    light = [round(value * LUMINANCE_UNITS) for value in (display.max_luminance, display.min_luminance)]
+    light = [
+        round(value * LUMINANCE_UNITS) for value in (display.max_luminance, display.min_luminance)
+    ]
     return _format_points([*points, light])
 
 

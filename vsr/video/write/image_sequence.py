@@ -31,11 +31,21 @@ class ImageSequenceOutput:
     """
 
     def __init__(
-        self, pattern: str, source: ClipInfo, height: int, width: int, options: EncodeOptions, work: SegmentStore
+        self,
+        pattern: str,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        work: SegmentStore,
     ) -> None:
         if options.crf is not None or options.preset is not None:
-            raise UsageError("png is lossless and has neither quality nor presets: leave out --crf and --preset")
-        pixel_format = choose_pixel_format(source.pixel_format, PNG_FORMATS, options.pixel_format, "png")
+            raise UsageError(
+                "png is lossless and has neither quality nor presets: leave out --crf and --preset"
+            )
+        pixel_format = choose_pixel_format(
+            source.pixel_format, PNG_FORMATS, options.pixel_format, "png"
+        )
         self.plan = plan_with_format(source, height, width, "png", pixel_format, {})
         self._convert = FrameConverter(self.plan, torch.device("cpu"))
         self._context: VideoCodecContext = av.Codec("png", "w").create("video")
@@ -48,15 +58,21 @@ class ImageSequenceOutput:
         self.max_pts_error = Fraction(0)
         self.damage: list[str] = []
         self.streams_kept: list[str] = []
-        self.streams_dropped = [f"{label}: pictures hold nothing else" for label in other_stream_labels(source)]
+        self.streams_dropped = [
+            f"{label}: pictures hold nothing else" for label in other_stream_labels(source)
+        ]
         self.notes = [
-            f"pictures carry no time: the clip's {source.average_rate or 'unknown'} frames a second are not kept"
+            f"pictures carry no time: the clip's {source.average_rate or 'unknown'} frames a "
+            "second are not kept"
         ]
 
     @property
     def is_segment_full(self) -> bool:
         """Whether the next frame belongs to a new segment, so that this one must be closed."""
-        return self._open is not None and self.num_frames - self._work.frames_done == self._frames_per_segment
+        return (
+            self._open is not None
+            and self.num_frames - self._work.frames_done == self._frames_per_segment
+        )
 
     def write(self, frame: Frame) -> None:
         if self._open is None:

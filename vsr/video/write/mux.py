@@ -1,4 +1,5 @@
-"""A film on its way into a container: segments of encoded frames and all that is copied, in one stream of packets."""
+"""A film on its way into a container: segments of encoded frames and all that is copied, in one
+stream of packets."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -30,21 +31,49 @@ _MOV_FAMILY = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v")
 _MATROSKA = ("matroska", "webm")
 
 _ITUNES_TAGS = (
-    *("title", "artist", "album_artist", "album", "composer", "date", "comment", "genre", "copyright", "grouping"),
-    *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "compilation", "track", "disc"),
+    *(
+        "title",
+        "artist",
+        "album_artist",
+        "album",
+        "composer",
+        "date",
+        "comment",
+        "genre",
+        "copyright",
+        "grouping",
+    ),
+    *(
+        "lyrics",
+        "description",
+        "synopsis",
+        "show",
+        "episode_id",
+        "network",
+        "keywords",
+        "compilation",
+        "track",
+        "disc",
+    ),
     *("media_type", "creation_time", "location", "timecode"),
 )
 """What MP4 holds without being told to take any tag."""
 
 
 class VideoMuxer:
-    """A container that takes the packets of the upscaled video, and all other streams from the source.
+    """A container that takes the packets of the upscaled video, and all other streams from the
+    source.
 
-    Writes into an open binary file and does not close it. Raises OutputError where the container refuses.
+    Writes into an open binary file and does not close it. Raises OutputError where the container
+    refuses.
     """
 
-    def __init__(self, file: BinaryIO, container_format: str, source: ClipInfo, resources: ExitStack) -> None:
-        self.container: OutputContainer = av.open(file, "w", format=container_format, metadata_errors="surrogateescape")
+    def __init__(
+        self, file: BinaryIO, container_format: str, source: ClipInfo, resources: ExitStack
+    ) -> None:
+        self.container: OutputContainer = av.open(
+            file, "w", format=container_format, metadata_errors="surrogateescape"
+        )
         self.notes: list[str] = []
         self.num_packets = 0
         self.max_pts_error = Fraction(0)
@@ -52,7 +81,9 @@ class VideoMuxer:
         self._copier = StreamCopier(source, self.container, resources)
         self._last_dts: int | None = None
         if container_format == "avi" or self.container.format.flags & _AVFMT_NOTIMESTAMPS:
-            self.notes.append(f"{container_format} stores no timestamps: use .mkv or .mp4 to keep them")
+            self.notes.append(
+                f"{container_format} stores no timestamps: use .mkv or .mp4 to keep them"
+            )
 
     @property
     def streams_kept(self) -> list[str]:
@@ -72,7 +103,9 @@ class VideoMuxer:
         self._stream = self._copier.set_up(add_video)
         if self._source.display_matrix is not None:
             factor = Fraction(self._stream.codec_context.width, self._source.width)
-            self._stream.set_display_matrix(scale_display_matrix(self._source.display_matrix, factor))
+            self._stream.set_display_matrix(
+                scale_display_matrix(self._source.display_matrix, factor)
+            )
         self.container.container_options.update(_container_options(self.container, self._source))
 
     def mux(self, packets: Iterable["Packet[VideoStream]"]) -> None:
@@ -99,20 +132,25 @@ class VideoMuxer:
         self.container.close()
 
     def _note_shift(self, first_seconds: Fraction) -> None:
-        """Tell of the move by which libavformat keeps the first decoding time of some containers from being negative.
+        """Tell of the move by which libavformat keeps the first decoding time of some containers
+        from being negative.
 
-        It moves all streams alike, behind our back: the packets still show the times that were asked for.
+        It moves all streams alike, behind our back: the packets still show the times that were
+        asked for.
         """
         container_format = self.container.format
-        if container_format.flags & (_AVFMT_TS_NEGATIVE | _AVFMT_NOTIMESTAMPS) or container_format.name in _MATROSKA:
+        if (
+            container_format.flags & (_AVFMT_TS_NEGATIVE | _AVFMT_NOTIMESTAMPS)
+            or container_format.name in _MATROSKA
+        ):
             return
         first_copied = self._copier.next_seconds
         earliest = first_seconds if first_copied is None else min(first_seconds, first_copied)
         if earliest < 0:
             self.max_pts_error = -earliest
             self.notes.append(
-                f"{container_format.name} stores no negative timestamps: all streams start {float(-earliest):.3f} s later; "
-                "use .mkv or .mp4 to keep the times"
+                f"{container_format.name} stores no negative timestamps: all streams start "
+                f"{float(-earliest):.3f} s later; use .mkv or .mp4 to keep the times"
             )
 
     def _note_early_start(self, first_seconds: Fraction) -> None:
@@ -120,14 +158,15 @@ class VideoMuxer:
         if self.container.format.name == "avi" and first_seconds > 0:
             self.max_pts_error = first_seconds
             self.notes.append(
-                f"avi begins at zero: the first frame is shown {float(first_seconds):.3f} s early; use .mkv or .mp4"
+                f"avi begins at zero: the first frame is shown {float(first_seconds):.3f} s early; "
+                "use .mkv or .mp4"
             )
 
     def _next_dts(self, packet: "Packet[VideoStream]") -> int:
         """A decoding time that rises across segments, whose encoders know nothing of each other.
 
-        It never passes the presentation time: an encoder's n-th decoding time is at most the (n - delay)-th
-        presentation time, and those are distinct integers.
+        It never passes the presentation time: an encoder's n-th decoding time is at most the (n -
+        delay)-th presentation time, and those are distinct integers.
         """
         dts = packet.dts if packet.dts is not None else packet.pts
         assert dts is not None
@@ -144,7 +183,8 @@ def open_encoder(
     device: torch.device,
     resources: ExitStack,
 ) -> tuple[FrameEncoder, list[str]]:
-    """An encoder for this container, and what the user should know of it. Raises UsageError or OutputError."""
+    """An encoder for this container, and what the user should know of it. Raises UsageError or
+    OutputError."""
     encoder: Encoder
     notes: list[str]
     if options.codec.startswith(EXTERNAL_PREFIX):
@@ -157,7 +197,8 @@ def open_encoder(
 
 def _container_options(container: OutputContainer, source: ClipInfo) -> dict[str, str]:
     if container.format.name in _MATROSKA:
-        # Sound that begins before zero (encoder priming) must not push the pictures off their times.
+        # Sound that begins before zero (encoder priming) must not push the pictures off their
+        # times.
         return {"avoid_negative_ts": "disabled"}
     if container.format.name not in _MOV_FAMILY:
         return {}

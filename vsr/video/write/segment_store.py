@@ -1,4 +1,5 @@
-"""The work of an unfinished run: a folder of closed segments, each with what the run must know to go on behind it."""
+"""The work of an unfinished run: a folder of closed segments, each with what the run must know to
+go on behind it."""
 
 import json
 import secrets
@@ -15,7 +16,14 @@ import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.files import LOCK_NAME, FolderLock, flush_to_disk, hidden_sibling, sync_folder, write_atomically
+from vsr.files import (
+    LOCK_NAME,
+    FolderLock,
+    flush_to_disk,
+    hidden_sibling,
+    sync_folder,
+    write_atomically,
+)
 
 Json = dict[str, Any]
 
@@ -50,20 +58,25 @@ class ClosedSegment:
     num_bytes: int
     """Of the segment's file; 0 for a folder of pictures."""
     times: tuple[tuple[int, int | None, int], ...]
-    """Presentation time, decoding time and duration of each packet, in the source's time base: Matroska would round."""
+    """Presentation time, decoding time and duration of each packet, in the source's time base:
+    Matroska would round."""
     memory: Json
     """What the run knew when the last of these frames was written."""
 
 
 class SegmentStore:
-    """A context manager that holds the folder of one run, with the segments that are closed already.
+    """A context manager that holds the folder of one run, with the segments that are closed
+    already.
 
-    What is closed stays when the process ends, however it ends, until `mark_finished` was called. A folder without a plan
-    belongs to an output that nothing can be added to later: it is removed on leaving in any case. Raises OSError, and
-    OutputError where another process holds the folder or where what it holds is broken.
+    What is closed stays when the process ends, however it ends, until `mark_finished` was called. A
+    folder without a plan belongs to an output that nothing can be added to later: it is removed on
+    leaving in any case. Raises OSError, and OutputError where another process holds the folder or
+    where what it holds is broken.
     """
 
-    def __init__(self, folder: Path, plan: Json | None, *, keep: bool = False, restart: bool = False) -> None:
+    def __init__(
+        self, folder: Path, plan: Json | None, *, keep: bool = False, restart: bool = False
+    ) -> None:
         self.folder = folder
         self.plan = plan
         self._wanted = plan
@@ -79,12 +92,15 @@ class SegmentStore:
     def of(cls, output: Path, plan: Json | None, options: WorkOptions) -> "SegmentStore":
         """The folder in which the work of this output is kept from one attempt to the next.
 
-        Without a plan it is a folder beside the output that does not outlive the process, if that can be helped.
+        Without a plan it is a folder beside the output that does not outlive the process, if that
+        can be helped.
         """
         if plan is None:
             return cls(output.absolute().with_name(f".vsr-{secrets.token_hex(4)}.part"), None)
         if options.folder is not None and not options.folder.is_dir():
-            raise OutputError(f"--work-dir {options.folder}: there is no such folder; make it, or name another")
+            raise OutputError(
+                f"--work-dir {options.folder}: there is no such folder; make it, or name another"
+            )
         plan = json.loads(json.dumps(plan, allow_nan=False))
         return cls(work_folder(output, options), plan, keep=options.keep, restart=options.restart)
 
@@ -92,7 +108,9 @@ class SegmentStore:
         with ExitStack() as resources:
             self.folder.mkdir(exist_ok=self._wanted is not None)
             resources.callback(self._remove_if_empty)
-            resources.enter_context(FolderLock(self.folder, "the work of this output is being done"))
+            resources.enter_context(
+                FolderLock(self.folder, "the work of this output is being done")
+            )
             resources.callback(self._clean_up)
             if self._restart:
                 self._clear()
@@ -101,7 +119,10 @@ class SegmentStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._resources.close()
 
@@ -112,8 +133,9 @@ class SegmentStore:
     def _clean_up(self) -> None:
         is_begun = self._record_path(0).exists()
         if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
-            # Without a plan the rest counts for nothing, wherever this is ended; and until all of it is gone, the
-            # result can be told to be this work's own. The lock lies inside: nobody can begin here in between.
+            # Without a plan the rest counts for nothing, wherever this is ended; and until all of
+            # it is gone, the result can be told to be this work's own. The lock lies inside: nobody
+            # can begin here in between.
             with suppress(OSError):
                 (self.folder / PLAN_NAME).unlink(missing_ok=True)
                 self._clear(but=COMMIT_RECORD_NAME)
@@ -129,10 +151,11 @@ class SegmentStore:
         return self.folder / f"segment-{number:06d}{suffix}"
 
     def close_segment(self, segment: ClosedSegment, pictures: Sequence[torch.Tensor]) -> None:
-        """Note that the next segment is whole; its own file or folder must have its final name already.
+        """Note that the next segment is whole; its own file or folder must have its final name
+        already.
 
-        `pictures` are kept exactly until the next segment is closed: the enlarged last one, before it was encoded, and
-        whatever else the run wants.
+        `pictures` are kept exactly until the next segment is closed: the enlarged last one, before
+        it was encoded, and whatever else the run wants.
         """
         picture = self._frames_path(self.num_segments)
         if self._wanted is not None:
@@ -142,7 +165,10 @@ class SegmentStore:
                 flush_to_disk(file.fileno())
             sync_folder(self.folder)
         # This file is what makes the segment count; whatever it speaks of is on the disk by now.
-        write_atomically(self._record_path(self.num_segments), json.dumps(asdict(segment), allow_nan=False).encode())
+        write_atomically(
+            self._record_path(self.num_segments),
+            json.dumps(asdict(segment), allow_nan=False).encode(),
+        )
         self._frames_path(self.num_segments - 1).unlink(missing_ok=True)
         self.num_segments += 1
         self.frames_done += segment.num_frames
@@ -150,17 +176,22 @@ class SegmentStore:
     def last_frames(self) -> list[torch.Tensor]:
         """Those that the last segment was closed with."""
         with np.load(self._frames_path(self.num_segments - 1), allow_pickle=False) as arrays:
-            return [torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))]
+            return [
+                torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))
+            ]
 
     def record_commit(self, whole: Path, target: Path) -> None:
-        """Called before the whole result gets its name: a later run knows it for its own then, by `is_committed_result`."""
+        """Called before the whole result gets its name: a later run knows it for its own then, by
+        `is_committed_result`."""
         if self._wanted is not None:
             write_atomically(
-                self.folder / COMMIT_RECORD_NAME, json.dumps([str(target.name), whole.stat().st_ino]).encode()
+                self.folder / COMMIT_RECORD_NAME,
+                json.dumps([str(target.name), whole.stat().st_ino]).encode(),
             )
 
     def part_path(self, output: Path) -> Path:
-        """Where the whole result is put together: on the disk of the output, so that renaming it is one step."""
+        """Where the whole result is put together: on the disk of the output, so that renaming it is
+        one step."""
         if self.folder.parent == output.parent:
             return self.folder / f"whole{PART_SUFFIX}"
         return hidden_sibling(output, f".vsr{PART_SUFFIX}")
@@ -190,13 +221,15 @@ class SegmentStore:
             while self._record_path(self.num_segments).exists():
                 self.num_segments += 1
             self.frames_done = sum(
-                self._check_size(number, each).num_frames for number, each in enumerate(self.segments())
+                self._check_size(number, each).num_frames
+                for number, each in enumerate(self.segments())
             )
             if self.num_segments:
                 self.last_frames()
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise OutputError(
-                f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins anew"
+                f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins "
+                "anew"
             ) from error
         self._drop_unfinished()
         if not self.num_segments:
@@ -241,7 +274,8 @@ def work_folder(output: Path, options: WorkOptions) -> Path:
 
 
 def is_committed_result(output: Path, options: WorkOptions) -> bool:
-    """Whether a run that kept its work here was ended after it had named its whole result, and before tidying up."""
+    """Whether a run that kept its work here was ended after it had named its whole result, and
+    before tidying up."""
     try:
         name, inode = json.loads((work_folder(output, options) / COMMIT_RECORD_NAME).read_bytes())
         return bool(name == output.name and output.stat().st_ino == inode)

@@ -21,7 +21,8 @@ from vsr.video.write.encoders import VideoPlan, configure, drop_real_time_priori
 
 
 class FrameConverter:
-    """Frames of the pipeline -> frames of an encoder: padded to the encoded size, in its pixel format and memory."""
+    """Frames of the pipeline -> frames of an encoder: padded to the encoded size, in its pixel
+    format and memory."""
 
     def __init__(self, video: VideoPlan, device: torch.device) -> None:
         self._video = video
@@ -40,7 +41,11 @@ class FrameConverter:
             converted = av.VideoFrame.from_dlpack(
                 planes, video.pixel_format, video.width, video.height, cuda_context=self._cuda
             )
-        converted.pts, converted.time_base, converted.duration = frame.pts, frame.time_base, frame.duration
+        converted.pts, converted.time_base, converted.duration = (
+            frame.pts,
+            frame.time_base,
+            frame.duration,
+        )
         return converted
 
     def _upscaled_alpha(self, frame: Frame) -> torch.Tensor | None:
@@ -52,7 +57,8 @@ class FrameConverter:
 
 
 class Encoder(Protocol):
-    """Frames -> packets in segments that each start with a keyframe and refer to nothing outside of themselves."""
+    """Frames -> packets in segments that each start with a keyframe and refer to nothing outside of
+    themselves."""
 
     plan: VideoPlan
 
@@ -61,7 +67,8 @@ class Encoder(Protocol):
         ...
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
-        """The packets that are ready. The first frame of all, or after `finish`, begins a segment."""
+        """The packets that are ready. The first frame of all, or after `finish`, begins a
+        segment."""
         ...
 
     def finish(self) -> list["Packet[VideoStream]"]:
@@ -80,8 +87,8 @@ class LibavEncoder:
         stream = container.add_stream(self.plan.codec, rate=self.plan.rate)
         assert isinstance(stream, VideoStream)
         stream.time_base = self.plan.time_base
-        # The stream's own encoder writes the file's header. It is fed with nothing: it lives as long as the file, and
-        # would keep a segment's pictures all that time.
+        # The stream's own encoder writes the file's header. It is fed with nothing: it lives as
+        # long as the file, and would keep a segment's pictures all that time.
         self._flags = stream.codec_context.flags
         configure(stream.codec_context, self.plan)
         return stream
@@ -118,19 +125,27 @@ class FrameEncoder:
 
     def encode(self, frame: Frame) -> list["Packet[VideoStream]"]:
         """Times strictly increase and are in the source's time base."""
-        assert frame.time_base == self._time_base, f"expected times in {self._time_base}, got {frame.time_base}"
+        assert frame.time_base == self._time_base, (
+            f"expected times in {self._time_base}, got {frame.time_base}"
+        )
         step = 0 if self._pts_before is None else frame.pts - self._pts_before
-        assert step > 0 or self._pts_before is None, f"frame {frame.index} is not later than the one before"
+        assert step > 0 or self._pts_before is None, (
+            f"frame {frame.index} is not later than the one before"
+        )
         self.resume_after(frame.pts)
         self._durations[frame.pts] = frame.duration or step
         self._num_missing += 1
         return self._timed(self.encoder.encode(self._convert(frame)))
 
     def end_segment(self) -> list["Packet[VideoStream]"]:
-        """The packets that are still held back. Raises OutputError where the encoder lost a frame."""
+        """The packets that are still held back. Raises OutputError where the encoder lost a
+        frame."""
         packets = self._timed(self.encoder.finish())
         if self._num_missing:
-            raise OutputError(f"{self.encoder.plan.codec} did not give back {self._num_missing} frames: try another")
+            raise OutputError(
+                f"{self.encoder.plan.codec} did not give back {self._num_missing} frames: try "
+                "another"
+            )
         return packets
 
     def resume_after(self, pts: int) -> None:
@@ -144,13 +159,16 @@ class FrameEncoder:
         """
         plan, file = self.encoder.plan, io.BytesIO()
         device = self._device if plan.on_gpu else "cpu"
-        black = Frame(torch.zeros(3, plan.height, plan.width, device=device), 0, 0, self._time_base, 1)
+        black = Frame(
+            torch.zeros(3, plan.height, plan.width, device=device), 0, 0, self._time_base, 1
+        )
         with av.open(file, "w", format="matroska") as container:
             stream = self.encoder.add_stream(container)
             for packet in [*self.encoder.encode(self._convert(black)), *self.encoder.finish()]:
                 packet.stream = stream
                 packet.time_base = self._time_base
-                # Of a single frame x265 now and then gives a decoding time after the presentation time.
+                # Of a single frame x265 now and then gives a decoding time after the presentation
+                # time.
                 packet.pts = packet.dts = 0
                 container.mux_one(packet)
         file.seek(0)

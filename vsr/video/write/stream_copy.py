@@ -1,4 +1,5 @@
-"""All that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters and tags, packet by packet."""
+"""All that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters and tags,
+packet by packet."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,15 @@ from vsr.video.read.sources import is_cover_art, main_video_stream, open_contain
 
 _STALE_FILE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
 _STALE_STREAM_TAGS = (
-    *("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id", "alpha_mode"),
+    *(
+        "encoder",
+        "duration",
+        "bps",
+        "number_of_frames",
+        "number_of_bytes",
+        "vendor_id",
+        "alpha_mode",
+    ),
 )
 """Tags that describe the source file or its encoding, and would be false of the new one."""
 
@@ -32,7 +41,8 @@ _MATROSKA_COVERS = {
 
 
 class StreamCopier:
-    """Gives the output its streams in the source's order, then the packets of those that are copied.
+    """Gives the output its streams in the source's order, then the packets of those that are
+    copied.
 
     What cannot be copied is listed in `dropped` with the reason; the rest survives it.
     """
@@ -63,7 +73,8 @@ class StreamCopier:
         return None if self._next is None else _dts_seconds(self._next)
 
     def set_up(self, add_video: Callable[[], VideoStream]) -> VideoStream:
-        """Add every stream that the output takes; `add_video` is called where the upscaled one belongs."""
+        """Add every stream that the output takes; `add_video` is called where the upscaled one
+        belongs."""
         if self._container is None:
             return add_video()
         main = main_video_stream(self._container, str(self._source.path))
@@ -81,7 +92,9 @@ class StreamCopier:
             self._output.set_chapters(chapters)
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
         if copied:
-            self._packets = fill_missing_dts(read_packets(self._container, copied, self._count_read_failure))
+            self._packets = fill_missing_dts(
+                read_packets(self._container, copied, self._count_read_failure)
+            )
             self._next = next(self._packets, None)
         return video
 
@@ -99,7 +112,10 @@ class StreamCopier:
             for index, count in self._num_rejected.items()
         ]
         if self._failures:
-            lines.append(f"unreadable_data: {self._failures} spots of the streams that are copied cannot be read")
+            lines.append(
+                f"unreadable_data: {self._failures} spots of the streams that are copied cannot be "
+                "read"
+            )
         return lines
 
     def _add(self, stream: Stream) -> None:
@@ -107,7 +123,8 @@ class StreamCopier:
         container = self._output.format.name
         cover = _matroska_cover(stream) if container == "matroska" else None
         if cover is not None:
-            # Matroska keeps cover art as an attachment; a stream of it would turn into a film of one picture.
+            # Matroska keeps cover art as an attachment; a stream of it would turn into a film of
+            # one picture.
             self._output.add_attachment(*cover, _attached_packet(self._source, stream.index))
         elif not _is_supported(stream, container):
             self.dropped.append(f"{label}: {container} does not take it")
@@ -189,11 +206,15 @@ def _attached_packet(source: ClipInfo, stream_index: int) -> bytes:
 
 
 def _matroska_cover(stream: Stream) -> tuple[str, str] | None:
-    """Name and type of the attachment that a cover becomes; None for other streams and unusual pictures."""
+    """Name and type of the attachment that a cover becomes; None for other streams and unusual
+    pictures."""
     if not _is_cover(stream):
         return None
     name, mime_type = _MATROSKA_COVERS.get(_codec_name(stream), (None, None))
-    name, mime_type = stream.metadata.get("filename", name), stream.metadata.get("mimetype", mime_type)
+    name, mime_type = (
+        stream.metadata.get("filename", name),
+        stream.metadata.get("mimetype", mime_type),
+    )
     return (name, mime_type) if name and mime_type else None
 
 
@@ -208,7 +229,8 @@ def _is_cover(stream: Stream) -> bool:
 
 
 def _codec_name(stream: Stream) -> str:
-    # Where libav does not know the codec, PyAV's streams of sound and video lack the attribute altogether.
+    # Where libav does not know the codec, PyAV's streams of sound and video lack the attribute
+    # altogether.
     return getattr(stream, "name", None) or "unknown codec"
 
 

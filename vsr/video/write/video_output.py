@@ -20,7 +20,8 @@ from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, Segm
 
 SUFFIX = ".mkv"
 _ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
-"""Matroska stores these without the start codes that other containers' muxers put back by themselves, but not AVI's."""
+"""Matroska stores these without the start codes that other containers' muxers put back by
+themselves, but not AVI's."""
 
 
 class PipedVideoOutput:
@@ -92,7 +93,10 @@ class SegmentedVideoOutput:
     @property
     def is_segment_full(self) -> bool:
         """Whether the next frame belongs to a new segment, so that this one must be closed."""
-        return self._open is not None and self.num_frames - self._work.frames_done == self._frames_per_segment
+        return (
+            self._open is not None
+            and self.num_frames - self._work.frames_done == self._frames_per_segment
+        )
 
     def write(self, frame: Frame) -> None:
         if self._open is None:
@@ -109,7 +113,9 @@ class SegmentedVideoOutput:
         times, num_bytes = self._open.close()
         self._open = None
         first_frame = self._work.frames_done
-        segment = ClosedSegment(first_frame, self.num_frames - first_frame, num_bytes, times, memory)
+        segment = ClosedSegment(
+            first_frame, self.num_frames - first_frame, num_bytes, times, memory
+        )
         self._work.close_segment(segment, [self._last.pixels, *pictures])
 
     def finish(self) -> None:
@@ -123,7 +129,9 @@ class SegmentedVideoOutput:
         try:
             stream = container.add_stream_from_template(self._header, opaque=True)
         except ValueError as error:
-            raise OutputError(f"{container.format.name} does not take video by {self.plan.codec}: {error}") from error
+            raise OutputError(
+                f"{container.format.name} does not take video by {self.plan.codec}: {error}"
+            ) from error
         _set_stream_parameters(stream, self.plan)
         return stream
 
@@ -139,10 +147,13 @@ class SegmentedVideoOutput:
                     yield packet
         if num_packets != segment.num_frames:
             raise OutputError(
-                f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; --restart begins anew"
+                f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; "
+                "--restart begins anew"
             )
 
-    def _filter_bitstream(self, packets: Iterator["Packet[VideoStream]"]) -> Iterator["Packet[VideoStream]"]:
+    def _filter_bitstream(
+        self, packets: Iterator["Packet[VideoStream]"]
+    ) -> Iterator["Packet[VideoStream]"]:
         """The packets as the final container wants them."""
         codec = self._header.codec_context.codec.canonical_name
         wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
@@ -165,7 +176,9 @@ class SegmentedVideoOutput:
 class _OpenSegment:
     """A segment that is being written, under a name that says so."""
 
-    def __init__(self, work: SegmentStore, add_stream: Callable[[OutputContainer], VideoStream]) -> None:
+    def __init__(
+        self, work: SegmentStore, add_stream: Callable[[OutputContainer], VideoStream]
+    ) -> None:
         self._path = work.segment_path(work.num_segments, SUFFIX)
         self._part = self._path.with_name(self._path.name + PART_SUFFIX)
         self._file = self._part.open("wb")
@@ -182,7 +195,8 @@ class _OpenSegment:
             self._container.mux_one(packet)
 
     def close(self) -> tuple[tuple[tuple[int, int | None, int], ...], int]:
-        """The times of its packets, and the size of the file, which is whole and on the disk then."""
+        """The times of its packets, and the size of the file, which is whole and on the disk
+        then."""
         self._container.close()
         self._file.flush()
         flush_to_disk(self._file.fileno())
