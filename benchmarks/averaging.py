@@ -1,4 +1,5 @@
-"""What averaging gains, by how the models are trained: the more alike they are, the less there is to average out.
+"""What averaging gains, by how the models are trained: the more alike they are, the less there is
+to average out.
 
 python -m benchmarks.averaging --frames 8 --count 6
 """
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table
-from vsr.checkpoints import load_bank
-from vsr.learning import train_keyframe
-from vsr.recipe import Recipe
-from vsr.training import METHODS
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods import METHODS
 
 VARIANTS = {
     "default": {},
@@ -49,9 +50,19 @@ def main() -> None:
                     measure(pair, Recipe(policy, steady=0.0), models, SHOWN, options.frames).figures
                     for policy in ("smi", "avgi")
                 )
-                less = [f"{100 * (mean[metric] / one[metric] - 1):+.1f} %" for metric in ("warping_error", "flicker")]
-                rows += [[variant, "smi", *cells(one, SHOWN), ""], ["", "avgi", *cells(mean, SHOWN), " / ".join(less)]]
-            print_table(f"**{name}**", ["training", "policy", *labels(SHOWN), "avgi's warping error / flicker"], rows)
+                less = [
+                    f"{100 * (mean[metric] / one[metric] - 1):+.1f} %"
+                    for metric in ("warping_error", "flicker")
+                ]
+                rows += [
+                    [variant, "smi", *cells(one, SHOWN), ""],
+                    ["", "avgi", *cells(mean, SHOWN), " / ".join(less)],
+                ]
+            print_table(
+                f"**{name}**",
+                ["training", "policy", *labels(SHOWN), "avgi's warping error / flicker"],
+                rows,
+            )
 
 
 if __name__ == "__main__":

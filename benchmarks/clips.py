@@ -1,4 +1,5 @@
-"""What is measured: excerpts of real clips, which stay outside the repository, and low resolutions made of them."""
+"""What is measured: excerpts of real clips, which stay outside the repository, and low resolutions
+made of them."""
 
 import os
 import sys
@@ -12,9 +13,9 @@ import av
 import torch
 from av.video.reformatter import Colorspace
 
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.weights import FOLDERS_VARIABLE
+from vsr.image.resample import resize
+from vsr.models.weights import WEIGHTS_PATH_VARIABLE
+from vsr.video.reader import open_clip
 
 SCALE = 4
 RATE = Fraction(25)
@@ -32,7 +33,8 @@ class Excerpt:
     last: int | None = None
     """Frame numbers, both included; None: to the end."""
     low: str | None = None
-    """The published low resolution of the whole clip, where there is one; else `reduce` makes it."""
+    """The published low resolution of the whole clip, where there is one; else `reduce` makes
+    it."""
 
     @property
     def path(self) -> Path:
@@ -41,7 +43,9 @@ class Excerpt:
     def pictures(self) -> Iterator[torch.Tensor]:
         """(3, H, W) in [0, 1], the sides cut to multiples of `SCALE`."""
         with open_clip(self.path) as reader:
-            for frame in islice(reader.frames(), self.first, None if self.last is None else self.last + 1):
+            for frame in islice(
+                reader.frames(), self.first, None if self.last is None else self.last + 1
+            ):
                 height, width = (side - side % SCALE for side in frame.pixels.shape[-2:])
                 yield frame.pixels[:, :height, :width]
 
@@ -76,10 +80,11 @@ class Pair:
 
 
 def use_shared_data() -> None:
-    """Leave with a sentence where the clips are not there; let metrics find the weights that lie beside them."""
+    """Leave with a sentence where the clips are not there; let metrics find the weights that lie
+    beside them."""
     if not CLIPS.is_dir():
         sys.exit(f"this needs the real clips in {CLIPS}, which are not part of the repository")
-    os.environ.setdefault(FOLDERS_VARIABLE, str(DATA / "weights"))
+    os.environ.setdefault(WEIGHTS_PATH_VARIABLE, str(DATA / "weights"))
 
 
 def reduce(picture: torch.Tensor) -> torch.Tensor:
@@ -88,7 +93,8 @@ def reduce(picture: torch.Tensor) -> torch.Tensor:
 
 
 def make_pair(name: str, folder: Path) -> Pair:
-    """The excerpt of that name with its low resolution, written to `folder` where none is published."""
+    """The excerpt of that name with its low resolution, written to `folder` where none is
+    published."""
     excerpt = EXCERPTS[name]
     if excerpt.low is not None:
         return Pair(name, CLIPS / excerpt.low, excerpt)
@@ -96,7 +102,11 @@ def make_pair(name: str, folder: Path) -> Pair:
 
 
 def degraded_pair(
-    label: str, folder: Path, name: str, degrade: Callable[[torch.Tensor], torch.Tensor], frames: int | None = None
+    label: str,
+    folder: Path,
+    name: str,
+    degrade: Callable[[torch.Tensor], torch.Tensor],
+    frames: int | None = None,
 ) -> Pair:
     """The excerpt `name` with `degrade` of its first `frames` pictures for a low resolution."""
     excerpt = EXCERPTS[name]
@@ -111,9 +121,13 @@ def write_lossless(path: Path, pictures: Iterable[torch.Tensor]) -> None:
         stream = None
         for picture in pictures:
             levels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-            frame = av.VideoFrame.from_ndarray(levels.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                levels.permute(1, 2, 0).contiguous().numpy(), format="rgb24"
+            )
             if stream is None:
-                stream = out.add_stream("ffv1", rate=RATE, width=frame.width, height=frame.height, pix_fmt="bgr0")
+                stream = out.add_stream(
+                    "ffv1", rate=RATE, width=frame.width, height=frame.height, pix_fmt="bgr0"
+                )
             out.mux(stream.encode(frame.reformat(format="bgr0")))
         out.mux(stream.encode(None))
 
@@ -124,10 +138,16 @@ def write_h264(path: Path, pictures: Iterable[torch.Tensor], crf: int) -> None:
         stream = None
         for picture in pictures:
             levels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-            frame = av.VideoFrame.from_ndarray(levels.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                levels.permute(1, 2, 0).contiguous().numpy(), format="rgb24"
+            )
             if stream is None:
-                stream = out.add_stream("libx264", rate=RATE, width=frame.width, height=frame.height, pix_fmt="yuv420p")
+                stream = out.add_stream(
+                    "libx264", rate=RATE, width=frame.width, height=frame.height, pix_fmt="yuv420p"
+                )
                 stream.options = {"crf": str(crf), "preset": "medium"}
                 stream.codec_context.colorspace = Colorspace.ITU709
-            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
+            out.mux(
+                stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709))
+            )
         out.mux(stream.encode(None))

@@ -1,12 +1,14 @@
-"""Runs and trainings that are killed at random moments and begun again: nothing may be lost, nothing may differ.
+"""Runs and trainings that are killed at random moments and begun again: nothing may be lost,
+nothing may differ.
 
     python -m benchmarks.crash --kills 220 --state crash.json
 
-Each attempt is the command in a process of its own, forked from one in which everything is loaded, and ended by
-SIGKILL; after one to three kills the same command is left to finish. Its result is compared with that of a command that
-was never killed: every packet of every stream, every decoded picture, every byte of a picture or model. Half of the
-kills come at a moment drawn evenly from the time that the command takes, half a moment after some segment or model was
-closed. The counts go on where they stopped, so that a campaign may be run in slices (`--seconds`).
+Each attempt is the command in a process of its own, forked from one in which everything is loaded,
+and ended by SIGKILL; after one to three kills the same command is left to finish. Its result is
+compared with that of a command that was never killed: every packet of every stream, every decoded
+picture, every byte of a picture or model. Half of the kills come at a moment drawn evenly from the
+time that the command takes, half a moment after some segment or model was closed. The counts go on
+where they stopped, so that a campaign may be run in slices (`--seconds`).
 """
 
 import argparse
@@ -30,14 +32,22 @@ from benchmarks.measure import print_table
 from benchmarks.tally import Tally
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
-from vsr import cli, distilling, learning, pipeline, scoring, shot_learning  # noqa: F401 (loaded before any fork)
-from vsr.shot_models import save_shot_model
-from vsr.training.shot import ShotTraining
+from vsr import cli
+from vsr.models.shot_model import save_shot_model
+from vsr.train import shot as shot_learning
+from vsr.train.methods.shot_network import ShotTrainingOptions
 
 FRAMES = 20
 SEGMENT_FRAMES = 4
 SECONDS_ALLOWED = 600
-SMALL = ("--scale", "2", "--set", f"encode.segment_frames={SEGMENT_FRAMES}", "--preset", "ultrafast")
+SMALL = (
+    "--scale",
+    "2",
+    "--set",
+    f"encode.segment_frames={SEGMENT_FRAMES}",
+    "--preset",
+    "ultrafast",
+)
 PICTURES = ("--scale", "2", "--set", f"encode.segment_frames={SEGMENT_FRAMES}", "-c", "png")
 BRIEF = ("--set", "iterations=40", "--set", "crop_px=24")
 BANK = ("--models", "{root}/bank")
@@ -59,27 +69,67 @@ class Case:
 
 
 CASES = {
-    "bicubic, mkv": Case(("run", "{root}/clip.mkv", "--policy", "bicubic", *SMALL, "-o", "{here}/o.mkv"), "o.mkv"),
-    "lanczos, mp4": Case(("run", "{root}/clip.mkv", "--policy", "lanczos", *SMALL, "-o", "{here}/o.mp4"), "o.mp4"),
-    "bicubic, PNG": Case(("run", "{root}/clip.mkv", "--policy", "bicubic", *PICTURES, "-o", "{here}/o"), "o"),
-    "smi": Case(("run", "{root}/clip.mkv", "--policy", "smi", *BANK, *SMALL, "-o", "{here}/o.mkv"), "o.mkv"),
-    "smi, one take": Case(("run", "{root}/take.mkv", "--policy", "smi", *BANK, *SMALL, "-o", "{here}/o.mp4"), "o.mp4"),
+    "bicubic, mkv": Case(
+        ("run", "{root}/clip.mkv", "--policy", "bicubic", *SMALL, "-o", "{here}/o.mkv"), "o.mkv"
+    ),
+    "lanczos, mp4": Case(
+        ("run", "{root}/clip.mkv", "--policy", "lanczos", *SMALL, "-o", "{here}/o.mp4"), "o.mp4"
+    ),
+    "bicubic, PNG": Case(
+        ("run", "{root}/clip.mkv", "--policy", "bicubic", *PICTURES, "-o", "{here}/o"), "o"
+    ),
+    "smi": Case(
+        ("run", "{root}/clip.mkv", "--policy", "smi", *BANK, *SMALL, "-o", "{here}/o.mkv"), "o.mkv"
+    ),
+    "smi, one take": Case(
+        ("run", "{root}/take.mkv", "--policy", "smi", *BANK, *SMALL, "-o", "{here}/o.mp4"), "o.mp4"
+    ),
     "avgi by target": Case(
-        ("run", "{root}/clip.mkv", "--policy", "avgi", *BANK, *SMALL, "--target-flicker", "1", "-o", "{here}/o.mkv"),
+        (
+            "run",
+            "{root}/clip.mkv",
+            "--policy",
+            "avgi",
+            *BANK,
+            *SMALL,
+            "--target-flicker",
+            "1",
+            "-o",
+            "{here}/o.mkv",
+        ),
         "o.mkv",
     ),
-    "dsrfi": Case(("run", "{root}/clip.mkv", "--policy", "dsrfi", *BANK, *SMALL, "-o", "{here}/o.mkv"), "o.mkv"),
-    "shot": Case(("run", "{root}/clip.mkv", "--policy", "shot", *BANK, *SMALL, "-o", "{here}/o.mkv"), "o.mkv"),
+    "dsrfi": Case(
+        ("run", "{root}/clip.mkv", "--policy", "dsrfi", *BANK, *SMALL, "-o", "{here}/o.mkv"),
+        "o.mkv",
+    ),
+    "shot": Case(
+        ("run", "{root}/clip.mkv", "--policy", "shot", *BANK, *SMALL, "-o", "{here}/o.mkv"), "o.mkv"
+    ),
     "steady": Case(
-        ("steady", "{root}/large.mkv", "--low-resolution", "{root}/clip.mkv", *SMALL[2:], "-o", "{here}/o.mkv"), "o.mkv"
+        (
+            "steady",
+            "{root}/large.mkv",
+            "--low-resolution",
+            "{root}/clip.mkv",
+            *SMALL[2:],
+            "-o",
+            "{here}/o.mkv",
+        ),
+        "o.mkv",
     ),
     "train-keyframe": Case(
-        ("train-keyframe", "{root}/clip.mkv", "--models", "{here}/bank", "--count", "3", *BRIEF), "bank"
+        ("train-keyframe", "{root}/clip.mkv", "--models", "{here}/bank", "--count", "3", *BRIEF),
+        "bank",
     ),
     "train-keyframe, 2 processes": Case(
-        ("train-keyframe", "{root}/clip.mkv", "--models", "{here}/bank", "--count", "4", *BRIEF), "bank", False
+        ("train-keyframe", "{root}/clip.mkv", "--models", "{here}/bank", "--count", "4", *BRIEF),
+        "bank",
+        False,
     ),
-    "train-shot": Case(("train-shot", "{root}/clip.mkv", "--models", "{here}/bank", "--shots", "all"), "bank"),
+    "train-shot": Case(
+        ("train-shot", "{root}/clip.mkv", "--models", "{here}/bank", "--shots", "all"), "bank"
+    ),
 }
 OFTEN = {"train-keyframe, 2 processes": 1}
 """How often a case is drawn, where not 3 times: its processes load everything anew."""
@@ -95,10 +145,18 @@ class Kills(Tally):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=220, help="stop after so many (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long, whatever was done")
-    parser.add_argument("--state", type=Path, help="where the counts are kept from one slice to the next")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kills", type=int, default=220, help="stop after so many (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after so long, whatever was done"
+    )
+    parser.add_argument(
+        "--state", type=Path, help="where the counts are kept from one slice to the next"
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
@@ -120,14 +178,33 @@ def main() -> None:
 
 def prepare(root: Path) -> None:
     """Clips and a bank, small as they are."""
-    write_clip(root / "clip.mkv", two_shots(FRAMES, 48, 64), codec="ffv1", pixel_format="bgr0", audio_codec="aac")
-    write_clip(root / "take.mkv", moving_pictures(FRAMES, 48, 64), pts=[i * i + 40 * i for i in range(FRAMES)])
+    write_clip(
+        root / "clip.mkv",
+        two_shots(FRAMES, 48, 64),
+        codec="ffv1",
+        pixel_format="bgr0",
+        audio_codec="aac",
+    )
+    write_clip(
+        root / "take.mkv",
+        moving_pictures(FRAMES, 48, 64),
+        pts=[i * i + 40 * i for i in range(FRAMES)],
+    )
     (root / "bank").mkdir()
     for seed in range(2):
         make_model(root / "bank", f"m{seed}", picture(48, 64), seed)
     model = make_shot_model()
     save_shot_model(root / "bank" / "m.shot.safetensors", model.card, model.networks)
-    sys.argv = ["vsr", "run", str(root / "clip.mkv"), "-o", str(root / "large.mkv"), "--policy", "lanczos", *SMALL]
+    sys.argv = [
+        "vsr",
+        "run",
+        str(root / "clip.mkv"),
+        "-o",
+        str(root / "large.mkv"),
+        "--policy",
+        "lanczos",
+        *SMALL,
+    ]
     cli.main()
 
 
@@ -150,7 +227,9 @@ def reference(root: Path, case: Case, name: str) -> Reference:
     return Reference(*look_at(here / case.result), seconds)
 
 
-def try_once(root: Path, name: str, expected: Reference, chance: random.Random, tally: Kills) -> None:
+def try_once(
+    root: Path, name: str, expected: Reference, chance: random.Random, tally: Kills
+) -> None:
     """Kill a command one to three times, let it finish, and compare."""
     case, here = CASES[name], root / "trial"
     shutil.rmtree(here, ignore_errors=True)
@@ -166,7 +245,9 @@ def try_once(root: Path, name: str, expected: Reference, chance: random.Random, 
     code = finish(begin(root, here, case) if not is_done(here, case) else None)
     if code != 0:
         said = (root / "said").read_text(errors="replace").strip().splitlines()
-        tally.faults.append(f"{name}, trial {tally.trials}: exit {code}: {said[-1] if said else 'nothing said'}")
+        tally.faults.append(
+            f"{name}, trial {tally.trials}: exit {code}: {said[-1] if said else 'nothing said'}"
+        )
         return
     digest, frames = look_at(here / case.result)
     remains = [path.name for path in here.iterdir() if path.name != case.result]
@@ -174,7 +255,9 @@ def try_once(root: Path, name: str, expected: Reference, chance: random.Random, 
     if (digest, frames, remains) == (expected.digest, expected.frames, []):
         tally.same[name] += 1
     else:
-        tally.faults.append(f"{name}, trial {tally.trials}: {frames} of {expected.frames} frames, remains {remains}")
+        tally.faults.append(
+            f"{name}, trial {tally.trials}: {frames} of {expected.frames} frames, remains {remains}"
+        )
 
 
 def begin(root: Path, here: Path, case: Case) -> int:
@@ -188,7 +271,9 @@ def begin(root: Path, here: Path, case: Case) -> int:
     if case.is_training and case.one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     # Of its thousand iterations a few will do here.
-    shot_learning.ShotTraining = lambda: replace(ShotTraining(), iterations=(25, 25), crop_px=24)  # type: ignore[assignment]
+    shot_learning.ShotTrainingOptions = lambda: replace(
+        ShotTrainingOptions(), iterations=(25, 25), crop_px=24
+    )  # type: ignore[assignment]
     sys.argv = ["vsr", *(word.format(root=root, here=here) for word in case.arguments)]
     try:
         cli.main()
@@ -216,11 +301,15 @@ def finish(process: int | None) -> int:
     return 0
 
 
-def wait_for_moment(here: Path, case: Case, seconds: float, chance: random.Random, process: int) -> None:
+def wait_for_moment(
+    here: Path, case: Case, seconds: float, chance: random.Random, process: int
+) -> None:
     if chance.random() < 0.5:
         time.sleep(chance.uniform(0, seconds))
         return
-    wanted = chance.randint(len(closed(here, case)), -(-FRAMES // SEGMENT_FRAMES) if not case.is_training else 4)
+    wanted = chance.randint(
+        len(closed(here, case)), -(-FRAMES // SEGMENT_FRAMES) if not case.is_training else 4
+    )
     end = time.monotonic() + 2 * seconds
     while len(closed(here, case)) < wanted and time.monotonic() < end and not has_ended(process):
         time.sleep(0.001)
@@ -262,7 +351,8 @@ def moment(here: Path, case: Case) -> str:
 
 
 def look_at(path: Path) -> tuple[str, int]:
-    """A digest of all that is in a film, a folder of pictures or a bank, and the number of frames or files."""
+    """A digest of all that is in a film, a folder of pictures or a bank, and the number of frames
+    or files."""
     if path.is_dir():
         files = sorted(path.iterdir())
         digest = hashlib.sha256()
@@ -276,7 +366,10 @@ def _look_at_film(path: Path) -> tuple[str, int]:
     digest = hashlib.sha256()
     with av.open(str(path)) as film:
         for packet in film.demux():
-            digest.update(repr((packet.stream_index, packet.pts, packet.dts, packet.duration)).encode() + bytes(packet))
+            digest.update(
+                repr((packet.stream_index, packet.pts, packet.dts, packet.duration)).encode()
+                + bytes(packet)
+            )
     frames = read_frames(path)
     for frame in frames:
         digest.update(repr((frame.pts, frame.time_base)).encode() + frame.to_ndarray().tobytes())
@@ -284,7 +377,8 @@ def _look_at_film(path: Path) -> tuple[str, int]:
 
 
 def in_child(work: Callable[[], object]) -> tuple[str, int]:
-    """What `work` gives, from a process of its own: this one must start no threads before it forks."""
+    """What `work` gives, from a process of its own: this one must start no threads before it
+    forks."""
     reading, writing = os.pipe()
     process = os.fork()
     if not process:
@@ -318,10 +412,14 @@ def show(tally: Kills) -> None:
     ]
     totals = [str(counter.total()) for counter in (tally.kills, tally.resumed, tally.same)]
     print_table(
-        "Killed and begun again", ["command", "kills", "gone on with", "same result"], [*rows, ["together", *totals]]
+        "Killed and begun again",
+        ["command", "kills", "gone on with", "same result"],
+        [*rows, ["together", *totals]],
     )
     print_table(
-        "When", ["what was there", "kills"], [[name, str(count)] for name, count in tally.moments.most_common()]
+        "When",
+        ["what was there", "kills"],
+        [[name, str(count)] for name, count in tally.moments.most_common()],
     )
     tally.show_faults()
 

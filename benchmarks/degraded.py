@@ -1,9 +1,11 @@
-"""Inputs as they are met: compressed, noisy or blurred by an unknown kernel; the model is trained on such a keyframe.
+"""Inputs as they are met: compressed, noisy or blurred by an unknown kernel; the model is trained
+on such a keyframe.
 
     python -m benchmarks.degraded --frames 16
     python -m benchmarks.degraded --frames 16 --steadied
 
-`auto` is the default weight of the back-projection, which follows the input's noise (`vsr/policies/agreement.py`).
+`auto` is the default weight of the back-projection, which follows the input's noise
+(`vsr/image/noise.py`).
 """
 
 import tempfile
@@ -16,11 +18,11 @@ import torch.nn.functional as F
 from benchmarks.clips import EXCERPTS, SCALE, Pair, degraded_pair, reduce, use_shared_data
 from benchmarks.measure import cells, labels, measure, options_parser, print_table, train_bank
 from vsr import pipeline
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_learning import train_shot
-from vsr.shot_models import load_shot_models
-from vsr.writer import EncodeOptions
+from vsr.models.shot_model import load_shot_models
+from vsr.pipeline.options import Recipe
+from vsr.train.shot import train_shot
+from vsr.upscale import PolicyOptions
+from vsr.video.writer import EncodeOptions
 
 CRFS = (23, 28)
 NOISE = 6 / 255
@@ -32,7 +34,11 @@ SHOWN = ("psnr_y", "lpips", "flicker", "sharpness")
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=["walk", "foliage"])
-    parser.add_argument("--steadied", action="store_true", help="flicker control and the shot model, not the weights")
+    parser.add_argument(
+        "--steadied",
+        action="store_true",
+        help="flicker control and the shot model, not the weights",
+    )
     options = parser.parse_args()
     use_shared_data()
     for name in options.clips:
@@ -51,7 +57,8 @@ def make_inputs(name: str, folder: Path, frames: int | None) -> list[Pair]:
 
 
 class NoisyReduction:
-    """Reduces pictures and adds Gaussian noise, other noise to each; the same sequence for every instance."""
+    """Reduces pictures and adds Gaussian noise, other noise to each; the same sequence for every
+    instance."""
 
     def __init__(self) -> None:
         self._random = torch.Generator().manual_seed(0)
@@ -62,10 +69,13 @@ class NoisyReduction:
 
 
 def blur_and_subsample(picture: torch.Tensor) -> torch.Tensor:
-    """Every fourth pixel after an anisotropic Gaussian; sampled at the middle of each block, so nothing is shifted."""
+    """Every fourth pixel after an anisotropic Gaussian; sampled at the middle of each block, so
+    nothing is shifted."""
     reach = 4 * SCALE
     distance = torch.arange(-reach, reach) + 0.5
-    down, across = (torch.exp(-((distance / sigma) ** 2) / 2) for sigma in (BLUR_DOWN_PX, BLUR_ACROSS_PX))
+    down, across = (
+        torch.exp(-((distance / sigma) ** 2) / 2) for sigma in (BLUR_DOWN_PX, BLUR_ACROSS_PX)
+    )
     kernel = torch.outer(down / down.sum(), across / across.sum())
     margin = reach - SCALE // 2
     padded = F.pad(picture[:, None], (margin,) * 4, mode="replicate")
@@ -87,10 +97,13 @@ def compare_weights(pair: Pair, options: Namespace) -> list[list[str]]:
     bicubic = measure(pair, Recipe("bicubic"), [], SHOWN, options.frames)
     rows = [[kind, "bicubic", "", "", *cells(bicubic.figures, SHOWN)]]
     for weight in (None, 0.0, 0.5, 1.0):
-        recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(agreement=weight))
+        recipe = Recipe("smi", steady=0.0, policies=PolicyOptions(back_projection_weight=weight))
         outcome = measure(pair, recipe, bank, SHOWN, options.frames)
         method = "smi, auto" if weight is None else "smi, fixed"
-        chosen, noise = f"{outcome.decision.agreement:.2f}", f"{outcome.decision.noise:.1f}"
+        chosen, noise = (
+            f"{outcome.decision.back_projection_weight:.2f}",
+            f"{outcome.decision.noise:.1f}",
+        )
         rows.append([kind, method, chosen, noise, *cells(outcome.figures, SHOWN)])
     return rows
 
@@ -111,7 +124,11 @@ def compare_steadied(pair: Pair, options: Namespace) -> list[list[str]]:
     for method, recipe in methods.items():
         outcome = measure(pair, recipe, bank, SHOWN, options.frames, lambda _: shot_models)
         decided = outcome.decision
-        said = ["", ""] if decided is None else [f"{decided.agreement:.2f}", f"{decided.noise:.1f}"]
+        said = (
+            ["", ""]
+            if decided is None
+            else [f"{decided.back_projection_weight:.2f}", f"{decided.noise:.1f}"]
+        )
         rows.append([kind, method, *said, *cells(outcome.figures, SHOWN)])
     return rows
 

@@ -1,12 +1,14 @@
-"""Runs and trainings on a disk that becomes full at many different points: nothing broken, and all can be gone on with.
+"""Runs and trainings on a disk that becomes full at many different points: nothing broken, and all
+can be gone on with.
 
     sudo python -m benchmarks.disk_full --trials 150 --state disk_full.json
 
-The disk is a tmpfs of its own, so this needs the right to mount. In half of the trials it has too little room from the
-beginning, by an amount drawn evenly from what the command needs; in the others something else fills it at a moment
-drawn evenly from the time that the command takes. The command must end with exit code 4 and one line, with nothing
-under the final name; with the room back, the same command must end with exit code 0 and the result that it has on an
-empty disk. Trials of commands that were done before the disk was full count as such.
+The disk is a tmpfs of its own, so this needs the right to mount. In half of the trials it has too
+little room from the beginning, by an amount drawn evenly from what the command needs; in the others
+something else fills it at a moment drawn evenly from the time that the command takes. The command
+must end with exit code 4 and one line, with nothing under the final name; with the room back, the
+same command must end with exit code 0 and the result that it has on an empty disk. Trials of
+commands that were done before the disk was full count as such.
 """
 
 import argparse
@@ -58,17 +60,28 @@ class Fillings(Tally):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=150, help="stop after so many (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long, whatever was done")
-    parser.add_argument("--state", type=Path, help="where the counts are kept from one slice to the next")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--trials", type=int, default=150, help="stop after so many (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after so long, whatever was done"
+    )
+    parser.add_argument(
+        "--state", type=Path, help="where the counts are kept from one slice to the next"
+    )
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
     tally = Fillings.load(options.state)
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk") as disk:
         root = Path(folder)
         in_child(lambda: prepare(root))
-        needed = {name: (reference(root, CASES[name], name), room_needed(root, disk, CASES[name])) for name in CHOSEN}
+        needed = {
+            name: (reference(root, CASES[name], name), room_needed(root, disk, CASES[name]))
+            for name in CHOSEN
+        }
         while tally.trials < options.trials and time.monotonic() < end:
             chance = random.Random(tally.trials)
             name = chance.choice(CHOSEN)
@@ -102,7 +115,13 @@ def room_needed(root: Path, disk: Path, case: Case) -> int:
 
 
 def try_once(
-    root: Path, disk: Path, name: str, expected: Reference, needed_bytes: int, chance: random.Random, tally: Fillings
+    root: Path,
+    disk: Path,
+    name: str,
+    expected: Reference,
+    needed_bytes: int,
+    chance: random.Random,
+    tally: Fillings,
 ) -> None:
     empty(disk)
     case = CASES[name]
@@ -146,7 +165,11 @@ def moment(disk: Path, case: Case) -> str:
         return f"training, {done} models kept"
     if not work(disk, case).exists():
         return "run: nothing kept yet"
-    return "run: all segments kept" if done == -(-FRAMES // SEGMENT_FRAMES) else "run: some segments kept"
+    return (
+        "run: all segments kept"
+        if done == -(-FRAMES // SEGMENT_FRAMES)
+        else "run: some segments kept"
+    )
 
 
 def empty(disk: Path) -> None:
@@ -171,11 +194,18 @@ def free_bytes(disk: Path) -> int:
 
 
 def show(tally: Fillings) -> None:
-    rows = [[name, str(tally.filled[name]), str(tally.not_filled[name]), str(tally.same[name])] for name in CHOSEN]
+    rows = [
+        [name, str(tally.filled[name]), str(tally.not_filled[name]), str(tally.same[name])]
+        for name in CHOSEN
+    ]
     totals = [str(counter.total()) for counter in (tally.filled, tally.not_filled, tally.same)]
     head = ["command", "ended by the full disk", "done before", "same result in the end"]
     print_table("A disk that becomes full", head, [*rows, ["together", *totals]])
-    print_table("When", ["what was kept", "times"], [[name, str(count)] for name, count in tally.moments.most_common()])
+    print_table(
+        "When",
+        ["what was kept", "times"],
+        [[name, str(count)] for name, count in tally.moments.most_common()],
+    )
     tally.show_faults()
 
 

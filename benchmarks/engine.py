@@ -1,10 +1,12 @@
-r"""The networks alone: against the plain ones, against what the processor multiplies, on two cores; agreement.
+r"""The networks alone: against the plain ones, against what the processor multiplies, on two cores;
+agreement.
 
     python -m benchmarks.engine
     python -m benchmarks.engine --width 32 --models 1
 
-The plain network is as published: fp32, channels first, normalisation not folded, a whole frame at once, with the
-allocator as it comes. Weights are random but for the agreement, which is of the models of `samples/ckpts`.
+The plain network is as published: fp32, channels first, normalisation not folded, a whole frame at
+once, with the allocator as it comes. Weights are random but for the agreement, which is of the
+models of `samples/ckpts`.
 """
 
 from argparse import ArgumentParser
@@ -15,12 +17,12 @@ import torch
 
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
-from vsr.checkpoints import load_bank
 from vsr.engine.generator import FastGenerator
-from vsr.engine.options import EngineOptions, bf16_gain
-from vsr.engine.steps import enlarge
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
+from vsr.engine.options import EngineOptions, bf16_speedup
+from vsr.engine.progressive import progressive_upscale
+from vsr.models.bank import load_bank
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -35,7 +37,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     height, width = options.size
-    gflop = 2e-9 * sum(weight.numel() for weight in Generator(spec(options.width)).parameters()) * height * width
+    gflop = (
+        2e-9
+        * sum(weight.numel() for weight in Generator(spec(options.width)).parameters())
+        * height
+        * width
+    )
     rows = []
     for models in options.models:
         arguments = (options.width, models, height, width)
@@ -60,12 +67,23 @@ def main() -> None:
             ]
             rows.append([f"{models} models, {name}", *cells])
         scaling = costs["ours"].wall / costs["ours, 2 threads"].wall
-        rows.append([f"{models} models, ours on 2 threads", f"{1000 * costs['ours, 2 threads'].wall:.0f} (wall)",
-                     f"{scaling:.2f} x one thread", "", ""])  # fmt: skip
+        rows.append(
+            [
+                f"{models} models, ours on 2 threads",
+                f"{1000 * costs['ours, 2 threads'].wall:.0f} (wall)",
+                f"{scaling:.2f} x one thread",
+                "",
+                "",
+            ]
+        )
     title = f"{width}x{height}, {options.width} channels, one thread, CPU time"
     print_table(title, ["network", "ms", "over plain", "GF/s", "of fp32 matrices"], rows)
-    print(f"\nbf16 runs at {bf16_gain():.2f} times the speed of fp32 here.")
-    print_table("Agreement on the sample, 3 models, first frame x4", ["what", "largest error", "PSNR dB"], agreement())
+    print(f"\nbf16 runs at {bf16_speedup():.2f} times the speed of fp32 here.")
+    print_table(
+        "Agreement on the sample, 3 models, first frame x4",
+        ["what", "largest error", "PSNR dB"],
+        agreement(),
+    )
 
 
 def spec(width: int) -> NetworkSpec:
@@ -75,11 +93,16 @@ def spec(width: int) -> NetworkSpec:
 def plain(channels: int, models: int, height: int, width: int) -> Callable[[], object]:
     generators = [Generator(spec(channels)).eval() for _ in range(models)]
     picture = torch.rand(1, 3, height, width)
-    return lambda: torch.stack([generator(picture, picture) for generator in generators]).mean(dim=0)
+    return lambda: torch.stack([generator(picture, picture) for generator in generators]).mean(
+        dim=0
+    )
 
 
 def ours(channels: int, models: int, height: int, width: int) -> Callable[[], object]:
-    fast = [FastGenerator(str(each), Generator(spec(channels)).eval(), 2**0.5, CPU) for each in range(models)]
+    fast = [
+        FastGenerator(str(each), Generator(spec(channels)).eval(), 2**0.5, CPU)
+        for each in range(models)
+    ]
     picture = torch.rand(3, height, width)
 
     def mean() -> torch.Tensor:
@@ -105,13 +128,17 @@ def agreement() -> list[list[str]]:
     whole, strips, rough = (
         mean_of(low, models, options)
         for options in (
-            EngineOptions(largest_strip_px=10**9),
-            EngineOptions(largest_strip_px=64**2),
+            EngineOptions(max_strip_px=10**9),
+            EngineOptions(max_strip_px=64**2),
             EngineOptions(dtype=torch.bfloat16),
         )
     )
     return [
-        ["strips against larger ones", f"{float((strips - whole).abs().max()):.1e}", f"{psnr(strips, whole):.0f}"],
+        [
+            "strips against larger ones",
+            f"{float((strips - whole).abs().max()):.1e}",
+            f"{psnr(strips, whole):.0f}",
+        ],
         [
             "bf16 against fp32",
             f"{255 * float((rough - whole).abs().max()):.2f} grey levels",
@@ -121,8 +148,10 @@ def agreement() -> list[list[str]]:
 
 
 def mean_of(low: torch.Tensor, models: list, options: EngineOptions) -> torch.Tensor:
-    fast = [FastGenerator(m.name, m.generator, m.card.step_ratio, CPU, options=options) for m in models]
-    return torch.stack([enlarge(low, [one], 4.0, 1.0) for one in fast]).mean(dim=0)
+    fast = [
+        FastGenerator(m.name, m.generator, m.card.step_ratio, CPU, options=options) for m in models
+    ]
+    return torch.stack([progressive_upscale(low, [one], 4.0, 1.0) for one in fast]).mean(dim=0)
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import vsr
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
@@ -36,14 +36,23 @@ GAP_PX, LABEL_PX = 6, 34
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         vsr.train_shot(SAMPLES / "clip.mp4", folder)
-        clips = {policy: enlarged(policy, Path(folder)) for sheet in SHEETS.values() for policy in sheet.values()}
+        clips = {
+            policy: enlarged(policy, Path(folder))
+            for sheet in SHEETS.values()
+            for policy in sheet.values()
+        }
     truth = frames_of(SAMPLES / "clip_truth.mkv")
     for name, sheet in SHEETS.items():
-        draw(FIGURES / name, {label: clips[policy] for label, policy in sheet.items()} | {"truth": truth})
+        draw(
+            FIGURES / name,
+            {label: clips[policy] for label, policy in sheet.items()} | {"truth": truth},
+        )
 
 
 def draw(target: Path, clips: dict[str, list[np.ndarray]]) -> None:
-    rows = [[crop(frames[index], left, top) for frames in clips.values()] for index, left, top in CROPS]
+    rows = [
+        [crop(frames[index], left, top) for frames in clips.values()] for index, left, top in CROPS
+    ]
     rows.append([strip(frames) for frames in clips.values()])
     sheet = np.concatenate([labels(list(clips)), *(beside(row) for row in rows)])
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +61,7 @@ def draw(target: Path, clips: dict[str, list[np.ndarray]]) -> None:
 
 
 def enlarged(policy: str, folder: Path) -> list[np.ndarray]:
-    """Upscale the sample without flicker control and without loss; `folder` has its shot model, and takes the video."""
+    """Upscale the sample without flicker control, losslessly, into `folder`, which has its shot model."""
     target = folder / f"{policy}.mkv"
     models = folder if policy == "shot" else SAMPLES / "ckpts"
     vsr.run(
@@ -80,7 +89,9 @@ def picture(pixels: torch.Tensor) -> np.ndarray:
 
 
 def crop(frame: np.ndarray, left: int, top: int) -> np.ndarray:
-    return enlarge(frame[top : top + CROP_HEIGHT, left : left + CROP_WIDTH], ENLARGEMENT, ENLARGEMENT)
+    return enlarge(
+        frame[top : top + CROP_HEIGHT, left : left + CROP_WIDTH], ENLARGEMENT, ENLARGEMENT
+    )
 
 
 def strip(frames: list[np.ndarray]) -> np.ndarray:
@@ -96,7 +107,9 @@ def enlarge(pixels: np.ndarray, across: int, down: int) -> np.ndarray:
 
 def beside(panels: list[np.ndarray]) -> np.ndarray:
     """Panels in a row, with a white gap around each."""
-    framed = [np.pad(panel, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for panel in panels]
+    framed = [
+        np.pad(panel, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for panel in panels
+    ]
     return np.concatenate(framed, axis=1)
 
 
@@ -105,7 +118,11 @@ def labels(texts: list[str]) -> np.ndarray:
     panels = []
     for text in texts:
         panel = np.full((LABEL_PX - GAP_PX, ENLARGEMENT * CROP_WIDTH, 3), 255, np.uint8)
-        panels.append(cv2.putText(panel, text, (4, LABEL_PX - GAP_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 22)[1])
+        panels.append(
+            cv2.putText(
+                panel, text, (4, LABEL_PX - GAP_PX - 8), (20, 20, 20), cv2.FontFace("sans"), 22
+            )[1]
+        )
     return beside(panels)
 
 

@@ -1,9 +1,12 @@
-"""The front of flicker against sharpness: strengths of flicker control x policies; draws `docs/figures/front.png`.
+"""The front of flicker against sharpness: strengths of flicker control x policies; draws
+`docs/figures/front.png`.
 
     python -m benchmarks.flicker --frames 12
-    python -m benchmarks.flicker --frames 12 --policies smi --clips street taxi water cockatoo swan flower juggle friday
+    python -m benchmarks.flicker --frames 12 --policies smi --clips street taxi water cockatoo swan
+    flower juggle friday
 
-Each policy runs once without flicker control; every strength is applied to that. Seconds are those of flicker control.
+Each policy runs once without flicker control; every strength is applied to that. Seconds are those
+of flicker control.
 """
 
 import tempfile
@@ -27,17 +30,17 @@ from benchmarks.measure import (
     upscale,
 )
 from benchmarks.shot import train_shot_models
-from vsr.checkpoints import Model, load_bank
-from vsr.distilling import distil
-from vsr.flicker import FlickerControl
-from vsr.flicker.control import AUTO_STRENGTH
-from vsr.frames import Frame
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import MODEL_FREE, POLICIES
-from vsr.policies.agreement import agreement_for_noise, noise_level
-from vsr.recipe import Recipe
-from vsr.shot_models import ShotModel
-from vsr.stage_clock import StageClock
+from vsr.models.bank import Model, load_bank
+from vsr.models.shot_model import ShotModel
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.temporal import FlickerControl
+from vsr.temporal.deflicker import AUTO_STRENGTH
+from vsr.train.distill import distil
+from vsr.upscale import MODEL_FREE, POLICIES
+from vsr.video.frames import Frame
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "front.png"
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, AUTO_STRENGTH)
@@ -50,7 +53,10 @@ def main() -> None:
     parser = options_parser(__doc__, count=15)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=list(VID4))
     parser.add_argument(
-        "--policies", nargs="+", choices=POLICIES, default=["bicubic", "smi", "ami", "avgi", "student", "shot"]
+        "--policies",
+        nargs="+",
+        choices=POLICIES,
+        default=["bicubic", "smi", "ami", "avgi", "student", "shot"],
     )
     parser.add_argument("--strengths", nargs="+", type=float, default=STRENGTHS)
     parser.add_argument("--no-drawing", action="store_true", help="print tables only")
@@ -75,11 +81,18 @@ def measure_front(pair: Pair, options: Namespace) -> Front:
     if "student" in options.policies:
         distil(pair.low, folder)
         bank = load_bank(folder)
-    return {policy: measure_policy(pair, policy, bank, shot_models, options) for policy in options.policies}
+    return {
+        policy: measure_policy(pair, policy, bank, shot_models, options)
+        for policy in options.policies
+    }
 
 
 def measure_policy(
-    pair: Pair, policy: str, bank: Sequence[Model], shot_models: Sequence[ShotModel], options: Namespace
+    pair: Pair,
+    policy: str,
+    bank: Sequence[Model],
+    shot_models: Sequence[ShotModel],
+    options: Namespace,
 ) -> dict[float, Figures]:
     recipe = Recipe(policy, steady=0.0)
     upscaled = upscale(pair.low, recipe, bank, [], StageClock(), lambda _: shot_models)
@@ -88,20 +101,28 @@ def measure_policy(
 
 
 def measure_strength(pair: Pair, plain: Sequence[tuple[Frame, Frame]], strength: float) -> Figures:
-    control = FlickerControl(strength, None, lambda low: agreement_for_noise(noise_level(low)), lambda _: None)
+    control = FlickerControl(
+        strength,
+        None,
+        lambda low: back_projection_weight_for_noise(noise_level(low)),
+        lambda _: None,
+    )
     start = perf_counter()
     steadied = list(control.steady(iter(plain)))
     seconds = (perf_counter() - start) / len(plain)
     metrics = [name for name in SHOWN if name != SECONDS]
     board = Scoreboard(metrics, has_truth=True, has_low_resolution=True, border=BORDER_PX)
     for (low, large), truth in zip(steadied, pair.truth.pictures(), strict=False):
-        board.observe(large, truth, low.pixels)
-    return {name: result.mean for name, result in board.results().items()} | {SECONDS: seconds}
+        board.update(large, truth, low.pixels)
+    return {name: result.mean for name, result in board.compute().items()} | {SECONDS: seconds}
 
 
 def mean_front(fronts: Sequence[Front]) -> Front:
     return {
-        policy: {strength: mean_figures([front[policy][strength] for front in fronts]) for strength in strengths}
+        policy: {
+            strength: mean_figures([front[policy][strength] for front in fronts])
+            for strength in strengths
+        }
         for policy, strengths in fronts[0].items()
     }
 
@@ -129,8 +150,20 @@ def draw(front: Front, target: Path) -> None:
         (line,) = axes.plot(across, up, marker="o", markersize=4, label=policy)
         if AUTO_STRENGTH in strengths:
             chosen = strengths[AUTO_STRENGTH]
-            axes.plot(chosen["sharpness"], chosen["flicker"], marker="*", markersize=15, color=line.get_color())
-        axes.annotate("0", (across[0], up[0]), textcoords="offset points", xytext=(6, 4), color=line.get_color())
+            axes.plot(
+                chosen["sharpness"],
+                chosen["flicker"],
+                marker="*",
+                markersize=15,
+                color=line.get_color(),
+            )
+        axes.annotate(
+            "0",
+            (across[0], up[0]),
+            textcoords="offset points",
+            xytext=(6, 4),
+            color=line.get_color(),
+        )
     axes.plot(1.0, 0.0, marker="D", markersize=9, color="black", linestyle="none", label="truth")
     axes.set(
         xlabel="sharpness (1: as sharp as the truth)",

@@ -1,12 +1,14 @@
-"""Damaged clips, models and recipes by the thousand: no traceback, no hang, no silent loss, no memory beyond a bound.
+"""Damaged clips, models and recipes by the thousand: no traceback, no hang, no silent loss, no
+memory beyond a bound.
 
     python -m benchmarks.fuzz clips --count 5000 --state clips.json
     python -m benchmarks.fuzz models --count 1000 --state models.json
     python -m benchmarks.fuzz upscalers --count 1000 --state upscalers.json
     python -m benchmarks.fuzz recipes --count 1000 --state recipes.json
 
-Each case is `vsr run` in a process of its own, forked from one in which everything is loaded. A case that fails is
-kept beside the state file; the counts go on where they stopped, so a campaign may be run in slices (`--seconds`).
+Each case is `vsr run` in a process of its own, forked from one in which everything is loaded. A
+case that fails is kept beside the state file; the counts go on where they stopped, so a campaign
+may be run in slices (`--seconds`).
 """
 
 import argparse
@@ -55,7 +57,10 @@ class Tally:
         if not path.exists():
             return cls()
         stored = json.loads(path.read_text())
-        return cls(**stored | {"exits": Counter(stored["exits"]), "mutations": Counter(stored["mutations"])})
+        return cls(
+            **stored
+            | {"exits": Counter(stored["exits"]), "mutations": Counter(stored["mutations"])}
+        )
 
     def save(self, path: Path) -> None:
         temporary = path.with_suffix(".part")
@@ -106,7 +111,9 @@ def warm_up(campaign: Campaign, output: Path) -> None:
     """
     import spandrel  # noqa: F401
 
-    clip = write_clip(output.with_name("warm.mkv"), moving_pictures(3), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        output.with_name("warm.mkv"), moving_pictures(3), codec="ffv1", pixel_format="bgr0"
+    )
     options = ["--policy", "bicubic", "--scale", "1", "-c", "ffv1", "--metrics", ""]
     sys.argv = ["vsr", "run", str(clip), "-o", str(output.with_name("warm_out.mkv")), *options]
     with suppress(SystemExit):
@@ -116,7 +123,9 @@ def warm_up(campaign: Campaign, output: Path) -> None:
         case.write_bytes(seed.read_bytes())
         outcome = in_child(campaign.command(case, output))
         if outcome.exit != "0":
-            raise RuntimeError(f"{seed.name} is not sound: ended with {outcome.exit}: {outcome.told[-500:]}")
+            raise RuntimeError(
+                f"{seed.name} is not sound: ended with {outcome.exit}: {outcome.told[-500:]}"
+            )
 
 
 def run_case(number: int, campaign: Campaign, output: Path, tally: Tally, kept: Path) -> None:
@@ -132,7 +141,9 @@ def run_case(number: int, campaign: Campaign, output: Path, tally: Tally, kept: 
     fault = fault_of(outcome, output, campaign.telling_codes)
     if fault is None and outcome.exit == "0" and count_frames(output) != FRAMES:
         # Of what is in the file nothing was lost; that there was more once, nothing in it tells.
-        is_told = "before the first keyframe" in outcome.told or count_frames(output) == stored_packets(case)
+        is_told = "before the first keyframe" in outcome.told or count_frames(
+            output
+        ) == stored_packets(case)
         fault = None if is_told else "ended with 0 and too few frames"
         tally.exits["0, shorter by its own account"] += fault is None
     tally.done = max(tally.done, number + 1)
@@ -220,7 +231,9 @@ def stored_packets(path: Path) -> int | None:
     """How many packets of video ffprobe, another build of libav, finds in a file."""
     query = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-count_packets"]
     shown = ["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0", str(path)]
-    answer = subprocess.run([*query, *shown], capture_output=True, text=True, check=False).stdout.split()
+    answer = subprocess.run(
+        [*query, *shown], capture_output=True, text=True, check=False
+    ).stdout.split()
     return int(answer[0].strip(",")) if answer and answer[0].strip(",").isdecimal() else None
 
 

@@ -1,4 +1,5 @@
-"""The sound files that the fuzz campaign damages: tiny clips of many kinds, models of a moment's training, recipes."""
+"""The sound files that the fuzz campaign damages: tiny clips of many kinds, models of a moment's
+training, recipes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,9 +12,9 @@ from safetensors.torch import save
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
-from vsr.networks.espcn import Espcn, EspcnSpec
-from vsr.shot_models import save_shot_model
-from vsr.upscalers.files import UpscalerCard, encode_upscaler
+from vsr.models.networks.espcn import Espcn, EspcnSpec
+from vsr.models.shot_model import save_shot_model
+from vsr.upscale.networks.files import NetworkCard, encode_network
 
 FRAMES = 12
 SIDE = 32
@@ -49,7 +50,8 @@ KINDS: tuple[tuple[str, str, str, dict[str, str], str | None], ...] = (
 
 @dataclass(frozen=True)
 class Campaign:
-    """What is damaged, where the damaged copy of a seed is put, and the command that is given it."""
+    """What is damaged, where the damaged copy of a seed is put, and the command that is given
+    it."""
 
     seeds: list[Path]
     place: Callable[[Path], Path]
@@ -71,11 +73,16 @@ def clip_campaign(folder: Path) -> Campaign:
     )
 
 
-def _clip(path: Path, codec: str, pixel_format: str, options: dict[str, str], sound: str | None) -> Path:
+def _clip(
+    path: Path, codec: str, pixel_format: str, options: dict[str, str], sound: str | None
+) -> Path:
     size = 64 if codec == "libsvtav1" else SIDE
     pictures = moving_pictures(FRAMES, size, size)
     rich = path.suffix == ".mkv" and sound is not None
-    muxer = {"fragmented": {"movflags": "frag_keyframe+empty_moov"}, "faststart": {"movflags": "faststart"}}
+    muxer = {
+        "fragmented": {"movflags": "frag_keyframe+empty_moov"},
+        "faststart": {"movflags": "faststart"},
+    }
     return write_clip(
         path,
         [np.ascontiguousarray(picture) for picture in pictures],
@@ -87,7 +94,9 @@ def _clip(path: Path, codec: str, pixel_format: str, options: dict[str, str], so
         time_base=Fraction(1, 25),
         subtitles=[(100, 200, b"a line")] if rich else (),
         attachment=("a.ttf", "font/ttf", b"not really a font") if rich else None,
-        chapters=[(0, 0.2, "one"), (0.2, 0.4, "two")] if path.suffix in (".mkv", ".mp4") and sound else (),
+        chapters=[(0, 0.2, "one"), (0.2, 0.4, "two")]
+        if path.suffix in (".mkv", ".mp4") and sound
+        else (),
         tags={"title": "a film"},
     )
 
@@ -101,7 +110,9 @@ def model_campaign(folder: Path) -> Campaign:
     seeds = sorted(made.glob("*.safetensors"))
     bank = folder / "bank"
     bank.mkdir()
-    clip = write_clip(folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0"
+    )
 
     def place(seed: Path) -> Path:
         for old in bank.iterdir():
@@ -116,22 +127,35 @@ def model_campaign(folder: Path) -> Campaign:
 
 
 def upscaler_campaign(folder: Path) -> Campaign:
-    """Files of ours, as Python pickles and as safetensors, and one of an architecture that spandrel knows."""
+    """Files of ours, as Python pickles and as safetensors, and one of an architecture that spandrel
+    knows."""
     torch.manual_seed(0)
     spec = EspcnSpec(2, 8, 8)
-    card = UpscalerCard("espcn", asdict(spec), "espcn", {}, "0")
+    card = NetworkCard("espcn", asdict(spec), "espcn", {}, "0")
     compact = _compact_state()
-    made = {"own.safetensors": encode_upscaler(card, Espcn(spec)), "compact.safetensors": save(compact)}
+    made = {
+        "own.safetensors": encode_network(card, Espcn(spec)),
+        "compact.safetensors": save(compact),
+    }
     seeds = [folder / name for name in (*made, "compact.pth")]
     for name, content in made.items():
         (folder / name).write_bytes(content)
     torch.save(compact, seeds[-1])
-    clip = write_clip(folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0"
+    )
 
     def command(case: Path, output: Path) -> list[str]:
         arguments = _run(clip, output, "bicubic")
         place = arguments.index("--policy")
-        return [*arguments[:place], "--upscaler", str(case), *arguments[place + 2 :], "--steady", "0"]
+        return [
+            *arguments[:place],
+            "--upscaler",
+            str(case),
+            *arguments[place + 2 :],
+            "--steady",
+            "0",
+        ]
 
     return Campaign(seeds, lambda seed: folder / f"case{seed.suffix}", command, (0, 5))
 
@@ -148,7 +172,9 @@ def recipe_campaign(folder: Path) -> Campaign:
     recipes = Path(__file__).resolve().parents[1] / "pipelines"
     every_key = folder / "every_key.toml"
     every_key.write_text(EVERY_KEY)
-    clip = write_clip(folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        folder / "clip.mkv", moving_pictures(FRAMES, 24, 24), codec="ffv1", pixel_format="bgr0"
+    )
     seeds = [*sorted(recipes.glob("*.toml")), *[every_key] * 10]
     return Campaign(
         seeds,
@@ -182,7 +208,19 @@ segment_frames = 240
 
 def _run(clip: Path, output: Path, policy: str) -> list[str]:
     record = output.with_suffix(".json")
-    options = ["--policy", policy, "--scale", "1", "-c", "ffv1", "--metrics", "", "--json", str(record), "-y"]
+    options = [
+        "--policy",
+        policy,
+        "--scale",
+        "1",
+        "-c",
+        "ffv1",
+        "--metrics",
+        "",
+        "--json",
+        str(record),
+        "-y",
+    ]
     return ["run", str(clip), "-o", str(output), *options]
 
 

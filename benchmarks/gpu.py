@@ -1,11 +1,13 @@
-r"""What a GPU is good for: networks beside its limits, whole frames, graphs, many models as one, training, codecs.
+r"""What a GPU is good for: networks beside its limits, whole frames, graphs, many models as one,
+training, codecs.
 
     python -m benchmarks.gpu                                   # on a GPU, in some minutes
-    python -m benchmarks.gpu --device cpu --size 64 96 --models 1 3 --training-models 3 --iterations 4
+    python -m benchmarks.gpu --device cpu --size 64 96 --models 1 3 --training-models 3 --iterations
+    4
 
-Times are medians of several rounds after warm-up: of the clock, with the GPU waited for before and after; on a CPU,
-whose cores others may use as well, of the processor.
-Weights are random: speed does not depend on them. Sizes are of the result, four times the input.
+Times are medians of several rounds after warm-up: of the clock, with the GPU waited for before and
+after; on a CPU, whose cores others may use as well, of the processor. Weights are random: speed
+does not depend on them. Sizes are of the result, four times the input.
 """
 
 import io
@@ -23,18 +25,17 @@ import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
 
-from vsr.engine.device import choose_device
+from vsr.engine.ensemble import FastEnsemble
 from vsr.engine.generator import FastGenerator
-from vsr.engine.graphs import Upscale, graphed, is_close
-from vsr.engine.members import FastMembers
-from vsr.engine.options import DTYPES, EngineOptions, choose_dtype
-from vsr.engine.steps import enlarge
-from vsr.media.encoders import EncodeOptions, choose_encoder
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
-from vsr.resample import back_project, resize
-from vsr.training.quick import Quick, train_quick
-from vsr.training.together import train_quick_together
+from vsr.engine.graphs import Upscale, capture_graph, is_close
+from vsr.engine.options import DTYPES, EngineOptions, choose_device, choose_dtype
+from vsr.engine.progressive import progressive_upscale
+from vsr.image.resample import back_project, resize
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.batched import train_quick_batched
+from vsr.train.methods.quick import QuickOptions, train_quick
+from vsr.video.reader import open_clip
+from vsr.video.write.encoders import EncodeOptions, choose_encoder
 
 SCALE = 4
 STEP_RATIO = 2**0.5
@@ -57,7 +58,10 @@ def main() -> None:
     options = parsed()
     device = choose_device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
-    print(f"{name}, torch {torch.__version__}; precision of `--dtype auto`: {choose_dtype('auto', device)}")
+    print(
+        f"{name}, torch {torch.__version__}; precision of `--dtype auto`: "
+        f"{choose_dtype('auto', device)}"
+    )
     limits = measured_limits(device)
     for height, width in sizes(options):
         networks(device, limits, options, height, width)
@@ -68,12 +72,20 @@ def main() -> None:
 
 def parsed() -> Namespace:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda", help="cpu, cuda or cuda:N (default %(default)s)")
-    parser.add_argument("--size", type=int, nargs=2, action="append", metavar=("H", "W"), help="of the result")
+    parser.add_argument(
+        "--device", default="cuda", help="cpu, cuda or cuda:N (default %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, action="append", metavar=("H", "W"), help="of the result"
+    )
     parser.add_argument("--models", type=int, nargs="+", default=[1, 15])
-    parser.add_argument("--width", type=int, default=16, help="of the networks (default %(default)s)")
+    parser.add_argument(
+        "--width", type=int, default=16, help="of the networks (default %(default)s)"
+    )
     parser.add_argument("--training-models", type=int, default=15)
-    parser.add_argument("--iterations", type=int, default=60, help="of a training (default %(default)s)")
+    parser.add_argument(
+        "--iterations", type=int, default=60, help="of a training (default %(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -112,9 +124,19 @@ def measured_limits(device: torch.device) -> Limits:
         flops[dtype] = 2 * side**3 / seconds_of(lambda left=left, right=right: left @ right, device)
     source = torch.rand(length, device=device)
     target = torch.empty_like(source)
-    moved = 2 * source.numel() * source.element_size() / seconds_of(lambda: target.copy_(source), device)
-    rows = [[f"products in {word(dtype)}", f"{rate / 1e12:.3g} TFLOP/s"] for dtype, rate in flops.items()]
-    print_table("Limits", ["what", "rate"], [*rows, ["memory, read and written", f"{moved / 1e9:.3g} GB/s"]])
+    moved = (
+        2
+        * source.numel()
+        * source.element_size()
+        / seconds_of(lambda: target.copy_(source), device)
+    )
+    rows = [
+        [f"products in {word(dtype)}", f"{rate / 1e12:.3g} TFLOP/s"]
+        for dtype, rate in flops.items()
+    ]
+    print_table(
+        "Limits", ["what", "rate"], [*rows, ["memory, read and written", f"{moved / 1e9:.3g} GB/s"]]
+    )
     return Limits(flops, moved)
 
 
@@ -123,7 +145,9 @@ def dtypes_of(device: torch.device) -> list[torch.dtype]:
     return [DTYPES[name] for name in wanted]
 
 
-def networks(device: torch.device, limits: Limits, options: Namespace, height: int, width: int) -> None:
+def networks(
+    device: torch.device, limits: Limits, options: Namespace, height: int, width: int
+) -> None:
     """One network on one picture: no resizing, no back-projection."""
     generator = new_generators(1, options.width)[0]
     picture = torch.rand(3, height, width, device=device)
@@ -135,7 +159,10 @@ def networks(device: torch.device, limits: Limits, options: Namespace, height: i
     times = {"plain, channels first, fp32": (eager_seconds(plain, base, device), torch.float32)}
     for dtype in dtypes_of(device):
         fast = FastGenerator("m", generator, STEP_RATIO, device, options=EngineOptions(dtype))
-        times[f"ours, {word(dtype)}"] = (seconds_of(lambda fast=fast: fast.add_detail(picture), device), dtype)
+        times[f"ours, {word(dtype)}"] = (
+            seconds_of(lambda fast=fast: fast.add_detail(picture), device),
+            dtype,
+        )
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = True
         times["plain, channels first, TF32"] = (eager_seconds(plain, base, device), torch.float32)
@@ -161,7 +188,8 @@ def eager_seconds(network: Generator, base: torch.Tensor, device: torch.device) 
 
 
 def frames(device: torch.device, options: Namespace, height: int, width: int) -> None:
-    """All steps of a frame, as a run takes them: one model after another and as one, as they are and as a graph."""
+    """All steps of a frame, as a run takes them: one model after another and as one, as they are
+    and as a graph."""
     low = torch.rand(3, height // SCALE, width // SCALE, device=device)
     engine = EngineOptions(choose_dtype("auto", device))
     rows = []
@@ -170,11 +198,21 @@ def frames(device: torch.device, options: Namespace, height: int, width: int) ->
         expected = next(iter(ways.values()))(low)
         times: dict[str, float] = {}
         for what, way in ways.items():
-            run, told = graphed(way, low)
-            for variant, call in {what: way, ", ".join(filter(None, [what, told])): run}.items():
+            run, note = capture_graph(way, low)
+            for variant, call in {what: way, ", ".join(filter(None, [what, note])): run}.items():
                 times[variant] = seconds_of(lambda call=call: call(low), device)
-                over, same = next(iter(times.values())) / times[variant], is_close(call(low), expected)
-                rows.append([f"{count} models, {variant}", f"{1 / times[variant]:.3g}", f"{over:.2f}", str(same)])
+                over, same = (
+                    next(iter(times.values())) / times[variant],
+                    is_close(call(low), expected),
+                )
+                rows.append(
+                    [
+                        f"{count} models, {variant}",
+                        f"{1 / times[variant]:.3g}",
+                        f"{over:.2f}",
+                        str(same),
+                    ]
+                )
     print_table(
         f"{low.shape[2]}x{low.shape[1]} to {width}x{height}, {word(engine.dtype)}",
         ["whole frames", "frames/s", "over the first", "same picture"],
@@ -190,22 +228,24 @@ def frames(device: torch.device, options: Namespace, height: int, width: int) ->
     print_table("Parts of it", ["part", "ms"], rows)
 
 
-def ways_to(count: int, width: int, device: torch.device, engine: EngineOptions) -> dict[str, Upscale]:
+def ways_to(
+    count: int, width: int, device: torch.device, engine: EngineOptions
+) -> dict[str, Upscale]:
     generators = new_generators(count, width)
     fast = [FastGenerator("m", one, STEP_RATIO, device, options=engine) for one in generators]
 
     def one_by_one(low: torch.Tensor) -> torch.Tensor:
-        total = enlarge(low, fast[:1], SCALE, 1.0).clone()
+        total = progressive_upscale(low, fast[:1], SCALE, 1.0).clone()
         for one in fast[1:]:
-            total += enlarge(low, [one], SCALE, 1.0)
+            total += progressive_upscale(low, [one], SCALE, 1.0)
         return total / count
 
     if count == 1:
         return {"one by one": one_by_one}
-    members = FastMembers("m", generators, STEP_RATIO, device, options=engine)
+    members = FastEnsemble("m", generators, STEP_RATIO, device, options=engine)
     return {
         "one by one": one_by_one,
-        "as one": lambda low: members.mean(enlarge(low, [members], SCALE, 1.0)),
+        "as one": lambda low: members.mean(progressive_upscale(low, [members], SCALE, 1.0)),
     }
 
 
@@ -219,30 +259,36 @@ def new_generators(count: int, width: int) -> list[Generator]:
 
 
 def training(device: torch.device, options: Namespace) -> None:
-    """The models of a 320x180 keyframe, or of a smaller one for a small `--size`: set-up and all."""
+    """The models of a 320x180 keyframe, or of a smaller one for a small `--size`: set-up and
+    all."""
     height, width = min((180, 320), *sizes(options))
     keyframe = resize(torch.rand(3, height // 4, width // 4), height, width).clamp(0, 1)
-    quick = Quick(iterations=options.iterations)
+    quick = QuickOptions(iterations=options.iterations)
     smallest = int(min(quick.pair_scales) * min(height, width))
-    quick = Quick(iterations=options.iterations, crop_px=min(quick.crop_px, smallest))
+    quick = QuickOptions(iterations=options.iterations, crop_px=min(quick.crop_px, smallest))
     seeds = range(options.training_models)
 
     def one_by_one() -> None:
         for seed in seeds:
-            deplete(train_quick_together(keyframe, quick, [seed], device, lambda *_: None))
+            deplete(train_quick_batched(keyframe, quick, [seed], device, lambda *_: None))
 
     def alone_on_cpu() -> None:
         train_quick(keyframe, quick, 0, lambda *_: None)
 
-    deplete(train_quick_together(keyframe, quick, [0], device, lambda *_: None))
-    together = timed(lambda: deplete(train_quick_together(keyframe, quick, seeds, device, lambda *_: None)), device)
+    deplete(train_quick_batched(keyframe, quick, [0], device, lambda *_: None))
+    together = timed(
+        lambda: deplete(train_quick_batched(keyframe, quick, seeds, device, lambda *_: None)),
+        device,
+    )
     apart = timed(one_by_one, device)
     rows = [
         [f"{len(seeds)} models as one job", f"{together:.2f}", f"{apart / together:.2f}"],
         [f"{len(seeds)} models one by one", f"{apart:.2f}", "1"],
         ["1 model on the CPU", f"{timed(alone_on_cpu, device):.2f}", ""],
     ]
-    title = f"Training, {options.iterations} iterations on a {width}x{height} keyframe, {device.type}"
+    title = (
+        f"Training, {options.iterations} iterations on a {width}x{height} keyframe, {device.type}"
+    )
     print_table(title, ["what", "s", "over one by one"], rows)
 
 
@@ -252,7 +298,8 @@ def deplete(items: Iterable[object]) -> None:
 
 
 def codecs(device: torch.device, size: tuple[int, int]) -> None:
-    """NVDEC, with its pictures brought back to main memory, beside the decoder that vsr uses; what NVENC says."""
+    """NVDEC, with its pictures brought back to main memory, beside the decoder that vsr uses; what
+    NVENC says."""
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         write_blocks(clip, *size)
@@ -262,22 +309,33 @@ def codecs(device: torch.device, size: tuple[int, int]) -> None:
         try:
             by_hardware = first_pictures(clip, device)
             seconds = timed(lambda: first_pictures(clip, device), device)
-            same = all(np.array_equal(one, other) for one, other in zip(by_software, by_hardware, strict=True))
+            same = all(
+                np.array_equal(one, other)
+                for one, other in zip(by_software, by_hardware, strict=True)
+            )
             rows.append(["NVDEC", f"{CLIP_FRAMES / seconds:.0f}", str(same)])
         except av.FFmpegError as error:
             rows.append([f"NVDEC does not open: {error.strerror}", "", ""])
-        print_table(f"Decoding of H.264, {size[1]}x{size[0]}", ["decoder", "frames/s", "same samples"], rows)
+        print_table(
+            f"Decoding of H.264, {size[1]}x{size[0]}", ["decoder", "frames/s", "same samples"], rows
+        )
         with open_clip(clip) as reader, av.open(io.BytesIO(), "w", format="matroska") as container:
-            plan, notes = choose_encoder(reader.info, *size, EncodeOptions(), container, torch.device("cuda", 0))
+            plan, notes = choose_encoder(
+                reader.info, *size, EncodeOptions(), container, torch.device("cuda", 0)
+            )
     print(f"\nEncoder for a run on a GPU: {'; '.join([plan.codec, *notes])}")
 
 
 def write_blocks(clip: Path, height: int, width: int) -> None:
     """Coloured blocks that move up."""
-    blocks = np.random.default_rng(0).integers(0, 256, (height // 8 + CLIP_FRAMES, width // 8 + 1, 3), dtype=np.uint8)
+    blocks = np.random.default_rng(0).integers(
+        0, 256, (height // 8 + CLIP_FRAMES, width // 8 + 1, 3), dtype=np.uint8
+    )
     pattern = blocks.repeat(8, axis=0).repeat(8, axis=1)[:, :width]
     with av.open(str(clip), "w") as container:
-        stream = container.add_stream("libx264", CLIP_FPS, options={"preset": "ultrafast", "crf": "24"})
+        stream = container.add_stream(
+            "libx264", CLIP_FPS, options={"preset": "ultrafast", "crf": "24"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(CLIP_FRAMES):
             picture = np.ascontiguousarray(pattern[index : index + height])
@@ -287,7 +345,11 @@ def write_blocks(clip: Path, height: int, width: int) -> None:
 
 def first_pictures(clip: Path, device: torch.device | None) -> list[np.ndarray]:
     """Decode the clip; the samples of its first pictures in one layout."""
-    hardware = None if device is None else HWAccel("cuda", str(device.index or 0), allow_software_fallback=False)
+    hardware = (
+        None
+        if device is None
+        else HWAccel("cuda", str(device.index or 0), allow_software_fallback=False)
+    )
     with av.open(str(clip), hwaccel=hardware) as container:
         decoded = container.decode(video=0)
         kept = list(islice(decoded, 10))

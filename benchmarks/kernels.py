@@ -1,9 +1,11 @@
-"""How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and rounded to 8 bits.
+"""How near KernelGAN's kernel comes to the true one, on photographs halved in known ways and
+rounded to 8 bits.
 
     python -m benchmarks.kernels                       # ten seconds a kernel on one core
     python -m benchmarks.kernels --set iterations=2    # as good as without the game: a second each
 
-The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be bicubic.
+The distance is the sum of the absolute differences of the taps; a kernel that says nothing would be
+bicubic.
 """
 
 import time
@@ -16,10 +18,16 @@ import torch.nn.functional as F
 from benchmarks.clips import Excerpt, use_shared_data
 from benchmarks.measure import print_table
 from benchmarks.zssrgan import bicubic_reduction
-from vsr.blur import Rows, as_tensor, bicubic_kernel, gaussian_kernel, reduce_blurred
-from vsr.kernel_files import kernel_words
-from vsr.recipe import with_settings
-from vsr.training.kernelgan import KernelGan, estimate_kernel
+from vsr.image.blur import (
+    KernelTaps,
+    bicubic_kernel,
+    gaussian_kernel,
+    reduce_blurred,
+    taps_to_tensor,
+)
+from vsr.models.kernel_file import kernel_summary
+from vsr.records import with_settings
+from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 
 IMAGES = ("set14/comic", "set5/baby", "urban100/img_062", "set14/flowers", "bsd/148026")
 BORDER_PX = 5
@@ -35,45 +43,65 @@ KERNELS = {
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN")
+    parser.add_argument(
+        "--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN"
+    )
     options = parser.parse_args()
     use_shared_data()
-    settings = with_settings(KernelGan(), options.set)
+    settings = with_settings(KernelGanOptions(), options.set)
     rows = []
     for name in options.images:
         truth = next(Excerpt(f"../stills/{name.replace('/', '/HR/')}.png").pictures())
         rows += [row_of(name, truth, kernel, settings) for kernel in KERNELS]
     print_table(
         "**Kernels found, x2**",
-        ["image", "true kernel", "distance", "bicubic's", "rests on", "mismatch (bicubic's)", "found", "CPU-s"],
+        [
+            "image",
+            "true kernel",
+            "distance",
+            "bicubic's",
+            "rests on",
+            "mismatch (bicubic's)",
+            "found",
+            "CPU-s",
+        ],
         rows,
     )
 
 
-def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGan) -> list[str]:
+def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGanOptions) -> list[str]:
     """One estimate beside its truth."""
-    reduce = bicubic_reduction if kernel == "bicubic" else partial(reduce_blurred, kernel=KERNELS[kernel])
+    reduce = (
+        bicubic_reduction
+        if kernel == "bicubic"
+        else partial(reduce_blurred, kernel=KERNELS[kernel])
+    )
     low = (reduce(truth).clamp(0, 1) * 255).round() / 255
     start = time.process_time()
-    estimate = estimate_kernel(low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None)
+    estimate = estimate_kernel(
+        low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None
+    )
     seconds = time.process_time() - start
-    finding = estimate.finding
+    kernel_fit = estimate.kernel_fit
     return [
         name,
         kernel,
         f"{distance(estimate.kernel, KERNELS[kernel]):.2f}",
         f"{float((BICUBIC - KERNELS[kernel]).abs().sum()):.2f}",
-        finding.basis,
-        f"{finding.mismatch:.2f} ({finding.bicubic_mismatch:.2f})",
-        kernel_words(estimate.kernel).split(": ")[1].removeprefix("standard deviation "),
+        kernel_fit.basis,
+        f"{kernel_fit.mismatch:.2f} ({kernel_fit.bicubic_mismatch:.2f})",
+        kernel_summary(estimate.kernel).split(": ")[1].removeprefix("standard deviation "),
         f"{seconds:.0f}",
     ]
 
 
-def distance(found: Rows, truth: torch.Tensor) -> float:
-    """Sum of the absolute differences of the taps, bicubic's eight laid into the middle of thirteen."""
-    taps = as_tensor(found)
+def distance(found: KernelTaps, truth: torch.Tensor) -> float:
+    """Sum of the absolute differences of the taps, bicubic's eight laid into the middle of
+    thirteen."""
+    taps = taps_to_tensor(found)
     return float(((taps if len(taps) == len(truth) else BICUBIC) - truth).abs().sum())
 
 

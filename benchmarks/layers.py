@@ -1,4 +1,5 @@
-"""One 3x3 layer of the default recipe, a strip of 90 rows of 1280, by what a CPU could run it with; one thread.
+"""One 3x3 layer of the default recipe, a strip of 90 rows of 1280, by what a CPU could run it with;
+one thread.
 
 python -m benchmarks.layers
 """
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 
 from benchmarks.measure import print_table
 from vsr.cli import keep_freed_memory
-from vsr.engine.convolutions import VECTOR
+from vsr.engine.convolutions import VECTOR_WIDTH
 
 WIDTH, ROWS, COLUMNS = 16, 90, 1280
 TRIES = 15
@@ -24,7 +25,7 @@ def main() -> None:
     assert torch.backends.nnpack.is_available(), "this build of torch has no NNPACK"
     features = torch.randn(1, WIDTH, ROWS + 2, COLUMNS + 2)
     inner, last = torch.randn(WIDTH, WIDTH, 3, 3) / 12, torch.randn(3, WIDTH, 3, 3) / 12
-    pairs = torch.randn(VECTOR, WIDTH, 3, 4) / 12
+    pairs = torch.randn(VECTOR_WIDTH, WIDTH, 3, 4) / 12
     near = features.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         ways = {
@@ -49,7 +50,9 @@ def int8_convolution(features: torch.Tensor, weight: torch.Tensor) -> Callable[[
     torch.backends.quantized.engine = "fbgemm"
     levels = torch.quantize_per_tensor(features, 0.04, 64, torch.quint8)
     weights = torch.quantize_per_tensor(weight, 0.004, 0, torch.qint8)
-    packed = torch.ops.quantized.conv2d_prepack(weights, torch.zeros(len(weight)), [1, 1], [0, 0], [1, 1], 1)
+    packed = torch.ops.quantized.conv2d_prepack(
+        weights, torch.zeros(len(weight)), [1, 1], [0, 0], [1, 1], 1
+    )
     return lambda: torch.ops.quantized.conv2d(levels, packed, 0.1, 64)
 
 

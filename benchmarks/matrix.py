@@ -1,8 +1,10 @@
-"""Containers x codecs x pixel formats x rates: each clip is enlarged into its own container, and what happened told.
+"""Containers x codecs x pixel formats x rates: each clip is enlarged into its own container, and
+what happened told.
 
     python -m benchmarks.matrix [--containers mkv,mp4] > matrix.md
 
-Asked of each result: every frame, every time, the pixel format, the colour tags, and the sound packet by packet.
+Asked of each result: every frame, every time, the pixel format, the colour tags, and the sound
+packet by packet.
 """
 
 import argparse
@@ -19,15 +21,21 @@ import av
 import vsr
 from tests.clips import moving_pictures, read_packets, write_clip
 from vsr.errors import VsrError
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 FRAMES = 8
 QUIET = {"x265-params": "log-level=none"}
 VPX = {"cpu-used": "8", "deadline": "realtime"}
 
 CODECS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "libx264": (("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "gray"), {}),
-    "libx265": (("yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p12le", "gbrp", "gray10le"), QUIET),
+    "libx264": (
+        ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "gray"),
+        {},
+    ),
+    "libx265": (
+        ("yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p12le", "gbrp", "gray10le"),
+        QUIET,
+    ),
     "libsvtav1": (("yuv420p", "yuv420p10le"), {"preset": "10"}),
     "libvpx-vp9": (("yuv420p", "yuva420p"), VPX),
     "libvpx": (("yuv420p",), VPX),
@@ -36,7 +44,19 @@ CODECS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "mpeg1video": (("yuv420p",), {}),
     "mjpeg": (("yuvj420p", "yuvj422p", "yuvj444p"), {}),
     "prores_ks": (("yuv422p10le", "yuv444p10le", "yuva444p10le"), {}),
-    "ffv1": (("yuv420p", "yuv422p10le", "yuv444p16le", "yuva420p", "gray16le", "bgr0", "bgra", "gbrp12le"), {}),
+    "ffv1": (
+        (
+            "yuv420p",
+            "yuv422p10le",
+            "yuv444p16le",
+            "yuva420p",
+            "gray16le",
+            "bgr0",
+            "bgra",
+            "gbrp12le",
+        ),
+        {},
+    ),
     "png": (("rgb24", "rgba", "rgb48be", "gray"), {}),
     "utvideo": (("yuv420p", "yuv422p", "gbrp"), {}),
     "huffyuv": (("yuv422p", "rgb24"), {}),
@@ -48,9 +68,21 @@ CODECS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "wrapped_avframe": (("yuv420p", "yuv444p"), {}),
 }
 CONTAINERS = {
-    "mkv": "aac", "webm": "libopus", "mp4": "aac", "mov": "pcm_s16le", "avi": "pcm_s16le", "ts": "mp2", "mpg": "mp2",
-    "flv": None, "nut": "pcm_s16le", "wmv": None, "h264": None, "hevc": None, "y4m": None, "gif": None,
-}  # fmt: skip
+    "mkv": "aac",
+    "webm": "libopus",
+    "mp4": "aac",
+    "mov": "pcm_s16le",
+    "avi": "pcm_s16le",
+    "ts": "mp2",
+    "mpg": "mp2",
+    "flv": None,
+    "nut": "pcm_s16le",
+    "wmv": None,
+    "h264": None,
+    "hevc": None,
+    "y4m": None,
+    "gif": None,
+}
 """Each with the sound it is given."""
 MILLISECOND = Fraction(1, 1000)
 RATES: dict[str, tuple[Fraction, Sequence[int]]] = {
@@ -103,9 +135,16 @@ def rows_of(container: str, folder: Path) -> Iterator[Row]:
                     with open_clip(clip) as reader:
                         num_frames = sum(1 for _ in reader.frames())
                 except (av.FFmpegError, ValueError, VsrError):
-                    continue  # no such clip: the container does not take the codec, or the codec not the format or rate
+                    # No such clip: the container lacks the codec, or the codec the format.
+                    continue
                 if num_frames:
-                    yield Row(container, codec, pixel_format, rate, outcome(clip, folder / f"out.{container}"))
+                    yield Row(
+                        container,
+                        codec,
+                        pixel_format,
+                        rate,
+                        outcome(clip, folder / f"out.{container}"),
+                    )
 
 
 def outcome(clip: Path, output: Path) -> str:
@@ -148,18 +187,25 @@ def facts(path: Path) -> Facts:
         pixel_format = reader.info.pixel_format
     with av.open(str(path)) as container:
         sounds = [stream.index for stream in container.streams if stream.type == "audio"]
-    return Facts(times, pixel_format, [data for index in sounds for _, data in read_packets(path, index)])
+    return Facts(
+        times, pixel_format, [data for index in sounds for _, data in read_packets(path, index)]
+    )
 
 
 def moved_by(before: Times, after: Times) -> Fraction:
     """The largest change of a time; a shift that all share counts as well."""
-    return max((abs(one - other) for one, other in zip(before, after, strict=True)), default=Fraction(0))
+    return max(
+        (abs(one - other) for one, other in zip(before, after, strict=True)), default=Fraction(0)
+    )
 
 
 def print_table(rows: Sequence[Row]) -> None:
     kept = sum(row.outcome.startswith("kept") for row in rows)
     print(f"{len(rows)} clips: {kept} enlarged, {len(rows) - kept} refused.\n")
-    print("| container | codec | pixel formats | what happened (of the rates 23.976, 25, 60, irregular) |")
+    print(
+        "| container | codec | pixel formats | what happened (of the rates 23.976, 25, 60, "
+        "irregular) |"
+    )
     print("|---|---|---|---|")
     for (container, codec), group in groupby(rows, key=lambda row: (row.container, row.codec)):
         by_format = {
@@ -173,7 +219,10 @@ def print_table(rows: Sequence[Row]) -> None:
 
 def in_words(outcomes: Sequence[tuple[str, str]]) -> str:
     """The same outcome of several rates is told once; that of all rates without naming them."""
-    told = {text: [rate for rate, each in outcomes if each == text] for text in dict.fromkeys(t for _, t in outcomes)}
+    told = {
+        text: [rate for rate, each in outcomes if each == text]
+        for text in dict.fromkeys(t for _, t in outcomes)
+    }
     if len(told) == 1 and len(outcomes) == len(RATES):
         return next(iter(told))
     return "; ".join(f"{', '.join(rates)}: {text}" for text, rates in told.items())

@@ -11,17 +11,17 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.clips import Pair
-from vsr.checkpoints import Model, load_bank
-from vsr.engine.device import choose_device
-from vsr.frames import Frame
-from vsr.learning import train_keyframe
+from vsr.engine.options import choose_device
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.models.bank import Model, load_bank
 from vsr.pipeline import Upscaling
-from vsr.policies import Decision
-from vsr.policies.protocol import ShotModelSource, no_shot_models
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.train.keyframe import train_keyframe
+from vsr.upscale import Decision
+from vsr.upscale.policy import ShotModelSource, no_shot_models
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 BORDER_PX = 8
 """Left off at each side, as the literature does for a scale of 4."""
@@ -45,7 +45,8 @@ class Outcome:
     """What one policy made of one clip."""
 
     figures: Figures
-    """Means over the frames, by metric; `SECONDS` is the upscaling of one frame, flicker control included."""
+    """Means over the frames, by metric; `SECONDS` is the upscaling of one frame, flicker control
+    included."""
     decision: Decision | None
     """The first one; None for a policy without models."""
 
@@ -53,26 +54,40 @@ class Outcome:
 def options_parser(purpose: str, count: int = 1) -> ArgumentParser:
     """The options that all of these commands share."""
     parser = ArgumentParser(description=purpose)
-    parser.add_argument("--frames", type=int, metavar="N", help="measure the first N frames of each clip (default all)")
-    parser.add_argument("--count", type=int, default=count, help="models for each keyframe (default %(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="measure the first N frames of each clip (default all)",
+    )
+    parser.add_argument(
+        "--count", type=int, default=count, help="models for each keyframe (default %(default)s)"
+    )
     parser.add_argument(
         "--models",
         type=Path,
         default=Path(tempfile.gettempdir()) / "vsr-benchmarks",
         metavar="DIR",
-        help="where banks are kept and used again, one folder a clip; take a new one when training has changed",
+        help=(
+            "where banks are kept and used again, one folder a clip; take a new one when "
+            "training has changed"
+        ),
     )
     return parser
 
 
 def train_bank(clip: Path, folder: Path, count: int) -> list[Model]:
-    """The bank of a clip's keyframe with the default settings; models that are there already are kept."""
+    """The bank of a clip's keyframe with the default settings; models that are there already are
+    kept."""
     workers = len(os.sched_getaffinity(0))
     start = cpu_seconds()
     report = train_keyframe(clip, folder, count=count, workers=workers)
     if report.trained:
         each = (cpu_seconds() - start) / len(report.trained)
-        print(f"{folder.name}: {len(report.trained)} models trained, {each:.1f} CPU-seconds each", file=sys.stderr)
+        print(
+            f"{folder.name}: {len(report.trained)} models trained, {each:.1f} CPU-seconds each",
+            file=sys.stderr,
+        )
     return load_bank(folder)[:count]
 
 
@@ -89,9 +104,12 @@ def upscale(
     clock: StageClock,
     shot_models: ShotModelSource = no_shot_models,
 ) -> Iterator[tuple[Frame, Frame]]:
-    """Each frame of a clip with its enlargement, as a run makes them before it encodes; choices go to `decisions`."""
+    """Each frame of a clip with its enlargement, as a run makes them before it encodes; choices go
+    to `decisions`."""
     with open_clip(clip) as reader:
-        upscaling = Upscaling(recipe, bank, choose_device(recipe.device), reader, lambda _: None, shot_models)
+        upscaling = Upscaling(
+            recipe, bank, choose_device(recipe.device), reader, lambda _: None, shot_models
+        )
         for pair in upscaling.pairs(clock):
             decisions[:] = upscaling.decisions
             yield pair
@@ -105,17 +123,21 @@ def measure(
     frames: int | None = None,
     shot_models: ShotModelSource = no_shot_models,
 ) -> Outcome:
-    """Run `recipe` on the first `frames` frames of a pair's clip and score them against the truth, unencoded."""
+    """Run `recipe` on the first `frames` frames of a pair's clip and score them against the truth,
+    unencoded."""
     clock, decisions = StageClock(), list[Decision]()
     board = Scoreboard(
-        [name for name in metrics if name != SECONDS], has_truth=True, has_low_resolution=True, border=BORDER_PX
+        [name for name in metrics if name != SECONDS],
+        has_truth=True,
+        has_low_resolution=True,
+        border=BORDER_PX,
     )
     upscaled = islice(upscale(pair.low, recipe, bank, decisions, clock, shot_models), frames)
     count = 0
     for (low, large), truth in zip(upscaled, pair.truth.pictures(), strict=False):
-        board.observe(large, truth, low.pixels)
+        board.update(large, truth, low.pixels)
         count += 1
-    figures: Figures = {name: result.mean for name, result in board.results().items()}
+    figures: Figures = {name: result.mean for name, result in board.compute().items()}
     seconds = clock.seconds()
     made_in = seconds["upscale"] + seconds.get("steady", 0.0)
     return Outcome(figures | {SECONDS: made_in / count}, decisions[0] if decisions else None)
@@ -134,7 +156,9 @@ def labels(names: Iterable[str]) -> list[str]:
 
 def cells(figures: Figures, names: Iterable[str]) -> list[str]:
     """These figures as text."""
-    return ["-" if figures[name] is None else format(figures[name], COLUMNS[name][1]) for name in names]
+    return [
+        "-" if figures[name] is None else format(figures[name], COLUMNS[name][1]) for name in names
+    ]
 
 
 def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,9 +1,11 @@
-"""Peak memory of `vsr run` on a clip and on the same looped to many times its length, and what live metrics cost.
+"""Peak memory of `vsr run` on a clip and on the same looped to many times its length, and what live
+metrics cost.
 
     python -m benchmarks.memory
 
-Each run is a process of its own, with real decoding and encoding; its peak is the kernel's VmHWM. The first part needs
-only the repository's own sample; the second takes a 1280x720 clip reduced to 320x180.
+Each run is a process of its own, with real decoding and encoding; its peak is the kernel's VmHWM.
+The first part needs only the repository's own sample; the second takes a 1280x720 clip reduced to
+320x180.
 """
 
 import subprocess
@@ -17,7 +19,7 @@ import av
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import options_parser, print_table, train_bank
 from vsr import pipeline
-from vsr.recipe import Recipe
+from vsr.pipeline.options import Recipe
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEASURED_RUN = """
@@ -32,8 +34,16 @@ finally:
 
 def main() -> None:
     parser = options_parser(__doc__)
-    parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10, 30], help="how often the sample is looped")
-    parser.add_argument("--clip", choices=EXCERPTS, default="juggle", help="for the cost of live metrics")
+    parser.add_argument(
+        "--times",
+        type=int,
+        nargs="+",
+        default=[1, 3, 10, 30],
+        help="how often the sample is looped",
+    )
+    parser.add_argument(
+        "--clip", choices=EXCERPTS, default="juggle", help="for the cost of live metrics"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compare_lengths(Path(folder), options.models / "sample", options.times)
@@ -50,7 +60,9 @@ def compare_lengths(folder: Path, models: Path, times: Sequence[int]) -> None:
     for policy in ("bicubic", "smi"):
         peaks = [peak_mib(clip, folder / "out.mp4", policy, models) for clip in clips.values()]
         rows.append([policy, *(f"{peak:.0f}" for peak in peaks)])
-    print_table("Peak memory in MiB, by how often the sample is looped", ["policy", *map(str, times)], rows)
+    print_table(
+        "Peak memory in MiB, by how often the sample is looped", ["policy", *map(str, times)], rows
+    )
 
 
 def loop(clip: Path, times: int, target: Path) -> None:
@@ -73,19 +85,31 @@ def loop(clip: Path, times: int, target: Path) -> None:
 def peak_mib(clip: Path, output: Path, policy: str, models: Path) -> float:
     """Largest resident size of one run of the command."""
     command = ["run", clip, "-o", output, "--policy", policy, "--models", models, "-y"]
-    done = subprocess.run([sys.executable, "-c", MEASURED_RUN, *command], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED_RUN, *command],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return int(done.stdout.split()[-1]) / 1024
 
 
 def show_stages(folder: Path, name: str, models: Path) -> None:
     pair = make_pair(name, folder)
     train_bank(pair.low, models / name, 1)
-    manifest = pipeline.run(pair.low, folder / "large.mp4", recipe=Recipe("smi", steady=0.0), models=models / name)
+    manifest = pipeline.run(
+        pair.low, folder / "large.mp4", recipe=Recipe("smi", steady=0.0), models=models / name
+    )
     total = manifest.timings_seconds["total"]
     rows = [
-        [stage, f"{spent:.2f}", f"{100 * spent / total:.1f} %"] for stage, spent in manifest.timings_seconds.items()
+        [stage, f"{spent:.2f}", f"{100 * spent / total:.1f} %"]
+        for stage, spent in manifest.timings_seconds.items()
     ]
-    print_table(f"Stages of a default run, smi, {name}, {manifest.frames_out} frames", ["stage", "s", "share"], rows)
+    print_table(
+        f"Stages of a default run, smi, {name}, {manifest.frames_out} frames",
+        ["stage", "s", "share"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

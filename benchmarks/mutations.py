@@ -4,8 +4,30 @@ import random
 from collections.abc import Callable
 
 EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1)
-MATROSKA_PARENTS = {0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xE0, 0x1C53BB6B, 0xBB, 0x1254C367, 0xA0}
-MP4_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"udta", b"moof", b"traf", b"mvex", b"dinf"}
+MATROSKA_PARENTS = {
+    0x18538067,
+    0x1F43B675,
+    0x1654AE6B,
+    0xAE,
+    0xE0,
+    0x1C53BB6B,
+    0xBB,
+    0x1254C367,
+    0xA0,
+}
+MP4_PARENTS = {
+    b"moov",
+    b"trak",
+    b"mdia",
+    b"minf",
+    b"stbl",
+    b"edts",
+    b"udta",
+    b"moof",
+    b"traf",
+    b"mvex",
+    b"dinf",
+}
 Span = tuple[int, int]
 
 
@@ -120,7 +142,8 @@ MUTATIONS: dict[str, Callable[[bytearray, random.Random], None]] = {
 
 
 def boxes(data: bytes) -> list[Span]:
-    """Where the boxes of an MP4 or the elements of a Matroska file lie, nested ones too; empty for other files."""
+    """Where the boxes of an MP4 or the elements of a Matroska file lie, nested ones too; empty for
+    other files."""
     spans: list[Span] = []
     if data[4:8] in (b"ftyp", b"moov"):
         _walk_mp4(data, 0, len(data), spans)
@@ -147,7 +170,9 @@ def _walk_matroska(data: bytes, position: int, end: int, spans: list[Span]) -> N
         if size_at >= end or not data[size_at]:
             return
         size_width = 9 - data[size_at].bit_length()
-        size = int.from_bytes(data[size_at : size_at + size_width], "big") & ((1 << 7 * size_width) - 1)
+        size = int.from_bytes(data[size_at : size_at + size_width], "big") & (
+            (1 << 7 * size_width) - 1
+        )
         body = size_at + size_width
         if body + size > end:
             size = end - body

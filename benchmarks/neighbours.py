@@ -1,4 +1,5 @@
-"""Models that are steady by training: what the loss over neighbouring frames gains, and what it costs.
+"""Models that are steady by training: what the loss over neighbouring frames gains, and what it
+costs.
 
 python -m benchmarks.neighbours --frames 12 --count 2
 """
@@ -18,9 +19,9 @@ from benchmarks.measure import (
     options_parser,
     print_table,
 )
-from vsr.checkpoints import load_bank
-from vsr.learning import train_keyframe
-from vsr.recipe import Recipe
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.keyframe import train_keyframe
 
 SHOWN = [name for name in COLUMNS if name not in (SECONDS, "ssim_y")]
 
@@ -43,7 +44,9 @@ def main() -> None:
                 seconds = (cpu_seconds() - start) / options.count
                 figures = mean_figures(
                     [
-                        measure(pair, Recipe("smi", steady=0.0), [model], SHOWN, options.frames).figures
+                        measure(
+                            pair, Recipe("smi", steady=0.0), [model], SHOWN, options.frames
+                        ).figures
                         for model in load_bank(bank)
                     ]
                 )

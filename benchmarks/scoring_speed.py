@@ -2,9 +2,9 @@
 
     python -m benchmarks.scoring_speed
 
-The first 24 frames of each clip are decoded twice, so that short clips seem slower than long ones are. The whole
-process is bound to one core, and keeps the memory that it frees as the command does. Its processor time is counted
-as well, which sharing the machine changes little.
+The first 24 frames of each clip are decoded twice, so that short clips seem slower than long ones
+are. The whole process is bound to one core, and keeps the memory that it frees as the command does.
+Its processor time is counted as well, which sharing the machine changes little.
 """
 
 import os
@@ -21,7 +21,7 @@ import torch
 from benchmarks.clips import EXCERPTS, use_shared_data, write_h264
 from benchmarks.measure import print_table
 from vsr.cli import keep_freed_memory
-from vsr.scoring import score
+from vsr.evaluate import score
 
 CLIPS = ("bunny", "cockatoo")
 MEASURED = {
@@ -33,7 +33,9 @@ MEASURED = {
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=120, metavar="N", help="of each clip (default %(default)s)")
+    parser.add_argument(
+        "--frames", type=int, default=120, metavar="N", help="of each clip (default %(default)s)"
+    )
     options = parser.parse_args()
     use_shared_data()
     keep_freed_memory()
@@ -59,7 +61,9 @@ def frames_per_second(result: Path, truth: Path, metrics: str, fast_flow: bool) 
     start, start_cpu = perf_counter(), process_time()
     scores = score(result, reference=truth, metrics=metrics.split(","), fast_flow=fast_flow)
     frames = len(scores.results[0].frame_indices)
-    return [f"{frames / spent:.2f}" for spent in (process_time() - start_cpu, perf_counter() - start)]
+    return [
+        f"{frames / spent:.2f}" for spent in (process_time() - start_cpu, perf_counter() - start)
+    ]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Does a policy find the best model of a bank? One model for each of several unrelated keyframes, every clip's frames.
+"""Does a policy find the best model of a bank? One model for each of several unrelated keyframes,
+every clip's frames.
 
     python -m benchmarks.selection
 
-A frame is enlarged by every model of the bank; the best is the one of the highest PSNR-Y. `regret` is what is lost by
-taking the first of the ranking instead, `chance` a model drawn at random.
+A frame is enlarged by every model of the bank; the best is the one of the highest PSNR-Y. `regret`
+is what is lost by taking the first of the ranking instead, `chance` a model drawn at random.
 """
 
 import tempfile
@@ -17,13 +18,23 @@ import torch
 
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import BORDER_PX, options_parser, print_table, train_bank
-from vsr.checkpoints import Model
-from vsr.frames import Frame
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import POLICIES, Decision, PolicyContext, PolicyOptions
-from vsr.reader import open_clip
+from vsr.models.bank import Model
+from vsr.upscale import POLICIES, Decision, PolicyContext, PolicyOptions
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
-DEFAULT_CLIPS = (*VID4, "street", "taxi", "cockatoo", "flower", "swan", "bunny", "carphone", "friday")
+DEFAULT_CLIPS = (
+    *VID4,
+    "street",
+    "taxi",
+    "cockatoo",
+    "flower",
+    "swan",
+    "bunny",
+    "carphone",
+    "friday",
+)
 SELECTORS = ("dsrfi", "selfrec")
 TOPS = (1, 2, 3)
 
@@ -43,7 +54,9 @@ class Trial:
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=DEFAULT_CLIPS)
-    parser.add_argument("--tests", type=int, default=3, metavar="N", help="unseen frames of each clip (default 3)")
+    parser.add_argument(
+        "--tests", type=int, default=3, metavar="N", help="unseen frames of each clip (default 3)"
+    )
     options = parser.parse_args()
     use_shared_data()
     with tempfile.TemporaryDirectory() as folder:
@@ -55,33 +68,47 @@ def main() -> None:
             for frame, truth in unseen_frames(pair, model, options.tests, options.frames)
         ]
     rows = [summary(selector, trials) for selector in SELECTORS]
-    head = ["policy", *(f"best in top {top}" for top in TOPS), "own clip first", "Spearman", "regret dB"]
+    head = [
+        "policy",
+        *(f"best in top {top}" for top in TOPS),
+        "own clip first",
+        "Spearman",
+        "regret dB",
+    ]
     print_table(f"{len(own)} models, {len(trials)} frames", head, [*rows, chance(trials, len(own))])
 
 
-def unseen_frames(pair: Pair, model: Model, count: int, frames: int | None) -> list[tuple[Frame, torch.Tensor]]:
+def unseen_frames(
+    pair: Pair, model: Model, count: int, frames: int | None
+) -> list[tuple[Frame, torch.Tensor]]:
     """`count` frames spread over the clip with their truth, none of them the keyframe."""
     with open_clip(pair.low) as reader:
         both = list(islice(zip(reader.frames(), pair.truth.pictures(), strict=False), frames))
     unseen = [(frame, truth) for frame, truth in both if frame.index != model.card.keyframe]
-    return [unseen[round(part * (len(unseen) - 1))] for part in torch.linspace(0, 1, count).tolist()]
+    return [
+        unseen[round(part * (len(unseen) - 1))] for part in torch.linspace(0, 1, count).tolist()
+    ]
 
 
 def try_models(frame: Frame, truth: torch.Tensor, models: Sequence[Model], own: str) -> Trial:
     rankings = {
-        selector: [name for name, _ in run_policy(selector, PolicyOptions(), frame, models)[1].ranking]
+        selector: [
+            name for name, _ in run_policy(selector, PolicyOptions(), frame, models)[1].ranking
+        ]
         for selector in SELECTORS
     }
     quality = {}
     for model in models:
         large, _ = run_policy("smi", PolicyOptions(model=model.name), frame, models)
         board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=False, border=BORDER_PX)
-        board.observe(large, truth)
-        quality[model.name] = board.results()["psnr_y"].mean
+        board.update(large, truth)
+        quality[model.name] = board.compute()["psnr_y"].mean
     return Trial(own, quality, rankings)
 
 
-def run_policy(policy: str, options: PolicyOptions, frame: Frame, models: Sequence[Model]) -> tuple[Frame, Decision]:
+def run_policy(
+    policy: str, options: PolicyOptions, frame: Frame, models: Sequence[Model]
+) -> tuple[Frame, Decision]:
     """A policy on a shot of one frame."""
     decisions = []
     context = PolicyContext(models, 4.0, torch.device("cpu"), "", options, decisions.append)
@@ -92,11 +119,22 @@ def run_policy(policy: str, options: PolicyOptions, frame: Frame, models: Sequen
 def summary(selector: str, trials: Sequence[Trial]) -> list[str]:
     best = [max(trial.quality, key=trial.quality.get) for trial in trials]
     rankings = [trial.rankings[selector] for trial in trials]
-    accuracy = [fmean(name in ranking[:top] for name, ranking in zip(best, rankings, strict=True)) for top in TOPS]
+    accuracy = [
+        fmean(name in ranking[:top] for name, ranking in zip(best, rankings, strict=True))
+        for top in TOPS
+    ]
     own = fmean(ranking[0] == trial.own for ranking, trial in zip(rankings, trials, strict=True))
     spearman = fmean(rank_correlation(trial.quality, trial.rankings[selector]) for trial in trials)
-    regret = fmean(max(trial.quality.values()) - trial.quality[trial.rankings[selector][0]] for trial in trials)
-    return [selector, *(f"{share:.2f}" for share in accuracy), f"{own:.2f}", f"{spearman:.2f}", f"{regret:.2f}"]
+    regret = fmean(
+        max(trial.quality.values()) - trial.quality[trial.rankings[selector][0]] for trial in trials
+    )
+    return [
+        selector,
+        *(f"{share:.2f}" for share in accuracy),
+        f"{own:.2f}",
+        f"{spearman:.2f}",
+        f"{regret:.2f}",
+    ]
 
 
 def chance(trials: Sequence[Trial], models: int) -> list[str]:
@@ -106,7 +144,8 @@ def chance(trials: Sequence[Trial], models: int) -> list[str]:
 
 
 def rank_correlation(quality: dict[str, float], ranking: Sequence[str]) -> float:
-    """Spearman's, between quality and the place in the ranking; 1 where the best comes first and the worst last."""
+    """Spearman's, between quality and the place in the ranking; 1 where the best comes first and
+    the worst last."""
     by_quality = sorted(quality, key=quality.get, reverse=True)
     count = len(ranking)
     squares = sum((by_quality.index(name) - place) ** 2 for place, name in enumerate(ranking))

@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import COLUMNS, Figures, cpu_seconds, measure, options_parser, train_bank
 from benchmarks.quality import print_figures, print_means
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_learning import train_shot
-from vsr.shot_models import ShotModel, load_shot_models
+from vsr.models.shot_model import ShotModel, load_shot_models
+from vsr.pipeline.options import Recipe
+from vsr.train.shot import train_shot
+from vsr.upscale import PolicyOptions
 
 VERSIONS = {
     "bicubic": Recipe("bicubic"),
@@ -50,21 +50,31 @@ def measure_versions(
     pair: Pair, versions: list[str], folder: Path, count: int, frames: int | None
 ) -> dict[str, Figures]:
     policies = {VERSIONS[version].policy for version in versions}
-    bank = train_bank(pair.low, folder, count if "avgi" in policies else 1) if policies & {"smi", "avgi"} else []
+    bank = (
+        train_bank(pair.low, folder, count if "avgi" in policies else 1)
+        if policies & {"smi", "avgi"}
+        else []
+    )
     shot_models = train_shot_models(pair.low, folder) if "shot" in policies else []
     return {
-        version: measure(pair, VERSIONS[version], bank, COLUMNS, frames, lambda _: shot_models).figures
+        version: measure(
+            pair, VERSIONS[version], bank, COLUMNS, frames, lambda _: shot_models
+        ).figures
         for version in versions
     }
 
 
 def train_shot_models(clip: Path, folder: Path) -> list[ShotModel]:
-    """The shot models of a clip with the default settings; those that are there already are kept."""
+    """The shot models of a clip with the default settings; those that are there already are
+    kept."""
     start = cpu_seconds()
     report = train_shot(clip, folder, shots="all")
     if report.trained:
         each = (cpu_seconds() - start) / len(report.trained)
-        print(f"{folder.name}: {len(report.trained)} shot models, {each:.1f} CPU-seconds each", file=sys.stderr)
+        print(
+            f"{folder.name}: {len(report.trained)} shot models, {each:.1f} CPU-seconds each",
+            file=sys.stderr,
+        )
     return load_shot_models(folder)
 
 

@@ -1,4 +1,5 @@
-"""Contestants in processes of their own, which take turns: what disturbs one round disturbs all of them."""
+"""Contestants in processes of their own, which take turns: what disturbs one round disturbs all of
+them."""
 
 import multiprocessing
 import time
@@ -16,7 +17,8 @@ class Contestant:
     """What is measured."""
 
     make: Callable[..., Callable[[], object]]
-    """A function of a module; called once, in the contestant's process, it gives what a round calls."""
+    """A function of a module; called once, in the contestant's process, it gives what a round
+    calls."""
     arguments: tuple = ()
     threads: int = 1
     keeps_memory: bool = True
@@ -50,7 +52,8 @@ def race(contestants: dict[str, Contestant], rounds: int) -> dict[str, Cost]:
                 if number:
                     taken[name].append(cost)
     return {
-        name: Cost(median(cpu for cpu, _ in costs), median(wall for _, wall in costs)) for name, costs in taken.items()
+        name: Cost(median(cpu for cpu, _ in costs), median(wall for _, wall in costs))
+        for name, costs in taken.items()
     }
 
 

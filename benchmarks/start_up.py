@@ -1,8 +1,10 @@
-"""What it takes before anything happens: `vsr --help`, and the first frame of `vsr run`, with torch and without.
+"""What it takes before anything happens: `vsr --help`, and the first frame of `vsr run`, with torch
+and without.
 
     python -m benchmarks.start_up
 
-With PYTHONDONTWRITEBYTECODE every module is compiled each time; a first, uncounted round writes the byte code else.
+With PYTHONDONTWRITEBYTECODE every module is compiled each time; a first, uncounted round writes the
+byte code else.
 """
 
 import subprocess
@@ -28,7 +30,7 @@ def timed(self, module):
     execute(self, module)
     if module.__name__ == "torch":
         torch_at[:] = [before, clocks()]
-    if module.__name__ == "vsr.reader":
+    if module.__name__ == "vsr.video.reader":
         decode = module.ClipReader._to_pixels
         def first(reader, decoded):
             decode(reader, decoded)
@@ -41,11 +43,17 @@ torch_at = []
 loader.exec_module = timed
 start = clocks()
 from vsr.cli import main
-sys.argv = ["vsr", "run", "{SAMPLES / "clip.mp4"}", "-o", sys.argv[1], "--models", "{SAMPLES / "ckpts"}", "-y"]
+sys.argv = ["vsr", "run", "{SAMPLES / "clip.mp4"}", "-o", sys.argv[1]]
+sys.argv += ["--models", "{SAMPLES / "ckpts"}", "-y"]
 main()
 """
-"""Ends at the first frame, and tells seconds since torch was there, and those of all but torch: by the wall, by CPU."""
-NAMES = ("vsr --help", "first frame of vsr run: after import torch", "first frame of vsr run: all but import torch")
+"""Ends at the first frame, and tells seconds since torch was there, and those of all but torch: by
+the wall, by CPU."""
+NAMES = (
+    "vsr --help",
+    "first frame of vsr run: after import torch",
+    "first frame of vsr run: all but import torch",
+)
 
 
 def main() -> None:
@@ -60,12 +68,22 @@ def main() -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             wall_after, wall_all, cpu_after, cpu_all = map(float, done.stderr.split()[-4:])
             if number:
-                for name, taken in zip(NAMES, [of_help, (wall_after, cpu_after), (wall_all, cpu_all)], strict=True):
+                for name, taken in zip(
+                    NAMES, [of_help, (wall_after, cpu_after), (wall_all, cpu_all)], strict=True
+                ):
                     runs[name].append(taken)
     rows = []
     for name, values in runs.items():
         walls, cpus = zip(*values, strict=True)
-        rows.append([name, f"{min(walls):.2f}", f"{median(walls):.2f}", f"{min(cpus):.2f}", f"{median(cpus):.2f}"])
+        rows.append(
+            [
+                name,
+                f"{min(walls):.2f}",
+                f"{median(walls):.2f}",
+                f"{min(cpus):.2f}",
+                f"{median(cpus):.2f}",
+            ]
+        )
     head = ["what", "least s", "median s", "least CPU s", "median CPU s"]
     print_table(f"{options.rounds} runs, files in the system's cache", head, rows)
 
@@ -77,7 +95,9 @@ def taken_by(code: str) -> tuple[float, float]:
     wall, before = time.perf_counter(), times()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     after = times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return time.perf_counter() - wall, cpu
 
 

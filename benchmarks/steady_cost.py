@@ -1,4 +1,5 @@
-"""What flicker control and the shot model cost beside one model, 320x180 to 1280x720, rounds interleaved.
+"""What flicker control and the shot model cost beside one model, 320x180 to 1280x720, rounds
+interleaved.
 
 python -m benchmarks.steady_cost
 """
@@ -13,17 +14,17 @@ import torch
 
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
-from vsr.engine.fusion import fuse_shot
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
-from vsr.engine.windows import enlarge_shot
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options
-from vsr.networks.singan import Generator
-from vsr.networks.window import WindowNetwork
-from vsr.policies.shot import FUSION
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.training.quick import Quick
+from vsr.engine.progressive import progressive_upscale
+from vsr.image.resample import resize
+from vsr.models.networks.shot_network import ShotNetwork
+from vsr.models.networks.singan import Generator
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+from vsr.temporal.fusion import fuse_shot
+from vsr.train.methods.quick import QuickOptions
+from vsr.upscale.shot import FUSION
+from vsr.upscale.shot_stages import upscale_shot
+from vsr.video.reader import open_clip
 
 SIZE = (180, 320)
 SCALE = 4.0
@@ -38,16 +39,26 @@ def main() -> None:
     use_shared_data()
     torch.set_num_threads(options.threads)
     with open_clip(CLIPS / "natural" / "bigbuckbunny.mp4") as reader:
-        lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in islice(reader.frames(), options.frames)]
+        lows = [
+            resize(frame.pixels, *SIZE).clamp(0, 1)
+            for frame in islice(reader.frames(), options.frames)
+        ]
     # What the weights are does not change the time; the networks are of the default recipes' sizes.
-    generator = FastGenerator("one", Generator(Quick().network).eval(), Quick().step_ratio, torch.device("cpu"))
-    networks = (WindowNetwork().eval(), WindowNetwork().eval())
-    large = [enlarge(low, [generator], SCALE, 1.0) for low in lows]
+    generator = FastGenerator(
+        "one",
+        Generator(QuickOptions().network).eval(),
+        QuickOptions().step_ratio,
+        torch.device("cpu"),
+    )
+    networks = (ShotNetwork().eval(), ShotNetwork().eval())
+    large = [progressive_upscale(low, [generator], SCALE, 1.0) for low in lows]
     parts: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
-        "one model": lambda: (enlarge(low, [generator], SCALE, 1.0) for low in lows),
-        "flicker control": lambda: fuse_shot(zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0),
-        "shot, fast": lambda: enlarge_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
-        "shot, balanced": lambda: enlarge_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
+        "one model": lambda: (progressive_upscale(low, [generator], SCALE, 1.0) for low in lows),
+        "flicker control": lambda: fuse_shot(
+            zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0
+        ),
+        "shot, fast": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
+        "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(options.rounds):
@@ -57,7 +68,10 @@ def main() -> None:
                 pass
             seconds[name].append((perf_counter() - start) / len(lows))
     one = median(seconds["one model"])
-    rows = [[name, f"{median(values):.2f}", f"{median(values) / one:.2f}"] for name, values in seconds.items()]
+    rows = [
+        [name, f"{median(values):.2f}", f"{median(values) / one:.2f}"]
+        for name, values in seconds.items()
+    ]
     print_table(f"**{options.threads} threads**", ["part", "s/frame", "over one model"], rows)
 
 

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.clips import CLIPS, Excerpt, write_lossless
 from benchmarks.measure import Figures, upscale
-from vsr.checkpoints import Model
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.stage_clock import StageClock
+from vsr.models.bank import Model
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.upscale import PolicyOptions
 
 FACTOR = 2
 METRICS = ("psnr_y", "ms_ssim", "ssim_y", "sharpness")
@@ -28,8 +28,11 @@ class Still:
     truth: torch.Tensor
 
 
-def make_still(name: str, folder: Path, degradation: str, reduce: Callable[[torch.Tensor], torch.Tensor]) -> Still:
-    """The photograph `set/file` of the shared stills, sides cut to multiples of 4, and what `reduce` makes of it."""
+def make_still(
+    name: str, folder: Path, degradation: str, reduce: Callable[[torch.Tensor], torch.Tensor]
+) -> Still:
+    """The photograph `set/file` of the shared stills, sides cut to multiples of 4, and what
+    `reduce` makes of it."""
     group, file = name.split("/")
     excerpt = Excerpt(f"../stills/{group}/HR/{file}.png")
     if not excerpt.path.is_file():
@@ -41,10 +44,13 @@ def make_still(name: str, folder: Path, degradation: str, reduce: Callable[[torc
     return Still(file, low, truth)
 
 
-def figures_of(still: Still, policy: str, bank: Sequence[Model], options: PolicyOptions = PolicyOptions()) -> Figures:
-    """Figures of a policy at twice the size, without the 2 pixels of the border, as the literature has it."""
+def figures_of(
+    still: Still, policy: str, bank: Sequence[Model], options: PolicyOptions = PolicyOptions()
+) -> Figures:
+    """Figures of a policy at twice the size, without the 2 pixels of the border, as the literature
+    has it."""
     board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=FACTOR)
     recipe = Recipe(policy, scale=FACTOR, steady=0.0, policies=options)
     for low, large in upscale(still.low, recipe, bank, [], StageClock()):
-        board.observe(large, still.truth, low.pixels)
-    return {name: result.mean for name, result in board.results().items()}
+        board.update(large, still.truth, low.pixels)
+    return {name: result.mean for name, result in board.compute().items()}

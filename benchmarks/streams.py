@@ -1,4 +1,5 @@
-"""Is anything lost? Clips with sound, subtitles and uneven times through a run, before and after as ffprobe sees them.
+"""Is anything lost? Clips with sound, subtitles and uneven times through a run, before and after as
+ffprobe sees them.
 
     python -m benchmarks.streams
 
@@ -15,14 +16,16 @@ from pathlib import Path
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
 from vsr import pipeline
-from vsr.recipe import Recipe
+from vsr.pipeline.options import Recipe
 
 DEFAULT_CLIPS = ("format/audio_subs_stream-of-water.mkv", "format/vfr_flower.mp4")
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="*", default=DEFAULT_CLIPS, help="paths below the clips of the shared data")
+    parser.add_argument(
+        "clips", nargs="*", default=DEFAULT_CLIPS, help="paths below the clips of the shared data"
+    )
     options = parser.parse_args()
     use_shared_data()
     rows = []
@@ -32,13 +35,21 @@ def main() -> None:
             output = Path(folder) / clip.name
             pipeline.run(clip, output, recipe=Recipe("bicubic", scale=2))
             rows.append([clip.name, *compare(clip, output)])
-    head = ["clip", "streams", "kinds kept", "frames", "largest time error s", "other streams' packets"]
+    head = [
+        "clip",
+        "streams",
+        "kinds kept",
+        "frames",
+        "largest time error s",
+        "other streams' packets",
+    ]
     print_table("What ffprobe sees before and after", head, rows)
 
 
 def compare(clip: Path, output: Path) -> list[str]:
     kinds = [
-        [stream["codec_type"] for stream in probe(path, "stream=codec_type")["streams"]] for path in (clip, output)
+        [stream["codec_type"] for stream in probe(path, "stream=codec_type")["streams"]]
+        for path in (clip, output)
     ]
     times = [frame_times(path) for path in (clip, output)]
     errors = [abs(one - other) for one, other in zip(*times, strict=False)]
@@ -60,9 +71,13 @@ def frame_times(path: Path) -> list[Fraction]:
 
 def other_packets(path: Path) -> list[tuple[int, str, str]]:
     """Stream, time and content's hash of every packet that is not of the film."""
-    packets = probe(path, "packet=codec_type,stream_index,pts_time,data_hash", "-show_data_hash", "md5")["packets"]
+    packets = probe(
+        path, "packet=codec_type,stream_index,pts_time,data_hash", "-show_data_hash", "md5"
+    )["packets"]
     kept = [packet for packet in packets if packet["codec_type"] != "video"]
-    return sorted((packet["stream_index"], packet["pts_time"], packet["data_hash"]) for packet in kept)
+    return sorted(
+        (packet["stream_index"], packet["pts_time"], packet["data_hash"]) for packet in kept
+    )
 
 
 def probe(path: Path, entries: str, *more: str):

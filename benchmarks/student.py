@@ -8,10 +8,19 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
-from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options_parser, print_table, train_bank
-from vsr.checkpoints import load_bank
-from vsr.distilling import distil, gap_words
-from vsr.recipe import Recipe
+from benchmarks.measure import (
+    COLUMNS,
+    SECONDS,
+    cells,
+    labels,
+    measure,
+    options_parser,
+    print_table,
+    train_bank,
+)
+from vsr.models.bank import load_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.distill import describe_gap, distil
 
 POLICIES = ("smi", "avgi", "student")
 
@@ -31,7 +40,9 @@ def main() -> None:
                 print(f"{name}: distilled in {report.seconds:.0f} s")
             models = load_bank(bank)
             by_policy = {
-                policy: measure(pair, Recipe(policy, steady=0.0), models, COLUMNS, options.frames).figures
+                policy: measure(
+                    pair, Recipe(policy, steady=0.0), models, COLUMNS, options.frames
+                ).figures
                 for policy in POLICIES
             }
             rows = [[policy, *cells(figures, COLUMNS)] for policy, figures in by_policy.items()]
@@ -39,15 +50,17 @@ def main() -> None:
             print(f"\nStudent against AVGI: {difference(by_policy['student'], by_policy['avgi'])}.")
             for model in models:
                 if model.card.distillation is not None:
-                    print(f"Stored with {model.name}: {gap_words(model.card.distillation)}.")
+                    print(f"Stored with {model.name}: {describe_gap(model.card.distillation)}.")
 
 
 def difference(student, teacher) -> str:
     psnr = student["psnr_y"] - teacher["psnr_y"]
-    ratios = {metric: student[metric] / teacher[metric] for metric in ("flicker", "sharpness", SECONDS)}
+    ratios = {
+        metric: student[metric] / teacher[metric] for metric in ("flicker", "sharpness", SECONDS)
+    }
     return (
-        f"{psnr:+.3f} dB, {ratios['flicker']:.3f} x its flicker, {ratios['sharpness']:.3f} x its sharpness, "
-        f"1/{1 / ratios[SECONDS]:.1f} of its time"
+        f"{psnr:+.3f} dB, {ratios['flicker']:.3f} x its flicker, {ratios['sharpness']:.3f} x its "
+        f"sharpness, 1/{1 / ratios[SECONDS]:.1f} of its time"
     )
 
 

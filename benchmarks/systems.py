@@ -1,11 +1,13 @@
-"""Every system on one real clip, with and without flicker control: a table by flicker at equal sharpness; a picture.
+"""Every system on one real clip, with and without flicker control: a table by flicker at equal
+sharpness; a picture.
 
     python -m benchmarks.systems --list systems.toml --frames 20
 
-The list names systems and the options of `vsr run` that use them: one `[[system]]` with `name` and `options` each, with
-paths relative to the list. Results are written without loss, kept in --results and used again, and scored as by
-`vsr score`. Without a list: bicubic. Processor time is that of a whole run on one thread without flicker control, in a
-process that has run before: reading, enlarging and writing.
+The list names systems and the options of `vsr run` that use them: one `[[system]]` with `name` and
+`options` each, with paths relative to the list. Results are written without loss, kept in --results
+and used again, and scored as by `vsr score`. Without a list: bicubic. Processor time is that of a
+whole run on one thread without flicker control, in a process that has run before: reading,
+enlarging and writing.
 """
 
 import json
@@ -27,7 +29,7 @@ import numpy as np
 from benchmarks.clips import CLIPS, EXCERPTS, use_shared_data
 from benchmarks.measure import BORDER_PX, print_table
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "systems.png"
 SHOWN = {"psnr_y": ".2f", "lpips": ".3f", "flicker": ".2f", "sharpness": ".3f"}
@@ -65,7 +67,8 @@ class Measured:
 
     @property
     def flicker_at_equal_sharpness(self) -> float:
-        """Flicker for each unit of the truth's gradient that is there: blur would else count as steadiness.
+        """Flicker for each unit of the truth's gradient that is there: blur would else count as
+        steadiness.
 
         Gradients beyond the truth's are ringing or noise, and earn nothing.
         """
@@ -77,7 +80,9 @@ def main() -> None:
     parser.add_argument("--list", type=Path, help="a TOML list of systems")
     parser.add_argument("--clip", choices=EXCERPTS, default="walk")
     parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "vsr-systems", metavar="DIR")
+    parser.add_argument(
+        "--results", type=Path, default=Path(tempfile.gettempdir()) / "vsr-systems", metavar="DIR"
+    )
     options = parser.parse_args()
     use_shared_data()
     systems = tomllib.loads(options.list.read_text() if options.list else DEFAULT_LIST)["system"]
@@ -88,7 +93,9 @@ def main() -> None:
     for frames in {options.frames, WARM_FRAMES, TIMED_FRAMES}:
         cut(CLIPS / excerpt.low, low_clip(results, frames), frames)
     truths = list(islice(excerpt.pictures(), options.frames))
-    measured = [measure(system, steady, truths, folder, results) for steady in STEADY for system in systems]
+    measured = [
+        measure(system, steady, truths, folder, results) for steady in STEADY for system in systems
+    ]
     measured.sort(key=lambda each: each.flicker_at_equal_sharpness)
     print_measured(measured, options)
     draw(measured, truths[shown_frame(len(truths))])
@@ -119,7 +126,9 @@ def measure(system, steady, truths, folder, results) -> Measured:
     if steady == "0" and not cost.exists():
         cost.write_text(json.dumps(cpu_seconds_per_frame(system, folder, results)))
     taken = json.loads(cost.read_text()) if steady == "0" else None
-    return Measured(system["name"], steady, json.loads(scores.read_text()), taken, panel_of(output, len(truths)))
+    return Measured(
+        system["name"], steady, json.loads(scores.read_text()), taken, panel_of(output, len(truths))
+    )
 
 
 def cpu_seconds_per_frame(system, folder, results) -> float:
@@ -150,8 +159,8 @@ def score(output, truths) -> dict[str, float]:
     board = Scoreboard(list(SHOWN), has_truth=True, has_low_resolution=False, border=BORDER_PX)
     with open_clip(output) as reader:
         for frame, truth in zip(reader.frames(), truths, strict=True):
-            board.observe(frame, truth)
-    return {name: result.mean for name, result in board.results().items()}
+            board.update(frame, truth)
+    return {name: result.mean for name, result in board.compute().items()}
 
 
 def panel_of(output, frames: int) -> np.ndarray:
@@ -165,7 +174,15 @@ def shown_frame(frames: int) -> int:
 
 
 def print_measured(measured, options) -> None:
-    head = ["system", "flicker control", "flicker / sharpness", "PSNR-Y dB", "LPIPS (squeeze)", "flicker", "sharpness"]
+    head = [
+        "system",
+        "flicker control",
+        "flicker / sharpness",
+        "PSNR-Y dB",
+        "LPIPS (squeeze)",
+        "flicker",
+        "sharpness",
+    ]
     rows = [
         [
             each.name,
@@ -184,11 +201,16 @@ def draw(measured, truth) -> None:
     panels = []
     for each in measured:
         control = "flicker control, " if each.steady == "auto" else ""
-        panels.append(labelled(each.panel, f"{each.name}\n{control}{each.flicker_at_equal_sharpness:.2f}"))
+        panels.append(
+            labelled(each.panel, f"{each.name}\n{control}{each.flicker_at_equal_sharpness:.2f}")
+        )
     panels.append(labelled(crop(truth), "truth"))
     blank = np.full_like(panels[0], 255)
     panels += [blank] * (-len(panels) % PANELS_PER_ROW)
-    rows = [np.concatenate(panels[at : at + PANELS_PER_ROW], axis=1) for at in range(0, len(panels), PANELS_PER_ROW)]
+    rows = [
+        np.concatenate(panels[at : at + PANELS_PER_ROW], axis=1)
+        for at in range(0, len(panels), PANELS_PER_ROW)
+    ]
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(TARGET), np.concatenate(rows)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(f"\n{TARGET.name}: {TARGET.stat().st_size / 1024:.0f} KiB")
@@ -205,7 +227,9 @@ def labelled(panel: np.ndarray, text: str) -> np.ndarray:
     """A text above a panel, with a white frame around both."""
     label = np.full((LABEL_PX, panel.shape[1], 3), 255, np.uint8)
     for number, line in enumerate(text.split("\n"), start=1):
-        label = cv2.putText(label, line, (2, 16 * number - 4), (20, 20, 20), cv2.FontFace("sans"), 11)[1]
+        label = cv2.putText(
+            label, line, (2, 16 * number - 4), (20, 20, 20), cv2.FontFace("sans"), 11
+        )[1]
     return np.pad(np.concatenate([label, panel]), ((0, 4), (0, 4), (0, 0)), constant_values=255)
 
 

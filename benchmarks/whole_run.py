@@ -1,11 +1,13 @@
-r"""A whole `vsr run`, decoder to encoder, against the same run with the plain network, other upscalers and ffmpeg.
+r"""A whole `vsr run`, decoder to encoder, against the same run with the plain network, other
+upscalers and ffmpeg.
 
     python -m benchmarks.whole_run
     python -m benchmarks.whole_run --models 15 --frames 3
 
-320x180 to 1280x720, `--steady 0`, live metrics off on both sides, libx264 at its default, CPU time of all threads. The
-other upscalers' networks have random weights, which changes no time; what is given for them is their network, as
-shipped in fp32, and the reading and writing of our own run. The slowest are measured on a frame of a quarter the sides.
+320x180 to 1280x720, `--steady 0`, live metrics off on both sides, libx264 at its default, CPU time
+of all threads. The other upscalers' networks have random weights, which changes no time; what is
+given for them is their network, as shipped in fp32, and the reading and writing of our own run. The
+slowest are measured on a frame of a quarter the sides.
 """
 
 import resource
@@ -23,16 +25,16 @@ from torch import nn
 from benchmarks.clips import CLIPS, use_shared_data, write_lossless
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
-from vsr.engine.cores import use_threads
 from vsr.engine.generator import FastGenerator
-from vsr.learning import train_keyframe
-from vsr.networks.singan import Generator, NetworkSpec
+from vsr.engine.strips import set_num_threads
+from vsr.image.resample import resize
+from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline import run
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.resample import resize
-from vsr.stage_clock import StageClock
-from vsr.writer import EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock
+from vsr.train.keyframe import train_keyframe
+from vsr.video.reader import open_clip
+from vsr.video.writer import EncodeOptions
 
 SIZE = (180, 320)
 LIKE_FFMPEG = EncodeOptions(pixel_format="yuv420p")
@@ -45,7 +47,9 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bank", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "whole-run")
+    parser.add_argument(
+        "--bank", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "whole-run"
+    )
     parser.add_argument("--only-ours", action="store_true", help="without the other upscalers")
     options = parser.parse_args()
     use_shared_data()
@@ -75,10 +79,16 @@ def compare_with_plain(clip: Path, policy: str, bank: Path, options: Namespace) 
         options.rounds,
     )
     ours = costs["ours"].cpu
-    rows = [[name, f"{1000 * cost.cpu / options.frames:.0f}", f"{cost.cpu / ours:.2f}"] for name, cost in costs.items()]
+    rows = [
+        [name, f"{1000 * cost.cpu / options.frames:.0f}", f"{cost.cpu / ours:.2f}"]
+        for name, cost in costs.items()
+    ]
     title = f"{options.models} models, {policy}, {options.frames} frames"
     print_table(title, ["what", "CPU ms a frame", "over ours"], rows)
-    print(f"\ntwo threads over one, wall: {costs['ours'].wall / costs['ours, 2 threads'].wall:.2f}", flush=True)
+    print(
+        f"\ntwo threads over one, wall: {costs['ours'].wall / costs['ours, 2 threads'].wall:.2f}",
+        flush=True,
+    )
     return ours / options.frames
 
 
@@ -87,13 +97,15 @@ def compare_with_others(clip: Path, ours: float, options: Namespace) -> None:
     lanczos = ffmpeg_lanczos(clip, clip.with_name("lanczos.mp4")) / options.frames
     rows = [["ffmpeg scale=lanczos", f"{1000 * lanczos:.0f}", f"{lanczos / ours:.3f}"]]
     for name, cost in others(options.rounds).items():
-        rows.append([name, f"{1000 * (cost + in_and_out):.0f}", f"{(cost + in_and_out) / ours:.2f}"])
+        rows.append(
+            [name, f"{1000 * (cost + in_and_out):.0f}", f"{(cost + in_and_out) / ours:.2f}"]
+        )
     title = f"The same clip by others; reading and writing take {1000 * in_and_out:.0f} ms a frame"
     print_table(title, ["what", "CPU ms a frame", "over ours"], rows)
 
 
 def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[], object]:
-    use_threads(torch.get_num_threads())
+    set_num_threads(torch.get_num_threads())
     if is_plain:
         FastGenerator.__init__, FastGenerator.enlarge = keep_plain, enlarge_plainly  # type: ignore[method-assign]
     recipe = Recipe(policy, steady=0.0, metrics=(), encode=LIKE_FFMPEG)
@@ -101,10 +113,15 @@ def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[],
     return lambda: run(clip, target, recipe=recipe, models=bank, overwrite=True)
 
 
-def keep_plain(self, name, generator, step_ratio, _, use=None, options=None):  # noqa: ARG001
-    from vsr.engine.generator import StepUse
+def keep_plain(self, name, generator, step_ratio, _, step_options=None, options=None):  # noqa: ARG001
+    from vsr.engine.generator import StepOptions
 
-    self.name, self.step_ratio, self.spec, self.use = name, step_ratio, generator.spec, use or StepUse()
+    self.name, self.step_ratio, self.spec, self.step_options = (
+        name,
+        step_ratio,
+        generator.spec,
+        step_options or StepOptions(),
+    )
     self.plain = generator.eval()
 
 
@@ -127,10 +144,18 @@ def others(rounds: int) -> dict[str, float]:
     whole, part = SIZE, tuple(side // SMALLER for side in SIZE)
     contestants = {
         "Real-ESRGAN animevideov3": (Contestant(network, (compact, *whole), keeps_memory=False), 1),
-        "Real-ESRGAN x4plus (RRDBNet-23)": (Contestant(network, (rrdb, *part), keeps_memory=False), SMALLER**2),
-        "SinGAN's own SR, 128 channels": (Contestant(singan_sr, part, keeps_memory=False), SMALLER**2),
+        "Real-ESRGAN x4plus (RRDBNet-23)": (
+            Contestant(network, (rrdb, *part), keeps_memory=False),
+            SMALLER**2,
+        ),
+        "SinGAN's own SR, 128 channels": (
+            Contestant(singan_sr, part, keeps_memory=False),
+            SMALLER**2,
+        ),
     }
-    costs = race({name: contestant for name, (contestant, _) in contestants.items()}, max(1, rounds // 2))
+    costs = race(
+        {name: contestant for name, (contestant, _) in contestants.items()}, max(1, rounds // 2)
+    )
     return {name: costs[name].cpu * factor for name, (_, factor) in contestants.items()}
 
 
@@ -152,7 +177,9 @@ def rrdb() -> nn.Module:
 
 def singan_sr(height: int, width: int) -> Callable[[], object]:
     """SR.py of the published code: six steps of 4^(1/6), each through the finest generator."""
-    generator = Generator(NetworkSpec(width=128, batch_norm=True, tanh=True, padding="zeros")).eval()
+    generator = Generator(
+        NetworkSpec(width=128, batch_norm=True, tanh=True, padding="zeros")
+    ).eval()
     low = torch.rand(1, 3, height, width)
 
     def enlarge() -> torch.Tensor:
@@ -169,8 +196,27 @@ def singan_sr(height: int, width: int) -> Callable[[], object]:
 
 def ffmpeg_lanczos(clip: Path, target: Path) -> float:
     """CPU seconds of all frames, with the encoder's settings that `vsr run` has by default."""
-    command = ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-vf", "scale=1280:720:flags=lanczos"]
-    command += ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "16", "-preset", "medium", str(target)]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-y",
+        "-i",
+        str(clip),
+        "-vf",
+        "scale=1280:720:flags=lanczos",
+    ]
+    command += [
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "libx264",
+        "-crf",
+        "16",
+        "-preset",
+        "medium",
+        str(target),
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -12,23 +12,29 @@ from pathlib import Path
 from benchmarks.clips import use_shared_data
 from benchmarks.measure import print_table
 from benchmarks.stills import FACTOR, figures_of, make_still
-from vsr.checkpoints import load_bank
-from vsr.learning import train_keyframe
-from vsr.policies import PolicyOptions
-from vsr.resample import resize
+from vsr.image.resample import resize
+from vsr.models.bank import load_bank
+from vsr.train.keyframe import train_keyframe
+from vsr.upscale import PolicyOptions
 
 WAYS = {
-    "one pass": PolicyOptions(agreement=1.0),
-    "ten projections": PolicyOptions(agreement=1.0, projections=10),
-    "ten projections, self-ensemble": PolicyOptions(agreement=1.0, projections=10, self_ensemble=True),
+    "one pass": PolicyOptions(back_projection_weight=1.0),
+    "ten projections": PolicyOptions(back_projection_weight=1.0, projections=10),
+    "ten projections, self-ensemble": PolicyOptions(
+        back_projection_weight=1.0, projections=10, self_ensemble=True
+    ),
 }
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--images", nargs="+", default=["set5/butterfly", "set5/woman"], metavar="SET/NAME")
+    parser.add_argument(
+        "--images", nargs="+", default=["set5/butterfly", "set5/woman"], metavar="SET/NAME"
+    )
     parser.add_argument("--full", action="store_true", help="the published schedule")
-    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "zssr")
+    parser.add_argument(
+        "--models", type=Path, default=Path(tempfile.gettempdir()) / "vsr-benchmarks" / "zssr"
+    )
     options = parser.parse_args()
     use_shared_data()
     rows = []
@@ -47,7 +53,13 @@ def main() -> None:
         bicubic = figures_of(still, "bicubic", [])["psnr_y"]
         made = [figures_of(still, "zssr", models, way)["psnr_y"] for way in WAYS.values()]
         rows.append(
-            [still.name, f"{bicubic:.2f}", *(f"{value:.2f}" for value in made), f"{made[-1] - bicubic:+.2f}", seconds]
+            [
+                still.name,
+                f"{bicubic:.2f}",
+                *(f"{value:.2f}" for value in made),
+                f"{made[-1] - bicubic:+.2f}",
+                seconds,
+            ]
         )
     schedule = "published" if options.full else "default"
     print_table(

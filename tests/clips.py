@@ -1,4 +1,5 @@
-"""Small clips made with PyAV for the tests: what is in them is known, and nothing is stored in the repository."""
+"""Small clips made with PyAV for the tests: what is in them is known, and nothing is stored in the
+repository."""
 
 import os
 from collections.abc import Sequence
@@ -9,12 +10,14 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from vsr.media.scheduling import leave_real_time
+from vsr.video.write.encoders import drop_real_time_priority
 
 MILLISECOND = Fraction(1, 1000)
 
 
-def textured_picture(height: int, width: int, shift: tuple[float, float] = (0.0, 0.0), seed: int = 0) -> np.ndarray:
+def textured_picture(
+    height: int, width: int, shift: tuple[float, float] = (0.0, 0.0), seed: int = 0
+) -> np.ndarray:
     """A smooth random texture as uint8 RGB (H, W, 3), moved by `shift` = (down, right) in pixels.
 
     A sum of sinusoids: any shift is exact, there is no edge to wrap, and no two places look alike.
@@ -32,14 +35,19 @@ def textured_picture(height: int, width: int, shift: tuple[float, float] = (0.0,
 
 
 def moving_pictures(
-    count: int, height: int = 32, width: int = 48, step: tuple[float, float] = (0.5, 1.0), seed: int = 0
+    count: int,
+    height: int = 32,
+    width: int = 48,
+    step: tuple[float, float] = (0.5, 1.0),
+    seed: int = 0,
 ) -> list[np.ndarray]:
     """`count` pictures of one texture that moves by `step` = (down, right) pixels a frame."""
     return [textured_picture(height, width, (step[0] * i, step[1] * i), seed) for i in range(count)]
 
 
 def two_shots(count: int, height: int = 32, width: int = 48) -> list[np.ndarray]:
-    """`count` pictures with a hard cut before frame `count // 2`; the second shot is another, darker texture."""
+    """`count` pictures with a hard cut before frame `count // 2`; the second shot is another,
+    darker texture."""
     first = moving_pictures(count // 2, height, width, seed=1)
     second = moving_pictures(count - count // 2, height, width, seed=2)
     return first + [picture // 3 for picture in second]
@@ -69,14 +77,19 @@ def write_clip(
 ) -> Path:
     """Encode uint8 RGB pictures (H, W, 3) at exact `pts` (default 0, 1, 2 ... of `time_base`).
 
-    `color` is (matrix, primaries, transfer, full_range) as H.273 code points. `subtitles` are (start, duration, text)
-    in milliseconds, stored as SubRip. `attachment` is (name, mimetype, bytes). `chapters` are (start, end, title) in
-    seconds. Audio is a 440 Hz tone as long as the video.
+    `color` is (matrix, primaries, transfer, full_range) as H.273 code points. `subtitles` are
+    (start, duration, text) in milliseconds, stored as SubRip. `attachment` is (name, mimetype,
+    bytes). `chapters` are (start, end, title) in seconds. Audio is a 440 Hz tone as long as the
+    video.
     """
     path = Path(path)
     times = list(range(len(pictures))) if pts is None else list(pts)
-    with av.open(os.fsdecode(path), "w", format=container_format, options=container_options or {}) as out:
-        video = _add_video(out, codec, pictures[0].shape, pixel_format, time_base, codec_options, color)
+    with av.open(
+        os.fsdecode(path), "w", format=container_format, options=container_options or {}
+    ) as out:
+        video = _add_video(
+            out, codec, pictures[0].shape, pixel_format, time_base, codec_options, color
+        )
         if sample_aspect_ratio is not None:
             video.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation_degrees:
@@ -87,28 +100,35 @@ def write_clip(
         if attachment is not None:
             out.add_attachment(*attachment)
         if chapters:
-            out.set_chapters([_chapter(number, *chapter) for number, chapter in enumerate(chapters)])
+            out.set_chapters(
+                [_chapter(number, *chapter) for number, chapter in enumerate(chapters)]
+            )
         out.metadata.update(tags or {})
         packets = []
         for picture, when in zip(pictures, times, strict=True):
             packets += video.encode(_video_frame(picture, pixel_format, when, time_base, color))
         packets += video.encode(None)
         if audio is not None:
-            packets += _encode_tone(audio, float((times[-1] + 1 - times[0]) * time_base), audio_start_seconds)
+            packets += _encode_tone(
+                audio, float((times[-1] + 1 - times[0]) * time_base), audio_start_seconds
+            )
         packets += [_subrip_packet(subtitle, *entry) for entry in subtitles]
         out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
-    leave_real_time()
+    drop_real_time_priority()
     return path
 
 
 def add_cover_art(film: Path, target: Path, *, keep_video: bool = True) -> Path:
-    """Copy an MP4 with its first frame added as PNG cover art; without `keep_video` only sound and cover are left."""
+    """Copy an MP4 with its first frame added as PNG cover art; without `keep_video` only sound and
+    cover are left."""
     cover = av.Codec("png", "w").create("video")
     cover.width, cover.height, cover.pix_fmt, cover.time_base = 48, 32, "rgb24", Fraction(1, 25)
     (picture,) = cover.encode(read_frames(film)[0].reformat(format="rgb24"))
     with av.open(str(film)) as source, av.open(str(target), "w") as out:
         streams = [stream for stream in source.streams if keep_video or stream.type != "video"]
-        copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in streams}
+        copies = {
+            stream.index: out.add_stream_from_template(stream, opaque=True) for stream in streams
+        }
         art = out.add_mux_stream("png", width=48, height=32)
         art.disposition = Disposition.attached_pic
         picture.stream, picture.pts, picture.dts, picture.time_base = art, 0, 0, Fraction(1, 90000)
@@ -135,12 +155,18 @@ def read_packets(path: Path | str, stream_index: int) -> list[tuple[Fraction, by
     """(presentation time in seconds, payload) of every packet of one stream."""
     with av.open(os.fsdecode(path)) as clip:
         stream = clip.streams[stream_index]
-        return [(packet.pts * packet.time_base, bytes(packet)) for packet in clip.demux(stream) if packet.size]
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in clip.demux(stream)
+            if packet.size
+        ]
 
 
 def _add_video(out, codec, shape, pixel_format, time_base, codec_options, color):
     video = out.add_stream(
-        codec, rate=1 / time_base if time_base > Fraction(1, 240) else 25, options=codec_options or {}
+        codec,
+        rate=1 / time_base if time_base > Fraction(1, 240) else 25,
+        options=codec_options or {},
     )
     video.height, video.width, video.pix_fmt = shape[0], shape[1], pixel_format
     video.time_base = video.codec_context.time_base = time_base
@@ -171,10 +197,16 @@ def _encode_tone(stream, seconds, start_seconds):
     rate = stream.codec_context.sample_rate
     sample_format = stream.codec_context.format.name
     wave = np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)
-    wave = (wave * 20000).astype(np.int16) if sample_format.startswith("s16") else wave.astype(np.float32)
+    wave = (
+        (wave * 20000).astype(np.int16)
+        if sample_format.startswith("s16")
+        else wave.astype(np.float32)
+    )
     packets = []
     for start in range(0, len(wave), 1024):
-        frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format=sample_format, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            wave[None, start : start + 1024], format=sample_format, layout="mono"
+        )
         frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
         frame.pts = start + round(start_seconds * rate)
         packets += stream.encode(frame)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from tests.clips import moving_pictures
-from vsr.frames import Frame
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.video.frames import Frame
 
 
 def tensor(picture):
@@ -36,15 +36,18 @@ def moving(count=3, height=64, width=96, step=(0.5, 1.0), seed=0):
 def measure(names, results, truths=None, low_resolutions=None, border=0):
     """MetricResult by name."""
     board = Scoreboard(
-        names, has_truth=truths is not None, has_low_resolution=low_resolutions is not None, border=border
+        names,
+        has_truth=truths is not None,
+        has_low_resolution=low_resolutions is not None,
+        border=border,
     )
     for index, result in enumerate(results):
-        board.observe(
+        board.update(
             Frame(result, index, index, Fraction(1, 25)),
             None if truths is None else truths[index],
             None if low_resolutions is None else low_resolutions[index],
         )
-    return board.results()
+    return board.compute()
 
 
 def value(name, result, truth=None, low_resolution=None, border=0):

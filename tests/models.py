@@ -6,19 +6,21 @@ from pathlib import Path
 import torch
 
 from tests.clips import textured_picture
-from vsr.checkpoints import Model, ModelCard, load_model, save_model
-from vsr.learning import keyframe_hash
-from vsr.networks.singan import NetworkSpec
-from vsr.networks.window import WindowNetwork, WindowSpec
-from vsr.shot_models import ARCH, ShotCard, ShotModel
-from vsr.training.quick import Quick, train_quick
+from vsr.models.bank import Model, ModelCard, load_model, save_model
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.networks.singan import NetworkSpec
+from vsr.models.shot_model import ARCH, ShotCard, ShotModel
+from vsr.train.keyframe import keyframe_hash
+from vsr.train.methods.quick import QuickOptions, train_quick
 
-BRIEF = Quick(network=NetworkSpec(width=8), iterations=30, crop_px=24)
+BRIEF = QuickOptions(network=NetworkSpec(width=8), iterations=30, crop_px=24)
 
 
 def picture(height: int = 40, width: int = 48, seed: int = 0) -> torch.Tensor:
     """A textured picture, float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(textured_picture(height, width, seed=seed)).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(textured_picture(height, width, seed=seed)).permute(2, 0, 1).float() / 255
+    )
 
 
 def card_of(keyframe: torch.Tensor, **changes) -> ModelCard:
@@ -50,7 +52,13 @@ def make_model(folder: Path, name: str, keyframe: torch.Tensor, seed: int = 0, *
     pair = train_quick(keyframe, BRIEF, seed, lambda *_: None)
     with torch.inference_mode():
         scores = pair.critic((2 * keyframe - 1)[None])
-    card = card_of(keyframe, seed=seed, critic_mean=float(scores.mean()), critic_std=float(scores.std()), **changes)
+    card = card_of(
+        keyframe,
+        seed=seed,
+        critic_mean=float(scores.mean()),
+        critic_std=float(scores.std()),
+        **changes,
+    )
     path = folder / f"{name}.safetensors"
     save_model(path, card, pair.generator, pair.critic)
     return load_model(path)
@@ -60,6 +68,10 @@ def make_shot_model(name="shot-model", seed=0):
     """A shot model of two small, untrained window networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = tuple(WindowNetwork(WindowSpec(1, 8, 3)).eval().requires_grad_(False) for _ in range(2))
-    card = ShotCard(ARCH, networks[0].spec, (1, 1), seed, "clip.mkv", "", 0, 9, 0.0, 1.0, 10, (0.1,), "0")
+        networks = tuple(
+            ShotNetwork(ShotNetworkSpec(1, 8, 3)).eval().requires_grad_(False) for _ in range(2)
+        )
+    card = ShotCard(
+        ARCH, networks[0].spec, (1, 1), seed, "clip.mkv", "", 0, 9, 0.0, 1.0, 10, (0.1,), "0"
+    )
     return ShotModel(name, card, networks)

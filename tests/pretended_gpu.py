@@ -1,7 +1,8 @@
-"""A GPU that is none: its tensors lie in main memory, but say `cuda:0`, and refuse to be mixed with the CPU's.
+"""A GPU that is none: its tensors lie in main memory, but say `cuda:0`, and refuse to be mixed with
+the CPU's.
 
-What forgets to bring a tensor to the device fails as it would on a GPU, without one. Streams and graphs fail as well,
-and there is no `backward`. It leans on parts of torch that are not public.
+What forgets to bring a tensor to the device fails as it would on a GPU, without one. Streams and
+graphs fail as well, and there is no `backward`. It leans on parts of torch that are not public.
 """
 
 import threading
@@ -25,7 +26,9 @@ class OnGpu(torch.Tensor):
         # Of a tensor that was made in inference mode no view could be taken outside.
         with torch.inference_mode(False):
             shape = torch.empty_strided(held.size(), held.stride(), dtype=held.dtype, device="meta")
-            return torch.Tensor._make_subclass(cls, shape, False, dispatch_device=True, device_for_backend_keys=GPU)
+            return torch.Tensor._make_subclass(
+                cls, shape, False, dispatch_device=True, device_for_backend_keys=GPU
+            )
 
     def __init__(self, held):
         self.held = held
@@ -63,7 +66,9 @@ def pretended_gpu() -> Iterator[torch.device]:
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
         # It goes around the dispatcher.
         patch.setattr(
-            torch.Tensor, "new_tensor", lambda self, data: torch.tensor(data, dtype=self.dtype).to(self.device)
+            torch.Tensor,
+            "new_tensor",
+            lambda self, data: torch.tensor(data, dtype=self.dtype).to(self.device),
         )
         try:
             yield GPU
@@ -79,7 +84,10 @@ def _dispatch(operator, args, kwargs):
     others = [tensor for tensor in tensors if not isinstance(tensor, OnGpu) and tensor.dim() > 0]
     name = operator.name()
     if ours and others and not name.startswith(MAY_MIX) and "shallow_copy" not in name:
-        raise RuntimeError(f"{operator} of tensors on the GPU and on the CPU: {[tuple(one.shape) for one in others]}")
+        raise RuntimeError(
+            f"{operator} of tensors on the GPU and on the CPU: "
+            f"{[tuple(one.shape) for one in others]}"
+        )
     is_on_gpu = bool(ours)
     if kwargs.get("device") is not None:
         is_on_gpu = torch.device(kwargs["device"]).type == "cuda"

@@ -6,16 +6,21 @@ import numpy as np
 import torch
 
 from tests.clips import textured_picture
-from vsr.resample import resize
+from vsr.image.resample import resize
 
 HEIGHT, WIDTH, COUNT = 160, 224, 10
 Scene = list[np.ndarray]
 
 
 def background(i: int, speed: float = 1.5, seed: int = 1) -> np.ndarray:
-    """A texture that moves by `speed` a frame: coarse waves that the low resolution shows, and some that it cannot."""
+    """A texture that moves by `speed` a frame: coarse waves that the low resolution shows, and some
+    that it cannot."""
     coarse = textured_picture(HEIGHT // 4, WIDTH // 4, (0.3 * i / 4, speed * i / 4), seed=seed)
-    coarse = resize(torch.from_numpy(coarse).permute(2, 0, 1).float(), HEIGHT, WIDTH).permute(1, 2, 0).numpy()
+    coarse = (
+        resize(torch.from_numpy(coarse).permute(2, 0, 1).float(), HEIGHT, WIDTH)
+        .permute(1, 2, 0)
+        .numpy()
+    )
     fine = textured_picture(HEIGHT, WIDTH, (0.3 * i, speed * i), seed=seed)
     return np.clip(0.85 * coarse + 0.15 * fine, 0, 255)
 
@@ -40,7 +45,9 @@ def cut() -> Scene:
 
 def flash() -> Scene:
     """One frame is lit brightly."""
-    return [np.clip(background(i) * 1.5 + 40, 0, 255) if i == 5 else background(i) for i in range(COUNT)]
+    return [
+        np.clip(background(i) * 1.5 + 40, 0, 255) if i == 5 else background(i) for i in range(COUNT)
+    ]
 
 
 def fade() -> Scene:
@@ -56,7 +63,9 @@ def title() -> Scene:
         for line in range(5):
             top = 130 + 24 * line - 8 * i
             for letter in range(8):
-                picture[max(top, 0) : max(top + 12, 0), 30 + 20 * letter : 38 + 20 * letter + letter] = 255
+                picture[
+                    max(top, 0) : max(top + 12, 0), 30 + 20 * letter : 38 + 20 * letter + letter
+                ] = 255
         return picture
 
     return [frame(i) for i in range(COUNT)]
@@ -86,7 +95,8 @@ def still() -> Scene:
 
 
 SCENES: dict[str, Callable[[], Scene]] = {
-    scene.__name__: scene for scene in (occlusion, cut, flash, fade, title, subtitle, fast_pan, still)
+    scene.__name__: scene
+    for scene in (occlusion, cut, flash, fade, title, subtitle, fast_pan, still)
 }
 
 

@@ -10,7 +10,14 @@ def test_what_measures_a_gpu_runs_to_its_end_on_a_cpu(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu", *tiny.split()])
     gpu.main()
     told = capsys.readouterr().out
-    for title in ("Limits", "network alone", "whole frames", "Parts of it", "Training", "Decoding of H.264"):
+    for title in (
+        "Limits",
+        "network alone",
+        "whole frames",
+        "Parts of it",
+        "Training",
+        "Decoding of H.264",
+    ):
         assert title in told
     assert "2 models, as one" in told
     assert "False" not in told

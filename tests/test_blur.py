@@ -6,26 +6,28 @@ import torch
 from scipy.signal import convolve2d
 
 from tests.models import picture
-from vsr.blur import (
-    as_rows,
+from vsr.errors import ModelError
+from vsr.image.blur import (
+    aligned_center,
     back_project_blurred,
     bicubic_kernel,
-    centre_of,
-    centre_of_mass,
-    centred,
+    center_of_mass,
     gaussian_kernel,
     kernel_of_factor,
+    recentered,
     reduce_blurred,
+    taps_from_tensor,
 )
-from vsr.errors import ModelError
-from vsr.resample import resize
+from vsr.image.resample import resize
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 
 
 def test_the_bicubic_kernel_is_what_resize_does_inside_a_picture():
     ours = reduce_blurred(picture(40, 48), bicubic_kernel())
-    torch.testing.assert_close(ours[:, 4:-4, 4:-4], resize(picture(40, 48), 20, 24)[:, 4:-4, 4:-4], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        ours[:, 4:-4, 4:-4], resize(picture(40, 48), 20, 24)[:, 4:-4, 4:-4], atol=1e-6, rtol=0
+    )
 
 
 def test_a_reduction_is_a_correlation_at_every_second_pixel():
@@ -33,7 +35,9 @@ def test_a_reduction_is_a_correlation_at_every_second_pixel():
     ours = reduce_blurred(image, SKEWED)
     theirs = convolve2d(image[0].numpy(), np.rot90(SKEWED.numpy(), 2), mode="valid")[::2, ::2]
     # Output pixel 3 is the first whose 13 taps, from 2 * 3 - 6 on, lie inside.
-    np.testing.assert_allclose(ours[0, 3 : 3 + theirs.shape[0], 3 : 3 + theirs.shape[1]], theirs, atol=1e-6)
+    np.testing.assert_allclose(
+        ours[0, 3 : 3 + theirs.shape[0], 3 : 3 + theirs.shape[1]], theirs, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kernel", [SKEWED, bicubic_kernel(), gaussian_kernel(10, (1.5, 1.0), 70)])
@@ -44,9 +48,9 @@ def test_an_aligned_kernel_leaves_a_slope_where_resize_leaves_it(kernel):
 
 
 def test_a_kernel_that_is_off_its_place_is_moved_there_and_sums_to_one():
-    moved = centred(3 * torch.roll(SKEWED, (1, -2), (0, 1)))
+    moved = recentered(3 * torch.roll(SKEWED, (1, -2), (0, 1)))
     assert float(moved.sum()) == pytest.approx(1)
-    assert centre_of_mass(moved).tolist() == pytest.approx([centre_of(13)] * 2, abs=0.01)
+    assert center_of_mass(moved).tolist() == pytest.approx([aligned_center(13)] * 2, abs=0.01)
     assert (moved - SKEWED).abs().sum() < 0.1
 
 
@@ -62,7 +66,9 @@ def test_the_kernel_of_several_halvings_is_all_of_them_in_one(kernel, halvings):
     torch.testing.assert_close(
         reduce_blurred(image, whole, 2**halvings)[inside], step_by_step[inside], atol=1e-5, rtol=0
     )
-    assert centre_of_mass(whole).tolist() == pytest.approx([centre_of(len(whole), 2**halvings)] * 2, abs=0.05)
+    assert center_of_mass(whole).tolist() == pytest.approx(
+        [aligned_center(len(whole), 2**halvings)] * 2, abs=0.05
+    )
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -74,7 +80,7 @@ def test_back_projection_through_a_kernel_comes_to_agree_with_the_input(factor):
     errors = []
     for _ in range(8):
         errors.append(float((reduce_blurred(image, kernel, factor) - low).abs().mean()))
-        image = back_project_blurred(image, low, as_rows(SKEWED), 1.0)
+        image = back_project_blurred(image, low, taps_from_tensor(SKEWED), 1.0)
     assert errors[-1] < errors[0] / 4
     assert (image - truth).abs().mean() < (resize(low, 48, 64) - truth).abs().mean()
 
@@ -82,4 +88,6 @@ def test_back_projection_through_a_kernel_comes_to_agree_with_the_input(factor):
 @pytest.mark.parametrize("size", [(60, 72), (50, 60), (40, 60), (20, 24)])
 def test_a_kernel_says_nothing_of_sizes_that_are_no_power_of_two_apart(size):
     with pytest.raises(ModelError, match="2, 4, 8 and 16 times"):
-        back_project_blurred(torch.zeros(3, *size), torch.zeros(3, 20, 24), as_rows(SKEWED), 1.0)
+        back_project_blurred(
+            torch.zeros(3, *size), torch.zeros(3, 20, 24), taps_from_tensor(SKEWED), 1.0
+        )

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models import card_of, make_model, picture
-from vsr.checkpoints import bank_files, load_bank, load_card, load_model, save_model
 from vsr.errors import ModelError
-from vsr.networks.singan import Critic, Generator, NetworkSpec
+from vsr.models.bank import bank_files, load_bank, load_card, load_model, save_model
+from vsr.models.networks.singan import Critic, Generator, NetworkSpec
 
 
 @pytest.fixture
@@ -42,12 +42,24 @@ def test_a_saved_model_comes_back_whole(saved):
     for ours, theirs in ((model.generator, generator), (model.critic, critic)):
         assert not ours.training
         assert ours.state_dict().keys() == theirs.state_dict().keys()
-        assert all(torch.equal(ours.state_dict()[name], value) for name, value in theirs.state_dict().items())
+        assert all(
+            torch.equal(ours.state_dict()[name], value)
+            for name, value in theirs.state_dict().items()
+        )
 
 
 def test_the_metadata_tells_where_a_model_comes_from(saved):
     metadata, tensors = raw_file(saved[0])
-    for name in ("arch", "scale_factors", "keyframe_hash", "frame_time", "seed", "recipe", "version", "clip"):
+    for name in (
+        "arch",
+        "scale_factors",
+        "keyframe_hash",
+        "frame_time",
+        "seed",
+        "recipe",
+        "version",
+        "clip",
+    ):
         assert name in metadata
     assert json.loads(metadata["scale_factors"]) == pytest.approx([2**0.5, 2**0.5])
     assert all(name.startswith(("generator.", "critic.")) for name in tensors)
@@ -113,8 +125,15 @@ def test_a_file_of_something_else_is_named(tmp_path):
         ("frame_time", "Infinity"),
         ("critic_mean", "not json"),
         ("network", '{"width": 32}'),
-        ("network", '{"width": 100000, "layers": 5, "batch_norm": false, "tanh": false, "padding": "zeros"}'),
-        ("network", '{"width": 8, "layers": 5, "batch_norm": 1, "tanh": false, "padding": "zeros"}'),
+        (
+            "network",
+            '{"width": 100000, "layers": 5, "batch_norm": false, "tanh": false, '
+            '"padding": "zeros"}',
+        ),
+        (
+            "network",
+            '{"width": 8, "layers": 5, "batch_norm": 1, "tanh": false, "padding": "zeros"}',
+        ),
     ],
 )
 def test_wrong_metadata_is_named(saved, name, value):

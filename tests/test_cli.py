@@ -14,7 +14,7 @@ import pytest
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.cli.stopping import stopping_on_request
+from vsr.cli.signals import stop_on_signal
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 
@@ -46,7 +46,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(folder):
     pictures = moving_pictures(6, 40, 48)
-    return write_clip(folder / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0", audio_codec="aac")
+    return write_clip(
+        folder / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0", audio_codec="aac"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,8 @@ def bank(folder):
 
 
 def broken(model):
-    """Infinite weights are refused on loading, so one that overflows is made: the picture is not finite."""
+    """Infinite weights are refused on loading, so one that overflows is made: the picture is not
+    finite."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(model)
@@ -74,17 +77,47 @@ def read_metadata(model):
 
 def test_the_three_commands_work_together(vsr, tmp_path, clip, bank):
     out, record = tmp_path / "out.mkv", tmp_path / "run.json"
-    assert vsr("run", clip, "-o", out, "--policy", "smi", "--models", bank, "--scale", 2, "--json", record)[0] == 0
+    assert (
+        vsr(
+            "run",
+            clip,
+            "-o",
+            out,
+            "--policy",
+            "smi",
+            "--models",
+            bank,
+            "--scale",
+            2,
+            "--json",
+            record,
+        )[0]
+        == 0
+    )
     assert read_times(out) == read_times(clip)
     manifest = json.loads(record.read_text())
-    assert (manifest["frames_in"], manifest["frames_out"], manifest["max_pts_error_seconds"]) == (6, 6, 0)
+    assert (manifest["frames_in"], manifest["frames_out"], manifest["max_pts_error_seconds"]) == (
+        6,
+        6,
+        0,
+    )
     assert manifest["models"] == ["a"]
     assert len(manifest["streams_kept"]) == 1
     assert manifest["metrics"]["lr_psnr"]["mean"] > 30
     assert manifest["metrics"]["flicker_live"]["per_frame"][0] is None
-    for field in ("resumed_at_frame", "policy", "decisions", "streams_dropped", "damage", "timings_seconds", "output"):
+    for field in (
+        "resumed_at_frame",
+        "policy",
+        "decisions",
+        "streams_dropped",
+        "damage",
+        "timings_seconds",
+        "output",
+    ):
         assert field in manifest
-    code, text, _ = vsr("score", out, "--low-resolution", clip, "--metrics", "lr_psnr,sharpness_live", "--json", "-")
+    code, text, _ = vsr(
+        "score", out, "--low-resolution", clip, "--metrics", "lr_psnr,sharpness_live", "--json", "-"
+    )
     scores = json.loads(text)
     assert code == 0
     assert scores["frames"] == 6
@@ -116,7 +149,11 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         (["{clip}", "--policy", "bicubic", "--set", "encode.codek=x"], 2, "did you mean 'codec'"),
         (["{clip}", "--policy", "bicubic", "--device", "gpu"], 2, "unknown device gpu"),
         (["{clip}", "--no-such-option"], 2, "No such option"),
-        (["{clip}", "--policy", "bicubic", "--recipe", "{tmp}/none.toml"], 2, "cannot read the recipe"),
+        (
+            ["{clip}", "--policy", "bicubic", "--recipe", "{tmp}/none.toml"],
+            2,
+            "cannot read the recipe",
+        ),
         (["{tmp}/none.mkv", "--policy", "bicubic"], 3, "none.mkv"),
         (["{tmp}", "--policy", "bicubic"], 3, "picture"),
         (["{empty}", "--policy", "bicubic"], 3, "empty"),
@@ -130,8 +167,16 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         (["{clip}", "--policy", "smi", "--models", "{nobank}"], 5, "policy smi needs"),
         (["{clip}", "--policy", "avgi", "--models", "{one}"], 5, "policy avgi needs 2 models"),
         (["{clip}", "--policy", "ami", "--models", "{one}"], 5, "policy ami needs 2 models"),
-        (["{clip}", "--policy", "smi", "--models", "{bank}", "--scale", "1.05"], 5, "scale of 1.05"),
-        (["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.model=c"], 5, "no model c"),
+        (
+            ["{clip}", "--policy", "smi", "--models", "{bank}", "--scale", "1.05"],
+            5,
+            "scale of 1.05",
+        ),
+        (
+            ["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.model=c"],
+            5,
+            "no model c",
+        ),
         (
             ["{clip}", "--policy", "smi", "--models", "{broken}", "--scale", "2"],
             5,
@@ -139,13 +184,41 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         ),
         (["{clip}", "--policy", "bicubic", "--device", "cuda:77"], 5, "cuda:77"),
         (["{clip}", "--policy", "bicubic", "--json", "{clip}"], 2, "would replace a clip"),
-        (["{clip}", "--policy", "bicubic", "-o", "{tmp}/o.mkv", "--json", "{tmp}/o.mkv"], 2, "would replace a clip"),
+        (
+            ["{clip}", "--policy", "bicubic", "-o", "{tmp}/o.mkv", "--json", "{tmp}/o.mkv"],
+            2,
+            "would replace a clip",
+        ),
         (["{clip}", "--policy", "bicubic", "--json", "{tmp}"], 4, "it is a folder"),
-        (["{clip}", "--policy", "bicubic", "--json", "{tmp}/none/run.json"], 4, "missing or read-only"),
+        (
+            ["{clip}", "--policy", "bicubic", "--json", "{tmp}/none/run.json"],
+            4,
+            "missing or read-only",
+        ),
         (["{clip}", "--policy", "bicubic", "-o", "-", "--json", "-"], 2, "cannot carry both"),
-        (["{clip}", "--policy", "bicubic", "--set", "policies.agreement=nan"], 2, "expected a finite number"),
-        (["{clip}", "--policy", "avgi", "--models", "{bank}", "--set", "policies.members=0"], 2, "2 or more"),
-        (["{clip}", "--policy", "smi", "--models", "{bank}", "--set", "policies.agreement=7"], 2, "0 to 1"),
+        (
+            ["{clip}", "--policy", "bicubic", "--set", "policies.back_projection_weight=nan"],
+            2,
+            "expected a finite number",
+        ),
+        (
+            ["{clip}", "--policy", "avgi", "--models", "{bank}", "--set", "policies.members=0"],
+            2,
+            "2 or more",
+        ),
+        (
+            [
+                "{clip}",
+                "--policy",
+                "smi",
+                "--models",
+                "{bank}",
+                "--set",
+                "policies.back_projection_weight=7",
+            ],
+            2,
+            "0 to 1",
+        ),
         (["{clip}", "--policy", "smi", "--models", "{text}"], 5, "no folder of models"),
     ],
 )
@@ -153,7 +226,11 @@ def test_a_mistake_gets_one_clear_line_its_exit_code_and_leaves_nothing(
     vsr, tmp_path, clip, bank, arguments, code, message
 ):
     places = {name: tmp_path / name for name in ("empty", "nobank", "one", "broken")}
-    places |= {"text": tmp_path / "text.mp4", "sound": tmp_path / "sound.mka", "exists": tmp_path / "exists.mkv"}
+    places |= {
+        "text": tmp_path / "text.mp4",
+        "sound": tmp_path / "sound.mka",
+        "exists": tmp_path / "exists.mkv",
+    }
     places["empty"] = tmp_path / "empty.mkv"
     places["empty"].write_bytes(b"")
     places["text"].write_text("not a film, " * 50)
@@ -179,7 +256,9 @@ def test_a_mistake_gets_one_clear_line_its_exit_code_and_leaves_nothing(
 def write_sound(path):
     with av.open(str(path), "w", format="matroska") as out:
         stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate, frame.pts = 8000, 0
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -187,12 +266,16 @@ def write_sound(path):
 
 def test_a_truncated_clip_finishes_with_what_could_be_decoded_and_exit_6(vsr, tmp_path):
     whole = write_clip(
-        tmp_path / "whole.mp4", moving_pictures(48, 64, 64), container_options={"movflags": "+faststart"}
+        tmp_path / "whole.mp4",
+        moving_pictures(48, 64, 64),
+        container_options={"movflags": "+faststart"},
     )
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     out, record = tmp_path / "out.mp4", tmp_path / "run.json"
-    code, _, errors = vsr("run", cut, "-o", out, "--policy", "bicubic", "--scale", 1, "--json", record)
+    code, _, errors = vsr(
+        "run", cut, "-o", out, "--policy", "bicubic", "--scale", 1, "--json", record
+    )
     assert code == 6
     assert "damaged input" in errors
     manifest = json.loads(record.read_text())
@@ -212,7 +295,18 @@ def test_damage_of_a_scored_clip_is_told_and_exits_6(vsr, tmp_path):
 
 def test_frames_without_a_truth_are_told(vsr, tmp_path, clip):
     truth = write_clip(tmp_path / "short.mkv", moving_pictures(4, 40, 48))
-    arguments = ("run", clip, "-o", tmp_path / "out.mkv", "--policy", "bicubic", "--scale", 1, "--metrics", "psnr")
+    arguments = (
+        "run",
+        clip,
+        "-o",
+        tmp_path / "out.mkv",
+        "--policy",
+        "bicubic",
+        "--scale",
+        1,
+        "--metrics",
+        "psnr",
+    )
     code, _, errors = vsr(*arguments, "--reference", truth)
     assert code == 0
     assert "2 frames, the first of them 4, have no truth" in errors
@@ -220,7 +314,23 @@ def test_frames_without_a_truth_are_told(vsr, tmp_path, clip):
 
 def test_a_comparison_prints_a_row_for_each_policy_and_writes_no_video(vsr, tmp_path, clip, bank):
     truth = tmp_path / "truth.mkv"
-    assert vsr("run", clip, "-o", truth, "--policy", "lanczos", "--scale", 2, "-c", "ffv1", "--metrics", "")[0] == 0
+    assert (
+        vsr(
+            "run",
+            clip,
+            "-o",
+            truth,
+            "--policy",
+            "lanczos",
+            "--scale",
+            2,
+            "-c",
+            "ffv1",
+            "--metrics",
+            "",
+        )[0]
+        == 0
+    )
     recipe = tmp_path / "two.toml"
     recipe.write_text('compare = ["bicubic", "smi"]\nscale = 2\nmetrics = ["psnr_y", "flicker"]\n')
     record = tmp_path / "compare.json"
@@ -239,7 +349,18 @@ def test_metrics_never_change_a_frame(vsr, tmp_path, clip, bank):
     results = []
     for metrics in ("", "flicker_live,sharpness_live,lr_psnr,warping_error"):
         out = tmp_path / f"out{len(metrics)}.mkv"
-        arguments = ("--policy", "smi", "--models", bank, "--scale", 2, "-c", "ffv1", "--metrics", metrics)
+        arguments = (
+            "--policy",
+            "smi",
+            "--models",
+            bank,
+            "--scale",
+            2,
+            "-c",
+            "ffv1",
+            "--metrics",
+            metrics,
+        )
         assert vsr("run", clip, "-o", out, *arguments)[0] == 0
         results.append(np.stack([frame.to_ndarray(format="rgb24") for frame in read_frames(out)]))
     assert np.array_equal(*results)
@@ -266,7 +387,9 @@ def test_training_is_a_command_too(vsr, tmp_path, clip):
 def test_the_python_functions_do_what_the_commands_do(tmp_path, clip, bank):
     import vsr
 
-    manifest = vsr.run(clip, tmp_path / "out.mkv", policy="smi", models=bank, scale=2, metrics=["lr_psnr"])
+    manifest = vsr.run(
+        clip, tmp_path / "out.mkv", policy="smi", models=bank, scale=2, metrics=["lr_psnr"]
+    )
     assert manifest.frames_out == 6
     scores = vsr.score([tmp_path / "out.mkv"], low_resolution=clip, metrics=["lr_psnr"])
     # 4:4:4 at crf 16 costs a little of what was measured before encoding.
@@ -325,33 +448,54 @@ def test_a_closed_pipe_is_quiet(vsr, clip, monkeypatch):
 
 def test_the_first_signal_asks_for_an_end_and_the_second_ends_at_once(capsys):
     before = signal.getsignal(signal.SIGINT)
-    with stopping_on_request() as is_stopping:
-        assert not is_stopping()
+    with stop_on_signal() as should_stop:
+        assert not should_stop()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert is_stopping()
+        assert should_stop()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert "once more stops at once" in capsys.readouterr().err
+    assert "interrupt again to stop at once" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_line_that_goes_on_never_throws_the_work_away():
-    assert cli.same_command(["/usr/bin/vsr", "run", "a film.mkv", "--restart", "-y"]) == "vsr run 'a film.mkv' -y"
+    assert (
+        cli.resume_command(["/usr/bin/vsr", "run", "a film.mkv", "--restart", "-y"])
+        == "vsr run 'a film.mkv' -y"
+    )
 
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from vsr.cli import app; print([m for m in ('torch', 'av', 'cv2', 'lpips') if m in sys.modules])"
+        "import sys; from vsr.cli import app; print([m for m in ('torch', 'av', 'cv2', "
+        "'lpips') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, text=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_the_metrics_that_nobody_named_look_at_a_sample_of_the_frames(vsr, tmp_path):
     clip = write_clip(tmp_path / "clip.mkv", moving_pictures(20, 32, 32))
     figures = {}
-    for name, named in (("sample", ()), ("all", ("--metrics", "flicker_live,sharpness_live,lr_psnr"))):
+    for name, named in (
+        ("sample", ()),
+        ("all", ("--metrics", "flicker_live,sharpness_live,lr_psnr")),
+    ):
         record = tmp_path / f"{name}.json"
-        arguments = ("--policy", "lanczos", "--scale", 2, "-o", tmp_path / f"{name}.mkv", "--json", record)
+        arguments = (
+            "--policy",
+            "lanczos",
+            "--scale",
+            2,
+            "-o",
+            tmp_path / f"{name}.mkv",
+            "--json",
+            record,
+        )
         assert vsr("run", clip, *arguments, *named)[0] == 0
         figures[name] = json.loads(record.read_text())["metrics"]
     for metric, result in figures["sample"].items():
@@ -360,7 +504,9 @@ def test_the_metrics_that_nobody_named_look_at_a_sample_of_the_frames(vsr, tmp_p
         first = 1 if metric == "flicker_live" else 0
         assert all(value is not None for value in every[first:])
         measured = {0, 1, 9, 17}
-        assert result["per_frame"] == [value if i in measured else None for i, value in enumerate(every)]
+        assert result["per_frame"] == [
+            value if i in measured else None for i, value in enumerate(every)
+        ]
 
 
 def test_a_folder_of_pictures_becomes_a_folder_of_pictures(vsr, tmp_path, clip):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vsr
-from vsr.color import (
+from vsr.video.color import (
     from_rgb,
     interleave_chroma,
     read_channels,
@@ -14,11 +14,21 @@ from vsr.color import (
     to_rgb,
     write_channels,
 )
-from vsr.frames import ColorDescription
-from vsr.pixel_layouts import LAYOUTS, nearest_format
+from vsr.video.frames import ColorDescription
+from vsr.video.pixel_layouts import LAYOUTS, nearest_format
 
 BARS = np.array(
-    [[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0.5, 0.5, 0.5]]
+    [
+        [1, 1, 1],
+        [1, 1, 0],
+        [0, 1, 1],
+        [0, 1, 0],
+        [1, 0, 1],
+        [1, 0, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+        [0.5, 0.5, 0.5],
+    ]
 )
 BAR_WIDTH = 16
 
@@ -31,7 +41,11 @@ def bars_in_codes(matrix: int, bits: int, full_range: bool, level: float = 0.75)
     """Colour bars as rounded Y Cb Cr codes (3, bars), straight from H.273."""
     red_weight, blue_weight = KR_KB[matrix]
     rgb = BARS * level
-    luma = red_weight * rgb[:, 0] + (1 - red_weight - blue_weight) * rgb[:, 1] + blue_weight * rgb[:, 2]
+    luma = (
+        red_weight * rgb[:, 0]
+        + (1 - red_weight - blue_weight) * rgb[:, 1]
+        + blue_weight * rgb[:, 2]
+    )
     blue = (rgb[:, 2] - luma) / (2 * (1 - blue_weight))
     red = (rgb[:, 0] - luma) / (2 * (1 - red_weight))
     top, half = 2**bits - 1, 2 ** (bits - 1)
@@ -61,7 +75,8 @@ def away_from_edges(plane: torch.Tensor, bar_width: int) -> np.ndarray:
 @pytest.mark.parametrize("matrix", [BT601, BT709, BT2020])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize(
-    "name", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le"]
+    "name",
+    ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le"],
 )
 def test_colour_bars_survive_both_ways_within_one_code_value(name, full_range, matrix):
     layout = LAYOUTS[name]
@@ -73,7 +88,9 @@ def test_colour_bars_survive_both_ways_within_one_code_value(name, full_range, m
 
 
 @pytest.mark.parametrize("matrix", [BT601, BT709, BT2020])
-@pytest.mark.parametrize(("name", "full_range"), [("yuv444p", False), ("yuv444p", True), ("yuv420p10le", False)])
+@pytest.mark.parametrize(
+    ("name", "full_range"), [("yuv444p", False), ("yuv444p", True), ("yuv420p10le", False)]
+)
 def test_codes_from_the_standard_give_the_rgb_they_stand_for(name, full_range, matrix):
     layout = LAYOUTS[name]
     rgb = to_rgb(planes_of_bars(layout, matrix, full_range), layout, matrix, full_range)
@@ -94,7 +111,9 @@ def test_grey_stays_neutral_in_every_yuv_format():
             assert (back - back.mean(dim=0)).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["rgb24", "bgr0", "gbrp", "gbrp10le", "gbrp12le", "rgb48le", "rgb48be", "rgba"])
+@pytest.mark.parametrize(
+    "name", ["rgb24", "bgr0", "gbrp", "gbrp10le", "gbrp12le", "rgb48le", "rgb48be", "rgba"]
+)
 def test_rgb_formats_are_lossless(name):
     layout = LAYOUTS[name]
     codes = torch.randint(0, 2**layout.bits, (3, 6, 10), generator=torch.Generator().manual_seed(0))
@@ -113,7 +132,8 @@ def test_samples_written_into_a_frame_are_read_back(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["rgb24", "bgr0", "gbrp", "rgba", "argb", "0rgb", "gray", "gbrp10le", "rgb48be", "gray16be"]
+    "name",
+    ["rgb24", "bgr0", "gbrp", "rgba", "argb", "0rgb", "gray", "gbrp10le", "rgb48be", "gray16be"],
 )
 def test_channel_order_is_that_of_libswscale(name):
     picture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -127,11 +147,15 @@ def test_channel_order_is_that_of_libswscale(name):
 @pytest.mark.parametrize(("matrix", "libav_name"), [(BT601, "ITU601"), (BT709, "ITU709")])
 def test_conversion_agrees_with_libswscale_on_a_smooth_picture(matrix, libav_name):
     rows, columns = np.mgrid[0:64, 0:96]
-    picture = np.stack([60 + rows, 200 - columns, 80 + rows + columns // 2], axis=2).astype(np.uint8)
+    picture = np.stack([60 + rows, 200 - columns, 80 + rows + columns // 2], axis=2).astype(
+        np.uint8
+    )
     theirs = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
         format="yuv444p", dst_colorspace=libav_name, src_color_range="JPEG", dst_color_range="MPEG"
     )
-    ours = from_rgb(torch.from_numpy(picture).permute(2, 0, 1).float() / 255, LAYOUTS["yuv444p"], matrix, False)
+    ours = from_rgb(
+        torch.from_numpy(picture).permute(2, 0, 1).float() / 255, LAYOUTS["yuv444p"], matrix, False
+    )
     for mine, other in zip(ours, read_channels(theirs, LAYOUTS["yuv444p"]), strict=True):
         assert (mine.int() - other.int()).abs().max() <= 1
 
@@ -200,13 +224,19 @@ def bars_clip(path, pixel_format, matrix, full_range, transfer=2):
     return path
 
 
-def check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale, codec="ffv1", transfer=2):
+def check_bars_through_a_run(
+    tmp_path, pixel_format, matrix, full_range, scale, codec="ffv1", transfer=2
+):
     clip = bars_clip(tmp_path / "bars.mkv", pixel_format, matrix, full_range, transfer)
     out = tmp_path / "out.mkv"
     vsr.run(clip, out, policy="bicubic", scale=scale, metrics=(), codec=codec)
     with av.open(str(out)) as result:
         frame = list(result.decode(video=0))[1]
-    assert (frame.format.name, frame.colorspace, frame.color_range) == (pixel_format, matrix, 2 if full_range else 1)
+    assert (frame.format.name, frame.colorspace, frame.color_range) == (
+        pixel_format,
+        matrix,
+        2 if full_range else 1,
+    )
     assert (frame.color_trc, frame.color_primaries) == (transfer, matrix)
     layout = LAYOUTS[pixel_format]
     expected = bars_in_codes(matrix, layout.bits, full_range)
@@ -229,7 +259,9 @@ EACH_ONCE = [
 
 @pytest.mark.parametrize("scale", [1, 2])
 @pytest.mark.parametrize(("pixel_format", "matrix", "full_range"), EACH_ONCE)
-def test_colour_bars_go_through_a_run_within_one_code_value(tmp_path, pixel_format, matrix, full_range, scale):
+def test_colour_bars_go_through_a_run_within_one_code_value(
+    tmp_path, pixel_format, matrix, full_range, scale
+):
     check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale)
 
 
@@ -238,7 +270,9 @@ def test_colour_bars_go_through_a_run_within_one_code_value(tmp_path, pixel_form
 @pytest.mark.parametrize("matrix", [BT601, BT709, BT2020])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("pixel_format", [name for name, _, _ in EACH_ONCE])
-def test_all_colour_bars_go_through_a_run_within_one_code_value(tmp_path, pixel_format, matrix, full_range, scale):
+def test_all_colour_bars_go_through_a_run_within_one_code_value(
+    tmp_path, pixel_format, matrix, full_range, scale
+):
     check_bars_through_a_run(tmp_path, pixel_format, matrix, full_range, scale)
 
 
@@ -247,16 +281,22 @@ def test_hdr_bars_stay_hdr(tmp_path, transfer):
     check_bars_through_a_run(tmp_path, "yuv420p10le", BT2020, False, 2, transfer=transfer)
 
 
-def test_bars_of_ycgco_and_of_a_matrix_that_is_not_converted_go_through_under_their_own_name(tmp_path):
+def test_bars_of_ycgco_and_of_a_matrix_that_is_not_converted_go_through_under_their_own_name(
+    tmp_path,
+):
     for matrix in (8, 14):
         layout = LAYOUTS["yuv444p"]
         planes = planes_of_bars(layout, BT601, True)
         if matrix == 8:
             red, green, blue = BARS.T * 0.75
-            codes = np.stack([(red + 2 * green + blue) / 4, (2 * green - red - blue) / 4, (red - blue) / 2])
+            codes = np.stack(
+                [(red + 2 * green + blue) / 4, (2 * green - red - blue) / 4, (red - blue) / 2]
+            )
             codes = np.rint(codes * 255 + np.array([[0], [128], [128]]))
             planes = [
-                torch.from_numpy(np.repeat(plane, BAR_WIDTH)[None].repeat(8, axis=0).astype(np.uint8))
+                torch.from_numpy(
+                    np.repeat(plane, BAR_WIDTH)[None].repeat(8, axis=0).astype(np.uint8)
+                )
                 for plane in codes
             ]
             rgb = to_rgb(planes, layout, 8, True)

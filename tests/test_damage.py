@@ -1,4 +1,5 @@
-"""Damaged clips: nothing is lost without a word, and sound and pictures stay together by the sound's own clock."""
+"""Damaged clips: nothing is lost without a word, and sound and pictures stay together by the
+sound's own clock."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -12,9 +13,9 @@ import vsr
 from tests.clips import MILLISECOND, moving_pictures, read_frames, read_packets, write_clip
 from vsr import cli
 from vsr.errors import InputError
-from vsr.media.checksums import LearnedChecksums, slices_are_whole
-from vsr.media.timing import Clock
-from vsr.reader import ReadOptions, open_clip
+from vsr.video.read.concealment import TimestampRepairer
+from vsr.video.read.integrity import OptionalChecksums, is_intact_ffv1
+from vsr.video.reader import ReadOptions, open_clip
 
 KEEP, REPEAT, STOP = ReadOptions("keep"), ReadOptions("repeat"), ReadOptions("stop")
 X265 = {"x265-params": "log-level=none"}
@@ -41,7 +42,11 @@ def damage_packets(clip, numbers, begin=1 / 3, end=1.0):
 def lossy(tmp_path):
     """24 frames of which two cannot be decoded and none depends on another."""
     clip = write_clip(
-        tmp_path / "a.mp4", moving_pictures(24, 64, 96), codec="mjpeg", pixel_format="yuvj420p", time_base=MILLISECOND
+        tmp_path / "a.mp4",
+        moving_pictures(24, 64, 96),
+        codec="mjpeg",
+        pixel_format="yuvj420p",
+        time_base=MILLISECOND,
     )
     return damage_packets(clip, [5, 6], begin=0)
 
@@ -56,7 +61,9 @@ def test_frames_that_cannot_be_decoded_are_counted_and_the_others_keep_their_tim
 
 def test_repeat_shows_the_last_whole_frame_in_place_of_each_lost_one(lossy):
     frames, damage = read_all(lossy, REPEAT)
-    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(i, 1000) for i in range(24)]
+    assert [frame.pts * frame.time_base for frame in frames] == [
+        Fraction(i, 1000) for i in range(24)
+    ]
     assert damage == {"undecodable_packets": 2}
     for number in (5, 6):
         assert torch.equal(frames[number].pixels, frames[4].pixels)
@@ -95,7 +102,9 @@ def test_a_frame_that_the_decoder_makes_up_is_counted_and_can_be_replaced(tmp_pa
 
 
 def test_a_frame_that_hevc_leaves_out_without_an_error_is_counted_and_filled_in(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(24, 64, 96), codec="libx265", codec_options=X265)
+    clip = write_clip(
+        tmp_path / "a.mp4", moving_pictures(24, 64, 96), codec="libx265", codec_options=X265
+    )
     damage_packets(clip, [5])
     frames, damage = read_all(clip)
     assert (len(frames), damage) == (23, {"lost_frames": 1})
@@ -130,7 +139,9 @@ def test_checksums_of_png_show_damage_that_libav_passes_over(tmp_path, as_folder
 
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_jpeg_that_ends_early_is_told(tmp_path, as_folder):
-    film = write_clip(tmp_path / "a.mkv", moving_pictures(4), codec="mjpeg", pixel_format="yuvj420p")
+    film = write_clip(
+        tmp_path / "a.mkv", moving_pictures(4), codec="mjpeg", pixel_format="yuvj420p"
+    )
     assert read_all(film)[1] == {}
     cut_film = tmp_path / "cut.mkv"
     with av.open(str(film)) as source, av.open(str(cut_film), "w") as out:
@@ -139,16 +150,25 @@ def test_a_jpeg_that_ends_early_is_told(tmp_path, as_folder):
             picture = bytes(packet)[: packet.size // 2 if number == 2 else None]
             (tmp_path / f"{number}.jpg").write_bytes(picture)
             cut = av.Packet(picture)
-            cut.pts, cut.dts, cut.time_base, cut.stream = packet.pts, packet.dts, packet.time_base, stream
+            cut.pts, cut.dts, cut.time_base, cut.stream = (
+                packet.pts,
+                packet.dts,
+                packet.time_base,
+                stream,
+            )
             out.mux(cut)
     frames, damage = read_all(tmp_path if as_folder else cut_film, REPEAT)
     assert (len(frames), damage) == (4, {"corrupt_frames": 1})
     assert torch.equal(frames[2].pixels, frames[1].pixels)
 
 
-@pytest.mark.parametrize(("suffix", "codec", "pixel_format"), [("flv", "libx264", "yuv420p"), ("gif", "gif", "rgb8")])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format"), [("flv", "libx264", "yuv420p"), ("gif", "gif", "rgb8")]
+)
 def test_a_break_in_a_chain_that_libav_passes_over_is_told(tmp_path, suffix, codec, pixel_format):
-    clip = write_clip(tmp_path / f"a.{suffix}", moving_pictures(12), codec=codec, pixel_format=pixel_format)
+    clip = write_clip(
+        tmp_path / f"a.{suffix}", moving_pictures(12), codec=codec, pixel_format=pixel_format
+    )
     assert read_all(clip)[1] == {}
     data = clip.read_bytes()
     third = len(data) // 3
@@ -182,11 +202,13 @@ def test_a_broken_first_packet_is_counted_once_another_shows_that_there_are_chec
         for _ in range(8):
             crc = ((crc << 1) ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
     whole = good + len(good).to_bytes(3, "big") + b"\0" + crc.to_bytes(4, "big")
-    assert slices_are_whole(whole)
-    assert slices_are_whole(whole + whole)
-    assert not slices_are_whole(b"q" + whole[1:])
-    checksums = LearnedChecksums(slices_are_whole)
-    assert [checksums.count_broken(packet) for packet in (b"broken first", whole, whole[:-1], whole)] == [0, 1, 1, 0]
+    assert is_intact_ffv1(whole)
+    assert is_intact_ffv1(whole + whole)
+    assert not is_intact_ffv1(b"q" + whole[1:])
+    checksums = OptionalChecksums(is_intact_ffv1)
+    assert [
+        checksums.count_broken(packet) for packet in (b"broken first", whole, whole[:-1], whole)
+    ] == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -202,13 +224,18 @@ def test_a_broken_first_packet_is_counted_once_another_shows_that_there_are_chec
     ],
 )
 def test_one_wrong_time_moves_no_other_frame(claims, times, faults):
-    clock = Clock(usual_step=40, ticks_per_second=1000)
-    assert [clock.tick(*pair) for pair in pairwise([*claims, None])] == list(zip(times, faults, strict=True))
+    repairer = TimestampRepairer(usual_step=40, ticks_per_second=1000)
+    assert [repairer.repair(*pair) for pair in pairwise([*claims, None])] == list(
+        zip(times, faults, strict=True)
+    )
 
 
 def test_duplicate_times_are_mended_and_counted(tmp_path):
-    """Matroska stores times of blocks relative to their cluster in two bytes, which are easily made equal."""
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(12), codec="mjpeg", pixel_format="yuvj420p")
+    """Matroska stores times of blocks relative to their cluster in two bytes, which are easily made
+    equal."""
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(12), codec="mjpeg", pixel_format="yuvj420p"
+    )
     data = bytearray(clip.read_bytes())
     starts = [data.index(payload) for _, payload in read_packets(clip, 0)]
     claims = [int.from_bytes(data[start - 3 : start - 1], "big") for start in starts]
@@ -225,7 +252,9 @@ def test_duplicate_times_are_mended_and_counted(tmp_path):
 
 
 def grey_pictures(count, height, width):
-    return [picture[:, :, :1].repeat(3, axis=2) for picture in moving_pictures(count, height, width)]
+    return [
+        picture[:, :, :1].repeat(3, axis=2) for picture in moving_pictures(count, height, width)
+    ]
 
 
 def two_halves(tmp_path, second_height, second_width, second_format):
@@ -233,7 +262,11 @@ def two_halves(tmp_path, second_height, second_width, second_format):
     sizes = [(32, 48, "yuv420p"), (second_height, second_width, second_format)]
     for name, (height, width, pixel_format) in zip("ab", sizes, strict=True):
         pictures = grey_pictures(10, height, width)
-        options = {"pixel_format": pixel_format, "container_format": "h264", "codec_options": {"crf": "4"}}
+        options = {
+            "pixel_format": pixel_format,
+            "container_format": "h264",
+            "codec_options": {"crf": "4"},
+        }
         paths.append(write_clip(tmp_path / f"{name}.h264", pictures, **options))
     both = tmp_path / "both.h264"
     both.write_bytes(b"".join(path.read_bytes() for path in paths))
@@ -263,11 +296,16 @@ def test_a_change_of_the_pixel_format_is_counted_and_the_colours_are_right(tmp_p
 
 
 def flashes_and_beeps(path, codec="libx264", audio_codec="pcm_s16le", seconds=4, options=None):
-    """Black video that flashes white for one frame each half second, where the sound has a click of 10 ms."""
+    """Black video that flashes white for one frame each half second, where the sound has a click of
+    10 ms."""
     rate = 48000
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options or {})
-        video.width, video.height, video.pix_fmt = 64, 64, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        video.width, video.height, video.pix_fmt = (
+            64,
+            64,
+            "yuvj420p" if codec == "mjpeg" else "yuv420p",
+        )
         video.time_base = video.codec_context.time_base = MILLISECOND
         audio = out.add_stream(audio_codec, rate=rate, layout="mono")
         packets = []
@@ -282,7 +320,9 @@ def flashes_and_beeps(path, codec="libx264", audio_codec="pcm_s16le", seconds=4,
         wave = np.zeros(rate * seconds, np.int16)
         for number in range(6, 25 * seconds, 12):
             start = number * rate // 25
-            wave[start : start + rate // 100] = (20000 * np.sin(np.arange(rate // 100) * 0.6)).astype(np.int16)
+            wave[start : start + rate // 100] = (
+                20000 * np.sin(np.arange(rate // 100) * 0.6)
+            ).astype(np.int16)
         planar = audio.codec_context.format.name
         for start in range(0, len(wave), 1152):
             samples = wave[None, start : start + 1152]
@@ -297,7 +337,11 @@ def flashes_and_beeps(path, codec="libx264", audio_codec="pcm_s16le", seconds=4,
 
 def flash_times(path):
     frames = read_frames(path)
-    return [float(f.pts * f.time_base) for f in frames if f.reformat(format="gray").to_ndarray().mean() > 120]
+    return [
+        float(f.pts * f.time_base)
+        for f in frames
+        if f.reformat(format="gray").to_ndarray().mean() > 120
+    ]
 
 
 def click_times(path):
@@ -309,18 +353,25 @@ def click_times(path):
             loud = samples > (5000 if samples.max() > 2 else 0.15)
             start = float(frame.pts * frame.time_base)
             times += [start + index / frame.sample_rate for index in np.flatnonzero(loud)]
-    return [time for number, time in enumerate(times) if number == 0 or time - times[number - 1] > 0.2]
+    return [
+        time for number, time in enumerate(times) if number == 0 or time - times[number - 1] > 0.2
+    ]
 
 
 @pytest.mark.parametrize("on_damage", ["keep", "repeat"])
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_sound_and_pictures_stay_together_where_frames_are_lost(tmp_path, suffix, on_damage):
-    clip = flashes_and_beeps(tmp_path / f"a.{suffix}", "mjpeg", "pcm_s16le" if suffix == "mkv" else "aac")
+    clip = flashes_and_beeps(
+        tmp_path / f"a.{suffix}", "mjpeg", "pcm_s16le" if suffix == "mkv" else "aac"
+    )
     damage_packets(clip, [2, 15, 16, 40, 71])
-    manifest = vsr.run(clip, tmp_path / "out.mkv", policy="bicubic", scale=1, metrics=(), on_damage=on_damage)
+    manifest = vsr.run(
+        clip, tmp_path / "out.mkv", policy="bicubic", scale=1, metrics=(), on_damage=on_damage
+    )
     clicks = click_times(tmp_path / "out.mkv")
     assert len(clicks) == 8
-    # The compressed sound begins a little before zero, and a click of 10 ms is found somewhere within it.
+    # The compressed sound begins a little before zero, and a click of 10 ms is found somewhere
+    # within it.
     assert flash_times(tmp_path / "out.mkv") == pytest.approx(clicks, abs=0.012)
     assert manifest.damage
 
@@ -339,9 +390,13 @@ def test_recordings_that_were_joined_go_on_with_their_sound(tmp_path):
     assert np.abs(offsets - before).max() < 0.012
 
 
-def test_a_damaged_clip_is_finished_and_leaves_with_6_unless_it_is_told_to_stop(tmp_path, lossy, monkeypatch, capsys):
+def test_a_damaged_clip_is_finished_and_leaves_with_6_unless_it_is_told_to_stop(
+    tmp_path, lossy, monkeypatch, capsys
+):
     def call(*options):
-        monkeypatch.setattr("sys.argv", ["vsr", "run", str(lossy), "--policy", "bicubic", "--scale", "1", *options])
+        monkeypatch.setattr(
+            "sys.argv", ["vsr", "run", str(lossy), "--policy", "bicubic", "--scale", "1", *options]
+        )
         with pytest.raises(SystemExit) as left:
             cli.main()
         return left.value.code, capsys.readouterr().err
@@ -358,7 +413,9 @@ def test_a_damaged_clip_is_finished_and_leaves_with_6_unless_it_is_told_to_stop(
 
 
 def test_a_stream_without_times_by_nature_leaves_with_0(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "a.h264", moving_pictures(24), container_format="h264", time_base=Fraction(1, 24))
+    clip = write_clip(
+        tmp_path / "a.h264", moving_pictures(24), container_format="h264", time_base=Fraction(1, 24)
+    )
     manifest = vsr.run(clip, tmp_path / "out.mkv", policy="bicubic", scale=1, metrics=())
     assert manifest.damage == []
     assert [note for note in manifest.notes if "24 frames a second" in note]
@@ -367,11 +424,18 @@ def test_a_stream_without_times_by_nature_leaves_with_0(tmp_path, monkeypatch):
 
 def test_a_fragmented_mp4_with_its_index_at_the_end_is_no_damage(tmp_path):
     fragments = {"movflags": "frag_keyframe+empty_moov"}
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), codec_options={"g": "4"}, container_options=fragments)
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        moving_pictures(12),
+        codec_options={"g": "4"},
+        container_options=fragments,
+    )
     assert b"mfra" in clip.read_bytes()
     assert read_all(clip)[1] == {}
 
 
 def test_sound_that_outlasts_or_undercuts_the_pictures_is_no_damage(tmp_path):
-    long_sound = write_clip(tmp_path / "a.mp4", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0)
+    long_sound = write_clip(
+        tmp_path / "a.mp4", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0
+    )
     assert read_all(long_sound)[1] == {}

@@ -9,16 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, card_of, make_model, picture
-from vsr.checkpoints import load_bank, load_card, load_model
-from vsr.distilling import Teacher, distil
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
-from vsr.learning import train_keyframe
-from vsr.policies import POLICIES, PolicyContext, PolicyOptions
-from vsr.reader import open_clip
-from vsr.training import METHODS
-from vsr.training.student import StudentOptions
+from vsr.models.bank import load_bank, load_card, load_model
+from vsr.train.distill import StudentOptions, Teacher, distil
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods import METHODS
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
+from vsr.video.reader import open_clip
 
 BRIEFLY = StudentOptions(iterations=150, crop_px=24)
 CPU = torch.device("cpu")
@@ -60,7 +59,11 @@ def test_a_student_is_nearer_to_the_mean_of_its_teachers_than_any_of_them(clip, 
     bank = load_bank(taught[0])
     mean = upscale("avgi", bank, clip)[5]
     student = upscale("student", bank, clip)[5]
-    alone = [upscale("smi", bank, clip, model=model.name)[5] for model in bank if not model.card.is_student]
+    alone = [
+        upscale("smi", bank, clip, model=model.name)[5]
+        for model in bank
+        if not model.card.is_student
+    ]
     assert len(alone) == 3
     assert psnr_db(student, mean) > max(psnr_db(one, mean) for one in alone) + 0.5
 
@@ -70,7 +73,9 @@ def test_no_other_policy_counts_the_student(clip, taught):
     members = [model for model in bank if not model.card.is_student]
     assert len(members) == len(bank) - 1
     for policy in ("smi", "dsrfi", "selfrec", "ami", "avgi"):
-        for one, other in zip(upscale(policy, bank, clip), upscale(policy, members, clip), strict=True):
+        for one, other in zip(
+            upscale(policy, bank, clip), upscale(policy, members, clip), strict=True
+        ):
             assert torch.equal(one, other)
 
 
@@ -82,20 +87,25 @@ def test_the_student_policy_runs_the_one_model_that_was_distilled(clip, taught):
     assert decisions[0].models == (student.name,) == ("clip-000001-student-000",)
     assert decisions[0].reason == "trained on this shot"
     generator = FastGenerator(student.name, student.generator, student.card.step_ratio, CPU)
-    torch.testing.assert_close(large[0], enlarge(frames_of(clip)[0][0].pixels, [generator], 4.0, 1.0))
+    torch.testing.assert_close(
+        large[0], progressive_upscale(frames_of(clip)[0][0].pixels, [generator], 4.0, 1.0)
+    )
     # Its teachers may be thrown away.
     assert torch.equal(upscale("student", [student], clip)[0], large[0])
 
 
 def test_the_gap_to_the_teacher_is_stored_as_an_own_measurement_finds_it(clip, taught):
-    """On a clip this small the frames are measured whole: the last two, the keyframe being the second of six."""
+    """On a clip this small the frames are measured whole: the last two, the keyframe being the
+    second of six."""
     bank, report = taught
     gap = report.students["clip-000001-student-000"]
     assert load_card(bank / "clip-000001-student-000.safetensors").distillation == gap
     assert gap.teachers == tuple(f"clip-000001-quick-{seed:03d}" for seed in (1, 2, 3))
     models = load_bank(bank)
     ours, theirs = upscale("student", models, clip), upscale("avgi", models, clip)
-    assert gap.psnr_db == pytest.approx((psnr_db(ours[4], theirs[4]) + psnr_db(ours[5], theirs[5])) / 2, abs=0.01)
+    assert gap.psnr_db == pytest.approx(
+        (psnr_db(ours[4], theirs[4]) + psnr_db(ours[5], theirs[5])) / 2, abs=0.01
+    )
     assert 0.5 < gap.flicker_ratio < 2
     said = json.loads(report.to_json())
     assert said["students"]["clip-000001-student-000"]["psnr_db"] == gap.psnr_db
@@ -105,9 +115,9 @@ def test_the_mean_after_every_step_is_what_averaged_chains_come_to(clip, taught)
     members = [model for model in load_bank(taught[0]) if not model.card.is_student]
     low = frames_of(clip)[0][1].pixels
     teacher = Teacher(members, "avgi")
-    torch.testing.assert_close(teacher.enlarged(low, 1.0), upscale("avgi", members, clip)[1])
-    last = teacher.lessons(low, 1.0)[-1].target
-    assert psnr_db((last + 1) / 2, teacher.enlarged(low, 1.0)) > 30
+    torch.testing.assert_close(teacher.upscale(low, 1.0), upscale("avgi", members, clip)[1])
+    last = teacher.pairs(low, 1.0)[-1].target
+    assert psnr_db((last + 1) / 2, teacher.upscale(low, 1.0)) > 30
 
 
 def test_a_student_of_the_same_models_is_kept_and_one_of_others_replaced(clip, taught, tmp_path):
@@ -144,10 +154,16 @@ def test_what_cannot_be_distilled_is_refused(clip, taught, tmp_path):
 
 
 def test_a_shot_of_one_frame_is_distilled_without_a_figure_for_flicker(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "one.mkv", moving_pictures(1, 40, 48), codec="ffv1", pixel_format="bgr0")
-    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], options=replace(BRIEF, iterations=2)))
+    clip = write_clip(
+        tmp_path / "one.mkv", moving_pictures(1, 40, 48), codec="ffv1", pixel_format="bgr0"
+    )
+    monkeypatch.setitem(
+        METHODS, "quick", replace(METHODS["quick"], options=replace(BRIEF, iterations=2))
+    )
     train_keyframe(clip, tmp_path / "bank", count=2)
-    (gap,) = distil(clip, tmp_path / "bank", options=replace(BRIEFLY, iterations=2)).students.values()
+    (gap,) = distil(
+        clip, tmp_path / "bank", options=replace(BRIEFLY, iterations=2)
+    ).students.values()
     assert gap.flicker_ratio is None
     assert gap.psnr_db > 0
     assert load_bank(tmp_path / "bank")[-1].card.distillation == gap
@@ -156,7 +172,9 @@ def test_a_shot_of_one_frame_is_distilled_without_a_figure_for_flicker(tmp_path,
 def test_a_model_saved_before_there_were_students_still_loads(taught, tmp_path):
     source = taught[0] / "clip-000001-quick-001.safetensors"
     with safe_open(source, "pt") as file:
-        metadata = {name: value for name, value in file.metadata().items() if name != "distillation"}
+        metadata = {
+            name: value for name, value in file.metadata().items() if name != "distillation"
+        }
     save_file(load_file(source), tmp_path / "old.safetensors", metadata)
     card = load_model(tmp_path / "old.safetensors").card
     assert not card.is_student

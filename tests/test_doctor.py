@@ -3,21 +3,28 @@ import json
 import pytest
 import typer
 
-from vsr import doctor
-from vsr.cli import planning
-from vsr.doctor import examine
+from vsr.cli.plan import doctor as doctor_command
+from vsr.pipeline import doctor
+from vsr.pipeline.doctor import run_checks
 
 
 def test_every_finding_that_is_not_good_says_what_to_do(tmp_path):
-    findings = list(examine(tmp_path))
+    findings = list(run_checks(tmp_path))
     subjects = {finding.subject for finding in findings}
-    assert {"versions", "CPU", "CPU precision", "encoder libx264", "memory", "disk for results"} <= subjects
+    assert {
+        "versions",
+        "CPU",
+        "CPU precision",
+        "encoder libx264",
+        "memory",
+        "disk for results",
+    } <= subjects
     assert all(bool(finding.advice) == (finding.state != "good") for finding in findings)
 
 
 def test_a_folder_that_is_not_there_is_bad_and_the_exit_code_says_so(tmp_path):
     with pytest.raises(typer.Exit) as left:
-        planning.doctor(tmp_path / "missing", str(tmp_path / "doctor.json"))
+        doctor_command(tmp_path / "missing", str(tmp_path / "doctor.json"))
     assert left.value.exit_code == 5
     found = {each["subject"]: each for each in json.loads((tmp_path / "doctor.json").read_text())}
     assert found["disk for results"]["state"] == "bad"

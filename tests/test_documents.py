@@ -31,7 +31,9 @@ INSTALLS_ANOTHER_PROJECT = re.compile(
     r"|(?<![\w-])vsr\[[a-z]"
 )
 """What PyPI has under the name of our package and command is somebody else's project."""
-PRIVATE_WORDS = re.compile(r"\bseed 00\d|\bmethod-spec\b|\basked: |\bwithout flicker(?!\s+control)", re.IGNORECASE)
+PRIVATE_WORDS = re.compile(
+    r"\bseed 00\d|\bmethod-spec\b|\basked: |\bwithout flicker(?!\s+control)", re.IGNORECASE
+)
 """Words that mean nothing to a reader of the repository, or that are not true."""
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_PATH = re.compile(r"`((?:benchmarks|docs|pipelines|samples|tests|vsr)/[\w./-]*)`")
@@ -175,7 +177,9 @@ def test_every_command_of_the_documents_is_one_of_the_command_line():
     assert len(calls[ROOT / "README.md"]) > 20
     assert ["run", "samples/clip.mp4"] in [words[:2] for words in calls[ROOT / "README.md"]]
     problems = {
-        f"{path.name}: vsr {' '.join(words)}": problem_of(words) for path, found in calls.items() for words in found
+        f"{path.name}: vsr {' '.join(words)}": problem_of(words)
+        for path, found in calls.items()
+        for words in found
     }
     assert {call: problem for call, problem in problems.items() if problem} == {}
 

@@ -5,20 +5,24 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.checkpoints import load_bank
 from vsr.engine import convolutions
-from vsr.engine.cores import use_threads
-from vsr.engine.device import choose_device
 from vsr.engine.generator import FastGenerator
-from vsr.engine.options import LEAST_GAIN, EngineOptions, bf16_gain, choose_dtype
-from vsr.engine.steps import enlarge, step_sizes
-from vsr.engine.strips import strip_rows
+from vsr.engine.options import (
+    MIN_BF16_SPEEDUP,
+    EngineOptions,
+    bf16_speedup,
+    choose_device,
+    choose_dtype,
+)
+from vsr.engine.progressive import progressive_upscale, step_sizes
+from vsr.engine.strips import set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.reader import open_clip
-from vsr.recipe import Recipe
-from vsr.resample import resize
-from vsr.training.quick import train_quick
+from vsr.image.resample import resize
+from vsr.models.bank import load_bank
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.pipeline.options import Recipe
+from vsr.train.methods.quick import train_quick
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -47,7 +51,9 @@ def test_the_fast_generator_is_the_network(make):
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("height", "width", "strips"), [(16, 40, 1), (90, 40, 2), (300, 40, 4), (41, 20_000, 7)])
+@pytest.mark.parametrize(
+    ("height", "width", "strips"), [(16, 40, 1), (90, 40, 2), (300, 40, 4), (41, 20_000, 7)]
+)
 def test_strips_give_the_whole_frame(height, width, strips):
     generator = trained_generator()
     base = picture(height, 64).repeat(1, 1, -(-width // 64))[:, :, :width]
@@ -74,11 +80,11 @@ def test_a_scale_that_the_models_were_not_trained_for_is_refused():
 def test_enlarging_agrees_with_the_input_and_stays_in_range():
     low = picture(40, 48)
     fast = FastGenerator("m", trained_generator(), 2**0.5, CPU)
-    large = enlarge(low, [fast], 4, agreement=1.0)
+    large = progressive_upscale(low, [fast], 4, back_projection_weight=1.0)
     assert large.shape == (3, 160, 192)
     assert large.min() >= 0
     assert large.max() <= 1
-    free = enlarge(low, [fast], 4, agreement=0.0)
+    free = progressive_upscale(low, [fast], 4, back_projection_weight=0.0)
 
     def disagreement(image):
         return (resize(image, 40, 48) - low).abs().mean()
@@ -94,16 +100,23 @@ def test_a_step_is_resize_then_detail_then_back_projection():
     with torch.inference_mode():
         expected = ((generator(base, base)[0] + 1) / 2).clamp(0, 1)
         expected = (expected + resize(low - resize(expected, 40, 48), 80, 96)).clamp(0, 1)
-    torch.testing.assert_close(enlarge(low, [fast], 2, 1.0), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        progressive_upscale(low, [fast], 2, 1.0), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_generators_take_turns_over_the_steps():
     low = picture(40, 48)
     one = FastGenerator("one", trained_generator(), 2.0, CPU)
-    other_network = train_quick(picture(seed=5), replace(BRIEF, iterations=10), 1, lambda *_: None).generator
+    other_network = train_quick(
+        picture(seed=5), replace(BRIEF, iterations=10), 1, lambda *_: None
+    ).generator
     other = FastGenerator("other", other_network, 2.0, CPU)
-    halfway = enlarge(low, [one], 2, 0.0)
-    torch.testing.assert_close(enlarge(low, [one, other], 4, 0.0), enlarge(halfway, [other], 2, 0.0))
+    halfway = progressive_upscale(low, [one], 2, 0.0)
+    torch.testing.assert_close(
+        progressive_upscale(low, [one, other], 4, 0.0),
+        progressive_upscale(halfway, [other], 2, 0.0),
+    )
 
 
 def test_devices_are_chosen_by_name():
@@ -122,7 +135,9 @@ def fast_one(generator, chosen=EngineOptions()):
 def test_a_tile_changes_the_pieces_and_not_the_result():
     generator, base = trained_generator(), picture(150, 200)
     whole = fast_one(generator).add_detail(base)
-    torch.testing.assert_close(fast_one(generator, EngineOptions(largest_strip_px=32**2)).add_detail(base), whole)
+    torch.testing.assert_close(
+        fast_one(generator, EngineOptions(max_strip_px=32**2)).add_detail(base), whole
+    )
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
@@ -130,10 +145,10 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     results = []
     try:
         for threads in (1, 2, 3):
-            use_threads(threads)
-            results.append(enlarge(low, [fast_one(generator)], 4, 1.0))
+            set_num_threads(threads)
+            results.append(progressive_upscale(low, [fast_one(generator)], 4, 1.0))
     finally:
-        use_threads(before)
+        set_num_threads(before)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
 
@@ -156,18 +171,22 @@ def test_bf16_stays_near_fp32_on_the_sample():
         low = next(reader.frames()).pixels
 
     def enlarged(model, options):
-        fast = FastGenerator(model.name, model.generator, model.card.step_ratio, CPU, options=options)
-        return enlarge(low, [fast], 4, 1.0)
+        fast = FastGenerator(
+            model.name, model.generator, model.card.step_ratio, CPU, options=options
+        )
+        return progressive_upscale(low, [fast], 4, 1.0)
 
     for model in load_bank(SAMPLES / "ckpts")[:2]:
-        error = 255 * (enlarged(model, EngineOptions()) - enlarged(model, EngineOptions(dtype=torch.bfloat16)))
+        error = 255 * (
+            enlarged(model, EngineOptions()) - enlarged(model, EngineOptions(dtype=torch.bfloat16))
+        )
         assert (error.abs() <= 1).float().mean() >= 0.999
         assert error.abs().max() <= 2
         assert 20 * torch.log10(255 / error.square().mean().sqrt()) >= 60
 
 
 def test_bf16_is_chosen_where_it_is_faster_and_refused_where_it_is_not():
-    is_faster = bf16_gain() >= LEAST_GAIN
+    is_faster = bf16_speedup() >= MIN_BF16_SPEEDUP
     assert choose_dtype("auto", CPU) == (torch.bfloat16 if is_faster else torch.float32)
     assert choose_dtype("fp32", CPU) == torch.float32
     if is_faster:

@@ -11,14 +11,28 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import textured_picture
 from tests.test_pipelines import EXPERIMENTS
-from vsr import external
 from vsr.errors import OutputError, UsageError
-from vsr.external.experiment import INTERPOLATIONS, Experiment, System, load_experiment, markdown, run_experiment, score
-from vsr.external.pictures import PictureStore
-from vsr.upscalers import load_upscaler
+from vsr.train import dataset as external
+from vsr.train.dataset.dataset import ImageDataset
+from vsr.train.dataset.experiment import (
+    INTERPOLATIONS,
+    Experiment,
+    System,
+    load_experiment,
+    run_experiment,
+    score_system,
+    to_markdown,
+)
+from vsr.upscale.networks import load_network
 
 CPU = torch.device("cpu")
-ONE_STEP = ["steps=1", "batch=1", "crop_px=32", "losses.perceptual=none", "losses.diversity_weight=0"]
+ONE_STEP = [
+    "steps=1",
+    "batch=1",
+    "crop_px=32",
+    "losses.perceptual=none",
+    "losses.diversity_weight=0",
+]
 OF_CLASSICS = {"srcnn", "fsrcnn", "espcn"}
 
 
@@ -28,31 +42,50 @@ def data(tmp_path_factory):
     for place in ("train", "test"):
         (folder / place).mkdir()
         for seed in range(2):
-            Image.fromarray(textured_picture(49, 66, seed=seed)).save(folder / place / f"{seed}.png")
+            Image.fromarray(textured_picture(49, 66, seed=seed)).save(
+                folder / place / f"{seed}.png"
+            )
     return folder
 
 
 def at_no_size(system: System) -> System:
     """The same system with the smallest network, trained for one step."""
     shape = {"srcnn": "network.width=4", "fsrcnn": "network.d=4", "espcn": "network.width=4"}
-    kind = [shape[system.method]] if system.method in shape else ["network.width=4", "network.blocks=1"]
-    losses = ["losses.adversarial=none"] if system.method in OF_CLASSICS else ["discriminator_width=2"]
-    return replace(system, settings=(*system.settings, *ONE_STEP, *kind, *losses)) if system.method else system
+    kind = (
+        [shape[system.method]]
+        if system.method in shape
+        else ["network.width=4", "network.blocks=1"]
+    )
+    losses = (
+        ["losses.adversarial=none"] if system.method in OF_CLASSICS else ["discriminator_width=2"]
+    )
+    return (
+        replace(system, settings=(*system.settings, *ONE_STEP, *kind, *losses))
+        if system.method
+        else system
+    )
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
 def test_an_experiment_trains_its_systems_once_and_prints_a_row_for_each(path, data, tmp_path):
     recipe = load_experiment(path)
     systems = tuple(at_no_size(system) for system in recipe.systems if not system.file)
-    small = replace(recipe, train=("train",), test=("test",), metrics=("psnr_y", "lr_psnr"), samples=2, systems=systems)
+    small = replace(
+        recipe,
+        train=("train",),
+        test=("test",),
+        metrics=("psnr_y", "lr_psnr"),
+        samples=2,
+        systems=systems,
+    )
     heard = []
-    rows = run_experiment(small, data, tmp_path, telling=external.Telling(heard.append))
+    rows = run_experiment(small, data, tmp_path, listener=external.TrainingListener(heard.append))
     assert [row.system for row in rows] == [system.name for system in systems]
     assert all(row.figures["psnr_y"] is not None for row in rows), heard
     written = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert run_experiment(small, data, tmp_path) == rows
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == written
-    table = markdown(small, rows)
+    table = to_markdown(small, rows)
     assert table.count("1 steps, 2 pictures") == sum(bool(system.method) for system in systems)
 
 
@@ -62,31 +95,45 @@ def test_a_system_without_its_weights_has_a_row_without_figures(data, tmp_path, 
     system = System("with VGG", method="srgan", settings=("losses.perceptual=vgg54", "crop_px=32"))
     heard = []
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (system,))
-    rows = run_experiment(experiment, data, tmp_path, telling=external.Telling(heard.append))
+    rows = run_experiment(
+        experiment, data, tmp_path, listener=external.TrainingListener(heard.append)
+    )
     assert (rows[0].trained, rows[0].figures) == ("not available", {"psnr_y": None})
     assert any("vgg19" in line for line in heard)
-    assert "| with VGG | not available | - |" in markdown(experiment, rows)
+    assert "| with VGG | not available | - |" in to_markdown(experiment, rows)
 
 
 def test_scores_are_those_of_an_independent_implementation(data):
     """Nearest neighbour, by numpy, scored by scikit-image on luma of 8-bit colours."""
-    store = PictureStore(sorted((data / "test").iterdir()), 2)
+    store = ImageDataset(sorted((data / "test").iterdir()), 2)
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (), scale=2, border=3)
-    ours = score(INTERPOLATIONS["nearest"], store, experiment, CPU)["psnr_y"]
+    ours = score_system(INTERPOLATIONS["nearest"], store, experiment, CPU)["psnr_y"]
     theirs = []
     for number in range(2):
-        low, high = (each.permute(1, 2, 0).numpy().astype(float) for each in (store[number].low, store[number].high))
-        lumas = [each @ [65.481, 128.553, 24.966] / 255 for each in (high, low.repeat(2, axis=0).repeat(2, axis=1))]
-        theirs.append(peak_signal_noise_ratio(*(luma[3:-3, 3:-3] for luma in lumas), data_range=255))
+        low, high = (
+            each.permute(1, 2, 0).numpy().astype(float)
+            for each in (store[number].low, store[number].high)
+        )
+        lumas = [
+            each @ [65.481, 128.553, 24.966] / 255
+            for each in (high, low.repeat(2, axis=0).repeat(2, axis=1))
+        ]
+        theirs.append(
+            peak_signal_noise_ratio(*(luma[3:-3, 3:-3] for luma in lumas), data_range=255)
+        )
     assert ours == pytest.approx(np.mean(theirs), abs=2e-3)
 
 
 def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
     first = at_no_size(System("first", method="espcn", settings=("learning_rate=1e-12",)))
-    second = replace(first, name="second", start="first", settings=(*first.settings, "losses.pixel=l1"))
+    second = replace(
+        first, name="second", start="first", settings=(*first.settings, "losses.pixel=l1")
+    )
     experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), (first, second))
     run_experiment(experiment, data, tmp_path)
-    networks = [load_upscaler(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")]
+    networks = [
+        load_network(tmp_path / f"{name}.safetensors", CPU).run for name in ("first", "second")
+    ]
     assert torch.allclose(networks[0].conv1.weight, networks[1].conv1.weight, atol=1e-9)
 
 
@@ -101,7 +148,9 @@ def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
 )
 def test_a_recipe_that_contradicts_itself_is_refused(system, words, tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'title = "t"\ntrain = ["a"]\ntest = ["b"]\nmetrics = ["psnr_y"]\n[[systems]]\n{system}\n')
+    recipe.write_text(
+        f'title = "t"\ntrain = ["a"]\ntest = ["b"]\nmetrics = ["psnr_y"]\n[[systems]]\n{system}\n'
+    )
     with pytest.raises(UsageError, match=words):
         load_experiment(recipe)
 

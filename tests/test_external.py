@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from tests.clips import textured_picture
-from vsr import external
 from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
-from vsr.external.course import Course
-from vsr.external.methods import METHODS
-from vsr.external.pictures import Batches, PictureStore, usable_pictures
-from vsr.external.plan import resolve_method
-from vsr.external.state import state_path
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
+from vsr.image.resample import resize
+from vsr.train import dataset as external
+from vsr.train.dataset.checkpoint import state_path
+from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
+from vsr.train.dataset.methods import METHODS
+from vsr.train.dataset.plan import resolve_method
+from vsr.train.dataset.trainer import Trainer
+from vsr.upscale.networks import apply_network, load_network
 
 CPU = torch.device("cpu")
 TINY = {
@@ -27,9 +27,24 @@ TINY = {
     "fsrcnn": ["network.d=8", "network.s=4", "network.m=1"],
     "espcn": ["network.width=8", "network.inner_width=8"],
     "srresnet": ["network.width=8", "network.blocks=1"],
-    "srgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
-    "esrgan": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.perceptual=none"],
-    "stochastic": ["network.width=8", "network.blocks=1", "discriminator_width=4", "losses.diversity_weight=0"],
+    "srgan": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.perceptual=none",
+    ],
+    "esrgan": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.perceptual=none",
+    ],
+    "stochastic": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.diversity_weight=0",
+    ],
 }
 BRIEF = ["steps=6", "batch=2", "crop_px=32", "adversarial_start=0.3", "validate_every=3"]
 
@@ -44,7 +59,12 @@ def images(tmp_path_factory):
 
 def brief_training(images, output, method="espcn", settings=(), **options):
     return external.train(
-        [images], output, method=method, scale=2, settings=[*TINY[method], *BRIEF, *settings], **options
+        [images],
+        output,
+        method=method,
+        scale=2,
+        settings=[*TINY[method], *BRIEF, *settings],
+        **options,
     )
 
 
@@ -54,8 +74,8 @@ def test_every_method_trains_a_network_that_can_be_loaded(method, images, tmp_pa
     report = brief_training(images, output, method, validation=images)
     assert (report.steps, report.pictures) == (6, 3)
     assert [look["step"] for look in report.validation] == [3, 6]
-    upscaler = load_upscaler(output, CPU)
-    assert enlarge(upscaler, torch.rand(3, 10, 12), 20, 24).shape == (3, 20, 24)
+    upscaler = load_network(output, CPU)
+    assert apply_network(upscaler, torch.rand(3, 10, 12), 20, 24).shape == (3, 20, 24)
     assert upscaler.consistency_passes == METHODS[method].options.consistency_passes
     assert not state_path(output).exists()
 
@@ -75,20 +95,24 @@ class StopAfter:
 def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_path):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole, method, validation=images)
-    telling = external.Telling(is_stopping=StopAfter(4))
+    listener = external.TrainingListener(should_stop=StopAfter(4))
     with pytest.raises(InterruptedRunError, match="stopped after step 4 of 6") as stopped:
-        brief_training(images, parts, method, validation=images, telling=telling)
-    assert stopped.value.can_go_on
+        brief_training(images, parts, method, validation=images, listener=listener)
+    assert stopped.value.can_resume
     assert not parts.exists()
     heard = []
-    report = brief_training(images, parts, method, validation=images, telling=external.Telling(heard.append))
+    report = brief_training(
+        images, parts, method, validation=images, listener=external.TrainingListener(heard.append)
+    )
     assert report.resumed_at_step == 4
     assert "going on from step 4" in heard[0]
     assert parts.read_bytes() == whole.read_bytes()
 
 
-def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.external.training.SECONDS_BETWEEN_STATES", 0.0)
+def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vsr.train.dataset.training.SECONDS_BETWEEN_STATES", 0.0)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole)
 
@@ -97,7 +121,7 @@ def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(ima
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        brief_training(images, parts, telling=external.Telling(progress=end_at_five))
+        brief_training(images, parts, listener=external.TrainingListener(progress=end_at_five))
     assert brief_training(images, parts).resumed_at_step == 4
     assert parts.read_bytes() == whole.read_bytes()
 
@@ -107,17 +131,19 @@ def test_two_processes_never_train_one_output_and_a_killed_one_holds_nobody_up(i
     settings = [*TINY["espcn"], *BRIEF, "steps=1000000"]
     code = f"""
 from pathlib import Path
-from vsr import external
-telling = external.Telling(progress=lambda done, *_: print(done, flush=True))
+from vsr.train import dataset as external
+listener = external.TrainingListener(progress=lambda done, *_: print(done, flush=True))
 images, output = Path({str(images)!r}), Path({str(output)!r})
-external.train([images], output, method="espcn", scale=2, settings={settings}, telling=telling)
+external.train([images], output, method="espcn", scale=2, settings={settings}, listener=listener)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
         try:
             assert first.stdout.readline() == "1\n"
             # It holds its lock all the same, and leaves the processor to this one.
             first.send_signal(signal.SIGSTOP)
-            with pytest.raises(OutputError, match=f"net.safetensors is being trained by process {first.pid} "):
+            with pytest.raises(
+                OutputError, match=f"net.safetensors is being trained by process {first.pid} "
+            ):
                 brief_training(images, output)
             assert brief_training(images, tmp_path / "other.safetensors").steps == 6
         finally:
@@ -130,30 +156,44 @@ external.train([images], output, method="espcn", scale=2, settings={settings}, t
 def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
     output = tmp_path / "net.safetensors"
     with pytest.raises(InterruptedRunError):
-        brief_training(images, output, telling=external.Telling(is_stopping=StopAfter(2)))
-    with pytest.raises(UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"):
+        brief_training(images, output, listener=external.TrainingListener(should_stop=StopAfter(2)))
+    with pytest.raises(
+        UsageError, match=r"options, there learning_rate from 0.001 to 0.01.*--restart"
+    ):
         brief_training(images, output, settings=["learning_rate=0.01"])
-    assert brief_training(images, output, settings=["learning_rate=0.01"], restart=True).resumed_at_step == 0
+    assert (
+        brief_training(
+            images, output, settings=["learning_rate=0.01"], restart=True
+        ).resumed_at_step
+        == 0
+    )
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("vsr.external.course.WINDOW_STEPS", 5)
+    monkeypatch.setattr("vsr.train.dataset.trainer.WINDOW_STEPS", 5)
     output = tmp_path / "net.safetensors"
-    real_rates = Course._set_rates
+    real_rates = Trainer._set_learning_rates
 
     def rates_that_explode(course):
         real_rates(course)
         if course.step >= 20:
-            for group in course._optimiser.param_groups:
+            for group in course._optimizer.param_groups:
                 group["lr"] = 1e6
 
-    monkeypatch.setattr(Course, "_set_rates", rates_that_explode)
-    with pytest.raises(ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"):
+    monkeypatch.setattr(Trainer, "_set_learning_rates", rates_that_explode)
+    with pytest.raises(
+        ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"
+    ):
         brief_training(images, output, settings=["steps=200"])
-    kept = load_upscaler(output, CPU)
+    kept = load_network(output, CPU)
     monkeypatch.undo()
-    brief_training(images, tmp_path / "twenty.safetensors", settings=["steps=200"], telling=external.Telling())
-    assert torch.isfinite(enlarge(kept, torch.rand(3, 12, 12), 24, 24)).all()
+    brief_training(
+        images,
+        tmp_path / "twenty.safetensors",
+        settings=["steps=200"],
+        listener=external.TrainingListener(),
+    )
+    assert torch.isfinite(apply_network(kept, torch.rand(3, 12, 12), 24, 24)).all()
 
 
 def test_a_training_that_was_lost_from_the_start_keeps_nothing(images, tmp_path):
@@ -168,11 +208,19 @@ def test_the_last_layer_can_be_swapped_for_another_scale(images, tmp_path):
     brief_training(images, first, "fsrcnn")
     heard = []
     settings = [*TINY["fsrcnn"], *BRIEF, "learning_rate=1e-12"]
-    telling = external.Telling(heard.append)
-    external.train([images], second, method="fsrcnn", scale=3, settings=settings, start=first, telling=telling)
-    body, other = (load_upscaler(path, CPU).run for path in (first, second))
+    listener = external.TrainingListener(heard.append)
+    external.train(
+        [images],
+        second,
+        method="fsrcnn",
+        scale=3,
+        settings=settings,
+        start=first,
+        listener=listener,
+    )
+    body, other = (load_network(path, CPU).run for path in (first, second))
     assert torch.allclose(body.map[0].weight, other.map[0].weight, atol=1e-9)
-    assert (load_upscaler(second, CPU).scale, other.enlarge.stride) == (3, (3, 3))
+    assert (load_network(second, CPU).scale, other.enlarge.stride) == (3, (3, 3))
     with pytest.raises(ModelError, match="shares no tensor"):
         brief_training(images, tmp_path / "other.safetensors", "espcn", start=first)
 
@@ -183,20 +231,28 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
     good.save(tmp_path / "good.png")
     good.convert("L").save(tmp_path / "grey.png")
     good.convert("CMYK").save(tmp_path / "cmyk.jpg")
-    good.save(tmp_path / "animated.png", save_all=True, append_images=[Image.fromarray(255 - pixels)])
+    good.save(
+        tmp_path / "animated.png", save_all=True, append_images=[Image.fromarray(255 - pixels)]
+    )
     good.crop((0, 0, 9, 9)).save(tmp_path / "tiny.png")
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cmyk.jpg").read_bytes()[:-100])
     (tmp_path / "text.jpg").write_text("no picture at all")
     heard = []
-    used = usable_pictures([tmp_path], 32, heard.append)
-    assert [path.name for path in used] == ["animated.png", "cmyk.jpg", "deep.png", "good.png", "grey.png"]
+    used = usable_images([tmp_path], 32, heard.append)
+    assert [path.name for path in used] == [
+        "animated.png",
+        "cmyk.jpg",
+        "deep.png",
+        "good.png",
+        "grey.png",
+    ]
     for name, words in {
         "animated.png": "its first picture is used",
         "cmyk.jpg": "CMYK",
         "deep.png": "rounded to 8 bit",
-        "grey.png": "three equal colours",
+        "grey.png": "three equal channels",
         "tiny.png": "left out: .*9x9",
         "cut.png": "left out",
         "cut.jpg": "left out: .*ends within its picture",
@@ -208,24 +264,24 @@ def test_odd_pictures_are_told_in_a_line_each(tmp_path):
 
 def test_a_folder_without_a_usable_picture_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder of pictures"):
-        usable_pictures([tmp_path / "absent"], 32, print)
+        usable_images([tmp_path / "absent"], 32, print)
     with pytest.raises(InputError, match="holds no picture"):
-        usable_pictures([tmp_path], 32, print)
+        usable_images([tmp_path], 32, print)
     Image.fromarray(textured_picture(20, 20)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match=r"no picture in .* can be used"):
-        usable_pictures([tmp_path], 32, lambda _: None)
+        usable_images([tmp_path], 32, lambda _: None)
 
 
 def test_crops_of_both_resolutions_show_the_same_and_follow_from_seed_and_step(images):
-    store = PictureStore(sorted(images.iterdir()), 2, largest_bytes=1)
-    batches = Batches(store, 2, 24, 4, seed=5)
-    low, high = batches.of_step(7)
+    store = ImageDataset(sorted(images.iterdir()), 2, max_bytes=1)
+    batches = BatchSampler(store, 2, 24, 4, seed=5)
+    low, high = batches.batch_at(7)
     assert (low.shape, high.shape) == ((4, 3, 12, 12), (4, 3, 24, 24))
     inner = (..., slice(3, -3), slice(3, -3))
     assert (resize(high, 12, 12).clamp(0, 1) - low)[inner].abs().max() < 0.02
-    assert torch.equal(batches.of_step(7)[1], high)
-    assert not torch.equal(batches.of_step(8)[1], high)
-    assert not torch.equal(Batches(store, 2, 24, 4, seed=6).of_step(7)[1], high)
+    assert torch.equal(batches.batch_at(7)[1], high)
+    assert not torch.equal(batches.batch_at(8)[1], high)
+    assert not torch.equal(BatchSampler(store, 2, 24, 4, seed=6).batch_at(7)[1], high)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +292,8 @@ def test_crops_of_both_resolutions_show_the_same_and_follow_from_seed_and_step(i
         (["steps=0"], "expected 1 or more"),
         (["losses.adversarial=ragn"], "did you mean 'ragan'"),
         (["losses.fft_weight=-1.0"], "expected 0 or more"),
-        (["losses.perceptual=lpips"], "knows luma alone"),
-        (["losses.diversity_weight=1.0"], "knows luma alone"),
+        (["losses.perceptual=lpips"], "works on luma only"),
+        (["losses.diversity_weight=1.0"], "works on luma only"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_with_what_to_do(settings, words):
@@ -260,8 +316,14 @@ def test_curves_and_pictures_reach_tensorboard(images, tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = tmp_path / "curves"
     settings = ["steps=10", "validate_every=5"]
-    telling = external.Telling(tensorboard=folder)
-    brief_training(images, tmp_path / "net.safetensors", settings=settings, validation=images, telling=telling)
+    listener = external.TrainingListener(tensorboard=folder)
+    brief_training(
+        images,
+        tmp_path / "net.safetensors",
+        settings=settings,
+        validation=images,
+        listener=listener,
+    )
     events = reader.EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("validation/psnr_y")] == [5, 10]
     assert "loss/pixel" in events.Tags()["scalars"]

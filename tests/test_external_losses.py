@@ -1,4 +1,5 @@
-"""The losses of external learning against their formulas, closed forms and other implementations."""
+"""The losses of external learning against their formulas, closed forms and other
+implementations."""
 
 import numpy as np
 import pytest
@@ -7,10 +8,15 @@ import torch.nn.functional as F
 
 from tests.clips import textured_picture
 from vsr.errors import ModelError
-from vsr.external.frequency import azimuthal_profile, fft_loss, focal_frequency_loss, spectral_loss
-from vsr.external.games import GAMES, gradient_penalty
-from vsr.external.perceptual import load_perceptual
 from vsr.metrics.spectrum import profile
+from vsr.train.dataset.frequency import (
+    azimuthal_profile,
+    fft_loss,
+    focal_frequency_loss,
+    spectral_loss,
+)
+from vsr.train.dataset.gan_losses import GAN_LOSSES, gradient_penalty
+from vsr.train.dataset.perceptual import load_perceptual
 
 CPU = torch.device("cpu")
 
@@ -30,13 +36,16 @@ def test_lpips_as_a_loss_is_lpips_as_a_metric_and_has_a_gradient(shared_data, mo
     one, other = torch.rand(2, 1, 3, 48, 48)
     one.requires_grad_(True)
     loss = load_perceptual("lpips", CPU)(one, other)
-    assert float(loss.detach()) == pytest.approx(load_distance().between(one.detach()[0], other[0]), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(
+        load_distance().between(one.detach()[0], other[0]), rel=1e-4
+    )
     loss.backward()
     assert one.grad.abs().sum() > 0
 
 
 def test_the_fft_loss_is_no_pixel_distance_in_disguise():
-    """Two errors of one pixel L2: a single wave is a smaller error of the spectrum than noise is."""
+    """Two errors of one pixel L2: a single wave is a smaller error of the spectrum than noise
+    is."""
     truth = torch.rand(1, 1, 32, 32)
     noise = torch.randn(1, 1, 32, 32)
     wave = torch.cos(2 * torch.pi * 5 * torch.arange(32) / 32).expand(1, 1, 32, 32)
@@ -44,15 +53,22 @@ def test_the_fft_loss_is_no_pixel_distance_in_disguise():
     pixel = [F.mse_loss(truth + error, truth) for error in errors]
     assert torch.allclose(pixel[0], pixel[1])
     assert fft_loss(truth + errors[0], truth) > 3 * fft_loss(truth + errors[1], truth)
-    spectra = [torch.fft.fft2(truth + error).sub(torch.fft.fft2(truth)).abs().square().sum() for error in errors]
-    assert torch.allclose(spectra[0], spectra[1]), "which the L2 norm of spectra could not tell apart (Parseval)"
+    spectra = [
+        torch.fft.fft2(truth + error).sub(torch.fft.fft2(truth)).abs().square().sum()
+        for error in errors
+    ]
+    assert torch.allclose(spectra[0], spectra[1]), (
+        "which the L2 norm of spectra could not tell apart (Parseval)"
+    )
 
 
 def test_the_fft_loss_follows_its_formula():
     result, truth = torch.rand(2, 1, 1, 8, 6)
     of_result, of_truth = np.fft.rfft2(result[0, 0].numpy()), np.fft.rfft2(truth[0, 0].numpy())
     largest = max(np.abs(of_result).sum(), np.abs(of_truth).sum())
-    assert float(fft_loss(result, truth)) == pytest.approx(np.abs(of_result - of_truth).sum() / largest, rel=1e-4)
+    assert float(fft_loss(result, truth)) == pytest.approx(
+        np.abs(of_result - of_truth).sum() / largest, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("loss", [fft_loss, spectral_loss, focal_frequency_loss])
@@ -68,15 +84,20 @@ def test_a_loss_of_spectra_is_least_for_equal_pictures_and_moves_towards_them(lo
 
 def test_the_azimuthal_profile_agrees_with_the_metrics_own():
     """That one has log(1 + power) of luma in studio range; at these powers the 1 is nothing."""
-    grey = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
-    noisy = grey + 20 * torch.randn(1, 40, 56)
-    assert np.allclose(azimuthal_profile(noisy[None])[0].numpy(), profile(noisy[0].numpy()), atol=1e-3)
+    gray = torch.from_numpy(textured_picture(40, 56)).permute(2, 0, 1)[:1].expand(3, -1, -1).float()
+    noisy = gray + 20 * torch.randn(1, 40, 56)
+    assert np.allclose(
+        azimuthal_profile(noisy[None])[0].numpy(), profile(noisy[0].numpy()), atol=1e-3
+    )
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_a_game_pulls_discriminator_and_generator_apart(name):
-    game = GAMES[name]
-    real, fake = torch.tensor([0.3, 0.1], requires_grad=True), torch.tensor([-0.1, 0.2], requires_grad=True)
+    game = GAN_LOSSES[name]
+    real, fake = (
+        torch.tensor([0.3, 0.1], requires_grad=True),
+        torch.tensor([-0.1, 0.2], requires_grad=True),
+    )
     of_real, of_fake = torch.autograd.grad(game.discriminator(real, fake), (real, fake))
     assert of_real.sum() < 0 < of_fake.sum(), "real logits are to rise, fake ones to fall"
     (of_fake,) = torch.autograd.grad(game.generator(real.detach(), fake), fake)
@@ -90,11 +111,13 @@ def test_relativistic_games_follow_their_formulas():
         F.binary_cross_entropy_with_logits(against[0], torch.ones(2))
         + F.binary_cross_entropy_with_logits(against[1], torch.zeros(2))
     ) / 2
-    assert torch.allclose(GAMES["ragan"].discriminator(real, fake), expected)
-    assert torch.allclose(GAMES["ragan"].generator(fake, real), expected), "the sides are swapped"
-    centre = (real.mean() + fake.mean()) / 2
-    hinge = (F.relu(1 - (real - centre)).mean() + F.relu(1 + (fake - centre)).mean()) / 2
-    assert torch.allclose(GAMES["rchinge"].discriminator(real, fake), hinge)
+    assert torch.allclose(GAN_LOSSES["ragan"].discriminator(real, fake), expected)
+    assert torch.allclose(GAN_LOSSES["ragan"].generator(fake, real), expected), (
+        "the sides are swapped"
+    )
+    center = (real.mean() + fake.mean()) / 2
+    hinge = (F.relu(1 - (real - center)).mean() + F.relu(1 + (fake - center)).mean()) / 2
+    assert torch.allclose(GAN_LOSSES["rchinge"].discriminator(real, fake), hinge)
 
 
 def test_the_gradient_penalty_is_that_of_a_linear_critic():

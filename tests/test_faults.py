@@ -15,23 +15,25 @@ from tests.test_writer import skip_without_ffmpeg
 from vsr import pipeline
 from vsr.errors import ModelError, OutputError
 from vsr.pipeline import Listener
-from vsr.recipe import Recipe
-from vsr.writer import EncodeOptions
+from vsr.pipeline.options import Recipe
+from vsr.video.writer import EncodeOptions
 
 PATIENCE_SECONDS = 60
 FRAMES = 12
-RECIPE = Recipe("smi", scale=2.0, encode=EncodeOptions("libx264", preset="ultrafast", segment_frames=5))
+RECIPE = Recipe(
+    "smi", scale=2.0, encode=EncodeOptions("libx264", preset="ultrafast", segment_frames=5)
+)
 STAGES = {
-    "reading": "vsr.reader.ClipReader._to_pixels",
-    "finding cuts": "vsr.shots._detection_picture",
+    "reading": "vsr.video.reader.ClipReader._to_pixels",
+    "finding cuts": "vsr.video.shots._detection_picture",
     "enlarging": "vsr.engine.generator.FastGenerator.enlarge",
-    "steadying": "vsr.engine.fusion.agree",
-    "measuring": "vsr.pipeline.measuring.Measuring.observe",
-    "converting": "vsr.media.segments.FrameConverter.__call__",
-    "encoding": "vsr.media.segments.LibavEncoder.encode",
-    "closing a segment": "vsr.media.work.WorkFolder.close_segment",
-    "putting together": "vsr.media.muxing.Film.finish",
-    "naming": "vsr.media.places.FilePlace.commit",
+    "steadying": "vsr.temporal.fusion.back_project_twice",
+    "measuring": "vsr.pipeline.live_metrics.LiveMetrics.update",
+    "converting": "vsr.video.write.segments.FrameConverter.__call__",
+    "encoding": "vsr.video.write.segments.LibavEncoder.encode",
+    "closing a segment": "vsr.video.write.segment_store.SegmentStore.close_segment",
+    "putting together": "vsr.video.write.mux.VideoMuxer.finish",
+    "naming": "vsr.video.write.destination.FileDestination.commit",
 }
 
 
@@ -42,7 +44,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(folder):
-    return write_clip(folder / "clip.mkv", moving_pictures(FRAMES, 32, 40), codec="ffv1", pixel_format="bgr0")
+    return write_clip(
+        folder / "clip.mkv", moving_pictures(FRAMES, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +112,9 @@ def raise_broken():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_an_error_in_any_stage_ends_the_run_and_the_same_command_goes_on(tmp_path, clip, bank, monkeypatch, stage):
+def test_an_error_in_any_stage_ends_the_run_and_the_same_command_goes_on(
+    tmp_path, clip, bank, monkeypatch, stage
+):
     out = tmp_path / "out.mkv"
     holder, name, original = find(STAGES[stage])
     once_a_run = stage in ("closing a segment", "putting together", "naming")
@@ -120,7 +126,9 @@ def test_an_error_in_any_stage_ends_the_run_and_the_same_command_goes_on(tmp_pat
     assert isinstance(error, BrokenPartError)
     assert not out.exists()
     assert [
-        thread.name for thread in set(threading.enumerate()) - threads if not thread.name.startswith("ThreadPool")
+        thread.name
+        for thread in set(threading.enumerate()) - threads
+        if not thread.name.startswith("ThreadPool")
     ] == []
     manifest = pipeline.run(clip, out, recipe=RECIPE, models=bank)
     assert len(read_frames(out)) == manifest.frames_out == FRAMES
@@ -147,9 +155,15 @@ def test_an_encoding_program_that_is_killed_ends_the_run(tmp_path, clip):
                     if "ffmpeg" in Path(f"/proc/{child}/cmdline").read_text():
                         os.kill(int(child), signal.SIGKILL)
 
-    recipe = replace(RECIPE, policy="bicubic", encode=EncodeOptions("ffmpeg:libx264", segment_frames=5))
+    recipe = replace(
+        RECIPE, policy="bicubic", encode=EncodeOptions("ffmpeg:libx264", segment_frames=5)
+    )
     out = tmp_path / "out.mkv"
-    error = outcome_of(lambda: pipeline.run(clip, out, recipe=recipe, listener=Listener(advance=kill_the_encoder)))
+    error = outcome_of(
+        lambda: pipeline.run(
+            clip, out, recipe=recipe, listener=Listener(on_progress=kill_the_encoder)
+        )
+    )
     assert isinstance(error, OutputError)
     assert "ffmpeg" in str(error)
     assert not out.exists()

@@ -1,13 +1,14 @@
-"""Fusion along the motion must never be worse than no fusion, wherever it is tempted to leave ghosts."""
+"""Fusion along the motion must never be worse than no fusion, wherever it is tempted to leave
+ghosts."""
 
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
 from tests.scenes import HEIGHT, SCENES, WIDTH, as_tensor
-from vsr.engine.fusion import fuse_shot
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options
-from vsr.resample import back_project, resize
+from vsr.image.resample import back_project, resize
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+from vsr.temporal.fusion import fuse_shot
 
 ALLOWED = 1.05
 BLOCK_PX = 16
@@ -17,12 +18,15 @@ BLOCK_TOLERANCE = 2.0 / 255
 
 @pytest.fixture(scope="module", params=SCENES)
 def errors(request):
-    """Squared errors of each frame (N, H, W): without flicker control and with it, at the automatic strength."""
+    """Squared errors of each frame (N, H, W): without flicker control and with it, at the automatic
+    strength."""
     truth = torch.stack([as_tensor(picture) for picture in SCENES[request.param]()])
     lows = (resize(truth, HEIGHT // 4, WIDTH // 4).clamp(0, 1) * 255).round() / 255
     plain = torch.stack([back_project(resize(low, HEIGHT, WIDTH), low).clamp(0, 1) for low in lows])
     pairs = zip(lows, plain, strict=True)
-    steadied = torch.stack(list(fuse_shot(pairs, fusion_options(AUTO_STRENGTH), agreement=1.0)))
+    steadied = torch.stack(
+        list(fuse_shot(pairs, fusion_options(AUTO_STRENGTH), back_projection_weight=1.0))
+    )
     return [(pictures - truth).square().mean(dim=1) for pictures in (plain, steadied)]
 
 

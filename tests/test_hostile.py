@@ -1,4 +1,5 @@
-"""Files made to do harm: nothing is run, nothing else is opened, nothing huge is allocated, and one line says why."""
+"""Files made to do harm: nothing is run, nothing else is opened, nothing huge is allocated, and one
+line says why."""
 
 import io
 import json
@@ -20,14 +21,15 @@ import vsr
 from tests.clips import moving_pictures, read_frames, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.checkpoints import load_bank, load_model
 from vsr.errors import InputError, ModelError, UsageError
-from vsr.reader import ReadOptions, open_clip
-from vsr.recipe import Recipe, resolve_recipe
-from vsr.shot_models import load_shot_model
-from vsr.terminal import printable
-from vsr.upscalers import foreign, load_upscaler
-from vsr.upscalers.files import MARK
+from vsr.models.bank import load_bank, load_model
+from vsr.models.shot_model import load_shot_model
+from vsr.pipeline.options import Recipe, resolve_recipe
+from vsr.text import printable
+from vsr.upscale.networks import load_network
+from vsr.upscale.networks import third_party as foreign
+from vsr.upscale.networks.files import CARD_KEY
+from vsr.video.reader import ReadOptions, open_clip
 
 SCRIPT = "<script>document.title='run'</script>"
 ESCAPE = "\x1b[2J"
@@ -93,7 +95,9 @@ def test_a_header_that_claims_an_enormous_size_is_refused(tmp_path):
     clip = write_clip(tmp_path / "a.y4m", moving_pictures(3), codec="wrapped_avframe")
     data = clip.read_bytes().replace(b"W48 H32", b"W10000 H10000", 1)
     clip.write_bytes(data)
-    with pytest.raises(InputError, match=r"10000x10000; expected at most 64 million pixels.*--allow-huge"):
+    with pytest.raises(
+        InputError, match=r"10000x10000; expected at most 64 million pixels.*--allow-huge"
+    ):
         open_clip(clip)
 
 
@@ -108,7 +112,10 @@ def test_a_clip_of_weeks_is_refused_and_can_be_allowed(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.ts\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile film.ts\n"],
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile film.ts\n",
+    ],
 )
 @pytest.mark.parametrize("suffix", ["m3u8", "mp4"])
 def test_a_list_of_other_files_is_never_followed(tmp_path, content, suffix):
@@ -131,7 +138,11 @@ def test_a_list_on_standard_input_is_never_followed(tmp_path, monkeypatch):
 def test_a_pipe_with_a_name_is_refused_instead_of_waited_for(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)
-    open_it = {".mp4": open_clip, ".toml": lambda p: resolve_recipe(p, [], {}), ".safetensors": load_model}[path.suffix]
+    open_it = {
+        ".mp4": open_clip,
+        ".toml": lambda p: resolve_recipe(p, [], {}),
+        ".safetensors": load_model,
+    }[path.suffix]
     with pytest.raises((InputError, UsageError, ModelError), match="not an ordinary file"):
         open_it(path)
 
@@ -154,7 +165,9 @@ def hostile_clip(path):
 def test_tags_are_carried_as_they_are_and_obeyed_by_nobody(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip = hostile_clip(tmp_path / "a.mkv")
-    code, errors = run("run", clip, "-o", "out.mp4", "--policy", "bicubic", "--scale", 1, "--metrics", "")
+    code, errors = run(
+        "run", clip, "-o", "out.mp4", "--policy", "bicubic", "--scale", 1, "--metrics", ""
+    )
     assert code == 0
     assert "\x1b" not in errors
     assert not (tmp_path / "pwned").exists()
@@ -164,14 +177,23 @@ def test_tags_are_carried_as_they_are_and_obeyed_by_nobody(tmp_path, run, monkey
 
 @pytest.mark.parametrize(
     "name",
-    [b"a;touch pwned;.mkv", b"$(touch pwned).mkv", b"%s%n{0}.mkv", b"-y.mkv", b"\xff\xfe.mkv", b"\x1b[2Ja\nb.mkv"],
+    [
+        b"a;touch pwned;.mkv",
+        b"$(touch pwned).mkv",
+        b"%s%n{0}.mkv",
+        b"-y.mkv",
+        b"\xff\xfe.mkv",
+        b"\x1b[2Ja\nb.mkv",
+    ],
 )
 def test_a_file_may_have_any_name(tmp_path, run, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     plain = write_clip(tmp_path / "plain.mkv", moving_pictures(3))
     shutil.copy(plain, os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     named = f"./{os.fsdecode(name)}"
-    code, errors = run("run", named, "--policy", "bicubic", "--scale", 1, "--metrics", "", "--json", "record.json")
+    code, errors = run(
+        "run", named, "--policy", "bicubic", "--scale", 1, "--metrics", "", "--json", "record.json"
+    )
     assert code == 0
     assert "\x1b" not in errors
     assert not (tmp_path / "pwned").exists()
@@ -180,7 +202,9 @@ def test_a_file_may_have_any_name(tmp_path, run, monkeypatch, name):
     assert len(read_frames(record["output"])) == 3
 
 
-def test_an_external_encoder_gets_names_as_words_and_not_through_a_shell(tmp_path, run, monkeypatch):
+def test_an_external_encoder_gets_names_as_words_and_not_through_a_shell(
+    tmp_path, run, monkeypatch
+):
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
     monkeypatch.chdir(tmp_path)
@@ -198,12 +222,14 @@ def test_words_for_a_terminal_are_shown_and_not_obeyed():
 
 
 def page_of_a_hostile_clip(folder):
-    from vsr.page import write_run_page
+    from vsr.evaluate.report import write_run_page
 
     clip = hostile_clip(folder / "a.mkv")
     named = folder / f"{SCRIPT.replace('/', chr(0x2215))}<img src=x onerror=alert(1)>.mkv"
     clip.rename(named)
-    manifest = vsr.run(named, folder / "out.mp4", policy="bicubic", scale=1, metrics=("sharpness_live",))
+    manifest = vsr.run(
+        named, folder / "out.mp4", policy="bicubic", scale=1, metrics=("sharpness_live",)
+    )
     write_run_page(manifest, folder / "page.html", None, lambda *_: None)
     return folder / "page.html"
 
@@ -212,12 +238,16 @@ def test_no_script_of_a_clip_stands_in_its_page(tmp_path):
     text = page_of_a_hostile_clip(tmp_path).read_text()
     assert "onerror=alert" in text
     assert "<img src=x" not in text
-    assert "document.title='run'" not in text.replace("&#39;", "'").replace("&lt;script&gt;document.title='run'", "")
+    assert "document.title='run'" not in text.replace("&#39;", "'").replace(
+        "&lt;script&gt;document.title='run'", ""
+    )
 
 
 @pytest.mark.slow
 def test_the_page_of_a_clip_whose_tags_and_name_are_scripts_stays_inert(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the browser tests need playwright"
+    )
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("the browser tests need Debian's chromium (apt-get install chromium)")
@@ -228,7 +258,10 @@ def test_the_page_of_a_clip_whose_tags_and_name_are_scripts_stays_inert(tmp_path
         page = chromium.new_page()
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url))
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url),
+        )
         page.goto(place.as_uri())
         page.wait_for_selector("html[data-ready]", state="attached")
         assert page.title() != "run"
@@ -261,8 +294,14 @@ HOSTILE_METADATA = [
     ("loss_curve", DEEP),
     ("seed", "9" * 5000),
     ("critic_mean", "1e999"),
-    ("network", '{"width": 99999999, "layers": 5, "padding": "zeros", "batch_norm": true, "tanh": true}'),
-    ("network", '{"width": 32, "layers": 2000000000, "padding": "zeros", "batch_norm": true, "tanh": true}'),
+    (
+        "network",
+        '{"width": 99999999, "layers": 5, "padding": "zeros", "batch_norm": true, "tanh": true}',
+    ),
+    (
+        "network",
+        '{"width": 32, "layers": 2000000000, "padding": "zeros", "batch_norm": true, "tanh": true}',
+    ),
     ("clip", '["../../etc/passwd"]'),
     ("arch", "not json"),
     ("kernel", "[[" + "0," * 10_000 + "0]]"),
@@ -280,15 +319,30 @@ def test_hostile_metadata_of_a_model_is_refused_in_one_line(tmp_path, model_file
 
 @pytest.mark.parametrize("value", [DEEP, "9" * 5000, "null", "{}", '"x"', "1e999"])
 def test_hostile_metadata_of_a_shot_model_is_refused_in_one_line(tmp_path, value):
-    names = ("arch", "network", "iterations", "seed", "clip", "clip_identity", "first_frame", "last_frame")
+    names = (
+        "arch",
+        "network",
+        "iterations",
+        "seed",
+        "clip",
+        "clip_identity",
+        "first_frame",
+        "last_frame",
+    )
     more = ("shot_start_seconds", "shot_end_seconds", "frames_trained_on", "loss_curve", "version")
-    save_file({"stage1.x": torch.zeros(1)}, tmp_path / "s.shot.safetensors", dict.fromkeys([*names, *more], value))
+    save_file(
+        {"stage1.x": torch.zeros(1)},
+        tmp_path / "s.shot.safetensors",
+        dict.fromkeys([*names, *more], value),
+    )
     with pytest.raises(ModelError):
         load_shot_model(tmp_path / "s.shot.safetensors")
 
 
 def test_a_header_that_claims_more_than_the_file_holds_allocates_nothing(tmp_path):
-    header = json.dumps({"generator.w": {"dtype": "F32", "shape": [2**30, 2**10], "data_offsets": [0, 2**42]}}).encode()
+    header = json.dumps(
+        {"generator.w": {"dtype": "F32", "shape": [2**30, 2**10], "data_offsets": [0, 2**42]}}
+    ).encode()
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError, match="not a whole"):
@@ -318,8 +372,14 @@ def test_names_in_a_model_never_become_paths(tmp_path, model_file):
 
 def own_upscaler(folder, **changes):
     network = {"width": 64, "blocks": 23, "scale": 4}
-    card = {"arch": "rrdb", "network": network, "method": "esrgan", "training": {}, "version": "0"} | changes
-    save_file({"w": torch.zeros(1)}, folder / "u.safetensors", {MARK: json.dumps(card)})
+    card = {
+        "arch": "rrdb",
+        "network": network,
+        "method": "esrgan",
+        "training": {},
+        "version": "0",
+    } | changes
+    save_file({"w": torch.zeros(1)}, folder / "u.safetensors", {CARD_KEY: json.dumps(card)})
     return folder / "u.safetensors"
 
 
@@ -340,25 +400,30 @@ def own_upscaler(folder, **changes):
 def test_a_hostile_card_of_an_upscaler_is_refused_before_it_takes_memory(tmp_path, changes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError) as refusal:
-        load_upscaler(own_upscaler(tmp_path, **changes), torch.device("cpu"))
+        load_network(own_upscaler(tmp_path, **changes), torch.device("cpu"))
     assert "\n" not in str(refusal.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
 
 
 def test_a_name_that_claims_millions_of_layers_is_refused(tmp_path):
-    state = {"body.0.weight": torch.zeros(8, 3, 3, 3), "body.3000000.weight": torch.zeros(12, 8, 3, 3)}
+    state = {
+        "body.0.weight": torch.zeros(8, 3, 3, 3),
+        "body.3000000.weight": torch.zeros(12, 8, 3, 3),
+    }
     torch.save(state, tmp_path / "u.pth")
     with pytest.raises(ModelError, match="more than 4096 layers"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
 
 
-def test_a_checkpoint_that_unpacks_to_more_than_any_network_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(foreign, "LARGEST_UNPACKED_BYTES", 2**20)
+def test_a_checkpoint_that_unpacks_to_more_than_any_network_is_refused_unread(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(foreign, "MAX_UNPACKED_BYTES", 2**20)
     with zipfile.ZipFile(tmp_path / "u.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data/0", bytes(2**20 + 1))
     assert (tmp_path / "u.pth").stat().st_size < 5000
     with pytest.raises(ModelError, match="unpacks to 1048577 bytes"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
 
 
 def test_a_checkpoint_that_is_a_program_is_refused_and_never_run(tmp_path):
@@ -368,7 +433,7 @@ def test_a_checkpoint_that_is_a_program_is_refused_and_never_run(tmp_path):
 
     torch.save({"w": Program()}, tmp_path / "u.pth")
     with pytest.raises(ModelError, match="nothing in it was run"):
-        load_upscaler(tmp_path / "u.pth", torch.device("cpu"))
+        load_network(tmp_path / "u.pth", torch.device("cpu"))
     assert not (tmp_path / "run").exists()
 
 
@@ -418,7 +483,11 @@ def test_the_result_beside_a_clip_stays_in_its_folder(tmp_path, run, monkeypatch
     """What the clip calls itself inside has no say in where anything is written."""
     folder = tmp_path / "films"
     folder.mkdir()
-    clip = write_clip(folder / "a.mkv", moving_pictures(2), tags={"title": "../../escaped", "filename": "/escaped"})
+    clip = write_clip(
+        folder / "a.mkv",
+        moving_pictures(2),
+        tags={"title": "../../escaped", "filename": "/escaped"},
+    )
     code, _ = run("run", clip, "--policy", "bicubic", "--scale", 1, "--metrics", "")
     assert code == 0
     assert sorted(path.name for path in Path(tmp_path).rglob("*")) == ["a.mkv", "a_x1.mkv", "films"]
@@ -426,7 +495,9 @@ def test_the_result_beside_a_clip_stays_in_its_folder(tmp_path, run, monkeypatch
 
 def test_an_extreme_number_in_a_clip_makes_no_extreme_film(tmp_path):
     """The time of the last frame is moved by a year; the film does not last a year for it."""
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(5), pts=[0, 1, 2, 3, 365 * 24 * 3600 * 25])
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(5), pts=[0, 1, 2, 3, 365 * 24 * 3600 * 25]
+    )
     with open_clip(clip, ReadOptions(allow_huge=True)) as reader:
         frames = list(reader.frames())
         assert frames[-1].seconds - frames[0].seconds < 24 * 3600

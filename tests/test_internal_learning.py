@@ -9,27 +9,47 @@ import torch.nn.functional as F
 
 from tests.models import make_model, picture
 from tests.test_policies import context_of
-from vsr.blur import as_rows, bicubic_kernel, centre_of, centre_of_mass, gaussian_kernel, reduce_blurred
-from vsr.checkpoints import load_model, save_model
-from vsr.engine.generator import FastGenerator, StepUse
+from vsr.engine.generator import FastGenerator, StepOptions
 from vsr.errors import ModelError, UsageError
-from vsr.networks.kernelgan import KERNEL_SIDE, LinearReducer, PatchDiscriminator
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.policies import POLICIES
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.training.crops import scale_pairs
-from vsr.training.cross_scale import CrossScale, across_octaves
-from vsr.training.fathers import FatherDraw
-from vsr.training.kernelgan import KernelGame, KernelGan, border_mask, clean, estimate_kernel
-from vsr.training.texture import place_by_texture, texture_map
-from vsr.training.zssr import ZSSR_NETWORK, Lessons, RateRule, Restorer, Zssr, blur_of, train_zssr
-from vsr.training.zssrgan import ZssrGan, train_zssrgan
-from vsr.training_plan import plan_training
+from vsr.image.blur import (
+    aligned_center,
+    bicubic_kernel,
+    center_of_mass,
+    gaussian_kernel,
+    reduce_blurred,
+    taps_from_tensor,
+)
+from vsr.image.resample import resize
+from vsr.models.bank import load_model, save_model
+from vsr.models.networks.kernelgan import KERNEL_SIDE, DeepLinearGenerator, PatchDiscriminator
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.crops import multiscale_pairs, texture_map, texture_weighted_sampler
+from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
+from vsr.train.methods.kernelgan import (
+    KernelGanOptions,
+    KernelGanTrainer,
+    border_mask,
+    estimate_kernel,
+    threshold_kernel,
+)
+from vsr.train.methods.zssr import (
+    ZSSR_NETWORK,
+    HrCropSampler,
+    PairSampler,
+    PlateauSchedule,
+    RestorerTrainer,
+    ZssrOptions,
+    blur_kernel,
+    train_zssr,
+)
+from vsr.train.methods.zssrgan import ZssrGanOptions, train_zssrgan
+from vsr.train.plan import plan_training
+from vsr.upscale import POLICIES
+from vsr.video.reader import open_clip
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 NARROW = replace(ZSSR_NETWORK, width=8, layers=4)
-SHORT = Zssr(network=NARROW, iterations=60, crop_px=24, rate=RateRule(start=1e-2))
+SHORT = ZssrOptions(network=NARROW, iterations=60, crop_px=24, rate=PlateauSchedule(start=1e-2))
 
 
 def ignore(*_):
@@ -37,7 +57,8 @@ def ignore(*_):
 
 
 def self_similar_scene(side=256):
-    """(3, side, side) in [0, 1]: grey noise whose power falls with the square of the frequency, as in nature."""
+    """(3, side, side) in [0, 1]: grey noise whose power falls with the square of the frequency, as
+    in nature."""
     random = torch.Generator().manual_seed(0)
     cycles = torch.fft.fftfreq(side)
     distance = torch.hypot(cycles[:, None], cycles[None, :]).clamp_min(1 / side)
@@ -60,38 +81,41 @@ def parameters_of(network):
 def test_the_networks_have_the_published_numbers_of_parameters():
     # 3x3x(3x64 + 6x64x64 + 64x3); 7x7x64 + 5x5x64x64 + 3x3x64x64 + 2x64x64 + 64.
     assert parameters_of(Generator(ZSSR_NETWORK)) == 224_640
-    assert parameters_of(LinearReducer()) == 150_656
+    assert parameters_of(DeepLinearGenerator()) == 150_656
     # 7x7x3x64 + 64, five times 64x64 + 64 and 2x64 of its normalisation, 64 + 1.
     assert parameters_of(PatchDiscriminator()) == 30_977
 
 
 def test_the_reducers_kernel_is_what_its_layers_do_to_a_picture():
     torch.manual_seed(0)
-    reducer = LinearReducer()
+    reducer = DeepLinearGenerator()
     for layer in reducer.layers:
         torch.nn.init.normal_(layer.weight, 0, 0.1)
     image = torch.rand(1, 1, 32, 36)
     by_layers = image
     for layer in reducer.layers:
         by_layers = layer(by_layers)
-    torch.testing.assert_close(F.conv2d(image, reducer.kernel()[None, None]), by_layers, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        F.conv2d(image, reducer.kernel()[None, None]), by_layers, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_the_game_begins_at_the_gaussian_of_the_spectrum():
-    game = KernelGame(blurred(SKEWED), KernelGan(), 0)
-    gaussian, _ = CrossScale(blurred(SKEWED)).gaussian(KERNEL_SIDE)
+    game = KernelGanTrainer(blurred(SKEWED), KernelGanOptions(), 0)
+    gaussian, _ = CrossScaleSpectrum(blurred(SKEWED)).gaussian(KERNEL_SIDE)
     with torch.no_grad():
         assert (game.reducer.kernel() - gaussian).abs().sum() < 0.05
-    assert game.finding().basis == "spectrum"
+    assert game.kernel_fit().basis == "spectrum"
 
 
 def test_the_spectra_of_a_picture_tell_the_blur_of_its_scene():
-    """A scene that looks alike at every scale by construction: noise whose power falls with the square."""
+    """A scene that looks alike at every scale by construction: noise whose power falls with the
+    square."""
     for sigma_px, degrees in (((2.2, 0.9), 30), ((1.5, 1.5), 0), ((2.6, 1.2), 120)):
         truth = gaussian_kernel(KERNEL_SIDE, sigma_px, degrees)
-        scales = CrossScale(blurred(truth))
+        scales = CrossScaleSpectrum(blurred(truth))
         gaussian, _ = scales.gaussian(KERNEL_SIDE)
-        found = across_octaves(gaussian)
+        found = accumulate_octaves(gaussian)
         assert (found - truth).abs().sum() < 0.2
         assert scales.mismatch(gaussian) < 0.5 * scales.mismatch(bicubic_kernel())
 
@@ -100,12 +124,16 @@ def test_a_training_that_takes_no_notice_of_a_blur_says_what_would():
     sharp, soft = blurred(bicubic_kernel()), blurred(SKEWED)
     assert "--kernel auto" in plan_training("quick").advice(soft)
     assert plan_training("quick").advice(sharp) is None
-    for plan in (plan_training("quick", kernel="auto"), plan_training("zssrgan"), plan_training("faithful")):
+    for plan in (
+        plan_training("quick", kernel="auto"),
+        plan_training("zssrgan"),
+        plan_training("faithful"),
+    ):
         assert plan.advice(soft) is None
 
 
 def test_the_mismatch_has_a_slope_along_which_a_kernel_gets_better():
-    scales = CrossScale(blurred(SKEWED))
+    scales = CrossScaleSpectrum(blurred(SKEWED))
     kernel = gaussian_kernel(KERNEL_SIDE, (1.0, 1.0), 0).requires_grad_()
     before = scales.mismatch(kernel)
     (slope,) = torch.autograd.grad(before, kernel)
@@ -115,59 +143,67 @@ def test_the_mismatch_has_a_slope_along_which_a_kernel_gets_better():
 
 def test_a_kernel_across_octaves_is_wider_by_a_third_of_its_variance_and_bicubic_stays():
     third = (4 / 3) ** 0.5
-    found = across_octaves(gaussian_kernel(KERNEL_SIDE, (1.5, 1.0), 30))
-    torch.testing.assert_close(found, gaussian_kernel(KERNEL_SIDE, (1.5 * third, 1.0 * third), 30), atol=1e-3, rtol=0)
+    found = accumulate_octaves(gaussian_kernel(KERNEL_SIDE, (1.5, 1.0), 30))
+    torch.testing.assert_close(
+        found, gaussian_kernel(KERNEL_SIDE, (1.5 * third, 1.0 * third), 30), atol=1e-3, rtol=0
+    )
     bicubic = F.pad(bicubic_kernel(), (3, 2, 3, 2))
-    assert (across_octaves(bicubic) - bicubic).abs().sum() < 0.1
+    assert (accumulate_octaves(bicubic) - bicubic).abs().sum() < 0.1
 
 
 def test_a_picture_that_was_reduced_bicubically_is_said_to_be_so():
     scene = self_similar_scene()
     low = (resize(scene, 128, 128) * 255).round() / 255
-    estimate = estimate_kernel(low, KernelGan(), 0, ignore)
-    assert estimate.finding.basis == "bicubic"
-    assert estimate.kernel == as_rows(bicubic_kernel())
-    assert "bicubic it is" in estimate.finding.words()
-    assert blur_of(estimate.kernel) is None
+    estimate = estimate_kernel(low, KernelGanOptions(), 0, ignore)
+    assert estimate.kernel_fit.basis == "bicubic"
+    assert estimate.kernel == taps_from_tensor(bicubic_kernel())
+    assert "bicubic it is" in estimate.kernel_fit.summary()
+    assert blur_kernel(estimate.kernel) is None
 
 
 def test_a_kernel_of_the_game_that_explains_little_more_is_not_taken():
-    game = KernelGame(blurred(SKEWED), KernelGan(crop_px=32), 0)
+    game = KernelGanTrainer(blurred(SKEWED), KernelGanOptions(crop_px=32), 0)
     for _ in range(4):
         game.generator_step()
         game.discriminator_step(game.pair_loss())
-    found = game.finding()
+    found = game.kernel_fit()
     assert found.basis == "spectrum"
-    assert torch.equal(found.kernel, across_octaves(game._fit.kernel))
+    assert torch.equal(found.kernel, accumulate_octaves(game._fit.kernel))
 
 
 def test_the_border_mask_is_nought_in_the_middle_and_grows_outwards():
     mask = border_mask(13)
     assert not mask[2:-2, 2:-2].any()
-    assert mask[0, 0] == mask.max() == pytest.approx(30 * (1 - torch.exp(torch.tensor(-36 / 169)).item()))
+    assert (
+        mask[0, 0]
+        == mask.max()
+        == pytest.approx(30 * (1 - torch.exp(torch.tensor(-36 / 169)).item()))
+    )
     assert torch.equal(mask, mask.T)
 
 
 def test_cleaning_keeps_the_largest_values_and_puts_the_kernel_in_its_place():
-    noisy = torch.roll(SKEWED, 1, 0) + 1e-4 * torch.rand(13, 13, generator=torch.Generator().manual_seed(0))
-    kernel = clean(noisy, 40)
+    noisy = torch.roll(SKEWED, 1, 0) + 1e-4 * torch.rand(
+        13, 13, generator=torch.Generator().manual_seed(0)
+    )
+    kernel = threshold_kernel(noisy, 40)
     assert float(kernel.sum()) == pytest.approx(1)
     assert kernel.min() >= 0
-    assert centre_of_mass(kernel).tolist() == pytest.approx([centre_of(13)] * 2, abs=0.02)
+    assert center_of_mass(kernel).tolist() == pytest.approx([aligned_center(13)] * 2, abs=0.02)
     assert (kernel > 0).sum() < 90
 
 
 def test_crops_are_drawn_the_likelier_the_more_texture_they_hold():
     flat_left = picture(48, 96)
     flat_left[:, :, :48] = 0.5
-    draw = place_by_texture(texture_map(flat_left), 16, torch.Generator().manual_seed(0))
+    draw = texture_weighted_sampler(texture_map(flat_left), 16, torch.Generator().manual_seed(0))
     lefts = [columns.start for _, columns in (draw() for _ in range(200))]
     assert sum(left >= 40 for left in lefts) > 190
 
 
 def test_fathers_are_crops_of_the_picture_or_look_like_it():
     image = picture(48, 56)
-    fathers = FatherDraw(image, 24, torch.Generator().manual_seed(0), free=True)
+    fathers = HrCropSampler(image, 24, torch.Generator().manual_seed(0), augment=True)
     patches = image.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4).reshape(-1, 3, 24, 24)
     found = 0
     for _ in range(30):
@@ -175,24 +211,28 @@ def test_fathers_are_crops_of_the_picture_or_look_like_it():
         assert crop.shape == (3, 24, 24)
         assert 0 <= crop.min() <= crop.max() <= 1
         assert torch.equal(weights, torch.ones(24, 24))
-        ways = [torch.rot90(flipped, turns, (1, 2)) for flipped in (crop, crop.flip(2)) for turns in range(4)]
+        ways = [
+            torch.rot90(flipped, turns, (1, 2))
+            for flipped in (crop, crop.flip(2))
+            for turns in range(4)
+        ]
         found += any(bool(((patches - way).abs().amax(dim=(1, 2, 3)) == 0).any()) for way in ways)
     assert 8 <= found <= 22
 
 
 def test_with_a_kernel_fathers_are_taken_as_they_are_and_sons_are_made_by_it():
     image = picture(48, 56)
-    lessons = Lessons(image, replace(SHORT, kernel=as_rows(SKEWED)), SKEWED, 0)
-    base, father, weights = lessons.draw()
+    sampler = PairSampler(image, replace(SHORT, kernel=taps_from_tensor(SKEWED)), SKEWED, 0)
+    base, hr, weights = sampler.draw()
     patches = image.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4).reshape(-1, 3, 24, 24)
-    assert (2 * patches - 1 - father).abs().amax(dim=(1, 2, 3)).min() < 1e-6
-    son = reduce_blurred((father[0] + 1) / 2, SKEWED)
-    torch.testing.assert_close((base[0] + 1) / 2, resize(son, 24, 24), atol=1e-6, rtol=0)
+    assert (2 * patches - 1 - hr).abs().amax(dim=(1, 2, 3)).min() < 1e-6
+    lr = reduce_blurred((hr[0] + 1) / 2, SKEWED)
+    torch.testing.assert_close((base[0] + 1) / 2, resize(lr, 24, 24), atol=1e-6, rtol=0)
     assert weights.std() > 0
 
 
 def test_quick_pairs_can_be_made_by_a_kernel():
-    (pair,) = scale_pairs(picture(41, 47), NARROW, 2.0, [1.0], as_rows(SKEWED))
+    (pair,) = multiscale_pairs(picture(41, 47), NARROW, 2.0, [1.0], taps_from_tensor(SKEWED))
     target = (pair.target + 1) / 2
     assert target.shape == (3, 40, 46)
     low = (reduce_blurred(target, SKEWED) * 255).round() / 255
@@ -212,14 +252,14 @@ def test_zssr_restores_its_picture_better_than_bicubic():
 
 def test_the_learning_rate_falls_once_the_error_no_longer_does_and_training_ends_below_its_least():
     image = picture(32, 36)
-    rule = RateRule(start=1e-3, end=9e-6, test_every=5, check_every=5, window=20)
-    student = Restorer(image, replace(SHORT, rate=rule), None, 0)
+    rule = PlateauSchedule(start=1e-3, end=9e-6, test_every=5, check_every=5, window=20)
+    student = RestorerTrainer(image, replace(SHORT, rate=rule), None, 0)
     rates, finished = [], False
     while not finished and len(rates) < 500:
         # A loss that moves nothing: the error stays where it is.
         student.step(0 * student.restore(torch.zeros(1, 3, 8, 8)).sum())
-        finished = student.finished()
-        rates.append(student._optimiser.learning_rate)
+        finished = student.should_stop()
+        rates.append(student._optimizer.learning_rate)
     falls = [number for number, (before, after) in enumerate(pairwise(rates)) if after < before]
     assert finished
     assert len(falls) == 3
@@ -229,15 +269,17 @@ def test_the_learning_rate_falls_once_the_error_no_longer_does_and_training_ends
 
 def test_a_training_that_goes_astray_late_keeps_its_best_state_and_says_so():
     image = picture(48, 56)
-    student = Restorer(image, replace(SHORT, rate=RateRule(start=1e-2, test_every=10)), None, 0)
-    lessons = Lessons(image, SHORT, None, 0)
+    student = RestorerTrainer(
+        image, replace(SHORT, rate=PlateauSchedule(start=1e-2, test_every=10)), None, 0
+    )
+    sampler = PairSampler(image, SHORT, None, 0)
     for _ in range(100):
-        base, father, _ = lessons.draw()
-        student.step(F.l1_loss(student.restore(base), father))
-        assert not student.finished()
+        base, hr, _ = sampler.draw()
+        student.step(F.l1_loss(student.restore(base), hr))
+        assert not student.should_stop()
     best = student._best_error
     student.step(student.restore(torch.full((1, 3, 8, 8), 1e30)).sum() * 1e30)
-    assert student.finished()
+    assert student.should_stop()
     trained = student.trained(None)
     assert "went astray at iteration 101" in trained.remark
     assert student._test.error(trained.generator) == best
@@ -245,14 +287,25 @@ def test_a_training_that_goes_astray_late_keeps_its_best_state_and_says_so():
 
 
 def test_a_training_that_goes_astray_at_once_is_an_error():
-    with pytest.raises(ModelError, match=r"went astray at iteration \d+, before it was better than bicubic"):
-        train_zssr(picture(32, 36), replace(SHORT, rate=RateRule(start=1e12, test_every=5)), 0, ignore)
+    with pytest.raises(
+        ModelError, match=r"went astray at iteration \d+, before it was better than bicubic"
+    ):
+        train_zssr(
+            picture(32, 36),
+            replace(SHORT, rate=PlateauSchedule(start=1e12, test_every=5)),
+            0,
+            ignore,
+        )
 
 
 @pytest.mark.parametrize("regime", ["fixed", "serial", "semi-e2e"])
 def test_every_regime_trains_the_restorer_and_says_what_kernel_it_took(regime):
-    options = ZssrGan(
-        network=NARROW, iterations=12, crop_px=24, regime=regime, game=KernelGan(iterations=8, crop_px=32)
+    options = ZssrGanOptions(
+        network=NARROW,
+        iterations=12,
+        crop_px=24,
+        regime=regime,
+        game=KernelGanOptions(iterations=8, crop_px=32),
     )
     heard = []
     trained = train_zssrgan(picture(48, 56), options, 0, lambda *news: heard.append(news))
@@ -267,9 +320,17 @@ def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixe
     ends = {}
     for regime in ("fixed", "serial"):
         states = []
-        monkeypatch.setattr(KernelGame, "discriminator_loss", _watched(KernelGame.discriminator_loss, states))
-        options = ZssrGan(
-            network=NARROW, iterations=6, crop_px=24, regime=regime, game=KernelGan(iterations=3, crop_px=32)
+        monkeypatch.setattr(
+            KernelGanTrainer,
+            "discriminator_loss",
+            _watched(KernelGanTrainer.discriminator_loss, states),
+        )
+        options = ZssrGanOptions(
+            network=NARROW,
+            iterations=6,
+            crop_px=24,
+            regime=regime,
+            game=KernelGanOptions(iterations=3, crop_px=32),
         )
         train_zssrgan(picture(48, 56), options, 0, ignore)
         monkeypatch.undo()
@@ -280,7 +341,11 @@ def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixe
 
 def _watched(loss, states):
     def watched(game, real, fake):
-        states.append(torch.cat([value.flatten() for value in game.discriminator.state_dict().values()]).clone())
+        states.append(
+            torch.cat(
+                [value.flatten() for value in game.discriminator.state_dict().values()]
+            ).clone()
+        )
         # One range on both sides: nothing to tell them apart by.
         for side in (real, fake) if len(states) > 3 else ():
             assert side.min() < -0.2
@@ -293,37 +358,53 @@ def _watched(loss, states):
 def test_a_self_ensemble_turns_with_the_picture():
     torch.manual_seed(0)
     generator = Generator(NetworkSpec(width=8, layers=3, leak=0.0, bias=False)).eval()
-    fast = FastGenerator("m", generator, 2.0, torch.device("cpu"), StepUse(self_ensemble=True))
+    fast = FastGenerator("m", generator, 2.0, torch.device("cpu"), StepOptions(self_ensemble=True))
     plain = FastGenerator("m", generator, 2.0, torch.device("cpu"))
     image = picture(24, 32)
     turned = torch.rot90(image, 1, (1, 2)).flip(2)
     torch.testing.assert_close(
-        fast.add_detail(turned), torch.rot90(fast.add_detail(image), 1, (1, 2)).flip(2), atol=1e-6, rtol=0
+        fast.add_detail(turned),
+        torch.rot90(fast.add_detail(image), 1, (1, 2)).flip(2),
+        atol=1e-6,
+        rtol=0,
     )
     assert not torch.allclose(fast.add_detail(image), plain.add_detail(image))
 
 
 def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic_is_asked(tmp_path):
-    model = make_model(tmp_path, "zssr", picture(), kernel=as_rows(SKEWED), arch="zssr", scale_factors=(2.0, 2.0))
-    bare = replace(model, critic=None, card=replace(model.card, critic_mean=None, critic_std=None, remark="late"))
+    model = make_model(
+        tmp_path,
+        "zssr",
+        picture(),
+        kernel=taps_from_tensor(SKEWED),
+        arch="zssr",
+        scale_factors=(2.0, 2.0),
+    )
+    bare = replace(
+        model,
+        critic=None,
+        card=replace(model.card, critic_mean=None, critic_std=None, remark="late"),
+    )
     save_model(tmp_path / "bare.safetensors", bare.card, bare.generator, None)
     read = load_model(tmp_path / "bare.safetensors")
     assert read.critic is None
     assert read.card == bare.card
-    assert read.card.kernel == as_rows(SKEWED)
+    assert read.card.kernel == taps_from_tensor(SKEWED)
     assert read.card.system == "kernelgan"
     with pytest.raises(ModelError, match=r"bare was trained without one.*selfrec"):
         POLICIES["dsrfi"](context_of([read]))
     with pytest.raises(UsageError, match="would not be turned"):
-        context_of([read], self_ensemble=True).ready(read)
+        context_of([read], self_ensemble=True).generator_for(read)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [SKEWED, gaussian_kernel(13, (1.5, 1.5), 0), gaussian_kernel(13, (3.0, 1.2), 120)])
+@pytest.mark.parametrize(
+    "kernel", [SKEWED, gaussian_kernel(13, (1.5, 1.5), 0), gaussian_kernel(13, (3.0, 1.2), 120)]
+)
 def test_kernelgan_finds_an_unknown_kernel_on_a_photograph(shared_data, kernel):
     with open_clip(shared_data / "stills/set14/HR/comic.png") as reader:
         truth = next(reader.frames()).pixels[:, :360, :248]
     low = (reduce_blurred(truth, kernel).clamp(0, 1) * 255).round() / 255
-    found = torch.tensor(estimate_kernel(low[:, 5:-5, 5:-5], KernelGan(), 0, ignore).kernel)
+    found = torch.tensor(estimate_kernel(low[:, 5:-5, 5:-5], KernelGanOptions(), 0, ignore).kernel)
     bicubic = F.pad(bicubic_kernel(), (3, 2, 3, 2))
     assert (found - kernel).abs().sum() < 0.15 * (bicubic - kernel).abs().sum()

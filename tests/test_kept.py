@@ -1,4 +1,5 @@
-"""What a clip holds besides its pictures comes out again: transparency, HDR data, mirroring, fields, every stream."""
+"""What a clip holds besides its pictures comes out again: transparency, HDR data, mirroring,
+fields, every stream."""
 
 import shutil
 import struct
@@ -13,9 +14,9 @@ from av.stream import Disposition
 import vsr
 from tests.clips import moving_pictures, read_frames, read_packets, read_times, write_clip
 from vsr.errors import OutputError
-from vsr.media.pixel_formats import choose_pixel_format
-from vsr.media.side_data import enlarged_matrix
-from vsr.reader import ReadOptions, open_clip
+from vsr.video.read.side_data import scale_display_matrix
+from vsr.video.reader import ReadOptions, open_clip
+from vsr.video.write.encoders import choose_pixel_format
 
 HDR10 = (
     "log-level=none:hdr10=1:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
@@ -76,10 +77,16 @@ def test_transparency_is_enlarged_apart(tmp_path, source, codec, pixel_format, o
 
 def test_transparency_never_changes_the_colours(tmp_path):
     clear = write_transparent(tmp_path / "a.mkv", "ffv1", "bgra")
-    solid = write_clip(tmp_path / "b.mkv", moving_pictures(4, 64, 96), codec="ffv1", pixel_format="bgr0")
+    solid = write_clip(
+        tmp_path / "b.mkv", moving_pictures(4, 64, 96), codec="ffv1", pixel_format="bgr0"
+    )
     for clip in (clear, solid):
         enlarge(clip, clip.with_suffix(".out.mkv"), codec="ffv1")
-    pairs = zip(read_frames(clear.with_suffix(".out.mkv")), read_frames(solid.with_suffix(".out.mkv")), strict=True)
+    pairs = zip(
+        read_frames(clear.with_suffix(".out.mkv")),
+        read_frames(solid.with_suffix(".out.mkv")),
+        strict=True,
+    )
     for one, other in pairs:
         assert np.array_equal(one.to_ndarray(format="rgb24"), other.to_ndarray(format="rgb24"))
 
@@ -87,7 +94,11 @@ def test_transparency_never_changes_the_colours(tmp_path):
 def test_transparency_that_is_dropped_is_told_with_what_keeps_it(tmp_path):
     clip = write_transparent(tmp_path / "a.mov", "prores_ks", "yuva444p10le")
     manifest = enlarge(clip, tmp_path / "out.mp4")
-    assert [note for note in manifest.notes if "transparency (alpha) is dropped: libx264" in note and "ffv1" in note]
+    assert [
+        note
+        for note in manifest.notes
+        if "transparency (alpha) is dropped: libx264" in note and "ffv1" in note
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +110,9 @@ def test_transparency_that_is_dropped_is_told_with_what_keeps_it(tmp_path):
         ("bgr0", ("bgra", "bgr0"), "bgr0"),
     ],
 )
-def test_a_format_with_alpha_is_chosen_for_a_clip_with_alpha_and_for_no_other(source, offered, expected):
+def test_a_format_with_alpha_is_chosen_for_a_clip_with_alpha_and_for_no_other(
+    source, offered, expected
+):
     assert choose_pixel_format(source, offered, None, "any") == expected
 
 
@@ -118,20 +131,31 @@ def hdr_clip(tmp_path_factory):
 def test_hdr_metadata_is_read_in_its_units(hdr_clip):
     info = info_of(hdr_clip)
     display = info.mastering_display
-    assert [float(value) for point in display.primaries for value in point] == [0.68, 0.32, 0.265, 0.69, 0.15, 0.06]
+    assert [float(value) for point in display.primaries for value in point] == [
+        0.68,
+        0.32,
+        0.265,
+        0.69,
+        0.15,
+        0.06,
+    ]
     assert [float(value) for value in display.white_point] == [0.3127, 0.329]
     assert (float(display.max_luminance), float(display.min_luminance)) == (1000, 0.0001)
     assert (info.light_level.max_content, info.light_level.max_frame_average) == (1000, 400)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx265"), ("mp4", "libx264"), ("mp4", "libsvtav1")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "libx265"), ("mp4", "libx264"), ("mp4", "libsvtav1")]
+)
 def test_hdr10_stays_hdr10(tmp_path, hdr_clip, suffix, codec):
     out = tmp_path / f"out.{suffix}"
     enlarge(hdr_clip, out, codec=codec)
     before, after = info_of(hdr_clip), info_of(out)
     assert (after.color, after.light_level) == (before.color, before.light_level)
     assert after.pixel_format == "yuv420p10le"
-    for old, new in zip(numbers_of(before.mastering_display), numbers_of(after.mastering_display), strict=True):
+    for old, new in zip(
+        numbers_of(before.mastering_display), numbers_of(after.mastering_display), strict=True
+    ):
         assert new == pytest.approx(old, abs=3e-5, rel=1e-4)
 
 
@@ -144,7 +168,15 @@ def test_ffprobe_finds_the_mastering_display_in_the_result(tmp_path, hdr_clip):
     if shutil.which("ffprobe") is None:
         pytest.skip("ffprobe is not installed")
     enlarge(hdr_clip, tmp_path / "out.mkv", codec="libx265")
-    query = ["ffprobe", "-v", "error", "-read_intervals", "%+#1", "-show_frames", str(tmp_path / "out.mkv")]
+    query = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-read_intervals",
+        "%+#1",
+        "-show_frames",
+        str(tmp_path / "out.mkv"),
+    ]
     told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
     assert "red_x=34000/50000" in told
     assert "max_luminance=10000000/10000" in told
@@ -153,12 +185,17 @@ def test_ffprobe_finds_the_mastering_display_in_the_result(tmp_path, hdr_clip):
 
 def test_hdr_metadata_that_is_dropped_is_told(tmp_path, hdr_clip):
     manifest = enlarge(hdr_clip, tmp_path / "out.mkv", codec="ffv1")
-    assert [note for note in manifest.notes if "HDR mastering and light-level data are dropped: ffv1" in note]
+    assert [
+        note
+        for note in manifest.notes
+        if "HDR mastering and light-level data are dropped: ffv1" in note
+    ]
     assert info_of(tmp_path / "out.mkv").color == info_of(hdr_clip).color
 
 
 @pytest.mark.parametrize(
-    ("degrees", "hflip", "vflip"), [(90, False, False), (0, True, False), (0, False, True), (270, True, False)]
+    ("degrees", "hflip", "vflip"),
+    [(90, False, False), (0, True, False), (0, False, True), (270, True, False)],
 )
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_turned_and_mirrored_clips_stay_so(tmp_path, degrees, hflip, vflip, suffix):
@@ -175,10 +212,22 @@ def test_turned_and_mirrored_clips_stay_so(tmp_path, degrees, hflip, vflip, suff
     assert info_of(tmp_path / f"out.{suffix}").display_matrix == info_of(clip).display_matrix
 
 
-def test_where_the_display_matrix_moves_the_picture_it_moves_the_enlarged_one_as_far_in_its_pixels(tmp_path):
+def test_where_the_display_matrix_moves_the_picture_it_moves_the_enlarged_one_as_far_in_its_pixels(
+    tmp_path,
+):
     one = 1 << 16
     turned = (0, one, 0, -one, 0, 0, 32 * one, 0, 1 << 30)
-    assert enlarged_matrix(turned, Fraction(4)) == (0, one, 0, -one, 0, 0, 128 * one, 0, 1 << 30)
+    assert scale_display_matrix(turned, Fraction(4)) == (
+        0,
+        one,
+        0,
+        -one,
+        0,
+        0,
+        128 * one,
+        0,
+        1 << 30,
+    )
     clip = tmp_path / "a.mp4"
     with av.open(str(clip), "w") as out:
         stream = out.add_stream("libx264", rate=25)
@@ -188,7 +237,7 @@ def test_where_the_display_matrix_moves_the_picture_it_moves_the_enlarged_one_as
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode(None))
     enlarge(clip, tmp_path / "out.mp4", scale=4)
-    assert info_of(tmp_path / "out.mp4").display_matrix == enlarged_matrix(turned, Fraction(4))
+    assert info_of(tmp_path / "out.mp4").display_matrix == scale_display_matrix(turned, Fraction(4))
 
 
 def combed_pictures(count):
@@ -205,14 +254,19 @@ def combed_pictures(count):
 
 def combing(frame):
     """How much each line differs from the mean of its neighbours."""
-    grey = frame.reformat(format="gray").to_ndarray().astype(float)
-    return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean()
+    gray = frame.reformat(format="gray").to_ndarray().astype(float)
+    return np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean()
 
 
 @pytest.mark.parametrize("flagged", [True, False])
 def test_deinterlacing_removes_the_combs_and_keeps_every_frame_and_time(tmp_path, flagged):
     options = {"flags": "+ildct", "x264-params": "tff=1"} if flagged else {}
-    clip = write_clip(tmp_path / "a.mkv", combed_pictures(8), codec_options={"crf": "4", **options}, pts=range(5, 13))
+    clip = write_clip(
+        tmp_path / "a.mkv",
+        combed_pictures(8),
+        codec_options={"crf": "4", **options},
+        pts=range(5, 13),
+    )
     enlarge(clip, tmp_path / "combed.mkv", scale=1)
     manifest = enlarge(clip, tmp_path / "out.mkv", scale=1, deinterlace=True)
     assert read_times(tmp_path / "out.mkv") == read_times(clip)
@@ -226,9 +280,21 @@ def test_deinterlaced_frames_are_those_of_ffmpeg(tmp_path):
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
     clip = write_clip(
-        tmp_path / "a.mkv", combed_pictures(8), codec_options={"flags": "+ildct", "x264-params": "tff=1", "crf": "4"}
+        tmp_path / "a.mkv",
+        combed_pictures(8),
+        codec_options={"flags": "+ildct", "x264-params": "tff=1", "crf": "4"},
     )
-    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-vf", "bwdif=mode=send_frame", "-pix_fmt", "gray"]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(clip),
+        "-vf",
+        "bwdif=mode=send_frame",
+        "-pix_fmt",
+        "gray",
+    ]
     raw = subprocess.run([*command, "-f", "rawvideo", "-"], capture_output=True, check=True).stdout
     theirs = np.frombuffer(raw, np.uint8).reshape(8, 64, 96)
     with open_clip(clip, ReadOptions(deinterlace=True)) as reader:
@@ -238,7 +304,8 @@ def test_deinterlaced_frames_are_those_of_ffmpeg(tmp_path):
 
 
 def two_videos(tmp_path):
-    """A main film, a second video, two sounds of which one is a commentary, and forced subtitles."""
+    """A main film, a second video, two sounds of which one is a commentary, and forced
+    subtitles."""
     path = tmp_path / "many.mkv"
     with av.open(str(path), "w") as out:
         videos = [out.add_stream("libx264", rate=25) for _ in range(2)]
@@ -257,7 +324,9 @@ def two_videos(tmp_path):
                 packets += video.encode(frame)
             packets += video.encode(None)
         for sound in sounds:
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1920), np.int16), format="s16", layout="mono"
+            )
             frame.sample_rate, frame.pts, frame.time_base = 8000, 0, Fraction(1, 8000)
             packets += sound.encode(frame) + sound.encode(None)
         out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
@@ -268,7 +337,9 @@ def test_every_stream_keeps_its_place_language_title_and_disposition(tmp_path):
     clip = two_videos(tmp_path)
     manifest = enlarge(clip, tmp_path / "out.mkv")
     with av.open(str(clip)) as before, av.open(str(tmp_path / "out.mkv")) as after:
-        assert [stream.type for stream in after.streams] == [stream.type for stream in before.streams]
+        assert [stream.type for stream in after.streams] == [
+            stream.type for stream in before.streams
+        ]
         for old, new in zip(before.streams, after.streams, strict=True):
             assert new.disposition == old.disposition
             assert new.language == old.language
@@ -280,7 +351,8 @@ def test_every_stream_keeps_its_place_language_title_and_disposition(tmp_path):
 
 
 def trim_by_edit_list(clip, first_ms, last_ms):
-    """Rewrite the edit list of an MP4's video so that it shows only a part, as phones do when a clip is trimmed."""
+    """Rewrite the edit list of an MP4's video so that it shows only a part, as phones do when a
+    clip is trimmed."""
     data = bytearray(clip.read_bytes())
     position = data.index(b"elst")
     mvhd = data.index(b"mvhd")
@@ -312,7 +384,9 @@ def test_containers_that_could_not_be_read_back_are_refused_before_any_work(tmp_
 
 @pytest.mark.parametrize("first", [0, 5])
 def test_what_an_avi_cannot_time_is_told(tmp_path, first):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(6), pts=[first, *(first + i for i in (1, 2, 4, 5, 9))])
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(6), pts=[first, *(first + i for i in (1, 2, 4, 5, 9))]
+    )
     manifest = enlarge(clip, tmp_path / "out.avi", scale=1)
     with open_clip(tmp_path / "out.avi") as after, open_clip(clip) as before:
         pairs = zip(after.frames(), before.frames(), strict=True)

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.engine.generator import FastGenerator, StepUse
-from vsr.engine.graphs import FastestWay, fastest, graphed, is_close
-from vsr.engine.members import FastMembers, can_run_as_one
+from vsr.engine.ensemble import FastEnsemble, can_batch
+from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.graphs import Autotuner, capture_graph, is_close, select_fastest
 from vsr.engine.options import EngineOptions
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.training.quick import train_quick
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.methods.quick import train_quick
 
 CPU = torch.device("cpu")
 PUBLISHED = NetworkSpec(width=8, batch_norm=True, tanh=True, padding="zeros")
@@ -19,7 +19,9 @@ PUBLISHED = NetworkSpec(width=8, batch_norm=True, tanh=True, padding="zeros")
 
 def trained_generators(count=3):
     options = replace(BRIEF, iterations=12)
-    return [train_quick(picture(), options, seed, lambda *_: None).generator for seed in range(count)]
+    return [
+        train_quick(picture(), options, seed, lambda *_: None).generator for seed in range(count)
+    ]
 
 
 def published_generators(count=3):
@@ -31,14 +33,19 @@ def published_generators(count=3):
 
 
 @pytest.mark.parametrize("make", [trained_generators, published_generators])
-@pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(largest_strip_px=50**2)])
+@pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(max_strip_px=50**2)])
 def test_members_as_one_make_what_each_makes_alone(make, options):
-    generators, low, use = make(), picture(40, 48), StepUse(projections=2)
-    members = FastMembers("m", generators, 2**0.5, CPU, use, options)
-    together = enlarge(low, [members], 4, 0.8)
-    alone = [enlarge(low, [FastGenerator("m", one, 2**0.5, CPU, use)], 4, 0.8) for one in generators]
+    generators, low, step_options = make(), picture(40, 48), StepOptions(projections=2)
+    members = FastEnsemble("m", generators, 2**0.5, CPU, step_options, options)
+    together = progressive_upscale(low, [members], 4, 0.8)
+    alone = [
+        progressive_upscale(low, [FastGenerator("m", one, 2**0.5, CPU, step_options)], 4, 0.8)
+        for one in generators
+    ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-    torch.testing.assert_close(members.mean(together), torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        members.mean(together), torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0
+    )
     # Else a mix-up of members would not show.
     assert min((one - other).abs().max() for one, other in [alone[:2], alone[1:]]) > 1e-3
 
@@ -47,18 +54,18 @@ def test_a_broken_member_is_found():
     generators = trained_generators()
     with torch.no_grad():
         generators[1].body[2][0].bias[3] = float("inf")
-    members = FastMembers("one of 3 models", generators, 2.0, CPU)
+    members = FastEnsemble("one of 3 models", generators, 2.0, CPU)
     with pytest.raises(ModelError, match="one of 3 models gave values that are not finite"):
-        enlarge(picture(), [members], 2, 0.0)
+        progressive_upscale(picture(), [members], 2, 0.0)
 
 
 def test_what_cannot_run_as_one_is_known():
     generators = published_generators(2)
-    assert can_run_as_one(generators, StepUse())
-    assert not can_run_as_one(generators[:1], StepUse())
-    assert not can_run_as_one([*generators, Generator(BRIEF.network)], StepUse())
-    assert not can_run_as_one(generators, StepUse(self_ensemble=True))
-    assert not can_run_as_one(generators, StepUse(kernel=((1.0,),)))
+    assert can_batch(generators, StepOptions())
+    assert not can_batch(generators[:1], StepOptions())
+    assert not can_batch([*generators, Generator(BRIEF.network)], StepOptions())
+    assert not can_batch(generators, StepOptions(self_ensemble=True))
+    assert not can_batch(generators, StepOptions(kernel=((1.0,),)))
 
 
 def test_on_a_cpu_the_first_way_is_taken_as_it_is_and_nothing_is_tried():
@@ -68,13 +75,13 @@ def test_on_a_cpu_the_first_way_is_taken_as_it_is_and_nothing_is_tried():
         return lambda pixels: tried.append(name) or pixels
 
     first, second = way("first"), way("second")
-    assert fastest({"first": first, "second": second}, picture()) == (first, "")
-    assert graphed(first, picture()) == (first, "")
+    assert select_fastest({"first": first, "second": second}, picture()) == (first, "")
+    assert capture_graph(first, picture()) == (first, "")
     assert tried == []
 
 
 def test_what_was_found_for_a_shot_holds_for_the_next_of_the_same_models_and_size():
-    found = FastestWay()
+    found = Autotuner()
     ways = [{"": lambda pixels: pixels} for _ in range(4)]
     one, _ = found.find(ways[0], picture(), ("a", 1.0))
     assert found.find(ways[1], picture(seed=1), ("a", 1.0))[0] is one

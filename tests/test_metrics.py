@@ -13,12 +13,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
-from vsr.frames import Frame
-from vsr.metrics import METRICS, beside_sharpness, possible_metrics
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
+from vsr.image.resample import resize
+from vsr.metrics import METRICS, possible_metrics, with_sharpness
 from vsr.metrics.metric import MetricUnavailableError, Needs
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
-from vsr.resample import resize
+from vsr.video.frames import Frame
 
 CLIP_METRICS = ("fid", "spectrum", "diversity")
 PAIR_METRICS = [name for name, metric in METRICS.items() if metric.of_pairs]
@@ -48,9 +48,9 @@ def test_psnr_matches_skimage(border):
     result = noisy(truth)
     inner = np.s_[border : 64 - border, border : 96 - border]
     rgb = peak_signal_noise_ratio(array(truth)[inner], array(result)[inner], data_range=1)
-    grey = peak_signal_noise_ratio(luma(truth)[inner], luma(result)[inner], data_range=255)
+    gray = peak_signal_noise_ratio(luma(truth)[inner], luma(result)[inner], data_range=255)
     assert value("psnr", result, truth, border=border) == pytest.approx(rgb, abs=1e-4)
-    assert value("psnr_y", result, truth, border=border) == pytest.approx(grey, abs=1e-4)
+    assert value("psnr_y", result, truth, border=border) == pytest.approx(gray, abs=1e-4)
 
 
 def test_a_perfect_psnr_is_100_and_nothing_exceeds_it():
@@ -69,17 +69,26 @@ def test_ssim_matches_skimage(border, sigma):
     result = noisy(truth, sigma)
     inner = np.s_[border : 64 - border, border : 96 - border]
     as_in_paper = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    rgb = structural_similarity(array(truth)[inner], array(result)[inner], data_range=1, channel_axis=2, **as_in_paper)
-    grey = structural_similarity(luma(truth)[inner], luma(result)[inner], data_range=255, **as_in_paper)
+    rgb = structural_similarity(
+        array(truth)[inner], array(result)[inner], data_range=1, channel_axis=2, **as_in_paper
+    )
+    gray = structural_similarity(
+        luma(truth)[inner], luma(result)[inner], data_range=255, **as_in_paper
+    )
     assert value("ssim", result, truth, border=border) == pytest.approx(rgb, abs=2e-5)
-    assert value("ssim_y", result, truth, border=border) == pytest.approx(grey, abs=2e-5)
+    assert value("ssim_y", result, truth, border=border) == pytest.approx(gray, abs=2e-5)
 
 
 def test_ssim_of_flat_bright_pictures_matches_skimage():
     truth = torch.full((3, 32, 32), 0.9)
     result = noisy(truth, 0.001)
     expected = structural_similarity(
-        array(truth), array(result), data_range=1, channel_axis=2, gaussian_weights=True, use_sample_covariance=False
+        array(truth),
+        array(result),
+        data_range=1,
+        channel_axis=2,
+        gaussian_weights=True,
+        use_sample_covariance=False,
     )
     assert value("ssim", result, truth) == pytest.approx(expected, abs=1e-4)
 
@@ -98,7 +107,9 @@ def test_lr_psnr_compares_the_reduced_result_with_the_input(border):
     off = -(-border // 4)
     inner = np.s_[off : 16 - off, off : 24 - off]
     expected = peak_signal_noise_ratio(array(low)[inner], array(reduced)[inner], data_range=1)
-    assert value("lr_psnr", result, low_resolution=low, border=border) == pytest.approx(expected, abs=1e-3)
+    assert value("lr_psnr", result, low_resolution=low, border=border) == pytest.approx(
+        expected, abs=1e-3
+    )
     assert value("lr_psnr", result, low_resolution=reduced, border=border) == 100
 
 
@@ -109,15 +120,19 @@ def test_sharpness_is_the_ratio_of_mean_sobel_magnitudes(border):
     inner = np.s_[border : 64 - border, border : 96 - border]
 
     def mean_gradient(pixels):
-        grey = luma(pixels)
-        return np.hypot(sobel(grey, 0, mode="nearest"), sobel(grey, 1, mode="nearest"))[inner].mean()
+        gray = luma(pixels)
+        return np.hypot(sobel(gray, 0, mode="nearest"), sobel(gray, 1, mode="nearest"))[
+            inner
+        ].mean()
 
     expected = mean_gradient(result) / mean_gradient(truth)
     assert expected < 0.95
     assert value("sharpness", result, truth, border=border) == pytest.approx(expected, rel=1e-4)
     low = resize(truth, 16, 24)
     over_enlarged = mean_gradient(truth) / mean_gradient(resize(low, 64, 96).clamp(0, 1))
-    assert value("sharpness_live", truth, low_resolution=low, border=border) == pytest.approx(over_enlarged, rel=1e-4)
+    assert value("sharpness_live", truth, low_resolution=low, border=border) == pytest.approx(
+        over_enlarged, rel=1e-4
+    )
 
 
 def test_sharpness_over_a_flat_truth_does_not_exist():
@@ -132,7 +147,8 @@ def test_noise_on_a_still_scene_flickers_by_the_mean_difference_of_the_noises():
     for name in ("warping_error", "flicker"):
         assert figures[name].per_frame[0] is None
         assert figures[name].per_frame[1:] == pytest.approx(expected, abs=1e-3)
-    # Grey noise of sigma s changes luma by 2 s / sqrt(pi) on average; the channels' noises are independent here.
+    # Grey noise of sigma s changes luma by 2 s / sqrt(pi) on average; the channels' noises are
+    # independent here.
     sigma_luma = 0.02 * np.linalg.norm([65.481, 128.553, 24.966])
     assert figures["flicker"].mean == pytest.approx(2 * sigma_luma / np.sqrt(np.pi), rel=0.03)
 
@@ -153,7 +169,9 @@ def test_the_truth_itself_does_not_flicker_but_has_a_warping_error():
 
 def expected_pair_figures(result, result_before, reference, reference_before, border):
     """Warping error and flicker by the formulas, warped with SciPy."""
-    now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in (reference, reference_before))
+    now, before = (
+        np.rint(luma(pixels)).astype(np.uint8) for pixels in (reference, reference_before)
+    )
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = estimator.calc(now, before, None)
     visible = visible_mask(flow, estimator.calc(before, now, None))
@@ -186,7 +204,9 @@ def test_without_a_truth_the_enlarged_input_takes_its_place():
     enlarged = [resize(low, 64, 96).clamp(0, 1) for low in lows]
     results = [noisy(truth, 0.03, seed) for seed, truth in enumerate(truths)]
     figures = measure(["warping_error", "flicker_live"], results, low_resolutions=lows)
-    error, flicker = expected_pair_figures(results[1], results[0], enlarged[1], enlarged[0], border=0)
+    error, flicker = expected_pair_figures(
+        results[1], results[0], enlarged[1], enlarged[0], border=0
+    )
     assert figures["warping_error"].per_frame[1] == pytest.approx(error, abs=2e-3)
     assert figures["flicker_live"].per_frame[1] == pytest.approx(flicker, abs=2e-3)
 
@@ -202,7 +222,10 @@ def test_flicker_live_follows_the_enlarged_input_even_beside_a_truth():
 def test_a_pair_with_nothing_unoccluded_has_no_value():
     truths = [moving(1, 64, 96, seed=seed)[0] for seed in (1, 2)]
     small = [truth[:, :13, :13].contiguous() for truth in truths]
-    assert visible_mask(np.full((13, 13, 2), 50, np.float32), np.zeros((13, 13, 2), np.float32)).sum() == 0
+    assert (
+        visible_mask(np.full((13, 13, 2), 50, np.float32), np.zeros((13, 13, 2), np.float32)).sum()
+        == 0
+    )
     dark, bright = (np.rint(luma(pixels)).astype(np.uint8) for pixels in small)
     hidden = not visible_mask(dis_flow(bright, dark), dis_flow(dark, bright))[5:8, 5:8].any()
     assert hidden, "the two textures were meant to have no common motion in the middle"
@@ -221,7 +244,9 @@ def test_pictures_too_small_for_flow_have_no_pair_figures():
 def test_tof_is_the_speed_that_a_frozen_result_lacks():
     truths = moving(3, 96, 128, step=(0.0, 2.0))
     frozen = [truths[0]] * 3
-    assert measure(["tof"], frozen, truths)["tof"].per_frame[1:] == pytest.approx([2.0, 2.0], abs=0.1)
+    assert measure(["tof"], frozen, truths)["tof"].per_frame[1:] == pytest.approx(
+        [2.0, 2.0], abs=0.1
+    )
     assert measure(["tof"], truths, truths)["tof"].per_frame == (None, 0, 0)
 
 
@@ -229,12 +254,17 @@ def test_tof_counts_the_window_that_tecogan_counts():
     truths, results = moving(2, 70, 100, seed=1), moving(2, 70, 100, step=(1, 2), seed=2)
 
     def flow(pair):
-        grey = [np.clip(np.rint((luma(pixels) - 16) * 255 / 219), 0, 255).astype(np.uint8) for pixels in pair]
-        return cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        gray = [
+            np.clip(np.rint((luma(pixels) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+            for pixels in pair
+        ]
+        return cv2.calcOpticalFlowFarneback(*gray, None, 0.5, 3, 15, 3, 5, 1.2, 0)
 
     window = np.s_[(70 - 32) // 2 : (70 + 32) // 2, (100 - 64) // 2 : (100 + 64) // 2]
     expected = np.sqrt(((flow(truths) - flow(results))[window] ** 2).sum(axis=-1)).mean()
-    assert measure(["tof"], results, truths)["tof"].per_frame[1] == pytest.approx(expected, rel=1e-4)
+    assert measure(["tof"], results, truths)["tof"].per_frame[1] == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_every_metric_gives_one_value_per_frame_and_none_where_a_pair_begins_or_one_per_clip(name):
@@ -258,7 +288,9 @@ def test_every_metric_gives_one_value_per_frame_and_none_where_a_pair_begins_or_
 
 def test_every_metric_finds_the_truth_better_than_a_blurred_and_noisy_copy(name):
     if METRICS[name].needs is Needs.NOTHING or name == "diversity":
-        pytest.skip("it does not compare pictures with the truth; its own tests say what it prefers")
+        pytest.skip(
+            "it does not compare pictures with the truth; its own tests say what it prefers"
+        )
     truths = moving(2, 192, 208, step=(1.3, -2.1))
     lows = [resize(truth, 48, 52).clamp(0, 1) for truth in truths]
     worse = [noisy(resize(low, 192, 208).clamp(0, 1), 0.1, seed) for seed, low in enumerate(lows)]
@@ -279,11 +311,15 @@ def test_no_metric_alters_a_frame(weights):
 
 
 def test_only_the_last_frame_is_held_on_to():
-    board = Scoreboard(["flicker", "flicker_live"], has_truth=True, has_low_resolution=True, with_baseline=True)
+    board = Scoreboard(
+        ["flicker", "flicker_live"], has_truth=True, has_low_resolution=True, with_baseline=True
+    )
     held = []
     for index in range(4):
         truth = moving(1, seed=index)[0]
-        board.observe(Frame(truth.clone(), index, index, Fraction(1, 25)), truth, resize(truth, 16, 24))
+        board.update(
+            Frame(truth.clone(), index, index, Fraction(1, 25)), truth, resize(truth, 16, 24)
+        )
         held.append(weakref.ref(truth))
         del truth
     gc.collect()
@@ -297,8 +333,10 @@ def test_the_baseline_is_the_enlarged_input_scored_alike():
     names = ["psnr", "sharpness", "flicker", "lr_psnr"]
     board = Scoreboard(names, has_truth=True, has_low_resolution=True, with_baseline=True)
     for index in range(2):
-        board.observe(Frame(noisy(truths[index]), index, index, Fraction(1, 25)), truths[index], lows[index])
-    assert board.baseline_results() == measure(names, enlarged, truths, lows)
+        board.update(
+            Frame(noisy(truths[index]), index, index, Fraction(1, 25)), truths[index], lows[index]
+        )
+    assert board.compute_baseline() == measure(names, enlarged, truths, lows)
 
 
 def test_an_unknown_metric_is_refused_naming_the_nearest():
@@ -329,12 +367,12 @@ def test_fast_flow_changes_the_motion_that_is_used(fast):
     truths = moving(2, step=(1.3, -2.1))
     board = Scoreboard(["warping_error"], has_truth=True, has_low_resolution=False, fast_flow=fast)
     for index, truth in enumerate(truths):
-        board.observe(Frame(truth, index, index, Fraction(1, 25)), truth)
+        board.update(Frame(truth, index, index, Fraction(1, 25)), truth)
     now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in reversed(truths))
     motion = motion_between(now, before, DIS_FAST if fast else DIS_MEDIUM)
     change = motion.change(luma(truths[1]).astype(np.float32), luma(truths[0]).astype(np.float32))
     expected = np.abs(change)[motion.visible].mean()
-    assert board.results()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
+    assert board.compute()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
@@ -343,17 +381,19 @@ def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
     still = Motion(np.zeros((64, 96, 2), np.float32), np.ones((64, 96), np.bool_))
     board = Scoreboard(["warping_error"], has_truth=False, has_low_resolution=True)
     for index, truth in enumerate(truths):
-        board.observe(Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still)
+        board.update(
+            Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still
+        )
     expected = np.abs(luma(truths[1]) - luma(truths[0])).mean()
-    assert board.results()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
+    assert board.compute()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
 
 
 @pytest.mark.parametrize("name", PAIR_METRICS)
 def test_a_figure_across_frames_never_stands_without_a_sharpness_figure(name):
-    assert beside_sharpness(["psnr", name], has_truth=True) == ["psnr", name, "sharpness"]
-    assert beside_sharpness([name], has_truth=False) == [name, "sharpness_live"]
-    assert beside_sharpness([name, "sharpness_live"], has_truth=True) == [name, "sharpness_live"]
-    assert beside_sharpness(["psnr"], has_truth=True) == ["psnr"]
+    assert with_sharpness(["psnr", name], has_truth=True) == ["psnr", name, "sharpness"]
+    assert with_sharpness([name], has_truth=False) == [name, "sharpness_live"]
+    assert with_sharpness([name, "sharpness_live"], has_truth=True) == [name, "sharpness_live"]
+    assert with_sharpness(["psnr"], has_truth=True) == ["psnr"]
 
 
 def test_a_few_pixels_of_difference_in_size_are_cropped_from_the_far_sides():
@@ -387,7 +427,9 @@ def test_a_border_that_leaves_nothing_is_refused():
 
 
 @pytest.mark.parametrize(("metric", "side_px"), [("niqe", 96), ("brisque", 16), ("ms_ssim", 161)])
-def test_a_metric_that_no_frame_is_large_enough_for_says_what_size_it_wants(shared_data, monkeypatch, metric, side_px):
+def test_a_metric_that_no_frame_is_large_enough_for_says_what_size_it_wants(
+    shared_data, monkeypatch, metric, side_px
+):
     monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "metric-params"))
     small = [frame[:, :12, :12] for frame in moving(count=1)]
     result = measure([metric], small, small)[metric]

@@ -4,10 +4,10 @@ import lpips
 import pytest
 import torch
 
-from vsr.frames import Frame
 from vsr.metrics.metric import MetricUnavailableError
 from vsr.metrics.perceptual import BACKBONES, PerceptualDistance, load_distance
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.video.frames import Frame
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_lpips_and_tlpips_match_the_package_loaded_directly(lpips_weights, share
     truths, results = example_pictures(2)
     board = Scoreboard(["lpips", "tlpips"], has_truth=True, has_low_resolution=False, border=4)
     for index in range(2):
-        board.observe(Frame(results[index], index, index, Fraction(1, 25)), truths[index])
-    figures = board.results()
+        board.update(Frame(results[index], index, index, Fraction(1, 25)), truths[index])
+    figures = board.compute()
     truths, results = truths[..., 4:-4, 4:-4], results[..., 4:-4, 4:-4]
     expected = [direct_distance(shared_data, results[index], truths[index]) for index in range(2)]
     true_change, change = (direct_distance(shared_data, *clip) for clip in (truths, results))
@@ -84,8 +84,8 @@ def test_loading_leaves_the_random_state_alone(shared_data):
 def test_without_weights_the_metric_is_unavailable_with_what_to_do(no_weights):
     board = Scoreboard(["psnr", "lpips", "tlpips"], has_truth=True, has_low_resolution=False)
     picture = example_pictures(1)[0][0]
-    board.observe(Frame(picture, 0, 0, Fraction(1, 25)), picture)
-    figures = board.results()
+    board.update(Frame(picture, 0, 0, Fraction(1, 25)), picture)
+    figures = board.compute()
     assert figures["psnr"].mean == 100
     for name in ("lpips", "tlpips"):
         said = figures[name].to_json()
@@ -98,7 +98,9 @@ def test_without_weights_the_metric_is_unavailable_with_what_to_do(no_weights):
 
 def test_a_file_of_another_network_is_named_and_never_scored_with(no_weights):
     torch.save({"features.0.weight": torch.zeros(1)}, no_weights / "alexnet-owt-7be5be79.pth")
-    with pytest.raises(MetricUnavailableError, match=r"alexnet-owt-7be5be79\.pth.*features\.0\.weight"):
+    with pytest.raises(
+        MetricUnavailableError, match=r"alexnet-owt-7be5be79\.pth.*features\.0\.weight"
+    ):
         load_distance()
 
 
@@ -112,7 +114,9 @@ def test_a_bad_file_does_not_hide_a_good_one(no_weights, shared_data):
 @pytest.mark.parametrize(
     "backbone",
     [
-        pytest.param(backbone, id=backbone.name, marks=[pytest.mark.slow] if backbone.name == "vgg" else [])
+        pytest.param(
+            backbone, id=backbone.name, marks=[pytest.mark.slow] if backbone.name == "vgg" else []
+        )
         for backbone in BACKBONES.values()
     ],
 )
@@ -127,5 +131,8 @@ def test_each_backbone_loads_from_a_file_laid_out_as_torchvision_lays_it(no_weig
     assert distance.network == backbone.name
     picture = example_pictures(1)[0][0]
     assert distance.between(picture, picture) == 0
-    kept = {"features." + key.partition(".")[2]: tensor for key, tensor in distance._model.net.state_dict().items()}
+    kept = {
+        "features." + key.partition(".")[2]: tensor
+        for key, tensor in distance._model.net.state_dict().items()
+    }
     assert all(torch.equal(stored[name], tensor) for name, tensor in kept.items())

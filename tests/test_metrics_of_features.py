@@ -10,13 +10,13 @@ from scipy.linalg import sqrtm
 from torchvision import models
 
 from tests.measuring import measure, moving, noisy, value
+from vsr.image.resample import resize
 from vsr.metrics.dists import CHANNELS, StructureTextureDistance
 from vsr.metrics.diversity import Diversity
 from vsr.metrics.fid import Gaussian, frechet_distance
 from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
 from vsr.metrics.spectrum import profile
-from vsr.resample import resize
-from vsr.weights import FID_INCEPTION, VGG16
+from vsr.models.weights import FID_INCEPTION, VGG16
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def test_ms_ssim_matches_piq(border, sigma):
     result = noisy(truth, sigma)
     inner = (..., slice(border, 192 - border), slice(border, 208 - border))
     expected = piq.multi_scale_ssim(result[None][inner], truth[None][inner], data_range=1.0)
-    assert value("ms_ssim", result, truth, border=border) == pytest.approx(float(expected), abs=1e-5)
+    assert value("ms_ssim", result, truth, border=border) == pytest.approx(
+        float(expected), abs=1e-5
+    )
 
 
 def test_ms_ssim_is_one_for_equal_pictures_and_absent_below_five_scales():
@@ -49,14 +51,17 @@ def test_ms_ssim_is_one_for_equal_pictures_and_absent_below_five_scales():
 
 @pytest.fixture
 def vgg_weights(no_weights):
-    """A VGG16 as torchvision lays it out, with random weights: right for comparing programs, useless for scoring."""
+    """A VGG16 as torchvision lays it out, with random weights: right for comparing programs,
+    useless for scoring."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         features = models.vgg16(weights=None).features
     stored = {f"features.{name}": tensor for name, tensor in features.state_dict().items()}
     torch.save(stored, no_weights / VGG16.name)
     # As the weights of DISTS are: none below zero.
-    alpha_beta = {name: torch.rand(1, sum(CHANNELS), 1, 1, generator=seeded()) for name in ("alpha", "beta")}
+    alpha_beta = {
+        name: torch.rand(1, sum(CHANNELS), 1, 1, generator=seeded()) for name in ("alpha", "beta")
+    }
     torch.save(alpha_beta, no_weights / "dists_alpha_beta.pt")
     return no_weights
 
@@ -76,11 +81,15 @@ def piq_dists(folder, monkeypatch):
 
 def test_dists_matches_piq_over_the_same_weights(vgg_weights, monkeypatch):
     truth = moving(1, 32, 48)[0]
-    distance = StructureTextureDistance(vgg_weights / VGG16.name, vgg_weights / "dists_alpha_beta.pt")
+    distance = StructureTextureDistance(
+        vgg_weights / VGG16.name, vgg_weights / "dists_alpha_beta.pt"
+    )
     oracle = piq_dists(vgg_weights, monkeypatch)
     for sigma in (0.02, 0.2):
         result = noisy(truth, sigma)
-        assert distance.between(result, truth) == pytest.approx(float(oracle(result[None], truth[None])), abs=1e-5)
+        assert distance.between(result, truth) == pytest.approx(
+            float(oracle(result[None], truth[None])), abs=1e-5
+        )
     assert distance.between(truth, truth.clone()) == pytest.approx(0, abs=1e-6)
     assert distance.between(truth[:, :31], truth[:, :31]) is None
     assert value("dists", result, truth) == distance.between(result, truth)
@@ -105,7 +114,9 @@ def gaussian_of(rows):
 def feature_sets(count=200, size=12):
     random = np.random.default_rng(0)
     mixing = np.eye(size) + 0.1 * random.normal(size=(size, size))
-    return random.normal(size=(count, size)) @ mixing, 0.8 * random.normal(size=(count, size)) @ mixing + 0.3
+    return random.normal(size=(count, size)) @ mixing, 0.8 * random.normal(
+        size=(count, size)
+    ) @ mixing + 0.3
 
 
 def test_mean_and_covariance_of_a_stream_are_numpys():
@@ -121,10 +132,14 @@ def test_the_frechet_distance_matches_scipy_and_piq():
     covariances = np.cov(ones, rowvar=False), np.cov(others, rowvar=False)
     root = sqrtm(covariances[0] @ covariances[1]).real
     difference = ones.mean(axis=0) - others.mean(axis=0)
-    assert distance == pytest.approx(difference @ difference + np.trace(sum(covariances) - 2 * root), rel=1e-6)
+    assert distance == pytest.approx(
+        difference @ difference + np.trace(sum(covariances) - 2 * root), rel=1e-6
+    )
     means = [torch.from_numpy(rows.mean(axis=0)) for rows in (ones, others)]
     sigmas = [torch.from_numpy(covariance) for covariance in covariances]
-    assert distance == pytest.approx(float(_compute_fid(means[0], sigmas[0], means[1], sigmas[1])), rel=1e-3)
+    assert distance == pytest.approx(
+        float(_compute_fid(means[0], sigmas[0], means[1], sigmas[1])), rel=1e-3
+    )
 
 
 def test_the_frechet_distance_of_few_rows_is_finite_and_0_for_equal_ones():
@@ -137,7 +152,8 @@ def test_the_frechet_distance_of_few_rows_is_finite_and_0_for_equal_ones():
 
 @pytest.fixture
 def inception_weights(no_weights):
-    """The published layout with random weights: right for comparing programs, useless for scoring."""
+    """The published layout with random weights: right for comparing programs, useless for
+    scoring."""
     network = INCEPTIONS[0].architecture()
     generator = seeded()
     state = {
@@ -151,13 +167,19 @@ def inception_weights(no_weights):
     return no_weights
 
 
-def test_inception_sees_what_piqs_inception_sees_over_the_same_weights(inception_weights, monkeypatch):
+def test_inception_sees_what_piqs_inception_sees_over_the_same_weights(
+    inception_weights, monkeypatch
+):
     path = inception_weights / FID_INCEPTION.name
     features = InceptionFeatures(INCEPTIONS[0], path)
     stored = torch.load(path, weights_only=True)
-    monkeypatch.setattr("piq.feature_extractors.fid_inception.load_state_dict_from_url", lambda *_, **__: stored)
+    monkeypatch.setattr(
+        "piq.feature_extractors.fid_inception.load_state_dict_from_url", lambda *_, **__: stored
+    )
     original = models.inception_v3
-    monkeypatch.setattr(models, "inception_v3", lambda **named: original(**named, init_weights=False))
+    monkeypatch.setattr(
+        models, "inception_v3", lambda **named: original(**named, init_weights=False)
+    )
     oracle = InceptionV3().eval()
     picture = moving(1, 64, 96)[0]
     expected = oracle(picture[None])[0].flatten().double()
@@ -182,7 +204,7 @@ def test_fid_without_weights_names_the_file(no_weights):
     assert "pytorch-fid" in reason
 
 
-def grey(plane):
+def gray(plane):
     """An RGB picture whose luma 16..235 is `plane`."""
     return torch.from_numpy(((plane - 16) / 219).astype(np.float32)).expand(3, -1, -1).clone()
 
@@ -190,7 +212,10 @@ def grey(plane):
 def waves(amplitudes, height=32, width=48):
     """Luma of cosines along x, by the number of their cycles in `height` pixels."""
     columns = np.arange(width)
-    plane = 128 + sum(level * np.cos(2 * np.pi * cycles * columns / height) for cycles, level in amplitudes.items())
+    plane = 128 + sum(
+        level * np.cos(2 * np.pi * cycles * columns / height)
+        for cycles, level in amplitudes.items()
+    )
     return np.tile(plane, (height, 1)).astype(np.float32)
 
 
@@ -198,12 +223,17 @@ def test_the_profile_of_two_waves_is_the_share_of_their_rings():
     height, width = 32, 48
     plane = waves({4: 20.0, 8: 5.0})
     found = profile(plane)
-    rings = np.rint(np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * height).astype(int)
+    rings = np.rint(
+        np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * height
+    ).astype(int)
     expected = np.zeros(17)
     for ring, level in ((0, 2 * 128.0), (4, 20.0), (8, 5.0)):
-        # A cosine has its power in two bins of |F| = level * H * W / 2 each; the mean lies in one bin.
+        # A cosine has its power in two bins of |F| = level * H * W / 2 each; the mean lies in one
+        # bin.
         bins = 1 if ring == 0 else 2
-        expected[ring] = bins * np.log10(1 + (level * height * width / 2) ** 2) / (rings == ring).sum()
+        expected[ring] = (
+            bins * np.log10(1 + (level * height * width / 2) ** 2) / (rings == ring).sum()
+        )
     assert found == pytest.approx(expected / expected.max(), abs=1e-4)
 
 
@@ -213,7 +243,9 @@ def test_the_profile_is_the_azimuthal_mean_over_the_whole_plane(shape):
     logs = np.log10(1 + np.abs(np.fft.fft2(plane)) ** 2)
     rings = np.rint(np.hypot(*np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")) * min(shape))
     means = np.array([logs[rings == ring].mean() for ring in range(min(shape) // 2 + 1)])
-    assert profile(plane) == pytest.approx((means - means.min()) / (means.max() - means.min()), abs=1e-5)
+    assert profile(plane) == pytest.approx(
+        (means - means.min()) / (means.max() - means.min()), abs=1e-5
+    )
 
 
 def test_the_profile_of_a_power_law_falls_by_its_exponent():
@@ -223,7 +255,8 @@ def test_the_profile_of_a_power_law_falls_by_its_exponent():
     amplitude[frequencies > 0] = 1e9 * frequencies[frequencies > 0] ** (-exponent / 2)
     phases = np.angle(np.fft.fft2(np.random.default_rng(0).normal(size=(side, side))))
     found = profile(np.fft.ifft2(amplitude * np.exp(1j * phases)).real)
-    # The greatest value is that of ring 1, which holds 4 frequencies of 1 and 4 of sqrt(2); ring 0 is empty.
+    # The greatest value is that of ring 1, which holds 4 frequencies of 1 and 4 of sqrt(2); ring 0
+    # is empty.
     greatest = 18 - exponent * np.log10(2) / 4
     rings = np.arange(8, 60)
     slope = np.polyfit(np.log10(rings), found[rings], 1)[0] * greatest
@@ -234,10 +267,12 @@ def test_the_discrepancy_compares_mean_profiles_of_the_clips():
     truths = [waves({4: 20.0}), waves({4: 20.0, 8: 5.0})]
     results = [waves({4: 20.0}), waves({4: 20.0})]
     profiles = [np.mean([profile(plane) for plane in clip], axis=0) for clip in (results, truths)]
-    figures = measure(["spectrum"], list(map(grey, results)), list(map(grey, truths)))["spectrum"]
+    figures = measure(["spectrum"], list(map(gray, results)), list(map(gray, truths)))["spectrum"]
     assert figures.mean == pytest.approx(((profiles[0] - profiles[1]) ** 2).mean(), rel=1e-3)
     assert figures.per_frame is None
-    swapped = measure(["spectrum"], list(map(grey, reversed(truths))), list(map(grey, truths)))["spectrum"]
+    swapped = measure(["spectrum"], list(map(gray, reversed(truths))), list(map(gray, truths)))[
+        "spectrum"
+    ]
     assert swapped.mean == pytest.approx(0, abs=1e-12)
 
 
@@ -272,7 +307,9 @@ def lpips_weights(shared_data, monkeypatch):
     monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
 
 
-def test_samples_that_are_right_in_different_places_are_diverse_and_equal_ones_are_not(lpips_weights):
+def test_samples_that_are_right_in_different_places_are_diverse_and_equal_ones_are_not(
+    lpips_weights,
+):
     truth = moving(1, 64, 96)[0]
     bad = noisy(truth, 0.2)
     left, right = truth.clone(), truth.clone()
@@ -287,4 +324,7 @@ def test_samples_that_are_right_in_different_places_are_diverse_and_equal_ones_a
 def test_diversity_refuses_a_moving_truth_and_a_single_sample(lpips_weights):
     truths = moving(2, 64, 96)
     assert "truth changes" in measure(["diversity"], truths, truths)["diversity"].reason
-    assert "2 samples or more, found 1" in measure(["diversity"], truths[:1], truths[:1])["diversity"].reason
+    assert (
+        "2 samples or more, found 1"
+        in measure(["diversity"], truths[:1], truths[:1])["diversity"].reason
+    )

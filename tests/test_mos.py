@@ -16,8 +16,8 @@ from scipy.stats import ttest_1samp, ttest_rel
 from tests.clips import moving_pictures, write_clip
 from vsr.cli import main
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.mos import SheetOptions, opinion_table, read_opinions, write_sheet
-from vsr.mos.ratings import t_interval
+from vsr.evaluate.mos import SheetOptions, opinion_table, read_opinions, write_sheet
+from vsr.evaluate.mos.ratings import t_interval
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 PICTURES = moving_pictures(30, 48, 64)
@@ -26,12 +26,18 @@ OPTIONS = SheetOptions(trials=3, loop_frames=4, window_px=(32, 40), seed=1)
 
 def tinted(level):
     """Pictures that tell by their blue which clip they are of."""
-    return [np.dstack([picture[..., :2], np.full(picture.shape[:2], level, np.uint8)]) for picture in PICTURES]
+    return [
+        np.dstack([picture[..., :2], np.full(picture.shape[:2], level, np.uint8)])
+        for picture in PICTURES
+    ]
 
 
 @pytest.fixture
 def clips(tmp_path):
-    return [write_clip(tmp_path / f"<b>&{level}.mkv", tinted(level), **LOSSLESS) for level in (40, 120, 200)]
+    return [
+        write_clip(tmp_path / f"<b>&{level}.mkv", tinted(level), **LOSSLESS)
+        for level in (40, 120, 200)
+    ]
 
 
 def make(tmp_path, clips, **arguments):
@@ -41,13 +47,17 @@ def make(tmp_path, clips, **arguments):
 
 
 def page_data(text):
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
+    )
 
 
 def decoded(uri):
     kind, payload = uri.split(",")
     assert kind == "data:image/webp;base64"
-    return cv2.imdecode(np.frombuffer(base64.b64decode(payload), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return cv2.imdecode(np.frombuffer(base64.b64decode(payload), np.uint8), cv2.IMREAD_COLOR)[
+        ..., ::-1
+    ]
 
 
 def test_the_key_tells_which_picture_is_of_which_clip(tmp_path, clips):
@@ -61,9 +71,14 @@ def test_the_key_tells_which_picture_is_of_which_clip(tmp_path, clips):
         assert sorted(secret["order"]) == [0, 1, 2]
         for loop, number in zip(trial["loops"], secret["order"], strict=True):
             first = round(secret["seconds"] * 25)
-            rows, columns = slice(secret["top"], secret["top"] + 32), slice(secret["left"], secret["left"] + 40)
+            rows, columns = (
+                slice(secret["top"], secret["top"] + 32),
+                slice(secret["left"], secret["left"] + 40),
+            )
             for step, uri in enumerate(loop):
-                assert np.array_equal(decoded(uri), tinted((40, 120, 200)[number])[first + step][rows, columns])
+                assert np.array_equal(
+                    decoded(uri), tinted((40, 120, 200)[number])[first + step][rows, columns]
+                )
 
 
 def test_the_page_names_no_clip_and_loads_nothing(tmp_path, clips):
@@ -84,21 +99,32 @@ def test_the_page_names_no_clip_and_loads_nothing(tmp_path, clips):
 
 
 def test_labels_are_shuffled_anew_in_every_trial_and_by_every_seed(tmp_path):
-    clips = [write_clip(tmp_path / f"{level}.mkv", tinted(level), **LOSSLESS) for level in (20, 90, 150, 220)]
+    clips = [
+        write_clip(tmp_path / f"{level}.mkv", tinted(level), **LOSSLESS)
+        for level in (20, 90, 150, 220)
+    ]
     orders = [
         tuple(trial["order"])
         for seed in range(8)
-        for trial in make(tmp_path, clips, options=SheetOptions(6, 2, (16, 16), seed=seed))[1]["trials"]
+        for trial in make(tmp_path, clips, options=SheetOptions(6, 2, (16, 16), seed=seed))[1][
+            "trials"
+        ]
     ]
     assert len(orders) == 48
     assert len(set(orders)) > 12
     assert {order[0] for order in orders} == {0, 1, 2, 3}
-    seeds = {make(tmp_path, clips, options=SheetOptions(2, 2, (16, 16)))[1]["seed"] for _ in range(2)}
+    seeds = {
+        make(tmp_path, clips, options=SheetOptions(2, 2, (16, 16)))[1]["seed"] for _ in range(2)
+    }
     assert len(seeds) == 2
 
 
 def test_the_question_is_text_and_not_markup(tmp_path, clips):
-    text, _ = make(tmp_path, clips, options=SheetOptions(1, 1, (16, 16), question="<script>alert(1)</script> $x"))
+    text, _ = make(
+        tmp_path,
+        clips,
+        options=SheetOptions(1, 1, (16, 16), question="<script>alert(1)</script> $x"),
+    )
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt; $x" in text
 
@@ -116,7 +142,10 @@ def test_the_window_lies_where_the_clips_differ(tmp_path):
     spoilt = [picture.copy() for picture in PICTURES]
     for picture in spoilt:
         picture[32:48, 48:64] = 0
-    clips = [write_clip(tmp_path / f"{name}.mkv", some, **LOSSLESS) for name, some in (("a", PICTURES), ("b", spoilt))]
+    clips = [
+        write_clip(tmp_path / f"{name}.mkv", some, **LOSSLESS)
+        for name, some in (("a", PICTURES), ("b", spoilt))
+    ]
     _, key = make(tmp_path, clips, options=SheetOptions(2, 2, (16, 16), seed=0))
     assert {(trial["top"], trial["left"]) for trial in key["trials"]} == {(32, 48)}
 
@@ -164,7 +193,9 @@ def answers(tmp_path):
     """Ratings by six raters: the first clip is clearly the best, the others are alike."""
     key = tmp_path / "key.json"
     trials = [{"seconds": 0.0, "left": 0, "top": 0, "order": order} for order in ORDERS]
-    key.write_text(json.dumps({"sheet": "s1", "seed": 0, "clips": NAMES, "reference": None, "trials": trials}))
+    key.write_text(
+        json.dumps({"sheet": "s1", "seed": 0, "clips": NAMES, "reference": None, "trials": trials})
+    )
     given = [[5, 2, 3], [4, 3, 2], [5, 3, 3], [4, 2, 2], [5, 3, 2], [4, 2, 3]]
     paths = []
     for number, values in enumerate(given):
@@ -187,7 +218,11 @@ def test_ratings_become_means_with_students_interval_over_raters(answers):
 
 def test_clips_that_raters_do_not_tell_apart_are_tied(answers):
     key, paths, given = answers
-    assert ttest_rel(given[:, 0], given[:, 1]).pvalue < 0.05 < ttest_rel(given[:, 1], given[:, 2]).pvalue
+    assert (
+        ttest_rel(given[:, 0], given[:, 1]).pvalue
+        < 0.05
+        < ttest_rel(given[:, 1], given[:, 2]).pvalue
+    )
     assert [clip.rank for clip in read_opinions(paths, key).clips] == [1, 2, 2]
 
 
@@ -327,7 +362,10 @@ def test_a_rater_needs_no_mouse_and_no_network(tmp_path, clips, browser):
     with page.expect_download() as saved:
         page.press("#download", "Enter")
     saved.value.save_as(tmp_path / "ratings.json")
-    means = {clip.clip: clip.mean for clip in read_opinions([tmp_path / "ratings.json"], tmp_path / "key.json").clips}
+    means = {
+        clip.clip: clip.mean
+        for clip in read_opinions([tmp_path / "ratings.json"], tmp_path / "key.json").clips
+    }
     assert means == dict(zip(map(str, clips), [1, 3, 5], strict=True))
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []

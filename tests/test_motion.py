@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from tests.clips import textured_picture
-from vsr.motion import (
+from vsr.image.motion import (
     DIS_FAST,
     MIN_SIDE_PX,
     Motion,
@@ -27,7 +27,10 @@ def sampled(plane, flow):
     """The plane at p + flow(p) by SciPy, borders clamped."""
     rows, columns = np.indices(plane.shape, dtype=np.float64)
     return map_coordinates(
-        plane.astype(np.float64), [rows + flow[..., 1], columns + flow[..., 0]], order=1, mode="nearest"
+        plane.astype(np.float64),
+        [rows + flow[..., 1], columns + flow[..., 0]],
+        order=1,
+        mode="nearest",
     )
 
 
@@ -80,7 +83,9 @@ def test_pixels_whose_target_leaves_the_picture_are_not_visible():
 def test_visible_mask_follows_both_rules_pixel_by_pixel():
     rng = np.random.default_rng(3)
     smooth = [grey_picture(30, 37, seed=seed).astype(np.float32) / 25 - 5 for seed in range(4)]
-    flow = np.stack(smooth[:2], axis=-1) * rng.choice([0.02, 1.0], size=(30, 37, 1)).astype(np.float32)
+    flow = np.stack(smooth[:2], axis=-1) * rng.choice([0.02, 1.0], size=(30, 37, 1)).astype(
+        np.float32
+    )
     flow_back = (-flow + np.stack(smooth[2:], axis=-1) * 0.3).astype(np.float32)
     back = np.stack([sampled(flow_back[..., i], flow) for i in range(2)], axis=-1)
     expected = np.ones((30, 37), dtype=bool)
@@ -100,14 +105,14 @@ def test_visible_mask_follows_both_rules_pixel_by_pixel():
 def test_kept_share_is_the_visible_part():
     visible = np.zeros((4, 5), dtype=bool)
     visible[:, :2] = True
-    assert Motion(constant_flow(0, 0, 4, 5), visible).kept_share == pytest.approx(0.4)
+    assert Motion(constant_flow(0, 0, 4, 5), visible).visible_share == pytest.approx(0.4)
 
 
 def test_still_pictures_have_no_motion_and_hide_nothing():
     picture = grey_picture()
     motion = motion_between(picture, picture)
     assert np.abs(motion.flow).max() == 0
-    assert motion.kept_share == 1
+    assert motion.visible_share == 1
 
 
 def test_pictures_too_small_for_the_flow_have_no_motion():

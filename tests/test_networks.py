@@ -1,4 +1,5 @@
-"""The classic networks: numbers of weights, outputs and quality against figures and implementations of others."""
+"""The classic networks: numbers of weights, outputs and quality against figures and implementations
+of others."""
 
 import cv2
 import numpy as np
@@ -7,15 +8,15 @@ import torch
 from scipy.signal import correlate2d
 
 from tests.models import picture
-from vsr.networks.discriminators import Discriminator, DiscriminatorSpec
-from vsr.networks.espcn import Espcn, EspcnSpec
-from vsr.networks.fsrcnn import Fsrcnn, FsrcnnSpec
-from vsr.networks.rrdb import rrdb
-from vsr.networks.srcnn import Srcnn, SrcnnSpec
-from vsr.networks.srresnet import Srresnet
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
+from vsr.image.resample import resize
+from vsr.models.networks.discriminators import Discriminator, DiscriminatorSpec
+from vsr.models.networks.espcn import Espcn, EspcnSpec
+from vsr.models.networks.fsrcnn import Fsrcnn, FsrcnnSpec
+from vsr.models.networks.rrdb import rrdb
+from vsr.models.networks.srcnn import Srcnn, SrcnnSpec
+from vsr.models.networks.srresnet import Srresnet
+from vsr.upscale.networks import apply_network, load_network
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 LUMA = torch.tensor([65.481, 128.553, 24.966]) / 255
@@ -24,7 +25,11 @@ LUMA = torch.tensor([65.481, 128.553, 24.966]) / 255
 
 def weights_in(network):
     """Numbers in the kernels, biases and slopes left out, as papers count."""
-    return sum(p.numel() for name, p in network.named_parameters() if name.endswith("weight") and p.ndim > 1)
+    return sum(
+        p.numel()
+        for name, p in network.named_parameters()
+        if name.endswith("weight") and p.ndim > 1
+    )
 
 
 def read_still(path):
@@ -48,7 +53,10 @@ def reduced_with_antialiasing(truth, scale):
 def reduced_without_antialiasing(truth, scale):
     pixels = (truth * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     size = (truth.shape[-1] // scale, truth.shape[-2] // scale)
-    return torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1) / 255
+    return (
+        torch.from_numpy(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1)
+        / 255
+    )
 
 
 def cropped(truth, height, width):
@@ -56,15 +64,16 @@ def cropped(truth, height, width):
 
 
 def gains_on_set5(shared_data, file, reduce, fit=cropped, border=None):
-    """(PSNR-Y of the network, of bicubic interpolation), means over Set5; `fit` makes sides multiples of the scale."""
-    upscaler = load_upscaler(shared_data / "weights" / file, CPU)
+    """(PSNR-Y of the network, of bicubic interpolation), means over Set5; `fit` makes sides
+    multiples of the scale."""
+    upscaler = load_network(shared_data / "weights" / file, CPU)
     scale, figures = upscaler.scale, []
     for path in sorted((shared_data / "stills" / "set5" / "HR").iterdir()):
         truth = read_still(path)
         height, width = (side - side % scale for side in truth.shape[-2:])
         truth = fit(truth, height, width)
         low = reduce(truth, scale)
-        ours, bicubic = enlarge(upscaler, low, height, width), resize(low, height, width)
+        ours, bicubic = apply_network(upscaler, low, height, width), resize(low, height, width)
         left_off = scale if border is None else border
         figures.append((psnr_y(ours, truth, left_off), psnr_y(bicubic, truth, left_off)))
     return np.mean(figures, axis=0)
@@ -112,9 +121,14 @@ def test_fsrcnn_reaches_its_published_quality_on_set5(shared_data):
 
 
 @pytest.mark.parametrize(("scale", "published"), [(2, 37.12), (3, 33.22), (4, 30.50)])
-def test_fsrcnn_files_reach_their_published_figures_measured_as_their_author_does(scale, published, shared_data):
-    """He resizes truths to multiples of the scale, where others crop them, and leaves no border off."""
-    ours, _ = gains_on_set5(shared_data, f"fsrcnn_x{scale}.pth", reduced_with_antialiasing, fit=resize, border=0)
+def test_fsrcnn_files_reach_their_published_figures_measured_as_their_author_does(
+    scale, published, shared_data
+):
+    """He resizes truths to multiples of the scale, where others crop them, and leaves no border
+    off."""
+    ours, _ = gains_on_set5(
+        shared_data, f"fsrcnn_x{scale}.pth", reduced_with_antialiasing, fit=resize, border=0
+    )
     assert ours == pytest.approx(published, abs=0.05)
 
 
@@ -123,7 +137,7 @@ def test_the_scale_of_an_fsrcnn_file_is_found_whatever_its_name_says(scale, shar
     file = shared_data / "weights" / f"fsrcnn_x{scale}.pth"
     for name in ("net.pth", "net_x2.pth", "net_x3.pth", "net_x4.pth"):
         (tmp_path / name).write_bytes(file.read_bytes())
-        assert load_upscaler(tmp_path / name, CPU).scale == scale
+        assert load_network(tmp_path / name, CPU).scale == scale
 
 
 def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
@@ -131,27 +145,36 @@ def test_the_espcn_files_want_inputs_reduced_without_antialiasing(shared_data):
     assert ours > bicubic + 0.7
     ours, bicubic = gains_on_set5(shared_data, "espcn_x4.pth", reduced_with_antialiasing)
     assert ours < bicubic + 0.1
-    assert "antialiasing" in load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).remark
+    assert "antialiasing" in load_network(shared_data / "weights" / "espcn_x4.pth", CPU).remark
 
 
 def test_espcn_gives_what_its_tensorflow_graph_says(shared_data):
-    """OpenCV 5 reads that graph but cannot run it, so scipy does: layer by layer, with OpenCV's tensors."""
+    """OpenCV 5 reads that graph but cannot run it, so scipy does: layer by layer, with OpenCV's
+    tensors."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     graph = cv2.dnn.readNetFromTensorflow(str(shared_data / "weights" / "ESPCN_x4.pb"))
     luma = np.random.default_rng(0).random((1, 12, 10))
     features = luma
     for convolution, bias in (("conv1", "add"), ("conv2", "add_1"), ("conv3", "add_2")):
-        kernels, biases = graph.getLayer(convolution).blobs[0], graph.getLayer(bias).blobs[0].ravel()
+        kernels, biases = (
+            graph.getLayer(convolution).blobs[0],
+            graph.getLayer(bias).blobs[0].ravel(),
+        )
         features = np.stack(
             [
-                sum(correlate2d(plane, kernel, mode="same") for plane, kernel in zip(features, each, strict=True))
+                sum(
+                    correlate2d(plane, kernel, mode="same")
+                    for plane, kernel in zip(features, each, strict=True)
+                )
                 + shift
                 for each, shift in zip(kernels, biases, strict=True)
             ]
         )
         features = np.maximum(features, 0) if convolution != "conv3" else features
     theirs = np.tanh(features.reshape(4, 4, 12, 10).transpose(2, 0, 3, 1).reshape(48, 40))
-    ours = load_upscaler(shared_data / "weights" / "espcn_x4.pth", CPU).run(torch.from_numpy(luma)[None].float())
+    ours = load_network(shared_data / "weights" / "espcn_x4.pth", CPU).run(
+        torch.from_numpy(luma)[None].float()
+    )
     assert np.allclose(ours[0, 0].numpy(), theirs, atol=1e-5)
 
 
@@ -161,5 +184,5 @@ def test_a_file_that_spandrel_knows_gives_what_spandrel_makes_of_it(shared_data)
     path = shared_data / "weights" / "realesr-animevideov3.pth"
     low = picture(30, 41)
     expected = ModelLoader().load_from_file(path).eval()(low[None])[0]
-    ours = enlarge(load_upscaler(path, CPU), low, 120, 164)
+    ours = apply_network(load_network(path, CPU), low, 120, 164)
     assert torch.allclose(ours, expected.clamp(0, 1), atol=1e-5)

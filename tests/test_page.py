@@ -15,17 +15,34 @@ from typer.testing import CliRunner
 from tests.clips import moving_pictures, write_clip
 from vsr import cli, pipeline
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.page import PICTURE_BYTES, write_page, write_run_page, write_score_page
-from vsr.page.document import render, safe_json
-from vsr.page.gathering import Gathered, Sample, gather
-from vsr.page.pairing import by_number
-from vsr.page.pictures import data_uri, encode_samples
-from vsr.page.places import Box, busiest_box, busiest_column, difference
-from vsr.page.sampling import LOOP_FRAMES, MAX_MOMENTS, SLICE_FRAMES, Moment, choose_moments, num_moments, thin_out
-from vsr.page.spectrum import NUM_BINS, frequencies, radial_power_db
-from vsr.page.subject import Cell, Curve, FigureTable, Role, Subject, TableRow, Version, competing
-from vsr.recipe import Recipe
-from vsr.scoring import score
+from vsr.evaluate import score
+from vsr.evaluate.report import MAX_IMAGE_BYTES, write_page, write_run_page, write_score_page
+from vsr.evaluate.report.content import (
+    Cell,
+    Curve,
+    FigureTable,
+    ReportContent,
+    Role,
+    TableRow,
+    Version,
+    by_number,
+    compared_versions,
+)
+from vsr.evaluate.report.document import render, safe_json
+from vsr.evaluate.report.frames import MomentFrames, ReportFrames, collect_frames
+from vsr.evaluate.report.images import data_uri, encode_moments
+from vsr.evaluate.report.moments import (
+    LOOP_FRAMES,
+    MAX_MOMENTS,
+    SLICE_FRAMES,
+    Moment,
+    choose_moments,
+    decimate,
+    num_moments,
+)
+from vsr.evaluate.report.regions import Box, busiest_box, busiest_column, difference
+from vsr.evaluate.report.spectrum import NUM_BINS, frequencies, radial_power_db
+from vsr.pipeline.options import Recipe
 
 MAX_PAGE_BYTES = 15_000_000
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">{{ 7 * 7 }}&amp;.mkv"
@@ -37,12 +54,16 @@ def lossless(path, pictures, **options):
 
 def slow_shots(count, height, width):
     """Two shots of a slow pan, so that the cut stands out of the motion."""
-    first, second = (moving_pictures(count // 2, height, width, (0.1, 0.2), seed) for seed in (1, 2))
+    first, second = (
+        moving_pictures(count // 2, height, width, (0.1, 0.2), seed) for seed in (1, 2)
+    )
     return first + [picture // 3 for picture in second]
 
 
 def curve(metric="psnr", higher=True, **values):
-    return Curve(metric, "dB", higher, {label: np.array(line, dtype=float) for label, line in values.items()})
+    return Curve(
+        metric, "dB", higher, {label: np.array(line, dtype=float) for label, line in values.items()}
+    )
 
 
 def subject(versions, num_frames, curves=(), **changes):
@@ -57,7 +78,7 @@ def subject(versions, num_frames, curves=(), **changes):
         "notes": (),
         "record": {},
     }
-    return Subject(**fields | changes)
+    return ReportContent(**fields | changes)
 
 
 def data_of(page):
@@ -125,7 +146,7 @@ def test_thinning_keeps_every_spike_and_the_length_within_bounds():
     values = np.zeros(15_000)
     values[[77, 9_000]] = 8, -3
     values[100:200] = np.nan
-    kept = thin_out(values, 1000)
+    kept = decimate(values, 1000)
     assert len(kept) <= 1000
     assert {77, 9_000} <= set(kept)
     assert not np.isnan(values[kept]).any()
@@ -133,7 +154,11 @@ def test_thinning_keeps_every_spike_and_the_length_within_bounds():
 
 def test_the_busiest_box_is_that_of_an_exhaustive_search():
     apart = np.random.default_rng(3).random((23, 31)).astype(np.float32)
-    sums = {(top, left): apart[top : top + 7, left : left + 9].sum() for top in range(17) for left in range(23)}
+    sums = {
+        (top, left): apart[top : top + 7, left : left + 9].sum()
+        for top in range(17)
+        for left in range(23)
+    }
     box = busiest_box(apart, 7, 9)
     assert (box.top, box.left) == max(sums, key=sums.get)
     assert busiest_box(apart, 100, 100) == Box(0, 0, 23, 31)
@@ -170,16 +195,20 @@ def test_the_power_of_white_noise_is_its_variance_at_every_fineness():
 
 
 def test_the_pictures_loops_and_slices_are_the_frames_that_they_say(tmp_path):
-    grey = [np.full((20, 24, 3), 10 * number, np.uint8) for number in range(20)]
-    clip = lossless(tmp_path / "steps.mkv", grey)
-    brighter = lossless(tmp_path / "brighter.mkv", [picture + 3 for picture in grey])
+    gray = [np.full((20, 24, 3), 10 * number, np.uint8) for number in range(20)]
+    clip = lossless(tmp_path / "steps.mkv", gray)
+    brighter = lossless(tmp_path / "brighter.mkv", [picture + 3 for picture in gray])
     moment = Moment(7, range(6, 14), range(2, 18), "a test")
     versions = [Version("a", str(clip), Role.RESULT), Version("b", str(brighter), Role.RESULT)]
-    (sample,) = gather(versions, 0, [moment]).samples
+    (sample,) = collect_frames(versions, 0, [moment]).samples
     for place, more in ((0, 0), (1, 3)):
         assert (sample.pictures[place] == 70 + more).all()
-        assert [crop[0, 0, 0] for crop in sample.loops[place]] == [10 * number + more for number in range(6, 14)]
-        assert list(sample.slices[place][5, :, 1]) == [10 * number + more for number in range(2, 18)]
+        assert [crop[0, 0, 0] for crop in sample.loops[place]] == [
+            10 * number + more for number in range(6, 14)
+        ]
+        assert list(sample.slices[place][5, :, 1]) == [
+            10 * number + more for number in range(2, 18)
+        ]
 
 
 def test_frames_that_were_matched_by_number_lie_on_each_other_and_missing_ones_are_grey(tmp_path):
@@ -191,7 +220,9 @@ def test_frames_that_were_matched_by_number_lie_on_each_other_and_missing_ones_a
         Version("whole", str(whole), Role.TRUTH),
         Version("dropped", str(dropped), Role.RESULT, by_number(numbers)),
     ]
-    (sample,) = gather(versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]).samples
+    (sample,) = collect_frames(
+        versions, 0, [Moment(8, range(3, 11), range(0, 12), "a test")]
+    ).samples
     assert (sample.pictures[1] == 80).all()
     assert [crop[0, 0, 0] for crop in sample.loops[1]] == [30, 40, 128, 60, 70, 80, 90, 100]
 
@@ -201,9 +232,16 @@ def test_a_frame_that_only_the_input_has_leaves_the_result_grey(tmp_path):
     large = lossless(tmp_path / "large.mkv", moving_pictures(9, 32, 48))
     versions = [
         Version("bicubic", str(low), Role.ENLARGED),
-        Version("result", str(large), Role.RESULT, by_number({number: number - 1 for number in range(1, 10)})),
+        Version(
+            "result",
+            str(large),
+            Role.RESULT,
+            by_number({number: number - 1 for number in range(1, 10)}),
+        ),
     ]
-    (sample,) = gather(versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]).samples
+    (sample,) = collect_frames(
+        versions, 0, [Moment(0, range(0, 8), range(0, 10), "a test")]
+    ).samples
     assert [picture.shape for picture in sample.pictures] == [(32, 48, 3)] * 2
     assert (sample.pictures[1] == 128).all()
     np.testing.assert_array_equal(sample.loops[1][1], moving_pictures(9, 32, 48)[0])
@@ -217,7 +255,7 @@ def test_a_cut_off_edge_is_left_off_all(tmp_path):
         Version("result", str(result), Role.RESULT),
         Version("truth", str(truth), Role.TRUTH, crop_top_px=3, crop_left_px=2),
     ]
-    (sample,) = gather(versions, 0, [Moment(4, range(0, 8), range(0, 9), "a test")]).samples
+    (sample,) = collect_frames(versions, 0, [Moment(4, range(0, 8), range(0, 9), "a test")]).samples
     np.testing.assert_array_equal(sample.pictures[0], sample.pictures[1])
 
 
@@ -231,24 +269,31 @@ def test_a_small_page_keeps_pictures_without_loss(tmp_path):
         top, left, height, width = moment["box"]
         strip = decoded(moment["loops"][0]).reshape(count, height, width, 3)
         for number, crop in enumerate(strip, start=first):
-            np.testing.assert_array_equal(crop, pictures[number][top : top + height, left : left + width])
+            np.testing.assert_array_equal(
+                crop, pictures[number][top : top + height, left : left + width]
+            )
 
 
 # Size
 
 
 def noisy_sample(height, width, num_versions, seed):
-    noise = np.random.default_rng(seed).integers(0, 256, (num_versions, height, width, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(
+        0, 256, (num_versions, height, width, 3), dtype=np.uint8
+    )
     loops = np.repeat(noise[:, None, :24, :24], 8, axis=1)
-    return Sample(
-        Moment(0, range(0, 8), range(0, 32), ""), pictures=list(noise), loops=loops, slices=noise[:, :24, :32]
+    return MomentFrames(
+        Moment(0, range(0, 8), range(0, 32), ""),
+        pictures=list(noise),
+        loops=loops,
+        slices=noise[:, :24, :32],
     )
 
 
 @pytest.mark.parametrize("max_bytes", [40_000, 150_000, 1_000_000])
 def test_pictures_of_noise_fit_the_room_that_there_is(max_bytes):
     samples = [noisy_sample(120, 160, 2, seed) for seed in range(2)]
-    encoded, _ = encode_samples(samples, max_bytes)
+    encoded, _ = encode_moments(samples, max_bytes)
     total = sum(len(uri) for one in encoded for uri in (*one.pictures, *one.loops, *one.slices))
     assert total <= max_bytes
     assert len(encoded) == 2
@@ -258,7 +303,7 @@ def test_more_room_gives_better_pictures():
     sample = noisy_sample(120, 160, 1, 0)
     errors = []
     for max_bytes in (40_000, 200_000):
-        (encoded,), _ = encode_samples([sample], max_bytes)
+        (encoded,), _ = encode_moments([sample], max_bytes)
         shown = decoded(encoded.pictures[0])
         enlarged = cv2.resize(shown, (160, 120), interpolation=cv2.INTER_NEAREST)
         errors.append(np.abs(enlarged.astype(float) - sample.pictures[0]).mean())
@@ -266,28 +311,39 @@ def test_more_room_gives_better_pictures():
 
 
 def long_subject(versions, num_frames):
-    """Twenty metrics that all jump about, a cut every four seconds, a record with every frame in it."""
+    """Twenty metrics that all jump about, a cut every four seconds, a record with every frame in
+    it."""
     rng = np.random.default_rng(0)
     labels = [version.label for version in versions]
-    curves = [curve(f"metric {n}", **{label: rng.normal(size=num_frames) for label in labels}) for n in range(20)]
-    record = {"frame_indices": list(range(num_frames)), "metrics": {"psnr": {"per_frame": [0.1] * num_frames}}}
-    return subject(versions, num_frames, curves, cuts=tuple(range(100, num_frames, 100)), record=record)
+    curves = [
+        curve(f"metric {n}", **{label: rng.normal(size=num_frames) for label in labels})
+        for n in range(20)
+    ]
+    record = {
+        "frame_indices": list(range(num_frames)),
+        "metrics": {"psnr": {"per_frame": [0.1] * num_frames}},
+    }
+    return subject(
+        versions, num_frames, curves, cuts=tuple(range(100, num_frames, 100)), record=record
+    )
 
 
 def test_a_page_of_ten_minutes_leaves_room_for_its_pictures():
     versions = [Version(label, "clip.mkv", Role.RESULT) for label in ("a", "b", "c", "d")]
     samples = [noisy_sample(64, 64, 4, seed) for seed in range(MAX_MOMENTS)]
-    encoded, storage = encode_samples(samples, PICTURE_BYTES)
+    encoded, storage = encode_moments(samples, MAX_IMAGE_BYTES)
     pictures = sum(len(uri) for one in encoded for uri in (*one.pictures, *one.loops, *one.slices))
     seconds = [number / 25 for number in range(15_000)]
-    page = render(long_subject(versions, 15_000), Gathered(samples, seconds), encoded, storage)
-    assert len(page.encode()) - pictures + PICTURE_BYTES < MAX_PAGE_BYTES
+    page = render(long_subject(versions, 15_000), ReportFrames(samples, seconds), encoded, storage)
+    assert len(page.encode()) - pictures + MAX_IMAGE_BYTES < MAX_PAGE_BYTES
 
 
 @pytest.mark.slow
 def test_the_page_of_a_clip_of_ten_minutes_stays_under_fifteen_megabytes(tmp_path):
     still = moving_pictures(1, 16, 16)[0]
-    clip = write_clip(tmp_path / "long.mp4", [still] * 15_000, codec_options={"preset": "ultrafast"})
+    clip = write_clip(
+        tmp_path / "long.mp4", [still] * 15_000, codec_options={"preset": "ultrafast"}
+    )
     write_page(long_subject([Version("a", str(clip), Role.RESULT)], 15_000), tmp_path / "page.html")
     assert len(data_of(tmp_path / "page.html")["moments"]) == MAX_MOMENTS
     assert (tmp_path / "page.html").stat().st_size < MAX_PAGE_BYTES
@@ -316,7 +372,9 @@ def test_a_page_that_fails_leaves_the_old_one(tmp_path):
     assert page.read_text() == "old"
     clip = lossless(tmp_path / "clip.mkv", moving_pictures(4))
     with pytest.raises(OutputError, match="page"):
-        write_page(subject([Version("a", str(clip), Role.RESULT)], 4), tmp_path / "no folder" / "page.html")
+        write_page(
+            subject([Version("a", str(clip), Role.RESULT)], 4), tmp_path / "no folder" / "page.html"
+        )
     assert {path.name for path in tmp_path.iterdir()} == {"page.html", "clip.mkv"}
 
 
@@ -326,7 +384,10 @@ def test_a_page_that_fails_leaves_the_old_one(tmp_path):
 def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
     pictures = slow_shots(20, 64, 96)
     truth = lossless(tmp_path / "truth.mkv", pictures)
-    low = lossless(tmp_path / "low.mkv", [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures])
+    low = lossless(
+        tmp_path / "low.mkv",
+        [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     recipe = Recipe(policy="lanczos", metrics=("psnr", "lr_psnr"))
     manifest = pipeline.run(low, tmp_path / "large.mkv", recipe=recipe, reference=truth)
     write_run_page(manifest, tmp_path / "page.html", truth)
@@ -335,21 +396,28 @@ def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
     assert data["cuts"] == [0.4]
     psnr = data["curves"][0]
     assert psnr["metric"] == "psnr"
-    assert psnr["lines"][0]["values"] == pytest.approx(manifest.metrics["psnr"]["per_frame"], rel=1e-4)
+    assert psnr["lines"][0]["values"] == pytest.approx(
+        manifest.metrics["psnr"]["per_frame"], rel=1e-4
+    )
     moment = data["moments"][0]
     np.testing.assert_array_equal(decoded(moment["pictures"][2]), pictures[moment["frame"]])
 
 
 def test_a_run_through_a_pipe_has_no_page(tmp_path):
     clip = lossless(tmp_path / "clip.mkv", moving_pictures(8))
-    manifest = pipeline.run(clip, tmp_path / "large.mkv", recipe=Recipe(policy="bicubic", metrics=()))
+    manifest = pipeline.run(
+        clip, tmp_path / "large.mkv", recipe=Recipe(policy="bicubic", metrics=())
+    )
     with pytest.raises(UsageError, match="pipe"):
         write_run_page(type(manifest)(**vars(manifest) | {"output": "-"}), tmp_path / "page.html")
 
 
 def test_clips_without_anything_to_compare_with_have_a_page_too(tmp_path):
     pictures = moving_pictures(12, 64, 96)
-    clips = [lossless(tmp_path / "a.mkv", pictures), lossless(tmp_path / "b.mkv", [p // 2 for p in pictures])]
+    clips = [
+        lossless(tmp_path / "a.mkv", pictures),
+        lossless(tmp_path / "b.mkv", [p // 2 for p in pictures]),
+    ]
     scores = score([str(clip) for clip in clips], metrics=["brisque"])
     write_score_page(scores, tmp_path / "page.html")
     data = data_of(tmp_path / "page.html")
@@ -360,18 +428,27 @@ def test_clips_without_anything_to_compare_with_have_a_page_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A page of two results, one of a hostile name, that lost a frame and was cut; with truth and input."""
+    """A page of two results, one of a hostile name, that lost a frame and was cut; with truth and
+    input."""
     folder = tmp_path_factory.mktemp("page") / "a<"
     (folder / "script>").mkdir(parents=True)
     pictures = slow_shots(24, 128, 192)
     truth = lossless(folder / "truth.mkv", pictures)
-    low = lossless(folder / "low.mkv", [cv2.resize(p, (48, 32), interpolation=cv2.INTER_AREA) for p in pictures])
+    low = lossless(
+        folder / "low.mkv",
+        [cv2.resize(p, (48, 32), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     noise = np.random.default_rng(0)
     noisy = [np.clip(p + noise.normal(0, 8, p.shape), 0, 255).astype(np.uint8) for p in pictures]
     times = [number for number in range(24) if number != 9]
     result = lossless(folder / "script>" / HOSTILE, [noisy[time][2:] for time in times], pts=times)
     blurred = lossless(folder / "blurred.mkv", [cv2.GaussianBlur(p, (0, 0), 2) for p in pictures])
-    scores = score([str(result), str(blurred)], reference=truth, low_resolution=low, metrics=["psnr", "sharpness"])
+    scores = score(
+        [str(result), str(blurred)],
+        reference=truth,
+        low_resolution=low,
+        metrics=["psnr", "sharpness"],
+    )
     page = folder.parent / "page.html"
     write_score_page(scores, page)
     return page
@@ -389,7 +466,11 @@ def test_the_page_of_scores_counts_frames_as_the_truth_does(scored):
     for moment in data["moments"]:
         shown = decoded(moment["pictures"][3]).astype(int)
         assert shown.shape == (126, 192, 3)
-        errors = {(n, top): np.abs(shown - truth[n][top : top + 126]).mean() for n in range(24) for top in range(3)}
+        errors = {
+            (n, top): np.abs(shown - truth[n][top : top + 126]).mean()
+            for n in range(24)
+            for top in range(3)
+        }
         assert min(errors, key=errors.get) == (moment["frame"], 2)
 
 
@@ -403,25 +484,48 @@ def test_the_table_marks_only_who_wins_beyond_the_noise(scored):
 def test_moments_are_chosen_by_the_results_where_there_are_several():
     roles = [Role.ENLARGED, Role.RESULT, Role.RESULT, Role.TRUTH]
     versions = [Version(role.value + str(place), "", role) for place, role in enumerate(roles)]
-    assert competing(versions) == [1, 2]
-    assert competing(versions[:2]) == [1, 0]
-    assert competing([versions[1], versions[3]]) == [0, 1]
-    assert competing([versions[1]]) == [0]
+    assert compared_versions(versions) == [1, 2]
+    assert compared_versions(versions[:2]) == [1, 0]
+    assert compared_versions([versions[1], versions[3]]) == [0, 1]
+    assert compared_versions([versions[1]]) == [0]
     lines = {version.label: np.zeros(4) for version in versions[:3]}
-    (left,) = subject(versions, 4, [Curve("psnr", "dB", True, lines)]).competing_curves()
+    (left,) = subject(versions, 4, [Curve("psnr", "dB", True, lines)]).compared_curves()
     assert list(left.values) == ["result1", "result2"]
 
 
 def test_the_commands_write_the_page(tmp_path):
     pictures = moving_pictures(8)
-    clip = lossless(tmp_path / "clip.mkv", [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures])
+    clip = lossless(
+        tmp_path / "clip.mkv",
+        [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures],
+    )
     truth = lossless(tmp_path / "truth.mkv", pictures)
     large, page = tmp_path / "large.mkv", tmp_path / "page.html"
-    run = ["run", str(clip), "-o", str(large), "-s", "2", "--policy", "bicubic", "--metrics", "lr_psnr"]
+    run = [
+        "run",
+        str(clip),
+        "-o",
+        str(large),
+        "-s",
+        "2",
+        "--policy",
+        "bicubic",
+        "--metrics",
+        "lr_psnr",
+    ]
     command = CliRunner()
     assert command.invoke(cli.app, [*run, "--report", str(page)]).exit_code == 0
     assert [version["role"] for version in data_of(page)["versions"]] == ["enlarged", "result"]
-    scoring = ["score", str(large), "--reference", str(truth), "--metrics", "psnr", "--html", str(page)]
+    scoring = [
+        "score",
+        str(large),
+        "--reference",
+        str(truth),
+        "--metrics",
+        "psnr",
+        "--html",
+        str(page),
+    ]
     assert command.invoke(cli.app, scoring).exit_code == 0
     assert [version["role"] for version in data_of(page)["versions"]] == ["result", "truth"]
     piped = command.invoke(cli.app, ["run", "-", *run[2:], "-y", "--report", str(page)], input="")
@@ -433,7 +537,9 @@ def test_the_commands_write_the_page(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the browser tests need playwright"
+    )
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("the browser tests need Debian's chromium (apt-get install chromium)")
@@ -455,7 +561,10 @@ def page_and_complaints(request, browser, scored):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.on("request", lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url))
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith("data:") else complaints.append(asked.url),
+    )
     page.goto(scored.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
     yield page, complaints
@@ -464,9 +573,12 @@ def page_and_complaints(request, browser, scored):
 
 @pytest.fixture
 def opened(page_and_complaints, scored):
-    """The page as it is at first; a test fails when the page logs anything or asks for anything but itself."""
+    """The page as it is at first; a test fails when the page logs anything or asks for anything but
+    itself."""
     page, complaints = page_and_complaints
-    page.evaluate("play(false); chooseView('slider'); zoomTo(1); byId('slider').value = 50; showMoment(0)")
+    page.evaluate(
+        "play(false); chooseView('slider'); zoomTo(1); byId('slider').value = 50; showMoment(0)"
+    )
     page.wait_for_selector("#loops[data-frame]")
     yield page
     assert complaints == [scored.as_uri()]
@@ -508,7 +620,9 @@ def test_zoom_is_one_for_all_pictures(opened):
     for key in ("+", "+", "+", "ArrowRight", "ArrowDown"):
         opened.keyboard.press(key)
     placed = "e => e.style.transform"
-    left, right = (opened.locator(f"#{side}-picture").evaluate(placed) for side in ("left", "right"))
+    left, right = (
+        opened.locator(f"#{side}-picture").evaluate(placed) for side in ("left", "right")
+    )
     assert left == right
     assert "scale(3.375)" in left
     opened.get_by_role("button", name="Side by side").click()
@@ -557,9 +671,15 @@ def test_a_click_on_the_curve_and_arrow_keys_choose_the_nearest_moment(opened):
     assert opened.get_attribute("#right-picture", "src") == moments[-1]["pictures"][1]
     plot.focus()
     opened.keyboard.press("ArrowLeft")
-    assert opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)") == len(moments) - 2
+    assert (
+        opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)")
+        == len(moments) - 2
+    )
     opened.keyboard.press("[")
-    assert opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)") == len(moments) - 3
+    assert (
+        opened.locator(chosen).evaluate("e => [...e.parentNode.children].indexOf(e)")
+        == len(moments) - 3
+    )
 
 
 def test_cuts_are_marked_and_another_metric_can_be_drawn(opened):
@@ -599,7 +719,8 @@ def test_nothing_sticks_out_at_the_side(opened):
 def test_every_control_can_be_reached_by_keyboard_and_has_a_name(opened):
     unnamed = opened.evaluate(
         """[...document.querySelectorAll('button, select, input')]
-           .filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label'))).map(e => e.id)"""
+           .filter(e => !(e.ariaLabel || e.textContent.trim() || e.closest('label')))
+           .map(e => e.id)"""
     )
     assert unnamed == []
     reached = set()
@@ -636,8 +757,9 @@ def test_the_page_forbids_itself_the_network(browser, scored):
     page.evaluate(
         """address => {
             document.body.append(Object.assign(new Image(), { src: address + "image" }));
-            document.body.append(Object.assign(document.createElement("script"), { src: address + "script" }));
-            document.body.append(Object.assign(document.createElement("script"), { textContent: "taken = 1" }));
+            const script = (fields) => Object.assign(document.createElement("script"), fields);
+            document.body.append(script({ src: address + "script" }));
+            document.body.append(script({ textContent: "taken = 1" }));
             return fetch(address + "fetch").catch((error) => error.name);
         }""",
         address,

@@ -6,10 +6,10 @@ import pytest
 
 from tests.clips import moving_pictures, read_times, write_clip
 from tests.models import make_model, picture
-from vsr import api
-from vsr.blur import as_rows, bicubic_kernel
-from vsr.recipe import resolve_recipe
-from vsr.resample import scaled_size
+from vsr.image.blur import bicubic_kernel, taps_from_tensor
+from vsr.image.resample import scaled_size
+from vsr.pipeline import api
+from vsr.pipeline.options import resolve_recipe
 
 ALL = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 EXPERIMENTS = [path for path in ALL if "[[systems]]" in path.read_text(encoding="utf-8")]
@@ -18,16 +18,21 @@ RECIPES = [path for path in ALL if path not in EXPERIMENTS]
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """(clip of eight frames, stand-ins for its truth by scale, a bank of two models and one of each other system)."""
+    """(clip of eight frames, stand-ins for its truth by scale, a bank of two models and one of each
+    other system)."""
     folder = tmp_path_factory.mktemp("recipes")
-    clip = write_clip(folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        folder / "clip.mkv", moving_pictures(8, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     truths = {
-        scale: write_clip(folder / f"truth{scale}.mkv", moving_pictures(8, *scaled_size(32, 40, scale)))
+        scale: write_clip(
+            folder / f"truth{scale}.mkv", moving_pictures(8, *scaled_size(32, 40, scale))
+        )
         for scale in (2, 4)
     }
     for seed in range(2):
         make_model(folder / "bank", f"m{seed}", picture(32, 40), seed)
-    kernel = {"kernel": as_rows(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
+    kernel = {"kernel": taps_from_tensor(bicubic_kernel()), "scale_factors": (2.0, 2.0)}
     for name, card in {
         "zssr": {"arch": "zssr"},
         "kernelgan": {"arch": "zssr", **kernel},

@@ -8,7 +8,7 @@ from tests.models import make_model, picture
 from vsr import cli
 from vsr.errors import OutputError, UsageError
 from vsr.pipeline import plan, run
-from vsr.recipe import Recipe
+from vsr.pipeline.options import Recipe
 
 
 @pytest.fixture(scope="module")

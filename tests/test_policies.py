@@ -5,16 +5,20 @@ import pytest
 import torch
 
 from tests.models import make_model, make_shot_model, picture
-from vsr.blur import as_rows, gaussian_kernel
-from vsr.checkpoints import Distillation
 from vsr.engine.generator import FastGenerator
-from vsr.engine.steps import enlarge
+from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
-from vsr.frames import Frame
-from vsr.policies import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
-from vsr.policies.agreement import LEAST_AGREEMENT, agreement_for_noise, noise_level
-from vsr.policies.fitness import dsrf, restoration_error
-from vsr.resample import resize
+from vsr.image.blur import gaussian_kernel, taps_from_tensor
+from vsr.image.noise import (
+    MIN_BACK_PROJECTION_WEIGHT,
+    back_projection_weight_for_noise,
+    noise_level,
+)
+from vsr.image.resample import resize
+from vsr.models.bank import Distillation
+from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
+from vsr.upscale.fitness import dsrf, restoration_error
+from vsr.video.frames import Frame
 
 CPU = torch.device("cpu")
 HERE, ELSEWHERE = picture(seed=0), picture(seed=9) ** 2
@@ -34,7 +38,10 @@ def bank(tmp_path_factory):
 def bank_for_all(bank, tmp_path_factory):
     """The three models of one keyframe, and one for each policy that has models of its own."""
     folder = tmp_path_factory.mktemp("own")
-    kernel = {"kernel": as_rows(gaussian_kernel(13, (1.5, 1.0), 30)), "scale_factors": (2.0, 2.0)}
+    kernel = {
+        "kernel": taps_from_tensor(gaussian_kernel(13, (1.5, 1.0), 30)),
+        "scale_factors": (2.0, 2.0),
+    }
     own = {
         "student": {"distillation": Distillation("avgi", ("here-0", "here-1"), 50.0, 1.0)},
         "zssr": {"arch": "zssr"},
@@ -44,18 +51,29 @@ def bank_for_all(bank, tmp_path_factory):
     identity = bank[0].card.clip_identity
     return [
         *bank[:3],
-        *(make_model(folder, f"here-{name}", HERE, 3, clip_identity=identity, **card) for name, card in own.items()),
+        *(
+            make_model(folder, f"here-{name}", HERE, 3, clip_identity=identity, **card)
+            for name, card in own.items()
+        ),
     ]
 
 
 def shot(*pictures, start=0):
-    return [Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)]
+    return [
+        Frame(pixels, start + i, start + i, Fraction(1, 10)) for i, pixels in enumerate(pictures)
+    ]
 
 
 def context_of(models, decisions=None, scale=2.0, clip_identity="clip", **options):
     record = [] if decisions is None else decisions
     return PolicyContext(
-        models, scale, CPU, clip_identity, PolicyOptions(**options), record.append, lambda _: [make_shot_model()]
+        models,
+        scale,
+        CPU,
+        clip_identity,
+        PolicyOptions(**options),
+        record.append,
+        lambda _: [make_shot_model()],
     )
 
 
@@ -63,14 +81,16 @@ def upscale(policy, models, frames, decisions=None, **options):
     return list(POLICIES[policy](context_of(models, decisions, **options))(iter(frames)))
 
 
-def by_one(model, pixels, scale=2.0, agreement=1.0):
+def by_one(model, pixels, scale=2.0, back_projection_weight=1.0):
     generator = FastGenerator(model.name, model.generator, model.card.step_ratio, CPU)
-    return enlarge(pixels, [generator], scale, agreement)
+    return progressive_upscale(pixels, [generator], scale, back_projection_weight)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("scale", [2.0, 2.7])
-def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(policy, scale, bank_for_all):
+def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_for(
+    policy, scale, bank_for_all
+):
     frames = shot(HERE, ELSEWHERE, HERE)
     if scale != 2 and policy in ("kernelgan", "zssrgan"):
         with pytest.raises(ModelError, match="known for 2, 4, 8 and 16 times"):
@@ -87,7 +107,9 @@ def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_fo
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES.keys() - SELF_STEADY))
-def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(policy, bank_for_all):
+def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(
+    policy, bank_for_all
+):
     alone = upscale(policy, bank_for_all, shot(HERE))[0].pixels
     assert torch.equal(upscale(policy, bank_for_all, shot(HERE, HERE))[1].pixels, alone)
 
@@ -124,7 +146,9 @@ def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_be
     decisions = []
     upscale("smi", bank, shot(ELSEWHERE), decisions, clip_identity="another clip")
     errors = {
-        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), ELSEWHERE)
+        model.name: restoration_error(
+            FastGenerator("", model.generator, model.card.step_ratio, CPU), ELSEWHERE
+        )
         for model in (bank[0], bank[3])
     }
     assert decisions[0].models == (min(errors, key=errors.get),)
@@ -133,8 +157,11 @@ def test_a_shot_without_models_of_its_own_takes_the_keyframe_that_restores_it_be
 
 def test_ami_changes_the_generator_at_every_step(bank):
     large = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-2", "here-0"))
-    generators = [FastGenerator("", model.generator, model.card.step_ratio, CPU) for model in (bank[2], bank[0])]
-    torch.testing.assert_close(large[0].pixels, enlarge(HERE, generators, 4.0, 1.0))
+    generators = [
+        FastGenerator("", model.generator, model.card.step_ratio, CPU)
+        for model in (bank[2], bank[0])
+    ]
+    torch.testing.assert_close(large[0].pixels, progressive_upscale(HERE, generators, 4.0, 1.0))
     other_order = upscale("ami", bank, shot(HERE), scale=4.0, order=("here-0", "here-2"))
     assert not torch.equal(other_order[0].pixels, large[0].pixels)
 
@@ -154,7 +181,9 @@ def test_avgi_is_the_mean_of_the_models_pictures(bank):
     torch.testing.assert_close(upscale("avgi", bank[:3], shot(HERE), members=2)[0].pixels, pair)
 
 
-@pytest.mark.parametrize(("policy", "count"), [("smi", 0), ("dsrfi", 0), ("selfrec", 0), ("ami", 1), ("avgi", 1)])
+@pytest.mark.parametrize(
+    ("policy", "count"), [("smi", 0), ("dsrfi", 0), ("selfrec", 0), ("ami", 1), ("avgi", 1)]
+)
 def test_too_few_models_are_refused_before_a_frame_is_read(policy, count, bank):
     with pytest.raises(ModelError, match=f"policy {policy} needs"):
         POLICIES[policy](context_of(bank[:count]))
@@ -169,7 +198,9 @@ def test_models_of_different_steps_cannot_alternate(bank):
 def test_dsrf_is_the_difference_of_the_critics_means(bank):
     model = bank[0]
     with torch.inference_mode():
-        on_frame, on_keyframe = (model.critic((2 * image - 1)[None]).mean() for image in (ELSEWHERE, HERE))
+        on_frame, on_keyframe = (
+            model.critic((2 * image - 1)[None]).mean() for image in (ELSEWHERE, HERE)
+        )
     assert dsrf(model, ELSEWHERE) == pytest.approx(float(on_frame - on_keyframe), abs=1e-5)
     assert dsrf(model, HERE) == pytest.approx(0, abs=1e-6)
 
@@ -187,14 +218,16 @@ def test_dsrfi_ranks_by_least_absolute_dsrf_and_tells_how_clear_the_choice_was(b
     assert ranking == pytest.approx({model.name: abs(dsrf(model, ELSEWHERE)) for model in bank})
     assert decisions[0].models == (min(ranking, key=ranking.get),) == ("there-0",)
     best, second = sorted(ranking.values())[:2]
-    assert decisions[0].clearness == pytest.approx((second - best) / max(best, 1e-12))
+    assert decisions[0].margin == pytest.approx((second - best) / max(best, 1e-12))
 
 
 def test_selfrec_takes_the_model_that_restores_the_frame_best(bank):
     decisions = []
     upscale("selfrec", bank, shot(HERE), decisions)
     errors = {
-        model.name: restoration_error(FastGenerator("", model.generator, model.card.step_ratio, CPU), HERE)
+        model.name: restoration_error(
+            FastGenerator("", model.generator, model.card.step_ratio, CPU), HERE
+        )
         for model in bank
     }
     assert decisions[0].models == (min(errors, key=errors.get),)
@@ -223,14 +256,14 @@ def test_noise_is_measured_where_the_picture_is_flat():
 
 
 def test_agreement_is_full_on_clean_input_and_falls_with_noise():
-    assert agreement_for_noise(0) == agreement_for_noise(1) == 1
-    assert agreement_for_noise(50) == pytest.approx(LEAST_AGREEMENT)
-    levels = [agreement_for_noise(noise) for noise in range(10)]
+    assert back_projection_weight_for_noise(0) == back_projection_weight_for_noise(1) == 1
+    assert back_projection_weight_for_noise(50) == pytest.approx(MIN_BACK_PROJECTION_WEIGHT)
+    levels = [back_projection_weight_for_noise(noise) for noise in range(10)]
     assert levels == sorted(levels, reverse=True)
 
 
 def test_the_agreement_that_a_user_chose_is_used(bank):
     decisions = []
-    large = upscale("smi", bank, shot(HERE), decisions, agreement=0.0)
-    assert decisions[0].agreement == 0
-    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, agreement=0.0))
+    large = upscale("smi", bank, shot(HERE), decisions, back_projection_weight=0.0)
+    assert decisions[0].back_projection_weight == 0
+    torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, back_projection_weight=0.0))

@@ -1,4 +1,5 @@
-"""Runs on a GPU that is only pretended: they mix no devices and end in the CPU's picture. See tests/test_gpu.py too."""
+"""Runs on a GPU that is only pretended: they mix no devices and end in the CPU's picture. See
+tests/test_gpu.py too."""
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from tests.pretended_gpu import pretended_gpu
-from vsr.reader import open_clip
+from vsr.video.reader import open_clip
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
 METRICS = ["psnr", "ssim", "flicker", "sharpness_live", "lr_psnr"]
@@ -16,7 +17,9 @@ METRICS = ["psnr", "ssim", "flicker", "sharpness_live", "lr_psnr"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
-    return write_clip(folder / "clip.mkv", moving_pictures(4, 40, 48), codec="ffv1", pixel_format="bgr0")
+    return write_clip(
+        folder / "clip.mkv", moving_pictures(4, 40, 48), codec="ffv1", pixel_format="bgr0"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def test_a_run_on_a_gpu_mixes_no_devices_and_makes_what_a_cpu_makes(policy, clip
     with pretended_gpu() as device:
         on_gpu = vsr.run(clip, tmp_path / "gpu.mkv", device=str(device), **chosen)
     assert (on_gpu.device, on_gpu.frames_out, on_gpu.models) == ("cuda:0", 4, on_cpu.models)
-    torch.testing.assert_close(pictures(on_gpu.output), pictures(on_cpu.output), atol=1.01 / 255, rtol=0)
+    torch.testing.assert_close(
+        pictures(on_gpu.output), pictures(on_cpu.output), atol=1.01 / 255, rtol=0
+    )
     for name in METRICS:
         assert on_gpu.metrics[name]["mean"] == pytest.approx(on_cpu.metrics[name]["mean"], rel=1e-2)
 
@@ -50,11 +55,19 @@ def test_a_run_on_a_gpu_mixes_no_devices_and_makes_what_a_cpu_makes(policy, clip
 def test_a_graph_that_cannot_be_made_is_told_and_done_without(clip, bank, tmp_path):
     with pretended_gpu() as device:
         manifest = vsr.run(
-            clip, tmp_path / "gpu.mkv", policy="avgi", models=bank, device=str(device), dtype="fp32", scale=2
+            clip,
+            tmp_path / "gpu.mkv",
+            policy="avgi",
+            models=bank,
+            device=str(device),
+            dtype="fp32",
+            scale=2,
         )
     (decision,) = manifest.decisions
     assert "without a CUDA graph: " in decision["reason"]
-    assert any(way in decision["reason"] for way in ("one model after another", "all models as one"))
+    assert any(
+        way in decision["reason"] for way in ("one model after another", "all models as one")
+    )
     assert any("not by NVENC" in note for note in manifest.notes)
 
 

@@ -15,7 +15,9 @@ MACHINE_PATH = re.compile(rb"(?<![\w.~/-])/(?:home|Users|root|work|opt|mnt|tmp|w
 def tracked_files():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: what is tracked is not known")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -30,10 +32,17 @@ def test_no_tracked_file_names_a_path_of_one_machine():
 
 def test_the_origin_of_every_sample_is_told():
     sources = (ROOT / "samples" / "SOURCES.md").read_text()
-    samples = {path.name for path in (ROOT / "samples").iterdir()} - {"SOURCES.md", "make_samples.py", "__pycache__"}
+    samples = {path.name for path in (ROOT / "samples").iterdir()} - {
+        "SOURCES.md",
+        "make_samples.py",
+        "__pycache__",
+    }
     assert {"clip.mp4", "clip_truth.mkv"} <= samples
     assert [name for name in sorted(samples) if f"`{name}" not in sources] == []
 
 
 def test_the_samples_stay_small():
-    assert sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file()) < 8_000_000
+    assert (
+        sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file())
+        < 8_000_000
+    )

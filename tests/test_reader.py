@@ -1,4 +1,5 @@
-"""What is read is what is in the clip: times, pixels, tags; and every nasty input has its own clear answer."""
+"""What is read is what is in the clip: times, pixels, tags; and every nasty input has its own clear
+answer."""
 
 import hashlib
 import io
@@ -17,8 +18,8 @@ from PIL.ExifTags import Base
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, write_clip
 from vsr.errors import InputError
-from vsr.media.timing import Clock
-from vsr.reader import clip_identity, open_clip
+from vsr.video.read.concealment import TimestampRepairer
+from vsr.video.reader import clip_identity, open_clip
 
 IRREGULAR = [0, 41, 83, 125, 250, 300, 341, 383, 425, 550, 600, 641]
 HEVC_10_BIT = {"x265-params": "log-level=none"}
@@ -40,7 +41,9 @@ def pictures():
 
 
 def test_lossless_rgb_frames_come_back_exactly(tmp_path, pictures):
-    reader, frames = read_all(write_clip(tmp_path / "a.mkv", pictures, codec="ffv1", pixel_format="bgr0"))
+    reader, frames = read_all(
+        write_clip(tmp_path / "a.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+    )
     assert [frame.index for frame in frames] == list(range(12))
     for frame, picture in zip(frames, pictures, strict=True):
         assert np.array_equal(np.rint(frame.pixels.permute(1, 2, 0).numpy() * 255), picture)
@@ -48,33 +51,49 @@ def test_lossless_rgb_frames_come_back_exactly(tmp_path, pictures):
     assert reader.damage == ()
 
 
-@pytest.mark.parametrize(("suffix", "time_base"), [("mkv", MILLISECOND), ("mp4", Fraction(1, 90000))])
+@pytest.mark.parametrize(
+    ("suffix", "time_base"), [("mkv", MILLISECOND), ("mp4", Fraction(1, 90000))]
+)
 def test_irregular_times_are_exact(tmp_path, pictures, suffix, time_base):
     pts = [int(Fraction(when, 1000) / time_base) for when in IRREGULAR]
     clip = write_clip(tmp_path / f"a.{suffix}", pictures, pts=pts, time_base=time_base)
     _, frames = read_all(clip)
-    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(when, 1000) for when in IRREGULAR]
+    assert [frame.pts * frame.time_base for frame in frames] == [
+        Fraction(when, 1000) for when in IRREGULAR
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-@pytest.mark.parametrize(("orientation", "turned"), [(2, [[-1, 0], [0, 1]]), (6, [[0, 1], [-1, 0]])])
-def test_a_photograph_with_exif_is_read_and_knows_how_it_is_turned(tmp_path, suffix, orientation, turned):
+@pytest.mark.parametrize(
+    ("orientation", "turned"), [(2, [[-1, 0], [0, 1]]), (6, [[0, 1], [-1, 0]])]
+)
+def test_a_photograph_with_exif_is_read_and_knows_how_it_is_turned(
+    tmp_path, suffix, orientation, turned
+):
     exif = Image.Exif()
     exif[Base.Make], exif[Base.Orientation] = "Camera", orientation
     Image.fromarray(moving_pictures(1)[0]).save(tmp_path / f"photo.{suffix}", exif=exif)
     reader, frames = read_all(tmp_path / f"photo.{suffix}")
     assert len(frames) == 1
-    assert (np.reshape(reader.info.display_matrix, (3, 3))[:2, :2] == np.array(turned) * 2**16).all()
+    assert (
+        np.reshape(reader.info.display_matrix, (3, 3))[:2, :2] == np.array(turned) * 2**16
+    ).all()
 
 
 def test_a_start_offset_is_kept(tmp_path, pictures):
-    clip = write_clip(tmp_path / "a.ts", pictures, pts=range(37, 49), audio_codec="aac", audio_start_seconds=1.0)
+    clip = write_clip(
+        tmp_path / "a.ts", pictures, pts=range(37, 49), audio_codec="aac", audio_start_seconds=1.0
+    )
     _, frames = read_all(clip)
-    assert [frame.seconds for frame in frames] == pytest.approx([(37 + i) / 25 for i in range(12)], abs=1e-9)
+    assert [frame.seconds for frame in frames] == pytest.approx(
+        [(37 + i) / 25 for i in range(12)], abs=1e-9
+    )
 
 
 def test_b_frames_lose_no_tail(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(50), codec_options={"bf": "3", "b-pyramid": "normal"})
+    clip = write_clip(
+        tmp_path / "a.mp4", moving_pictures(50), codec_options={"bf": "3", "b-pyramid": "normal"}
+    )
     _, frames = read_all(clip)
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(i, 25) for i in range(50)]
 
@@ -90,8 +109,18 @@ def test_the_description_is_that_of_the_stream(tmp_path, pictures):
     )
     reader, _ = read_all(clip)
     info = reader.info
-    assert (info.width, info.height, info.codec, info.pixel_format) == (48, 32, "h264", "yuv422p10le")
-    assert (info.color.matrix, info.color.primaries, info.color.transfer, info.color.full_range) == (9, 9, 16, True)
+    assert (info.width, info.height, info.codec, info.pixel_format) == (
+        48,
+        32,
+        "h264",
+        "yuv422p10le",
+    )
+    assert (
+        info.color.matrix,
+        info.color.primaries,
+        info.color.transfer,
+        info.color.full_range,
+    ) == (9, 9, 16, True)
     assert info.sample_aspect_ratio == Fraction(4, 3)
     assert info.rotation_degrees == 90
     assert info.num_frames_from_header == 12
@@ -103,7 +132,9 @@ def test_the_identity_covers_size_and_both_ends(tmp_path):
     path = tmp_path / "a.bin"
     content = bytes(range(256)) * 8192 + b"tail"
     path.write_bytes(content)
-    expected = hashlib.sha256(len(content).to_bytes(8, "little") + content[: 1 << 20] + content[-(1 << 20) :])
+    expected = hashlib.sha256(
+        len(content).to_bytes(8, "little") + content[: 1 << 20] + content[-(1 << 20) :]
+    )
     assert clip_identity(path) == expected.hexdigest()
 
 
@@ -127,9 +158,14 @@ def test_of_two_videos_the_default_one_is_read_and_that_is_said(shared_data):
 
 
 def test_a_raw_stream_gets_times_from_its_rate_and_that_is_no_damage(tmp_path):
-    clip = write_clip(tmp_path / "a.h264", moving_pictures(24), container_format="h264", time_base=Fraction(1, 24))
+    clip = write_clip(
+        tmp_path / "a.h264", moving_pictures(24), container_format="h264", time_base=Fraction(1, 24)
+    )
     reader, frames = read_all(clip)
-    steps = {frames[i + 1].pts * frames[i].time_base - frames[i].pts * frames[i].time_base for i in range(23)}
+    steps = {
+        frames[i + 1].pts * frames[i].time_base - frames[i].pts * frames[i].time_base
+        for i in range(23)
+    }
     assert len(frames) == 24
     assert steps == {Fraction(1, 24)}
     assert reader.damage == ()
@@ -137,7 +173,8 @@ def test_a_raw_stream_gets_times_from_its_rate_and_that_is_no_damage(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pixel_format", "tolerance"), [("png", "rgb24", 0.01), ("png", "rgb48be", 0.01), ("jpg", "yuvj444p", 16)]
+    ("suffix", "pixel_format", "tolerance"),
+    [("png", "rgb24", 0.01), ("png", "rgb48be", 0.01), ("jpg", "yuvj444p", 16)],
 )
 def test_a_folder_of_pictures_is_a_clip_in_natural_order(tmp_path, suffix, pixel_format, tolerance):
     pictures = moving_pictures(11)
@@ -158,7 +195,11 @@ def test_a_folder_of_pictures_is_a_clip_in_natural_order(tmp_path, suffix, pixel
 
 def save_picture(path, picture, pixel_format):
     codec = av.Codec("png" if path.suffix == ".png" else "mjpeg", "w").create("video")
-    codec.height, codec.width, codec.pix_fmt, codec.time_base = *picture.shape[:2], pixel_format, Fraction(1, 25)
+    codec.height, codec.width, codec.pix_fmt, codec.time_base = (
+        *picture.shape[:2],
+        pixel_format,
+        Fraction(1, 25),
+    )
     codec.options = {} if path.suffix == ".png" else {"qmin": "1", "qmax": "1"}
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
     if pixel_format == "rgb48be":
@@ -258,7 +299,9 @@ def sound_only(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate = 8000
         out.mux(stream.encode(frame))
     return path
@@ -295,7 +338,9 @@ def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path, make, told):
 
 
 def test_a_truncated_mp4_yields_what_is_there_and_counts_what_is_not(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(48, 64, 96), container_options={"movflags": "faststart"})
+    clip = write_clip(
+        tmp_path / "a.mp4", moving_pictures(48, 64, 96), container_options={"movflags": "faststart"}
+    )
     data = clip.read_bytes()
     clip.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
     reader, frames = read_all(clip)
@@ -316,7 +361,9 @@ def test_a_truncated_mkv_is_noticed(tmp_path, audio):
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])
 def test_a_file_that_lost_its_last_bytes_is_damaged_even_if_every_frame_is_there(tmp_path, suffix):
     options = {"movflags": "faststart"} if suffix == "mp4" else {}
-    clip = write_clip(tmp_path / f"a.{suffix}", moving_pictures(12), audio_codec="aac", container_options=options)
+    clip = write_clip(
+        tmp_path / f"a.{suffix}", moving_pictures(12), audio_codec="aac", container_options=options
+    )
     assert read_all(clip)[0].damage == ()
     clip.write_bytes(clip.read_bytes()[:-6])
     reader, frames = read_all(clip)
@@ -325,12 +372,17 @@ def test_a_file_that_lost_its_last_bytes_is_damaged_even_if_every_frame_is_there
 
 
 @pytest.mark.parametrize(
-    ("codec", "options"), [("libx264", {"bf": "2"}), ("libx264", {"bf": "0"}), ("mpeg4", {}), ("mjpeg", {})]
+    ("codec", "options"),
+    [("libx264", {"bf": "2"}), ("libx264", {"bf": "0"}), ("mpeg4", {}), ("mjpeg", {})],
 )
 def test_frames_of_an_avi_come_in_order_at_its_own_times(tmp_path, codec, options):
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     clip = write_clip(
-        tmp_path / "a.avi", moving_pictures(12), codec=codec, codec_options=options, pixel_format=pixel_format
+        tmp_path / "a.avi",
+        moving_pictures(12),
+        codec=codec,
+        codec_options=options,
+        pixel_format=pixel_format,
     )
     reader, frames = read_all(clip)
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(i, 25) for i in range(12)]
@@ -359,7 +411,9 @@ def test_a_pipe_with_a_name_is_refused_with_what_to_do(tmp_path):
 
 
 def test_sound_that_outlasts_the_video_is_no_truncation(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0)
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(12), audio_codec="aac", audio_start_seconds=3.0
+    )
     reader, _ = read_all(clip)
     assert reader.damage == ()
 
@@ -379,7 +433,9 @@ def test_corrupt_bytes_are_counted_and_times_still_rise(tmp_path, suffix):
 
 
 def test_interlacing_is_mentioned_with_what_to_do(tmp_path, pictures):
-    combed = write_clip(tmp_path / "b.mp4", pictures, codec_options={"flags": "+ildct", "x264-params": "tff=1"})
+    combed = write_clip(
+        tmp_path / "b.mp4", pictures, codec_options={"flags": "+ildct", "x264-params": "tff=1"}
+    )
     assert any("--deinterlace" in note for note in read_all(combed)[0].notes)
 
 
@@ -390,23 +446,43 @@ def test_interlacing_is_mentioned_with_what_to_do(tmp_path, pictures):
         ([0, 40, None, 120], [0, 40, 80, 120], [None, None, "missing", None]),
         ([0, 40, 40, 80], [0, 40, 60, 80], [None, None, "duplicate", None]),
         ([0, 40, 80, 50, 120], [0, 40, 80, 100, 120], [None, None, None, "backward", None]),
-        ([5000, 5040, 0, 40, 80], [5000, 5040, 5080, 5120, 5160], [None, None, "restarted", None, None]),
+        (
+            [5000, 5040, 0, 40, 80],
+            [5000, 5040, 5080, 5120, 5160],
+            [None, None, "restarted", None, None],
+        ),
     ],
 )
 def test_the_clock_mends_only_what_is_wrong(claims, times, faults):
-    clock = Clock(usual_step=40, ticks_per_second=1000)
-    assert [clock.tick(claim) for claim in claims] == list(zip(times, faults, strict=True))
+    repairer = TimestampRepairer(usual_step=40, ticks_per_second=1000)
+    assert [repairer.repair(claim) for claim in claims] == list(zip(times, faults, strict=True))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["natural/carphone_pristine.mp4", "format/vfr_flower.mp4", "cuts/sintel_150.mkv", "format/rotated_real_270.mov"],
+    [
+        "natural/carphone_pristine.mp4",
+        "format/vfr_flower.mp4",
+        "cuts/sintel_150.mkv",
+        "format/rotated_real_270.mov",
+    ],
 )
 def test_real_clips_read_without_damage_and_with_the_times_of_ffprobe(shared_data, name):
     if shutil.which("ffprobe") is None:
         pytest.skip("ffprobe is not installed")
     path = shared_data / "clips" / name
-    query = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "frame=pts", "-of", "csv=p=0", path]
+    query = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        "v:0",
+        "-show_entries",
+        "frame=pts",
+        "-of",
+        "csv=p=0",
+        path,
+    ]
     listed = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
     reader, frames = read_all(path)
     assert [frame.pts for frame in frames] == [int(line.rstrip(",")) for line in listed]

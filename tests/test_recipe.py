@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from vsr.errors import UsageError
-from vsr.recipe import from_table, load_recipe, to_table
+from vsr.records import from_table, load_recipe, to_table
 
 
 @dataclass(frozen=True)

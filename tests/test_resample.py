@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.models import picture
-from vsr.resample import LANCZOS, back_project, resize, scaled_size
+from vsr.image.resample import LANCZOS, back_project, resize, scaled_size
 
 
 def straightforward_resize(row, length):
@@ -13,11 +13,17 @@ def straightforward_resize(row, length):
     stretch = max(1 / factor, 1)
     result = []
     for i in range(length):
-        centre = (i + 0.5) / factor - 0.5
+        center = (i + 0.5) / factor - 0.5
         total = weights = 0.0
-        for position in range(int(centre - 4 * stretch) - 2, int(centre + 4 * stretch) + 3):
-            d = abs(centre - position) / stretch
-            weight = 1.5 * d**3 - 2.5 * d**2 + 1 if d <= 1 else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2 if d < 2 else 0
+        for position in range(int(center - 4 * stretch) - 2, int(center + 4 * stretch) + 3):
+            d = abs(center - position) / stretch
+            weight = (
+                1.5 * d**3 - 2.5 * d**2 + 1
+                if d <= 1
+                else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+                if d < 2
+                else 0
+            )
             mirrored = position % (2 * len(row))
             mirrored = mirrored if mirrored < len(row) else 2 * len(row) - 1 - mirrored
             total += weight * row[mirrored]
@@ -58,8 +64,8 @@ def test_a_flat_picture_stays_flat_at_any_size(kernel):
 def test_enlarging_does_not_shift_the_picture():
     ramp = torch.linspace(0, 1, 32).expand(1, 8, 32)
     large = resize(ramp, 32, 128)[0, 0]
-    centres = (torch.arange(128) + 0.5) / 4 - 0.5
-    torch.testing.assert_close(large[16:-16], centres[16:-16] / 31, atol=1e-5, rtol=0)
+    centers = (torch.arange(128) + 0.5) / 4 - 0.5
+    torch.testing.assert_close(large[16:-16], centers[16:-16] / 31, atol=1e-5, rtol=0)
 
 
 def test_leading_dimensions_are_resized_each_by_itself():

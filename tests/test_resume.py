@@ -16,15 +16,15 @@ import pytest
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
 from vsr import pipeline
-from vsr.engine.fast_window import FastWindow
+from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import InterruptedRunError, OutputError, UsageError
-from vsr.networks.window import WindowNetwork, WindowSpec
+from vsr.files import FolderLock
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.shot_model import save_shot_model
 from vsr.pipeline import Listener
-from vsr.policies import PolicyOptions
-from vsr.recipe import Recipe
-from vsr.shot_models import save_shot_model
-from vsr.storage import FolderLock
-from vsr.writer import EncodeOptions, WorkOptions
+from vsr.pipeline.options import Recipe
+from vsr.upscale import PolicyOptions
+from vsr.video.writer import EncodeOptions, WorkOptions
 
 FRAMES = 24
 ENCODE = EncodeOptions("libx264", preset="ultrafast", segment_frames=5)
@@ -34,15 +34,33 @@ RECIPES = {
     "smi": replace(BICUBIC, policy="smi", steady=0.0),
     "smi steady": replace(BICUBIC, policy="smi"),
     "avgi steady by target": replace(BICUBIC, policy="avgi", target_flicker=1.0),
-    "dsrfi switching": replace(BICUBIC, policy="dsrfi", policies=PolicyOptions(per_frame=True, hysteresis=0.0)),
+    "dsrfi switching": replace(
+        BICUBIC, policy="dsrfi", policies=PolicyOptions(per_frame=True, hysteresis=0.0)
+    ),
     "shot": replace(BICUBIC, policy="shot"),
-    "shot, best": replace(BICUBIC, policy="shot", scale=3.0, policies=PolicyOptions(quality="best")),
+    "shot, best": replace(
+        BICUBIC, policy="shot", scale=3.0, policies=PolicyOptions(quality="best")
+    ),
     "shot steady": replace(BICUBIC, policy="shot", steady=0.5),
-    "every metric on every frame": replace(BICUBIC, metrics=("flicker_live", "sharpness_live", "lr_psnr")),
+    "every metric on every frame": replace(
+        BICUBIC, metrics=("flicker_live", "sharpness_live", "lr_psnr")
+    ),
 }
 ENDS = ((11, 13), (12, 23))
-"""Where a run is ended, and where the one that goes on: about the start of the shot at frame 12, and late in it."""
-SAME = ("frames_in", "frames_out", "policy", "models", "decisions", "shots", "steady", "metrics", "baseline", "damage")
+"""Where a run is ended, and where the one that goes on: about the start of the shot at frame 12,
+and late in it."""
+SAME = (
+    "frames_in",
+    "frames_out",
+    "policy",
+    "models",
+    "decisions",
+    "shots",
+    "steady",
+    "metrics",
+    "baseline",
+    "damage",
+)
 """What a record says alike, whether the run was ended or not."""
 
 
@@ -54,7 +72,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(folder):
     return write_clip(
-        folder / "clip.mkv", two_shots(FRAMES, 32, 40), codec="ffv1", pixel_format="bgr0", audio_codec="aac"
+        folder / "clip.mkv",
+        two_shots(FRAMES, 32, 40),
+        codec="ffv1",
+        pixel_format="bgr0",
+        audio_codec="aac",
     )
 
 
@@ -70,11 +92,11 @@ def bank(folder):
 def end_after(frame):
     """A listener that ends the run when so many frames are written."""
 
-    def advance(done, _):
+    def on_progress(done, _):
         if done == frame:
             raise KeyboardInterrupt
 
-    return Listener(advance=advance)
+    return Listener(on_progress=on_progress)
 
 
 def run_until(frame, clip, output, **options):
@@ -86,7 +108,14 @@ def packets(path):
     """All that a film holds but the random number by which Matroska tells one file from another."""
     with av.open(str(path)) as film:
         return [
-            (packet.stream_index, packet.pts, packet.dts, packet.duration, packet.is_keyframe, bytes(packet))
+            (
+                packet.stream_index,
+                packet.pts,
+                packet.dts,
+                packet.duration,
+                packet.is_keyframe,
+                bytes(packet),
+            )
             for packet in film.demux()
         ]
 
@@ -102,11 +131,15 @@ def policy_is_quick(recipe):
 @pytest.mark.parametrize(
     "name",
     [
-        name if name not in ("shot steady", "shot, best") else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name not in ("shot steady", "shot, best")
+        else pytest.param(name, marks=pytest.mark.slow)
         for name in RECIPES
     ],
 )
-def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(tmp_path, clip, bank, name):
+def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(
+    tmp_path, clip, bank, name
+):
     recipe, out = RECIPES[name], tmp_path / "out.mkv"
     whole = pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=bank)
     for first, second in ENDS if policy_is_quick(recipe) else ENDS[:1]:
@@ -116,7 +149,9 @@ def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(tm
         resumed = pipeline.run(clip, out, recipe=recipe, models=bank)
         assert resumed.resumed_at_frame == second // 5 * 5
         assert packets(out) == packets(tmp_path / "whole.mkv")
-        assert {field: getattr(resumed, field) for field in SAME} == {field: getattr(whole, field) for field in SAME}
+        assert {field: getattr(resumed, field) for field in SAME} == {
+            field: getattr(whole, field) for field in SAME
+        }
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
         out.unlink()
 
@@ -166,7 +201,9 @@ def test_a_steadied_video_goes_on(tmp_path, clip, bank):
     pipeline.steady(plain, clip, tmp_path / "whole.mkv", recipe=recipe)
     for frame in (8, 18):
         with pytest.raises(KeyboardInterrupt):
-            pipeline.steady(plain, clip, tmp_path / "out.mkv", recipe=recipe, listener=end_after(frame))
+            pipeline.steady(
+                plain, clip, tmp_path / "out.mkv", recipe=recipe, listener=end_after(frame)
+            )
     assert pipeline.steady(plain, clip, tmp_path / "out.mkv", recipe=recipe).resumed_at_frame == 15
     assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
 
@@ -174,18 +211,28 @@ def test_a_steadied_video_goes_on(tmp_path, clip, bank):
 @pytest.mark.parametrize("neighbours", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_shot_policy_does_not_begin_a_long_take_anew(tmp_path, monkeypatch, neighbours):
     clip = write_clip(tmp_path / "take.mkv", moving_pictures(FRAMES, 24, 32))
-    networks = tuple(WindowNetwork(WindowSpec(neighbours, 8, 3)).eval().requires_grad_(False) for _ in range(2))
+    networks = tuple(
+        ShotNetwork(ShotNetworkSpec(neighbours, 8, 3)).eval().requires_grad_(False)
+        for _ in range(2)
+    )
     card = replace(make_shot_model().card, network=networks[0].spec)
     (tmp_path / "bank").mkdir()
     save_shot_model(tmp_path / "bank" / "m.shot.safetensors", card, networks)
     made, recipe = [], replace(RECIPES["shot"], scale=4.0)
-    make = FastWindow.missing_detail
-    monkeypatch.setattr(FastWindow, "missing_detail", lambda *given: made.append(1) or make(*given))
+    make = FastShotNetwork.missing_detail
+    monkeypatch.setattr(
+        FastShotNetwork, "missing_detail", lambda *given: made.append(1) or make(*given)
+    )
     pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=tmp_path / "bank")
     assert len(made) == 2 * FRAMES
     run_until(22, clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank")
     made.clear()
-    assert pipeline.run(clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank").resumed_at_frame == 20
+    assert (
+        pipeline.run(
+            clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank"
+        ).resumed_at_frame
+        == 20
+    )
     assert len(made) <= 2 * (FRAMES - 20 + 4)
     assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
 
@@ -197,7 +244,8 @@ def test_what_was_changed_is_named_and_the_work_stays(tmp_path, bank):
     work = contents(tmp_path / ".out.mkv.vsr-work")
     other = replace(RECIPES["smi"], encode=replace(ENCODE, crf=30.0), scale=3.0)
     with pytest.raises(
-        UsageError, match=r"scale was 2.0 and is 3.0; options.encode.crf was not set and is 30.0.*--restart"
+        UsageError,
+        match=r"scale was 2.0 and is 3.0; options.encode.crf was not set and is 30.0.*--restart",
     ):
         pipeline.run(clip, out, recipe=other, models=bank)
     os.utime(clip, (1, 1))
@@ -220,7 +268,12 @@ def test_a_changed_model_is_named(tmp_path, clip):
 def test_work_without_a_closed_segment_hinders_nothing(tmp_path, clip):
     run_until(3, clip, tmp_path / "out.mkv", recipe=BICUBIC)
     assert list(tmp_path.iterdir()) == []
-    assert pipeline.run(clip, tmp_path / "out.mkv", recipe=replace(BICUBIC, scale=3.0)).resumed_at_frame == 0
+    assert (
+        pipeline.run(
+            clip, tmp_path / "out.mkv", recipe=replace(BICUBIC, scale=3.0)
+        ).resumed_at_frame
+        == 0
+    )
 
 
 def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
@@ -235,12 +288,16 @@ def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
     assert {f"segment-00000{number}.mkv" for number in range(5)} <= kept
     segment = read_frames(tmp_path / "work" / ".out.mkv.vsr-work" / "segment-000001.mkv")
     film = read_frames(out)[5:10]
-    assert all(np.array_equal(a.to_ndarray(), b.to_ndarray()) for a, b in zip(segment, film, strict=True))
+    assert all(
+        np.array_equal(a.to_ndarray(), b.to_ndarray()) for a, b in zip(segment, film, strict=True)
+    )
 
 
 def test_a_folder_for_work_that_is_not_there_is_told(tmp_path, clip):
     with pytest.raises(OutputError, match=r"--work-dir .*none: there is no such folder"):
-        pipeline.run(clip, tmp_path / "out.mkv", recipe=BICUBIC, work=WorkOptions(tmp_path / "none"))
+        pipeline.run(
+            clip, tmp_path / "out.mkv", recipe=BICUBIC, work=WorkOptions(tmp_path / "none")
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -269,7 +326,7 @@ def test_the_second_run_on_an_output_says_who_holds_it(tmp_path, clip):
             with pytest.raises(OutputError, match=f"is being done by process {os.getpid()} on"):
                 pipeline.run(clip, out, recipe=BICUBIC)
 
-    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(advance=begin_another))
+    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(on_progress=begin_another))
     assert len(read_frames(out)) == FRAMES
 
 
@@ -277,7 +334,7 @@ def test_a_lock_whose_owner_was_killed_holds_nobody_up(tmp_path):
     code = f"""
 import os, signal
 from pathlib import Path
-from vsr.storage import FolderLock
+from vsr.files import FolderLock
 with FolderLock(Path({str(tmp_path)!r}), "a test is being done"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -296,7 +353,10 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
     pipeline.run(clip, tmp_path / "whole.mkv", recipe=BICUBIC)
     with monkeypatch.context() as patch:
         # What follows the naming is left out, as where the process is killed there.
-        patch.setattr("vsr.media.work.WorkFolder.finished", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "vsr.video.write.segment_store.SegmentStore.finished",
+            lambda _: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, out, recipe=BICUBIC)
     assert out.exists()
@@ -311,7 +371,10 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
 def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, monkeypatch):
     out = tmp_path / "out.mkv"
     with monkeypatch.context() as patch:
-        patch.setattr("vsr.media.work.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "vsr.video.write.segment_store.shutil.rmtree",
+            lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt),
+        )
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, out, recipe=BICUBIC)
     whole = packets(out)
@@ -323,17 +386,29 @@ def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, 
 
 def test_an_end_that_is_asked_for_keeps_the_work_and_says_so(tmp_path, clip):
     out, done = tmp_path / "out.mkv", []
-    listener = Listener(advance=lambda frame, _: done.append(frame), is_stopping=lambda: len(done) == 13)
+    listener = Listener(
+        on_progress=lambda frame, _: done.append(frame), should_stop=lambda: len(done) == 13
+    )
     with pytest.raises(InterruptedRunError, match="stopped after frame 13; 10 are kept in") as end:
         pipeline.run(clip, out, recipe=BICUBIC, listener=listener)
-    assert end.value.can_go_on
+    assert end.value.can_resume
     assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_command_with_130_and_the_line_that_goes_on(tmp_path, number):
     clip = write_clip(tmp_path / "a clip.mkv", moving_pictures(20, 32, 40) * 10, pts=range(200))
-    options = ["--policy", "bicubic", "--scale", "2", "--set", "encode.segment_frames=5", "--restart"]
+    options = [
+        "--policy",
+        "bicubic",
+        "--scale",
+        "2",
+        "--set",
+        "encode.segment_frames=5",
+        "--restart",
+    ]
     command = [sys.executable, "-c", "from vsr.cli import main; main()", "run", str(clip), *options]
     work = tmp_path / ".a clip_x2.mkv.vsr-work"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -344,7 +419,10 @@ def test_a_signal_ends_the_command_with_130_and_the_line_that_goes_on(tmp_path, 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "are kept in" in said
-    line = f"vsr: go on with: vsr run '{clip}' --policy bicubic --scale 2 --set encode.segment_frames=5"
+    line = (
+        f"vsr: resume with: vsr run '{clip}' --policy bicubic --scale 2 --set "
+        "encode.segment_frames=5"
+    )
     assert said.splitlines()[-1] == line
     assert work.is_dir()
     assert not Path(f"{tmp_path}/a clip_x2.mkv").exists()

@@ -16,27 +16,30 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import moving_pictures, write_clip
 from vsr.errors import InputError, OutputError, UsageError
+from vsr.evaluate import ClipScores, score, score_table, write_csv
+from vsr.evaluate.results import rank_results
+from vsr.image.motion import motion_between
 from vsr.metrics import observation
 from vsr.metrics.scoreboard import MetricResult, Scoreboard
-from vsr.motion import motion_between
-from vsr.reader import open_clip
-from vsr.scoring import ClipScores, score, score_table, write_csv
-from vsr.scoring.comparing import rank_results
+from vsr.video.reader import open_clip
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 TRUTH = moving_pictures(8, 48, 64)
 
 
 def spoilt(pictures, grey_levels=6):
-    """A copy with a known error: every frame off by its own amount, so that a wrong pairing shows."""
+    """A copy with a known error: every frame off by its own amount, so that a wrong pairing
+    shows."""
     return [
-        np.clip(picture.astype(int) + grey_levels + i, 0, 255).astype(np.uint8) for i, picture in enumerate(pictures)
+        np.clip(picture.astype(int) + grey_levels + i, 0, 255).astype(np.uint8)
+        for i, picture in enumerate(pictures)
     ]
 
 
 def psnrs(results, truths):
     return [
-        peak_signal_noise_ratio(truth, result, data_range=255) for result, truth in zip(results, truths, strict=True)
+        peak_signal_noise_ratio(truth, result, data_range=255)
+        for result, truth in zip(results, truths, strict=True)
     ]
 
 
@@ -69,7 +72,9 @@ def test_frames_that_the_result_lost_are_left_out_and_named(tmp_path, truth_clip
     pictures = [spoilt(TRUTH)[index] for index in kept]
     result = write_clip(tmp_path / "result.mkv", pictures, pts=kept, **LOSSLESS)
     scores = score_one(result, truth_clip)
-    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(pictures, [TRUTH[i] for i in kept]), abs=1e-3)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(
+        psnrs(pictures, [TRUTH[i] for i in kept]), abs=1e-3
+    )
     assert scores.unmatched == {"result": (), "reference": tuple(lost)}
 
 
@@ -85,7 +90,9 @@ def test_frames_that_the_truth_lacks_are_left_out_and_named(tmp_path):
 
 
 @pytest.mark.parametrize("delay", [1, 5, 100])
-def test_a_result_that_starts_at_another_time_is_aligned_by_its_first_frame(tmp_path, truth_clip, delay):
+def test_a_result_that_starts_at_another_time_is_aligned_by_its_first_frame(
+    tmp_path, truth_clip, delay
+):
     pts = [delay + index for index in range(8)]
     result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), pts=pts, **LOSSLESS)
     scores = score_one(result, truth_clip)
@@ -95,7 +102,9 @@ def test_a_result_that_starts_at_another_time_is_aligned_by_its_first_frame(tmp_
 
 def test_small_jitter_and_other_time_bases_do_not_matter(tmp_path, truth_clip):
     pts = [1000 * index // 25 + (7 if index % 2 else 0) for index in range(8)]
-    result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), pts=pts, time_base=Fraction(1, 1000), **LOSSLESS)
+    result = write_clip(
+        tmp_path / "result.mkv", spoilt(TRUTH), pts=pts, time_base=Fraction(1, 1000), **LOSSLESS
+    )
     scores = score_one(result, truth_clip)
     assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH), TRUTH), abs=1e-3)
 
@@ -105,7 +114,9 @@ def test_variable_frame_rates_are_paired_by_time(tmp_path):
     truth = write_clip(tmp_path / "truth.mkv", TRUTH, pts=pts, **LOSSLESS)
     result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH)[1:], pts=pts[1:], **LOSSLESS)
     scores = score_one(result, truth)
-    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(spoilt(TRUTH)[1:], TRUTH[1:]), abs=1e-3)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(
+        psnrs(spoilt(TRUTH)[1:], TRUTH[1:]), abs=1e-3
+    )
 
 
 def test_a_result_of_twice_the_rate_uses_each_true_frame_once(tmp_path, truth_clip):
@@ -133,7 +144,11 @@ def test_another_size_is_refused_naming_both(truth_clip, low_clip):
 
 def test_one_result_gives_the_contracts_object(tmp_path, truth_clip):
     result = write_clip(tmp_path / "result.mkv", TRUTH, **LOSSLESS)
-    found = json.loads(json.dumps(score([result], truth_clip, metrics=["psnr", "flicker"]).to_json(), allow_nan=False))
+    found = json.loads(
+        json.dumps(
+            score([result], truth_clip, metrics=["psnr", "flicker"]).to_json(), allow_nan=False
+        )
+    )
     assert found["file"] == str(result)
     assert found["frames"] == 8
     assert found["metrics"]["psnr"] == {
@@ -149,14 +164,19 @@ def test_one_result_gives_the_contracts_object(tmp_path, truth_clip):
 
 def test_the_exact_form_of_the_spectrum_stands_beside_its_figure(truth_clip):
     shown = io.StringIO()
-    Console(width=400, file=shown).print(score_table(score([truth_clip], reference=truth_clip, metrics=["spectrum"])))
+    Console(width=400, file=shown).print(
+        score_table(score([truth_clip], reference=truth_clip, metrics=["spectrum"]))
+    )
     assert "log10(1 + |F|^2), F the FFT of BT.601 luma" in shown.getvalue()
 
 
 def test_several_results_are_ranked_by_every_metric(tmp_path, truth_clip):
     good = write_clip(tmp_path / "good.mkv", spoilt(TRUTH, 2), **LOSSLESS)
     bad = write_clip(tmp_path / "bad.mkv", spoilt(TRUTH, 20), **LOSSLESS)
-    jumpy = [np.clip(picture.astype(int) + 4 * (i % 2), 0, 255).astype(np.uint8) for i, picture in enumerate(TRUTH)]
+    jumpy = [
+        np.clip(picture.astype(int) + 4 * (i % 2), 0, 255).astype(np.uint8)
+        for i, picture in enumerate(TRUTH)
+    ]
     unsteady = write_clip(tmp_path / "unsteady.mkv", jumpy, **LOSSLESS)
     found = score([bad, good, unsteady], truth_clip, metrics=["psnr", "flicker"]).to_json()
     assert [result["file"] for result in found["results"]] == [str(bad), str(good), str(unsteady)]
@@ -182,11 +202,22 @@ def test_figures_of_different_networks_are_ranked_apart_and_missing_ones_not_at_
         return ClipScores(file, (0,), (0.0,), {"lpips": lpips}, None, {}, (), ())
 
     def files(clips):
-        return {entry.label: [place.file for place in entry.places] for entry in rank_results(clips)}
+        return {
+            entry.label: [standing.file for standing in entry.standings]
+            for entry in rank_results(clips)
+        }
 
-    clips = [clip("a", 0.3, "alex"), clip("b", 0.1, "squeeze"), clip("c", 0.2, "alex"), clip("d", None, None)]
+    clips = [
+        clip("a", 0.3, "alex"),
+        clip("b", 0.1, "squeeze"),
+        clip("c", 0.2, "alex"),
+        clip("d", None, None),
+    ]
     assert files(clips) == {"lpips (alex)": ["c", "a"], "lpips (squeeze)": ["b"]}
-    same = [replace(clip, metrics={"lpips": replace(clip.metrics["lpips"], network="alex")}) for clip in clips]
+    same = [
+        replace(clip, metrics={"lpips": replace(clip.metrics["lpips"], network="alex")})
+        for clip in clips
+    ]
     assert files(same) == {"lpips": ["b", "c", "a"]}
 
 
@@ -206,18 +237,29 @@ def test_a_low_resolution_input_brings_the_bicubic_baseline(tmp_path, truth_clip
     assert "flicker (grey levels, lower is better)" in printed
 
 
-def test_by_default_all_that_can_be_computed_is_computed(tmp_path, truth_clip, low_clip, monkeypatch):
+def test_by_default_all_that_can_be_computed_is_computed(
+    tmp_path, truth_clip, low_clip, monkeypatch
+):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("VSR_WEIGHTS", raising=False)
     without_truth = score([truth_clip], low_resolution=low_clip).results[0].metrics
-    assert set(without_truth) == {"lr_psnr", "warping_error", "sharpness_live", "flicker_live", "niqe", "brisque"}
+    assert set(without_truth) == {
+        "lr_psnr",
+        "warping_error",
+        "sharpness_live",
+        "flicker_live",
+        "niqe",
+        "brisque",
+    }
     with_truth = score([truth_clip], truth_clip).results[0].metrics
     assert with_truth["lpips"].mean is None
     assert "VSR_WEIGHTS" in with_truth["lpips"].reason
     assert with_truth["tof"].mean == 0
 
 
-def test_the_table_of_frames_has_a_row_per_frame_and_an_empty_cell_for_no_value(tmp_path, truth_clip, low_clip):
+def test_the_table_of_frames_has_a_row_per_frame_and_an_empty_cell_for_no_value(
+    tmp_path, truth_clip, low_clip
+):
     result = write_clip(tmp_path / "result.mkv", TRUTH, **LOSSLESS)
     scores = score([result], truth_clip, low_clip, metrics=["psnr", "flicker", "sharpness"])
     write_csv(scores, tmp_path / "scores.csv")
@@ -238,7 +280,12 @@ def test_a_table_that_cannot_be_written_is_an_output_error(tmp_path, truth_clip)
 
 def test_progress_tells_how_many_frames_of_how_many_are_done(tmp_path, truth_clip):
     told = []
-    score([truth_clip] * 2, truth_clip, metrics=["psnr"], progress=lambda done, total: told.append((done, total)))
+    score(
+        [truth_clip] * 2,
+        truth_clip,
+        metrics=["psnr"],
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert told == [(count, 8) for count in range(1, 9)]
 
 
@@ -257,15 +304,22 @@ def test_requests_that_cannot_be_met_are_refused(truth_clip):
         score(["-"], truth_clip)
 
 
-@pytest.mark.parametrize(("clip", "decibels"), [("calendar", 20.4), ("city", 25.2), ("foliage", 23.5), ("walk", 26.1)])
+@pytest.mark.parametrize(
+    ("clip", "decibels"), [("calendar", 20.4), ("city", 25.2), ("foliage", 23.5), ("walk", 26.1)]
+)
 def test_bicubic_on_vid4_scores_what_the_literature_says(shared_data, clip, decibels):
     folder = shared_data / "clips" / "vid4"
-    board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=True, border=8, with_baseline=True)
-    with open_clip(folder / f"{clip}_hr.mkv") as truths, open_clip(folder / f"{clip}_lrx4.mkv") as lows:
+    board = Scoreboard(
+        ["psnr_y"], has_truth=True, has_low_resolution=True, border=8, with_baseline=True
+    )
+    with (
+        open_clip(folder / f"{clip}_hr.mkv") as truths,
+        open_clip(folder / f"{clip}_lrx4.mkv") as lows,
+    ):
         for truth, low in islice(zip(truths.frames(), lows.frames(), strict=True), 12):
-            board.observe(truth, truth.pixels, low.pixels)
-    assert board.results()["psnr_y"].mean == 100
-    assert board.baseline_results()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)
+            board.update(truth, truth.pixels, low.pixels)
+    assert board.compute()["psnr_y"].mean == 100
+    assert board.compute_baseline()["psnr_y"].mean == pytest.approx(decibels, abs=0.25)
 
 
 def test_a_name_with_brackets_or_bytes_that_are_no_text_is_shown_and_written(tmp_path, truth_clip):
@@ -282,7 +336,9 @@ def test_a_name_with_brackets_or_bytes_that_are_no_text_is_shown_and_written(tmp
     assert "[/b] caf\\udce9.mkv,0," in (tmp_path / "scores.csv").read_text(encoding="utf-8")
 
 
-def test_several_results_share_what_is_worked_out_of_the_truth(tmp_path, truth_clip, low_clip, monkeypatch):
+def test_several_results_share_what_is_worked_out_of_the_truth(
+    tmp_path, truth_clip, low_clip, monkeypatch
+):
     estimated = []
 
     def counted(*pictures):
@@ -294,18 +350,25 @@ def test_several_results_share_what_is_worked_out_of_the_truth(tmp_path, truth_c
     alone = [score([result], truth_clip, low_clip, metrics=names).results[0] for result in results]
     monkeypatch.setattr(observation, "motion_between", counted)
     together = score(results, truth_clip, low_clip, metrics=names).results
-    assert len(estimated) == 2 * 7, "once for each pair of frames of the truth and of the enlarged input"
+    assert len(estimated) == 2 * 7, (
+        "once for each pair of frames of the truth and of the enlarged input"
+    )
     assert [clip.metrics for clip in together] == [clip.metrics for clip in alone]
     assert [clip.baseline for clip in together] == [clip.baseline for clip in alone]
 
 
-def test_clips_are_scored_without_anything_to_compare_with(tmp_path, truth_clip, shared_data, monkeypatch):
+def test_clips_are_scored_without_anything_to_compare_with(
+    tmp_path, truth_clip, shared_data, monkeypatch
+):
     monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "metric-params"))
-    big = [write_clip(tmp_path / f"{i}.mkv", spoilt(moving_pictures(7, 208, 208), i), **LOSSLESS) for i in (0, 60)]
+    big = [
+        write_clip(tmp_path / f"{i}.mkv", spoilt(moving_pictures(7, 208, 208), i), **LOSSLESS)
+        for i in (0, 60)
+    ]
     scores = score(big, metrics=["brisque"])
     assert [len(clip.metrics["brisque"].per_frame) for clip in scores.results] == [7, 7]
     assert all(clip.partners == {} for clip in scores.results)
-    assert {place.file for place in scores.ranking[0].places} == set(map(str, big))
+    assert {standing.file for standing in scores.ranking[0].standings} == set(map(str, big))
 
 
 def test_the_fast_flow_is_said(tmp_path, truth_clip):
@@ -314,7 +377,7 @@ def test_the_fast_flow_is_said(tmp_path, truth_clip):
     assert scores.to_json()["flow"] == "fast"
     console = Console(width=160, record=True)
     console.print(score_table(scores))
-    assert "fast flow" in console.export_text()
+    assert "--flow fast" in console.export_text()
 
 
 @pytest.fixture
@@ -323,12 +386,17 @@ def squeeze_weights(shared_data, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", "/nonexistent")
 
 
-def test_diversity_of_several_results_is_that_of_the_set_frame_by_frame(tmp_path, truth_clip, squeeze_weights):
+def test_diversity_of_several_results_is_that_of_the_set_frame_by_frame(
+    tmp_path, truth_clip, squeeze_weights
+):
     left, right = [picture.copy() for picture in TRUTH], [picture.copy() for picture in TRUTH]
     for one, other in zip(left, right, strict=True):
         one[:, :32] = 255 - one[:, :32]
         other[:, 32:] = 255 - other[:, 32:]
-    halves = [write_clip(tmp_path / f"{name}.mkv", some, **LOSSLESS) for name, some in (("l", left), ("r", right))]
+    halves = [
+        write_clip(tmp_path / f"{name}.mkv", some, **LOSSLESS)
+        for name, some in (("l", left), ("r", right))
+    ]
     scores = score(halves, truth_clip, metrics=["psnr", "diversity"])
     assert len(scores.of_set["diversity"].per_frame) == 8
     assert scores.of_set["diversity"].mean > 50
@@ -346,14 +414,26 @@ def test_a_folder_of_samples_is_compared_with_one_picture(tmp_path, squeeze_weig
         Image.fromarray(picture).save(folder / f"{number}.png")
     Image.fromarray(TRUTH[0]).save(tmp_path / "truth.png")
     scores = score(folder, tmp_path / "truth.png", metrics=["psnr", "diversity"]).results[0]
-    assert scores.metrics["psnr"].per_frame == pytest.approx(psnrs(samples, [TRUTH[0]] * 4), abs=1e-3)
+    assert scores.metrics["psnr"].per_frame == pytest.approx(
+        psnrs(samples, [TRUTH[0]] * 4), abs=1e-3
+    )
     assert scores.metrics["diversity"].mean is not None
     assert any("every frame" in note for note in scores.notes)
 
 
 @pytest.mark.parametrize("options", [["--json", "same", "--csv", "same"], ["--csv", "-"]])
 def test_records_that_would_lose_each_other_are_refused(tmp_path, options):
-    command = [sys.executable, "-c", "from vsr.cli import main; main()", "score", "a.mkv", "--reference", "b.mkv"]
-    done = subprocess.run([*command, *options], check=False, capture_output=True, text=True, cwd=tmp_path)
+    command = [
+        sys.executable,
+        "-c",
+        "from vsr.cli import main; main()",
+        "score",
+        "a.mkv",
+        "--reference",
+        "b.mkv",
+    ]
+    done = subprocess.run(
+        [*command, *options], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []

@@ -11,24 +11,31 @@ import pytest
 import torch
 
 from tests.clips import moving_pictures, write_clip
-from vsr.checkpoints import has_shot_model, load_bank
-from vsr.engine.fast_window import FastWindow
-from vsr.engine.fusion import FusionOptions
-from vsr.engine.multiframe import MultiframeOptions, agree_with_neighbours
-from vsr.engine.registration import ShotRegistrar
-from vsr.engine.windows import enlarge_shot, look_ahead, luma_of, pad_planes, window_planes
+from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.networks.window import WindowNetwork, WindowSpec
-from vsr.policies import POLICIES, PolicyContext, PolicyOptions
-from vsr.resample import resize
-from vsr.shot_learning import train_shot, training_runs
-from vsr.shot_models import load_shot_model, load_shot_models, save_shot_model, shot_model_files
-from vsr.shots import Shot
-from vsr.training.shot import ShotTraining, train_shot_model
-from vsr.training_ahead import training_ahead
+from vsr.image.resample import resize
+from vsr.models.bank import has_shot_model, load_bank
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.shot_model import (
+    load_shot_model,
+    load_shot_models,
+    save_shot_model,
+    shot_model_files,
+)
+from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
+from vsr.temporal.fusion import FusionOptions
+from vsr.temporal.registration import ShotRegistrar
+from vsr.train.ahead import training_ahead
+from vsr.train.methods.shot_network import ShotTrainingOptions, train_shot_model
+from vsr.train.shot import train_shot, training_runs
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
+from vsr.upscale.shot_stages import input_planes, look_ahead, pad_planes, to_luma, upscale_shot
+from vsr.video.frames import Frame
+from vsr.video.shots import Shot
 
-QUICK = ShotTraining(iterations=(60, 30), network=WindowSpec(neighbours=1, width=12, layers=3))
+QUICK = ShotTrainingOptions(
+    iterations=(60, 30), network=ShotNetworkSpec(neighbours=1, width=12, layers=3)
+)
 FUSION = FusionOptions(memory=0.9, look_ahead=1)
 
 
@@ -56,13 +63,22 @@ def bank(tmp_path_factory):
 
 
 def test_training_lowers_the_error_of_frames_restored_from_half_their_size(lows, trained):
-    halves = [resize(luma_of(low), low.shape[1] // 2, low.shape[2] // 2).clamp(0, 1) for low in lows]
-    restored = list(enlarge_shot(halves, trained.networks, 2, 1.0, FUSION))
+    halves = [
+        resize(to_luma(low), low.shape[1] // 2, low.shape[2] // 2).clamp(0, 1) for low in lows
+    ]
+    restored = list(upscale_shot(halves, trained.networks, 2, 1.0, FUSION))
 
     def error(pictures):
-        return np.mean([float((one - luma_of(low)).square().mean()) for one, low in zip(pictures, lows, strict=True)])
+        return np.mean(
+            [
+                float((one - to_luma(low)).square().mean())
+                for one, low in zip(pictures, lows, strict=True)
+            ]
+        )
 
-    plain = [resize(half, *low.shape[1:]).clamp(0, 1) for half, low in zip(halves, lows, strict=True)]
+    plain = [
+        resize(half, *low.shape[1:]).clamp(0, 1) for half, low in zip(halves, lows, strict=True)
+    ]
     assert error(restored) < 0.7 * error(plain)
 
 
@@ -82,16 +98,20 @@ def test_a_budget_ends_the_training_by_the_clock(lows):
 
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3, 4, 5])
 @pytest.mark.parametrize("frames", [1, 2, 7])
-def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(lows, trained, scale, frames):
-    enlarged = list(enlarge_shot(lows[:frames], trained.networks, scale, 1.0, FUSION))
+def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(
+    lows, trained, scale, frames
+):
+    enlarged = list(upscale_shot(lows[:frames], trained.networks, scale, 1.0, FUSION))
     assert len(enlarged) == frames
     _, height, width = lows[0].shape
-    assert {tuple(picture.shape) for picture in enlarged} == {(3, int(height * scale + 0.5), int(width * scale + 0.5))}
+    assert {tuple(picture.shape) for picture in enlarged} == {
+        (3, int(height * scale + 0.5), int(width * scale + 0.5))
+    }
     assert all(float(picture.min()) >= 0 and float(picture.max()) <= 1 for picture in enlarged)
 
 
 def test_the_result_agrees_with_the_low_resolution_frame(lows, trained):
-    enlarged = list(enlarge_shot(lows, trained.networks, 4, 1.0, FUSION))
+    enlarged = list(upscale_shot(lows, trained.networks, 4, 1.0, FUSION))
     for low, large in zip(lows, enlarged, strict=True):
         error = (resize(large, *low.shape[1:]) - low).square().mean()
         assert -10 * torch.log10(error) > 40
@@ -101,7 +121,7 @@ def test_strips_give_what_the_whole_picture_gives(trained):
     network = trained.networks[0]
     planes = torch.rand(3, 600, 200, generator=torch.Generator().manual_seed(0))
     whole = network(pad_planes(planes, network.spec.halo)[None])[0]
-    assert torch.allclose(FastWindow(network).missing_detail(planes), whole, atol=1e-5)
+    assert torch.allclose(FastShotNetwork(network).missing_detail(planes), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("multiframe", [None, MultiframeOptions()])
@@ -114,7 +134,7 @@ def test_frames_are_read_only_as_far_ahead_as_is_stated(lows, trained, multifram
             read += 1
             yield low
 
-    stream = enlarge_shot(counted(), trained.networks, 4, 1.0, FUSION, multiframe)
+    stream = upscale_shot(counted(), trained.networks, 4, 1.0, FUSION, multiframe)
     for done, _ in enumerate(stream, start=1):
         assert read <= done + look_ahead(QUICK.network.neighbours, 4, FUSION, multiframe)
 
@@ -123,24 +143,27 @@ def test_agreeing_with_neighbours_explains_their_input_better(lows):
     registrar = ShotRegistrar()
     for index, low in enumerate(lows[:5]):
         registrar.add(index, low)
-    lumas = {index: luma_of(low) for index, low in enumerate(lows[:5])}
+    lumas = {index: to_luma(low) for index, low in enumerate(lows[:5])}
     start = resize(lumas[2], 96, 80)
 
     def disagreement(picture):
-        shown = [registrar.onto(other, 2).bring(picture) for other in (0, 1, 3, 4)]
-        errors = [resize(one, 48, 40) - lumas[other] for one, other in zip(shown, (0, 1, 3, 4), strict=True)]
+        shown = [registrar.onto(other, 2).warp(picture) for other in (0, 1, 3, 4)]
+        errors = [
+            resize(one, 48, 40) - lumas[other]
+            for one, other in zip(shown, (0, 1, 3, 4), strict=True)
+        ]
         return sum(float(error.square().mean()) for error in errors)
 
-    assert disagreement(agree_with_neighbours(start, 2, lumas, registrar, MultiframeOptions())) < 0.9 * disagreement(
-        start
-    )
+    assert disagreement(
+        back_project_multiframe(start, 2, lumas, registrar, MultiframeOptions())
+    ) < 0.9 * disagreement(start)
 
 
 def test_a_window_without_neighbours_holds_zeros(lows):
     registrar = ShotRegistrar()
     registrar.add(0, lows[0])
-    own = resize(luma_of(lows[0]), 96, 80)
-    planes = window_planes(own, 0, [(0, own)], 2, registrar)
+    own = resize(to_luma(lows[0]), 96, 80)
+    planes = input_planes(own, 0, [(0, own)], 2, registrar)
     assert planes.shape == (5, 96, 80)
     assert torch.equal(planes[0], own[0])
     assert not planes[1:].any()
@@ -150,8 +173,8 @@ def test_of_a_still_scene_the_neighbours_add_nothing_new(lows):
     registrar = ShotRegistrar()
     for index in range(3):
         registrar.add(index, lows[0])
-    own = resize(luma_of(lows[0]), 96, 80)
-    planes = window_planes(own, 1, [(0, own), (1, own), (2, own)], 1, registrar)
+    own = resize(to_luma(lows[0]), 96, 80)
+    planes = input_planes(own, 1, [(0, own), (1, own), (2, own)], 1, registrar)
     assert planes[1:].abs().max() < 1e-3
 
 
@@ -177,7 +200,9 @@ def test_a_model_is_read_back_as_it_was_written(bank, tmp_path):
     save_shot_model(path, model.card, model.networks)
     copy = load_shot_model(path)
     assert copy.card == model.card
-    for one, other in zip(model.networks[1].parameters(), copy.networks[1].parameters(), strict=True):
+    for one, other in zip(
+        model.networks[1].parameters(), copy.networks[1].parameters(), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -202,7 +227,9 @@ def frames_of(pixels):
 
 
 def context_of(models, decisions, identity=""):
-    return PolicyContext([], 2, torch.device("cpu"), identity, PolicyOptions(), decisions.append, lambda _: models)
+    return PolicyContext(
+        [], 2, torch.device("cpu"), identity, PolicyOptions(), decisions.append, lambda _: models
+    )
 
 
 def test_the_policy_takes_the_model_of_the_shot_itself(bank, lows):
@@ -218,7 +245,7 @@ def test_among_models_of_other_shots_the_one_that_restores_best_is_taken(bank, l
     good = load_shot_models(bank[1])[0]
     spec = good.networks[0].spec
     torch.manual_seed(0)
-    noisy = WindowNetwork(spec)
+    noisy = ShotNetwork(spec)
     with torch.no_grad():
         noisy.body[-1].weight.mul_(30)
     bad = replace(good, name="bad", networks=(noisy.eval(), noisy.eval()))
@@ -234,7 +261,8 @@ def test_without_a_shot_model_the_policy_says_how_to_get_one(lows):
 
 
 @pytest.mark.parametrize(
-    ("frames", "frame_px", "runs", "covered"), [(10, 10**4, 1, 10), (300, 10**4, 6, 48), (300, 10**7, 1, 8)]
+    ("frames", "frame_px", "runs", "covered"),
+    [(10, 10**4, 1, 10), (300, 10**4, 6, 48), (300, 10**7, 1, 8)],
 )
 def test_long_shots_are_learned_from_runs_spread_over_them(frames, frame_px, runs, covered):
     shot = Shot(0, 100, 99 + frames, 0.0, 1.0, 100)

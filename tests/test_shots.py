@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.clips import moving_pictures, textured_picture
-from vsr.frames import Frame
-from vsr.reader import open_clip
-from vsr.shots import ShotOptions, choose_keyframe, find_shots, split_shots
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
+from vsr.video.shots import ShotOptions, choose_keyframe, find_shots, split_shots
 
 CUTS = {
     "cuts/bikes.mp4": [30, 76, 137, 187, 242],
@@ -141,8 +141,12 @@ def test_a_flash_is_not_a_cut(length):
 
 
 def test_a_shorter_shortest_shot_lets_more_cuts_through():
-    frames = as_frames([textured_picture(32, 48, seed=i // 5) // (1 + i // 5 % 2) for i in range(20)])
-    by_least = {least: len(find_shots(frames, ShotOptions(min_shot_frames=least))) for least in (3, 6)}
+    frames = as_frames(
+        [textured_picture(32, 48, seed=i // 5) // (1 + i // 5 % 2) for i in range(20)]
+    )
+    by_least = {
+        least: len(find_shots(frames, ShotOptions(min_shot_frames=least))) for least in (3, 6)
+    }
     assert by_least == {3: 4, 6: 2}
 
 

@@ -1,4 +1,5 @@
-"""Flicker control as a user meets it: in a run, in a closed loop, and for a video that was made elsewhere."""
+"""Flicker control as a user meets it: in a run, in a closed loop, and for a video that was made
+elsewhere."""
 
 import json
 from dataclasses import replace
@@ -13,24 +14,25 @@ from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from vsr import pipeline
-from vsr.blur import as_rows, gaussian_kernel, reduce_blurred
-from vsr.cli.steady import strength
+from vsr.cli.steady import parse_strength
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.flicker import FlickerControl
-from vsr.flicker.control import AUTO_STRENGTH, fusion_options, no_kernel_at
-from vsr.flicker.look import choose_strength
-from vsr.frames import Frame
-from vsr.pipeline.upscaling import flicker_control
-from vsr.policies import SELF_STEADY
-from vsr.recipe import Recipe, resolve_recipe
-from vsr.resample import resize
-from vsr.writer import EncodeOptions
+from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
+from vsr.image.resample import resize
+from vsr.pipeline.options import Recipe, resolve_recipe
+from vsr.pipeline.stages import make_flicker_control
+from vsr.temporal import FlickerControl
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options, no_kernel_at
+from vsr.temporal.strength_search import search_strength
+from vsr.upscale import SELF_STEADY
+from vsr.video.frames import Frame
+from vsr.video.writer import EncodeOptions
 
 LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
 
 
 def flickering_pairs(count=9, noise=0.06):
-    """A source that moves steadily, and an enlargement with detail that changes from frame to frame."""
+    """A source that moves steadily, and an enlargement with detail that changes from frame to
+    frame."""
     random = torch.Generator().manual_seed(0)
     for i in range(count):
         truth = torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255
@@ -40,24 +42,35 @@ def flickering_pairs(count=9, noise=0.06):
 
 def test_what_was_enlarged_for_a_blur_goes_on_to_agree_with_the_source_through_that_blur():
     kernel = gaussian_kernel(13, (2.2, 0.9), 30)
-    truths = [torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255 for i in range(6)]
+    truths = [
+        torch.from_numpy(background(i)[:96, :128]).permute(2, 0, 1).float() / 255 for i in range(6)
+    ]
     random = torch.Generator().manual_seed(0)
     pairs = [
-        (reduce_blurred(truth, kernel), (truth + 0.06 * torch.randn(truth.shape, generator=random)).clamp(0, 1))
+        (
+            reduce_blurred(truth, kernel),
+            (truth + 0.06 * torch.randn(truth.shape, generator=random)).clamp(0, 1),
+        )
         for truth in truths
     ]
 
     def distance(kernel_at):
         control = FlickerControl(AUTO_STRENGTH, None, lambda _: 1.0, lambda _: None, kernel_at)
         steadied = [large.pixels for _, large in control.steady(frames_of(pairs))]
-        return sum(float((one - truth).square().mean()) for one, truth in zip(steadied, truths, strict=True))
+        return sum(
+            float((one - truth).square().mean())
+            for one, truth in zip(steadied, truths, strict=True)
+        )
 
-    assert distance(lambda _: as_rows(kernel)) < 0.9 * distance(no_kernel_at)
+    assert distance(lambda _: taps_from_tensor(kernel)) < 0.9 * distance(no_kernel_at)
 
 
 def frames_of(pairs):
     times = ((index, index, Fraction(1, 25)) for index in range(1000))
-    return [(Frame(low, *time), Frame(large, *time)) for (low, large), time in zip(pairs, times, strict=False)]
+    return [
+        (Frame(low, *time), Frame(large, *time))
+        for (low, large), time in zip(pairs, times, strict=False)
+    ]
 
 
 def control_of(strength=AUTO_STRENGTH, target=None):
@@ -65,7 +78,10 @@ def control_of(strength=AUTO_STRENGTH, target=None):
 
 
 def is_same(pairs, others):
-    return all(torch.equal(one.pixels, other.pixels) for (_, one), (_, other) in zip(pairs, others, strict=True))
+    return all(
+        torch.equal(one.pixels, other.pixels)
+        for (_, one), (_, other) in zip(pairs, others, strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +92,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(folder):
     return write_clip(
-        folder / "clip.mkv", moving_pictures(8, 40, 48), codec="ffv1", pixel_format="bgr0", audio_codec="aac"
+        folder / "clip.mkv",
+        moving_pictures(8, 40, 48),
+        codec="ffv1",
+        pixel_format="bgr0",
+        audio_codec="aac",
     )
 
 
@@ -101,8 +121,13 @@ def pixels(path):
 def test_every_pair_keeps_its_place_time_and_source():
     pairs = frames_of(flickering_pairs())
     steadied = list(control_of().steady(iter(pairs)))
-    assert [(low.index, low.pts, large.pts) for low, large in steadied] == [(i, i, i) for i in range(9)]
-    assert all(torch.equal(low.pixels, given.pixels) for (low, _), (given, _) in zip(steadied, pairs, strict=True))
+    assert [(low.index, low.pts, large.pts) for low, large in steadied] == [
+        (i, i, i) for i in range(9)
+    ]
+    assert all(
+        torch.equal(low.pixels, given.pixels)
+        for (low, _), (given, _) in zip(steadied, pairs, strict=True)
+    )
 
 
 def test_the_record_tells_what_was_gained_and_what_it_cost():
@@ -111,7 +136,7 @@ def test_the_record_tells_what_was_gained_and_what_it_cost():
     (shot,) = control.record
     assert shot.flicker_after < 0.7 * shot.flicker_before
     assert 0 < shot.sharpness_kept < 1
-    assert f"{shot.flicker_after:.2f} times" in shot.words()
+    assert f"{shot.flicker_after:.2f} times" in shot.summary()
 
 
 def test_each_shot_begins_anew():
@@ -154,12 +179,12 @@ def test_a_target_out_of_reach_is_told():
     control = control_of(target=0.01)
     list(control.steady(iter(frames_of(flickering_pairs()))))
     assert control.record[0].strength == 1.0
-    assert "not met" in control.record[0].words()
+    assert "not met" in control.record[0].summary()
 
 
 def test_a_look_at_a_still_picture_cannot_tell_the_strength():
     low, large = next(flickering_pairs())
-    assert choose_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, otherwise=0.5) == 0.5
+    assert search_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, fallback=0.5) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -176,11 +201,13 @@ def test_a_look_at_a_still_picture_cannot_tell_the_strength():
     ],
 )
 def test_flicker_control_is_on_for_models_and_off_for_interpolation(recipe, expected):
-    control = flicker_control(recipe, lambda _: None)
+    control = make_flicker_control(recipe, lambda _: None)
     assert (None if control is None else control.strength) == expected
 
 
-@pytest.mark.parametrize("settings", [["steady=1.5"], ["steady=-0.1"], ["target_flicker=0"], ["steady='much'"]])
+@pytest.mark.parametrize(
+    "settings", [["steady=1.5"], ["steady=-0.1"], ["target_flicker=0"], ["steady='much'"]]
+)
 def test_a_recipe_refuses_strengths_that_cannot_be(settings):
     with pytest.raises(UsageError):
         resolve_recipe(None, settings, {})
@@ -192,9 +219,13 @@ def test_a_strength_and_a_target_exclude_each_other():
 
 
 def test_the_option_takes_a_number_or_auto():
-    assert [strength(None), strength("auto"), strength("0.5")] == [None, "auto", 0.5]
+    assert [parse_strength(None), parse_strength("auto"), parse_strength("0.5")] == [
+        None,
+        "auto",
+        0.5,
+    ]
     with pytest.raises(UsageError, match="auto"):
-        strength("much")
+        parse_strength("much")
 
 
 def test_a_run_steadies_each_shot_and_records_it(folder, bank):
@@ -212,7 +243,9 @@ def test_a_run_steadies_each_shot_and_records_it(folder, bank):
 def test_a_given_video_is_steadied_as_the_run_itself_would_have(folder, clip, bank, plain):
     recipe = Recipe("smi", scale=2.0, metrics=(), encode=LOSSLESS)
     pipeline.run(clip, folder / "run.mkv", recipe=recipe, models=bank)
-    manifest = pipeline.steady(plain, clip, folder / "given.mkv", recipe=replace(recipe, policy=None))
+    manifest = pipeline.steady(
+        plain, clip, folder / "given.mkv", recipe=replace(recipe, policy=None)
+    )
     assert manifest.frames_out == 8
     assert any("audio" in stream for stream in manifest.streams_kept)
     # The given video was rounded to whole levels before.
@@ -223,7 +256,9 @@ def test_a_given_video_is_steadied_as_the_run_itself_would_have(folder, clip, ba
 def test_the_source_is_found_by_time(folder, clip, plain):
     """The result lacks its first two frames."""
     pictures = [frame.to_ndarray(format="rgb24") for frame in read_frames(plain)][2:]
-    late = write_clip(folder / "late.mkv", pictures, codec="ffv1", pixel_format="bgr0", pts=range(2, 8))
+    late = write_clip(
+        folder / "late.mkv", pictures, codec="ffv1", pixel_format="bgr0", pts=range(2, 8)
+    )
     recipe = Recipe(steady=0.5, metrics=("lr_psnr",), encode=LOSSLESS)
     manifest = pipeline.steady(late, clip, folder / "late_steady.mkv", recipe=recipe)
     assert manifest.frames_out == 6
@@ -231,7 +266,9 @@ def test_the_source_is_found_by_time(folder, clip, plain):
 
 
 def test_a_source_that_the_video_was_not_made_from_is_refused(folder, plain):
-    other = write_clip(folder / "other.mkv", [np.full((40, 48, 3), 255, np.uint8)] * 8, codec="ffv1")
+    other = write_clip(
+        folder / "other.mkv", [np.full((40, 48, 3), 255, np.uint8)] * 8, codec="ffv1"
+    )
     with pytest.raises(InputError, match="does not show"):
         pipeline.steady(plain, other, folder / "never.mkv")
     assert not (folder / "never.mkv").exists()

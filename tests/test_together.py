@@ -5,33 +5,43 @@ import pytest
 import torch
 
 from tests.models import BRIEF, card_of, picture
-from vsr.checkpoints import load_bank
 from vsr.errors import ModelError
-from vsr.networks.members import Members, one_after_another, side_by_side
-from vsr.networks.singan import Generator, NetworkSpec
-from vsr.training import METHODS
-from vsr.training.adam import Adam, MembersAdam
-from vsr.training.bank import TrainingJob, goes_together, train_all
-from vsr.training.crops import Gallery, Place
-from vsr.training.quick import train_quick
-from vsr.training.together import can_train_together, train_quick_together
-from vsr.training_budget import ROUND_TO, iterations_within
+from vsr.models.bank import load_bank
+from vsr.models.networks.ensemble import Ensemble, from_grouped_channels, to_grouped_channels
+from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.train.budget import ROUND_TO, iterations_for_budget
+from vsr.train.methods import METHODS
+from vsr.train.methods.adam import Adam, BatchedAdam
+from vsr.train.methods.batched import can_train_batched, train_quick_batched
+from vsr.train.methods.crops import CropPlacement, DeviceCropper
+from vsr.train.methods.quick import train_quick
+from vsr.train.workers import TrainingJob, is_batchable, train_all
 
 CPU = torch.device("cpu")
 NOT_THE_CPU = torch.device("cpu", 0)
-"""Is the CPU, and does not compare equal to it: what a bank does for a GPU can be run without one."""
+"""Is the CPU, and does not compare equal to it: what a bank does for a GPU can be run without
+one."""
 ROUNDING = 2e-5
 GAME = replace(BRIEF, iterations=20, adversarial_weight=5.0, adversarial_start=0.3)
 """The game weighs enough to show in a few iterations."""
-RESTLESS = replace(BRIEF, iterations=48, check_every=3, patience=2, least_gain=0.03, average_decay=0.5,
-                   learning_rate=5e-3)  # fmt: skip
+RESTLESS = replace(
+    BRIEF,
+    iterations=48,
+    check_every=3,
+    patience=2,
+    least_gain=0.03,
+    average_decay=0.5,
+    learning_rate=5e-3,
+)
 """Each seed ends the first part at another iteration."""
 BOX = tuple((1 / 16,) * 4 for _ in range(4))
 VARIANTS = {
     "default": GAME,
     "early stops": RESTLESS,
     "larger batch": replace(GAME, iterations=12, batch=2),
-    "other network": replace(GAME, iterations=12, network=NetworkSpec(width=6, layers=4, tanh=True, bias=False)),
+    "other network": replace(
+        GAME, iterations=12, network=NetworkSpec(width=6, layers=4, tanh=True, bias=False)
+    ),
     "blur kernel": replace(GAME, iterations=12, kernel=BOX, step_ratio=2.0, crop_px=20),
 }
 SEEDS = (0, 1, 5)
@@ -43,12 +53,17 @@ def weights(network):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_model_of_a_common_training_is_the_one_trained_alone(name):
-    """Unequal draws, rates or averages would be ten times the tolerance and more: see the test after this."""
+    """Unequal draws, rates or averages would be ten times the tolerance and more: see the test
+    after this."""
     options, keyframe = VARIANTS[name], picture()
-    for place, together in train_quick_together(keyframe, options, SEEDS, CPU, lambda *_: None):
+    for place, together in train_quick_batched(keyframe, options, SEEDS, CPU, lambda *_: None):
         alone = train_quick(keyframe, options, SEEDS[place], lambda *_: None)
-        torch.testing.assert_close(weights(together.generator), weights(alone.generator), atol=ROUNDING, rtol=0)
-        torch.testing.assert_close(weights(together.critic), weights(alone.critic), atol=ROUNDING, rtol=0)
+        torch.testing.assert_close(
+            weights(together.generator), weights(alone.generator), atol=ROUNDING, rtol=0
+        )
+        torch.testing.assert_close(
+            weights(together.critic), weights(alone.critic), atol=ROUNDING, rtol=0
+        )
         assert together.loss_curve == pytest.approx(alone.loss_curve, abs=ROUNDING)
         assert (together.noise_amplitude, together.kernel) == (alone.noise_amplitude, alone.kernel)
         assert not together.generator.training
@@ -56,19 +71,33 @@ def test_each_model_of_a_common_training_is_the_one_trained_alone(name):
 
 @pytest.mark.parametrize(
     "change",
-    [{"learning_rate": 1.02e-3}, {"average_decay": 0.98}, {"adversarial_weight": 5.2}, {"adversarial_every": 3}],
+    [
+        {"learning_rate": 1.02e-3},
+        {"average_decay": 0.98},
+        {"adversarial_weight": 5.2},
+        {"adversarial_every": 3},
+    ],
 )
 def test_what_is_trained_a_little_otherwise_differs_by_far_more_than_rounding(change):
     options, keyframe = VARIANTS["default"], picture()
-    ours, other = (train_quick(keyframe, each, 0, lambda *_: None) for each in (options, replace(options, **change)))
-    difference = weights(ours.generator) - weights(other.generator), weights(ours.critic) - weights(other.critic)
+    ours, other = (
+        train_quick(keyframe, each, 0, lambda *_: None)
+        for each in (options, replace(options, **change))
+    )
+    difference = (
+        weights(ours.generator) - weights(other.generator),
+        weights(ours.critic) - weights(other.critic),
+    )
     assert max(float(each.abs().max()) for each in difference) > 10 * ROUNDING
 
 
 def test_models_that_settle_earlier_are_done_earlier():
     heard = []
     finished = [
-        place for place, _ in train_quick_together(picture(), RESTLESS, SEEDS, CPU, lambda *news: heard.append(news))
+        place
+        for place, _ in train_quick_batched(
+            picture(), RESTLESS, SEEDS, CPU, lambda *news: heard.append(news)
+        )
     ]
     alone = []
     for seed in SEEDS:
@@ -99,12 +128,14 @@ def test_where_memory_runs_out_half_as_many_begin_again(fitting):
         if done == total:
             begun.discard(place)
 
-    made = dict(train_quick_together(keyframe, options, seeds, CPU, report))
+    made = dict(train_quick_batched(keyframe, options, seeds, CPU, report))
     assert sorted(made) == list(seeds)
     assert len(sizes) == {3: 1, 1: 2}[fitting]
     for seed in (0, 6):
         alone = train_quick(keyframe, options, seed, lambda *_: None)
-        torch.testing.assert_close(weights(made[seed].generator), weights(alone.generator), atol=ROUNDING, rtol=0)
+        torch.testing.assert_close(
+            weights(made[seed].generator), weights(alone.generator), atol=ROUNDING, rtol=0
+        )
 
 
 def test_a_device_that_does_not_hold_a_single_model_is_told():
@@ -112,13 +143,19 @@ def test_a_device_that_does_not_hold_a_single_model_is_told():
         raise torch.OutOfMemoryError
 
     with pytest.raises(ModelError, match=r"does not hold one model's training\. Use --device cpu"):
-        dict(train_quick_together(picture(), BRIEF, range(3), CPU, fail))
+        dict(train_quick_batched(picture(), BRIEF, range(3), CPU, fail))
 
 
 def jobs_of(folder, keyframe, options, seeds, **changes):
     method = replace(METHODS["quick"], options=options)
     return [
-        TrainingJob(folder / f"m-{seed}.safetensors", method, card_of(keyframe, seed=seed), keyframe, **changes)
+        TrainingJob(
+            folder / f"m-{seed}.safetensors",
+            method,
+            card_of(keyframe, seed=seed),
+            keyframe,
+            **changes,
+        )
         for seed in seeds
     ]
 
@@ -141,14 +178,24 @@ def test_a_bank_trained_together_is_the_bank_trained_one_by_one(tmp_path):
         )
         assert rounded == one.card
         assert other.card.critic_mean == pytest.approx(one.card.critic_mean, abs=1e-4)
-        torch.testing.assert_close(weights(one.generator), weights(other.generator), atol=ROUNDING, rtol=0)
+        torch.testing.assert_close(
+            weights(one.generator), weights(other.generator), atol=ROUNDING, rtol=0
+        )
 
 
 def test_keyframes_are_trained_one_after_another_and_what_is_done_is_saved_at_once(tmp_path):
     options = replace(BRIEF, iterations=12)
-    jobs = [*jobs_of(tmp_path, picture(), options, (0, 1)), *jobs_of(tmp_path, picture(seed=3), options, (2, 3))]
+    jobs = [
+        *jobs_of(tmp_path, picture(), options, (0, 1)),
+        *jobs_of(tmp_path, picture(seed=3), options, (2, 3)),
+    ]
     saved = []
-    train_all(jobs, 1, lambda state: saved.append((state.models_done, len(list(tmp_path.iterdir())))), NOT_THE_CPU)
+    train_all(
+        jobs,
+        1,
+        lambda state: saved.append((state.models_done, len(list(tmp_path.iterdir())))),
+        NOT_THE_CPU,
+    )
     # In the first news of the second keyframe both models of the first are there.
     assert (2, 2) in saved
     assert len(load_bank(tmp_path)) == 4
@@ -158,44 +205,48 @@ def test_what_a_gpu_does_not_train_is_trained_on_the_cpu(tmp_path):
     keyframe = picture()
     (quick,) = jobs_of(tmp_path, keyframe, BRIEF, [0])
     (steady,) = jobs_of(tmp_path, keyframe, BRIEF, [0], neighbours=(picture(seed=1),))
-    assert goes_together(quick)
-    assert not goes_together(steady)
-    assert not goes_together(replace(quick, method=METHODS["zssr"]))
-    assert not can_train_together(keyframe, replace(BRIEF, crop_px=25))
-    assert not can_train_together(keyframe, replace(BRIEF, network=NetworkSpec(batch_norm=True)))
+    assert is_batchable(quick)
+    assert not is_batchable(steady)
+    assert not is_batchable(replace(quick, method=METHODS["zssr"]))
+    assert not can_train_batched(keyframe, replace(BRIEF, crop_px=25))
+    assert not can_train_batched(keyframe, replace(BRIEF, network=NetworkSpec(batch_norm=True)))
     train_all([steady], 1, lambda _: None, NOT_THE_CPU)
     assert len(load_bank(tmp_path)) == 1
 
 
 def test_a_budget_for_a_common_training_follows_from_all_models_at_once(tmp_path):
     method = replace(METHODS["quick"], options=BRIEF)
-    few, many = (iterations_within(300, n, 1, method, picture(), tmp_path, "", NOT_THE_CPU) for n in (2, 12))
+    few, many = (
+        iterations_for_budget(300, n, 1, method, picture(), tmp_path, "", NOT_THE_CPU)
+        for n in (2, 12)
+    )
     assert 0 < many < few
     assert many % ROUND_TO == 0
 
 
 def test_squares_of_a_gallery_are_the_turned_squares_of_its_pictures():
     pictures = [torch.rand(3, 12, 17), torch.rand(3, 20, 9)]
-    gallery = Gallery(pictures, 7, CPU)
+    gallery = DeviceCropper(pictures, 7, CPU)
     places = [
-        (number, Place(top, number + 1, 7, turns, flip))
+        (number, CropPlacement(top, number + 1, 7, turns, flip))
         for number in (0, 1)
         for top in (0, 5)
         for turns in range(4)
         for flip in (0, 1)
     ]
     expected = [
-        place.turned(pictures[n][:, place.top : place.top + 7, place.left : place.left + 7]) for n, place in places
+        place.augmented(pictures[n][:, place.top : place.top + 7, place.left : place.left + 7])
+        for n, place in places
     ]
-    assert torch.equal(gallery.cut(places), torch.stack(expected))
+    assert torch.equal(gallery.crop_batch(places), torch.stack(expected))
 
 
 def test_members_give_what_each_network_gives_alone_and_give_the_networks_back():
     torch.manual_seed(0)
     generators = [Generator(NetworkSpec(width=6, tanh=True)) for _ in range(4)]
-    members, chosen = Members(generators, CPU), (0, 1, 3)
+    members, chosen = Ensemble(generators, CPU), (0, 1, 3)
     pictures = torch.rand(3 * 2, 3, 19, 16)
-    assert torch.equal(one_after_another(side_by_side(pictures, 3), 3), pictures)
+    assert torch.equal(from_grouped_channels(to_grouped_channels(pictures, 3), 3), pictures)
     made = members(pictures, chosen)
     for place, number in enumerate(chosen):
         alone = generators[number].residual(pictures[2 * place : 2 * place + 2])
@@ -206,16 +257,22 @@ def test_members_give_what_each_network_gives_alone_and_give_the_networks_back()
 def test_each_members_adam_has_its_own_rate_and_steps():
     torch.manual_seed(0)
     networks = [Generator(NetworkSpec(width=4, layers=2)) for _ in range(3)]
-    members = Members(networks, CPU)
-    together = MembersAdam(members.weights, (0.5, 0.99))
+    members = Ensemble(networks, CPU)
+    together = BatchedAdam(members.weights, (0.5, 0.99))
     alone = [Adam(network, 0.0, (0.5, 0.99)) for network in networks]
     pictures = torch.rand(3, 3, 12, 12)
     # The second begins later, and the third rests in between.
     for rates in ([1e-2, 0.0, 2e-2], [1e-2, 3e-2, 0.0], [5e-3, 3e-2, 0.0], [5e-3, 1e-2, 1e-2]):
-        together.descend((members(pictures, range(3)) - 1).square().flatten(1).mean(dim=1).sum(), rates)
-        for adam, network, picture_of_one, rate in zip(alone, networks, pictures, rates, strict=True):
+        together.minimize(
+            (members(pictures, range(3)) - 1).square().flatten(1).mean(dim=1).sum(), rates
+        )
+        for adam, network, picture_of_one, rate in zip(
+            alone, networks, pictures, rates, strict=True
+        ):
             if rate:
                 adam.learning_rate = rate
-                adam.descend((network.residual(picture_of_one[None]) - 1).square().mean())
+                adam.minimize((network.residual(picture_of_one[None]) - 1).square().mean())
     for number, network in enumerate(networks):
-        torch.testing.assert_close(weights(members.one(number)), weights(network), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            weights(members.one(number)), weights(network), atol=1e-6, rtol=0
+        )

@@ -8,17 +8,24 @@ import torch.nn.functional as F
 from tests.clips import textured_picture
 from tests.models import BRIEF, picture
 from vsr.errors import InputError
-from vsr.networks.singan import Critic, Generator, NetworkSpec
-from vsr.resample import resize
-from vsr.training import METHODS, check_keyframe
-from vsr.training.adam import Adam, cosine_rate
-from vsr.training.crops import Pair, Place, cut, draw_place, scale_pairs, uniform_draw
-from vsr.training.faithful import Pyramid, pyramid_levels
-from vsr.training.losses import critic_loss, gradient_penalty
-from vsr.training.method import loss_curve_summary, one_thread
-from vsr.training.quick import train_quick, train_quick_steady
-from vsr.training.steadiness import beside, steadiness_loss
-from vsr.training.student import StudentOptions, train_student
+from vsr.image.resample import resize
+from vsr.models.networks.singan import Critic, Generator, NetworkSpec
+from vsr.train.distill import StudentOptions, train_student
+from vsr.train.methods import METHODS, check_keyframe
+from vsr.train.methods.adam import Adam, cosine_decay
+from vsr.train.methods.crops import (
+    CropPlacement,
+    TrainingPair,
+    crop_batch,
+    draw_placement,
+    integer_sampler,
+    multiscale_pairs,
+)
+from vsr.train.methods.losses import critic_loss, pixel_gradient_penalty
+from vsr.train.methods.method import loss_curve_summary, single_thread
+from vsr.train.methods.quick import train_quick, train_quick_steady
+from vsr.train.methods.singan import PyramidOptions, pyramid_levels
+from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
 
 
 def ignore(*_):
@@ -27,8 +34,14 @@ def ignore(*_):
 
 def brief(method, iterations):
     """The method's options, for a moment's training of a narrow network."""
-    options = replace(method.options, network=replace(method.options.network, width=8), iterations=iterations)
-    return replace(options, game=replace(options.game, iterations=2)) if hasattr(options, "game") else options
+    options = replace(
+        method.options, network=replace(method.options.network, width=8), iterations=iterations
+    )
+    return (
+        replace(options, game=replace(options.game, iterations=2))
+        if hasattr(options, "game")
+        else options
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -39,7 +52,9 @@ def test_a_model_depends_on_its_keyframe_and_seed_alone(name):
     def weights(seed):
         torch.rand(seed + 5)
         trained = method.train(picture(32, 36), options, seed, ignore)
-        return torch.cat([value.flatten().float() for value in trained.generator.state_dict().values()])
+        return torch.cat(
+            [value.flatten().float() for value in trained.generator.state_dict().values()]
+        )
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -80,17 +95,22 @@ def test_the_published_recipes_learn_to_reconstruct(name):
 
 
 def test_the_adversarial_term_reaches_the_generator_in_every_recipe():
-    """A recipe that had lost its adversarial gradient would train the same generator with any critic."""
+    """A recipe that had lost its adversarial gradient would train the same generator with any
+    critic."""
     keyframe = picture(40, 44)
     with_game = train_quick(keyframe, BRIEF, 0, ignore)
     without = train_quick(keyframe, replace(BRIEF, adversarial_weight=0.0), 0, ignore)
-    ours, theirs = (next(iter(pair.generator.state_dict().values())) for pair in (with_game, without))
+    ours, theirs = (
+        next(iter(pair.generator.state_dict().values())) for pair in (with_game, without)
+    )
     assert not torch.equal(ours, theirs)
     faithful = METHODS["faithful"]
     small = NetworkSpec(width=4, batch_norm=True, tanh=True, padding="zeros")
     options = replace(faithful.options, network=small, iterations=4, reconstruction_weight=0.0)
     moved = faithful.train(keyframe, options, 0, ignore).generator.state_dict()
-    start = faithful.train(keyframe, replace(options, learning_rate=0.0), 0, ignore).generator.state_dict()
+    start = faithful.train(
+        keyframe, replace(options, learning_rate=0.0), 0, ignore
+    ).generator.state_dict()
     assert not torch.equal(moved["body.0.0.weight"], start["body.0.0.weight"])
 
 
@@ -100,7 +120,7 @@ def test_the_gradient_penalty_of_a_linear_critic_has_its_closed_form():
             return (image * torch.tensor([3.0, 0.0, 4.0])[None, :, None, None]).sum(1)
 
     image = picture(6, 7)[None].requires_grad_()
-    assert gradient_penalty(Linear(), image).item() == pytest.approx((5 - 1) ** 2)
+    assert pixel_gradient_penalty(Linear(), image).item() == pytest.approx((5 - 1) ** 2)
 
 
 def test_the_critic_loss_falls_as_the_critic_prefers_the_real_picture():
@@ -108,21 +128,21 @@ def test_the_critic_loss_falls_as_the_critic_prefers_the_real_picture():
     torch.manual_seed(0)
     critic = Critic(spec)
     real, fake = picture(24, 24)[None], picture(24, 24, seed=3)[None]
-    optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     first = critic_loss(critic, real, fake, torch.tensor(0.5)).item()
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         critic_loss(critic, real, fake, torch.tensor(0.5)).backward()
-        optimiser.step()
+        optimizer.step()
     assert critic_loss(critic, real, fake, torch.tensor(0.5)).item() < first
     assert critic(real).mean() > critic(fake).mean()
 
 
 def test_crops_of_input_and_target_show_the_same_place():
-    (pair,) = scale_pairs(picture(40, 44), BRIEF.network, 1.0001, [1.0])
-    draw = uniform_draw(torch.Generator().manual_seed(3))
-    places = [draw_place(pair, 24, draw) for _ in range(6)]
-    padded, target = cut(pair, places)
+    (pair,) = multiscale_pairs(picture(40, 44), BRIEF.network, 1.0001, [1.0])
+    draw = integer_sampler(torch.Generator().manual_seed(3))
+    places = [draw_placement(pair, 24, draw) for _ in range(6)]
+    padded, target = crop_batch(pair, places)
     halo = BRIEF.network.halo
     assert target.shape == (6, 3, 24, 24)
     assert F.l1_loss(padded[..., halo:-halo, halo:-halo], target) < 0.01
@@ -132,14 +152,17 @@ def test_a_turned_crop_can_be_turned_back():
     crop = picture(20, 20)
     for turns in range(4):
         for flip in (0, 1):
-            place = Place(0, 0, 20, turns, flip)
-            assert torch.equal(place.turned_back(place.turned(crop)), crop)
-            assert torch.equal(place.turned(crop), crop) == (turns == flip == 0)
+            place = CropPlacement(0, 0, 20, turns, flip)
+            assert torch.equal(place.undo_augmentation(place.augmented(crop)), crop)
+            assert torch.equal(place.augmented(crop), crop) == (turns == flip == 0)
 
 
 def moved(down, right, height=48, width=56):
     """The texture of `picture` moved by whole or parts of pixels, exact as it is a sum of waves."""
-    return torch.from_numpy(textured_picture(height, width, (down, right))).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(textured_picture(height, width, (down, right))).permute(2, 0, 1).float()
+        / 255
+    )
 
 
 def silent(spec=BRIEF.network):
@@ -152,39 +175,49 @@ def silent(spec=BRIEF.network):
 
 def test_a_neighbours_flow_is_the_motion_at_every_size_that_is_trained_on():
     keyframe, frame = moved(0, 0), moved(2, 3)
-    pairs = scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0, 0.5])
-    for neighbour, scale in zip(beside(keyframe, frame, pairs), (1.0, 0.5), strict=True):
-        assert neighbour.flow.shape[-2:] == neighbour.visible.shape == neighbour.pair.target.shape[-2:]
-        across, down = (float(component.median()) for component in neighbour.flow)
+    pairs = multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0, 0.5])
+    for neighbor, scale in zip(align_neighbor(keyframe, frame, pairs), (1.0, 0.5), strict=True):
+        assert neighbor.flow.shape[-2:] == neighbor.visible.shape == neighbor.pair.target.shape[-2:]
+        across, down = (float(component.median()) for component in neighbor.flow)
         assert (across, down) == pytest.approx((3 * scale, 2 * scale), abs=0.2)
-        assert neighbour.visible.mean() > 0.4
+        assert neighbor.visible.mean() > 0.4
 
 
 @pytest.mark.parametrize(("turns", "flip"), [(0, 0), (1, 0), (3, 1)])
-def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_behind_does(turns, flip):
-    """The generator adds nothing, so its error is base minus target: given as such, and as seen somewhere else."""
+def test_an_error_that_moves_with_the_picture_costs_nothing_and_one_that_stays_behind_does(
+    turns, flip
+):
+    """The generator adds nothing, so its error is base minus target: given as such, and as seen
+    somewhere else."""
     keyframe, frame = moved(0, 0), moved(2, 3)
-    (pair,) = scale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
-    (neighbour,) = beside(keyframe, frame, scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0]))
+    (pair,) = multiscale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
+    (neighbor,) = align_neighbor(
+        keyframe, frame, multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])
+    )
 
     def loss(seen):
-        place, other = Place(12, 14, 24, turns, flip), Place(12 + seen, 14 + seen, 24, turns, flip)
-        padded, target = cut(pair, [other])
+        place, other = (
+            CropPlacement(12, 14, 24, turns, flip),
+            CropPlacement(12 + seen, 14 + seen, 24, turns, flip),
+        )
+        padded, target = crop_batch(pair, [other])
         halo = BRIEF.network.halo
         error = padded[..., halo:-halo, halo:-halo] - target
-        return steadiness_loss(silent(), neighbour, place, error[0]).item()
+        return temporal_loss(silent(), neighbor, place, error[0]).item()
 
     assert loss(0) < 0.5 * loss(4)
 
 
 def test_what_the_other_frame_does_not_show_is_not_counted():
     keyframe = moved(0, 0)
-    (neighbour,) = beside(keyframe, keyframe, scale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0]))
-    hidden = replace(neighbour, visible=torch.zeros_like(neighbour.visible))
-    place = Place(0, 0, 24, 0, 0)
+    (neighbor,) = align_neighbor(
+        keyframe, keyframe, multiscale_pairs(keyframe, BRIEF.network, BRIEF.step_ratio, [1.0])
+    )
+    hidden = replace(neighbor, visible=torch.zeros_like(neighbor.visible))
+    place = CropPlacement(0, 0, 24, 0, 0)
     error = torch.ones(3, 24, 24)
-    assert steadiness_loss(silent(), neighbour, place, error) > 0
-    assert steadiness_loss(silent(), hidden, place, error) == 0
+    assert temporal_loss(silent(), neighbor, place, error) > 0
+    assert temporal_loss(silent(), hidden, place, error) == 0
 
 
 def test_a_model_trained_with_neighbours_changes_less_along_the_motion():
@@ -192,12 +225,16 @@ def test_a_model_trained_with_neighbours_changes_less_along_the_motion():
     options = replace(BRIEF, iterations=150, adversarial_weight=0.0)
 
     def unsteadiness(generator):
-        pairs = [scale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])[0] for frame in frames]
-        (neighbour,) = beside(frames[1], frames[2], pairs[2:])
-        padded, target = cut(pairs[1], [Place(4, 6, 40, 0, 0)])
+        pairs = [
+            multiscale_pairs(frame, BRIEF.network, BRIEF.step_ratio, [1.0])[0] for frame in frames
+        ]
+        (neighbor,) = align_neighbor(frames[1], frames[2], pairs[2:])
+        padded, target = crop_batch(pairs[1], [CropPlacement(4, 6, 40, 0, 0)])
         with torch.inference_mode():
             error = padded[..., 5:-5, 5:-5] + generator.residual(padded) - target
-            return steadiness_loss(generator, neighbour, Place(4, 6, 40, 0, 0), error[0]).item()
+            return temporal_loss(
+                generator, neighbor, CropPlacement(4, 6, 40, 0, 0), error[0]
+            ).item()
 
     plain = train_quick(frames[1], options, 0, ignore)
     steady = train_quick_steady(frames[1], [frames[0], frames[2]], options, 0, ignore)
@@ -215,9 +252,11 @@ def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_
     torch.manual_seed(0)
     start, other = Generator(BRIEF.network), Generator(BRIEF.network)
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    (pair,) = scale_pairs(picture(48, 56), BRIEF.network, BRIEF.step_ratio, [1.0])
+    (pair,) = multiscale_pairs(picture(48, 56), BRIEF.network, BRIEF.step_ratio, [1.0])
     with torch.no_grad():
-        lesson = Pair(pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0])
+        lesson = TrainingPair(
+            pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0]
+        )
     options = StudentOptions(iterations=60, crop_px=24)
     threads = torch.get_num_threads()
     student, curve = train_student(start, [lesson], options, 0, ignore)
@@ -226,7 +265,9 @@ def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_
     assert torch.get_num_threads() == threads
     assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
     again, _ = train_student(start, [lesson], options, 0, ignore)
-    assert all(torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items())
+    assert all(
+        torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items()
+    )
 
 
 def test_the_number_of_threads_is_given_back_after_an_error():
@@ -237,7 +278,7 @@ def test_the_number_of_threads_is_given_back_after_an_error():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(ZeroDivisionError), one_thread():
+        with pytest.raises(ZeroDivisionError), single_thread():
             fail()
         assert torch.get_num_threads() == 2
     finally:
@@ -248,14 +289,18 @@ def test_the_published_widths_have_the_published_number_of_parameters():
     def count(network):
         return sum(parameter.numel() for parameter in network.parameters())
 
-    for width, generator, critic in [(32, 29_763, 29_185), (64, 114_819, 113_665), (128, 450_819, 448_513)]:
+    for width, generator, critic in [
+        (32, 29_763, 29_185),
+        (64, 114_819, 113_665),
+        (128, 450_819, 448_513),
+    ]:
         spec = NetworkSpec(width=width, batch_norm=True, tanh=True, padding="zeros")
         assert count(Generator(spec)) == generator
         assert count(Critic(spec)) == critic
 
 
 def test_the_pyramid_of_a_120x180_picture_has_ten_levels_from_18_pixels():
-    levels = pyramid_levels(torch.zeros(1, 3, 120, 180), Pyramid())
+    levels = pyramid_levels(torch.zeros(1, 3, 120, 180), PyramidOptions())
     assert len(levels) == 10
     assert min(levels[0].shape[-2:]) == 18
     assert levels[-1].shape[-2:] == (120, 180)
@@ -279,11 +324,14 @@ def test_our_adam_goes_where_torchs_goes():
     ours = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.Conv2d(4, 2, 3))
     theirs = copy.deepcopy(ours)
     picture = torch.rand(2, 3, 12, 12)
-    our_adam, their_adam = Adam(ours, 1e-2, (0.5, 0.99)), torch.optim.Adam(theirs.parameters(), 1e-2, (0.5, 0.99))
+    our_adam, their_adam = (
+        Adam(ours, 1e-2, (0.5, 0.99)),
+        torch.optim.Adam(theirs.parameters(), 1e-2, (0.5, 0.99)),
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(their_adam, 20)
     for step in range(20):
-        our_adam.learning_rate = cosine_rate(1e-2, step / 20)
-        our_adam.descend((ours(picture) - 1).abs().mean())
+        our_adam.learning_rate = cosine_decay(1e-2, step / 20)
+        our_adam.minimize((ours(picture) - 1).abs().mean())
         their_adam.zero_grad()
         (theirs(picture) - 1).abs().mean().backward()
         their_adam.step()

@@ -14,16 +14,22 @@ from safetensors.torch import save_file
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from tests.test_policies import context_of
-from vsr.blur import as_rows, bicubic_kernel, gaussian_kernel
-from vsr.checkpoints import load_bank, load_model
 from vsr.cli import app
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.kernel_files import KernelRecord, draw_kernel, kernel_words, read_kernel, write_kernel
-from vsr.learning import train_keyframe
-from vsr.policies import POLICIES
-from vsr.training.zssr import ZSSR_AS_PUBLISHED
-from vsr.training_plan import plan_training
+from vsr.image.blur import bicubic_kernel, gaussian_kernel, taps_from_tensor
+from vsr.models.bank import load_bank, load_model
+from vsr.models.kernel_file import (
+    KernelRecord,
+    draw_kernel,
+    kernel_summary,
+    read_kernel,
+    write_kernel,
+)
+from vsr.train.keyframe import train_keyframe
+from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED
+from vsr.train.plan import plan_training
+from vsr.upscale import POLICIES
+from vsr.video.frames import Frame
 
 SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 
@@ -31,7 +37,12 @@ SKEWED = gaussian_kernel(13, (2.2, 0.9), 30)
 @pytest.fixture
 def kernel_file(tmp_path):
     path = tmp_path / "kernel.json"
-    write_kernel(KernelRecord("clip.mkv", 3, 0, 2, as_rows(SKEWED), "spectrum", 0.2, 0.9, (0.5,), 1.0), path)
+    write_kernel(
+        KernelRecord(
+            "clip.mkv", 3, 0, 2, taps_from_tensor(SKEWED), "spectrum", 0.2, 0.9, (0.5,), 1.0
+        ),
+        path,
+    )
     return path
 
 
@@ -58,7 +69,7 @@ def test_options_of_a_training_change_its_name_and_nothing_else_does(kernel_file
     assert plan_training("zssrgan", kernel="auto").label == "zssrgan", "it finds its kernel anyway"
     assert plans[1].method.options == ZSSR_AS_PUBLISHED
     assert plans[2].method.options == replace(plans[0].method.options, crop_px=48)
-    assert plans[5].method.options.kernel == as_rows(SKEWED)
+    assert plans[5].method.options.kernel == taps_from_tensor(SKEWED)
     assert plans[6].method.options.regime == "fixed"
 
 
@@ -70,7 +81,11 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("quick", {"full": True}, "--full is for methods with a shorter schedule by default: zssr, zssrgan"),
+        (
+            "quick",
+            {"full": True},
+            "--full is for methods with a shorter schedule by default: zssr, zssrgan",
+        ),
         ("zssr", {"regime": "fixed"}, "--regime is not for method zssr; it is for zssrgan"),
         ("zssrgan", {"regime": "fixd"}, "did you mean 'fixed'"),
         ("faithful", {"kernel": "auto"}, "it is for quick, zssr, zssrgan"),
@@ -79,7 +94,11 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
         ("zssr", {"settings": ["iterations=0"]}, "iterations is 0; expected 1 or more"),
         ("quick", {"settings": ["network.width=500"]}, "network.width is 500; expected 1 to 256"),
         ("quick", {"settings": ["learning_rate=-1"]}, "learning_rate is -1; expected 1e-09 to 1"),
-        ("quick", {"settings": ["adversarial_every=0"]}, "adversarial_every is 0; expected 1 or more"),
+        (
+            "quick",
+            {"settings": ["adversarial_every=0"]},
+            "adversarial_every is 0; expected 1 or more",
+        ),
         ("quick", {"settings": ["pair_scales=[0.01]"]}, "pair_scales is 0.01; expected 0.4 to 1"),
         ("zssrgan", {"settings": ["game.crop_px=8"]}, "crop_px is 8; expected 32 or more"),
         ("zssr", {"settings": ["step_ratio=1.5"]}, "unknown key 'step_ratio'"),
@@ -93,9 +112,9 @@ def test_options_that_cannot_be_meant_are_refused(name, options, message):
 
 
 def test_a_kernel_file_is_read_as_it_was_written(kernel_file):
-    assert read_kernel(kernel_file) == as_rows(SKEWED)
-    kernel_file.write_text(json.dumps(as_rows(SKEWED)))
-    assert read_kernel(kernel_file) == as_rows(SKEWED)
+    assert read_kernel(kernel_file) == taps_from_tensor(SKEWED)
+    kernel_file.write_text(json.dumps(taps_from_tensor(SKEWED)))
+    assert read_kernel(kernel_file) == taps_from_tensor(SKEWED)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +137,7 @@ def test_a_file_that_is_no_kernel_is_refused(tmp_path, content, problem):
 
 
 def test_a_kernel_is_drawn_with_its_brightest_tap_where_it_is_largest():
-    drawn = draw_kernel(as_rows(SKEWED)).astype(int).sum(axis=2)
+    drawn = draw_kernel(taps_from_tensor(SKEWED)).astype(int).sum(axis=2)
     row, column = np.unravel_index(drawn[:, :296].argmax(), (296, 296))
     peak = divmod(int(SKEWED.argmax()), 13)
     # 13 taps of 22 pixels, with 5 of margin.
@@ -127,11 +146,11 @@ def test_a_kernel_is_drawn_with_its_brightest_tap_where_it_is_largest():
 
 
 def test_the_words_tell_a_kernels_widths_and_direction():
-    words = kernel_words(as_rows(SKEWED))
+    words = kernel_summary(taps_from_tensor(SKEWED))
     assert "13x13 taps" in words
     assert "2.19 pixels at 30 degrees" in words
     assert "0.90 across" in words
-    assert kernel_words(as_rows(bicubic_kernel())).count("0.85") == 3
+    assert kernel_summary(taps_from_tensor(bicubic_kernel())).count("0.85") == 3
 
 
 def test_a_clip_that_is_not_blurred_is_trained_on_as_without_a_kernel(clip, tmp_path):
@@ -145,13 +164,15 @@ def test_a_clip_that_is_not_blurred_is_trained_on_as_without_a_kernel(clip, tmp_
         assert torch.equal(one, other)
 
 
-def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_system(clip, tmp_path, kernel_file):
+def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_system(
+    clip, tmp_path, kernel_file
+):
     bank = tmp_path / "bank"
     brief = ["iterations=4", "crop_px=24", "network.width=8"]
     report = train_keyframe(clip, bank, method="zssr", kernel=kernel_file, settings=brief)
     (model,) = load_bank(bank)
     assert report.trained == (model.name,)
-    assert model.card.kernel == as_rows(SKEWED)
+    assert model.card.kernel == taps_from_tensor(SKEWED)
     assert model.card.system == "kernelgan"
     assert model.critic is None
     again = train_keyframe(clip, bank, method="zssr", kernel=kernel_file, settings=brief)
@@ -165,8 +186,11 @@ def test_models_of_a_kernel_keep_it_and_share_a_bank_with_those_of_another_syste
 def test_a_kernel_is_found_and_written_as_numbers_and_as_a_picture(clip, tmp_path):
     written = [tmp_path / "k.json", tmp_path / "k.png"]
     arguments = ["kernel", str(clip), "--set", "iterations=2", "--set", "crop_px=32"]
-    app([*arguments, *(word for path in written for word in ("-o", str(path)))], standalone_mode=False)
-    assert read_kernel(written[0]) == as_rows(bicubic_kernel())
+    app(
+        [*arguments, *(word for path in written for word in ("-o", str(path)))],
+        standalone_mode=False,
+    )
+    assert read_kernel(written[0]) == taps_from_tensor(bicubic_kernel())
     assert json.loads(written[0].read_text())["basis"] == "bicubic"
     assert cv2.imread(str(written[1])).shape == (296, 604, 3)
 
@@ -174,13 +198,15 @@ def test_a_kernel_is_found_and_written_as_numbers_and_as_a_picture(clip, tmp_pat
 def test_policies_work_with_one_system_of_a_bank(tmp_path):
     bank = [
         make_model(tmp_path, name, picture(), seed, arch=arch)
-        for seed, (name, arch) in enumerate([("a", "zssr"), ("b", "zssrgan"), ("c", "singan-single-scale")])
+        for seed, (name, arch) in enumerate(
+            [("a", "zssr"), ("b", "zssrgan"), ("c", "singan-single-scale")]
+        )
     ]
     used = {}
     for policy in ("smi", "zssr", "zssrgan"):
         context = context_of(bank)
         decisions = []
-        context = replace(context, decide=decisions.append)
+        context = replace(context, on_decision=decisions.append)
         list(POLICIES[policy](context)(iter([Frame(picture(), 0, 0, Fraction(1, 10))])))
         used[policy] = decisions[0].models
     assert used == {"smi": ("c",), "zssr": ("a",), "zssrgan": ("b",)}
@@ -199,4 +225,6 @@ def test_a_model_of_before_relu_and_biases_were_options_is_still_read(tmp_path):
     save_file(tensors, tmp_path / "old.safetensors", metadata | {"network": json.dumps(network)})
     old = load_model(tmp_path / "old.safetensors")
     assert old.card == model.card
-    assert torch.equal(old.generator(*[picture()[None]] * 2), model.generator(*[picture()[None]] * 2))
+    assert torch.equal(
+        old.generator(*[picture()[None]] * 2), model.generator(*[picture()[None]] * 2)
+    )

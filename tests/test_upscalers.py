@@ -12,24 +12,24 @@ from spandrel.architectures.SAFMN import SAFMN
 
 from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
-from vsr import api
 from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
-from vsr.frames import Frame
-from vsr.networks.espcn import EspcnSpec
-from vsr.networks.fsrcnn import FsrcnnSpec
-from vsr.networks.rrdb import RrdbSpec
-from vsr.networks.srcnn import SrcnnSpec
-from vsr.networks.srresnet import SrresnetSpec
-from vsr.policies import PolicyContext, PolicyOptions
-from vsr.policies.upscaler import upscaler
-from vsr.reader import open_clip
-from vsr.resample import resize
-from vsr.upscalers import enlarge, load_upscaler
-from vsr.upscalers.architectures import ARCHITECTURES
-from vsr.upscalers.enlarging import mismatch, noise_planes, passes
-from vsr.upscalers.files import UpscalerCard, encode_upscaler
-from vsr.upscalers.tiles import run_in_tiles, spans
+from vsr.image.resample import resize
+from vsr.models.networks.espcn import EspcnSpec
+from vsr.models.networks.fsrcnn import FsrcnnSpec
+from vsr.models.networks.rrdb import RrdbSpec
+from vsr.models.networks.srcnn import SrcnnSpec
+from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.pipeline import api
+from vsr.upscale import PolicyContext, PolicyOptions
+from vsr.upscale.network_policy import network_policy
+from vsr.upscale.networks import apply_network, load_network
+from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
+from vsr.upscale.networks.architectures import ARCHITECTURES
+from vsr.upscale.networks.files import NetworkCard, encode_network
+from vsr.upscale.networks.tiles import run_in_tiles, tile_spans
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 SMALL_SPECS = {
@@ -47,31 +47,36 @@ def write_upscaler(folder, arch, spec=None, seed=0, **card):
         torch.manual_seed(seed)
         network = ARCHITECTURES[arch].build(spec)
     path = folder / f"{arch}.safetensors"
-    path.write_bytes(encode_upscaler(UpscalerCard(arch, asdict(spec), arch, {}, "0", **card), network))
+    path.write_bytes(
+        encode_network(NetworkCard(arch, asdict(spec), arch, {}, "0", **card), network)
+    )
     return path
 
 
 @pytest.mark.parametrize("arch", ["fsrcnn", "espcn", "srcnn", "srresnet"])
 def test_tiled_is_the_same_as_whole(arch, tmp_path):
-    upscaler = load_upscaler(write_upscaler(tmp_path, arch), CPU)
+    upscaler = load_network(write_upscaler(tmp_path, arch), CPU)
     low = picture(96, 131)
     height, width = upscaler.scale * 96, upscaler.scale * 131
-    whole = enlarge(upscaler, low, height, width)
-    assert torch.allclose(enlarge(upscaler, low, height, width, tile_px=40), whole, atol=1e-5)
+    whole = apply_network(upscaler, low, height, width)
+    assert torch.allclose(apply_network(upscaler, low, height, width, tile_px=40), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [17, 100, 263])
 def test_the_weights_of_tiles_add_up_to_one_everywhere(length):
     total = torch.zeros(3 * length)
-    for span in spans(length, tile_px=40, reach_px=5):
+    for span in tile_spans(length, tile_px=40, receptive_radius_px=5):
         total[3 * span.start : 3 * span.stop] += span.weights(3, CPU)
     assert torch.allclose(total, torch.ones(3 * length), atol=1e-6)
 
 
 def test_seams_of_tiles_that_disagree_are_feathered():
-    """Every tile answers with a shade of its own: the picture has no step larger than a ramp makes."""
+    """Every tile answers with a shade of its own: the picture has no step larger than a ramp
+    makes."""
     shades = iter((0.0, 1.0, 0.0, 1.0))
-    tiled = run_in_tiles(lambda tile: torch.full_like(tile, next(shades)), torch.zeros(1, 4, 80), 1, 3, tile_px=40)
+    tiled = run_in_tiles(
+        lambda tile: torch.full_like(tile, next(shades)), torch.zeros(1, 4, 80), 1, 3, tile_px=40
+    )
     assert tiled.diff(dim=-1).abs().max() <= 1 / 15
     assert tiled[0, 0, 0] == 0
     assert tiled[0, 0, -1] == 1
@@ -94,9 +99,9 @@ def test_memory_that_runs_out_halves_the_tiles():
 
 
 def test_a_network_for_luma_leaves_chroma_to_bicubic_interpolation(shared_data):
-    upscaler = load_upscaler(shared_data / "weights" / "fsrcnn_x4.pth", CPU)
+    upscaler = load_network(shared_data / "weights" / "fsrcnn_x4.pth", CPU)
     low = 0.4 + 0.2 * picture(20, 24)
-    ours, bicubic = enlarge(upscaler, low, 80, 96), resize(low, 80, 96)
+    ours, bicubic = apply_network(upscaler, low, 80, 96), resize(low, 80, 96)
     inside = ((ours > 0) & (ours < 1)).all(dim=0)
     assert inside.float().mean() > 0.5
     for one, other in ((0, 1), (2, 1)):
@@ -105,21 +110,21 @@ def test_a_network_for_luma_leaves_chroma_to_bicubic_interpolation(shared_data):
 
 
 def test_a_scale_that_is_not_the_networks_own_is_met_by_resizing_and_told(tmp_path):
-    upscaler = load_upscaler(write_upscaler(tmp_path, "espcn"), CPU)
-    assert [passes(2, wanted) for wanted in (1.5, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
-    assert passes(1, 4) == 1
-    assert enlarge(upscaler, picture(16, 20), 48, 60).shape == (3, 48, 60)
-    assert mismatch(upscaler, 2) is None
-    assert mismatch(upscaler, 4) == "espcn enlarges by 2, and x4 is wanted: it is applied 2 times"
-    assert "resized from x4 to x3" in mismatch(upscaler, 3)
+    upscaler = load_network(write_upscaler(tmp_path, "espcn"), CPU)
+    assert [num_passes(2, wanted) for wanted in (1.5, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    assert num_passes(1, 4) == 1
+    assert apply_network(upscaler, picture(16, 20), 48, 60).shape == (3, 48, 60)
+    assert scale_note(upscaler, 2) is None
+    assert scale_note(upscaler, 4) == "espcn enlarges by 2, and x4 is wanted: it is applied 2 times"
+    assert "resized from x4 to x3" in scale_note(upscaler, 3)
 
 
 def test_noise_is_the_same_for_a_seed_and_another_for_another(tmp_path):
     spec = SrresnetSpec(width=8, blocks=1, scale=2, batch_norm=False, noise_channels=2)
-    upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", spec), CPU)
+    upscaler = load_network(write_upscaler(tmp_path, "srresnet", spec), CPU)
     low = picture(20, 24)
     assert noise_planes(upscaler, low, 1).shape == (2, 20, 24)
-    results = [enlarge(upscaler, low, 40, 48, seed) for seed in (3, 3, 4)]
+    results = [apply_network(upscaler, low, 40, 48, seed) for seed in (3, 3, 4)]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -128,13 +133,17 @@ def test_passes_of_consistency_bring_the_result_back_to_its_input(tmp_path):
     low = picture(20, 24)
     errors = []
     for count in (0, 3):
-        upscaler = load_upscaler(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
-        errors.append(float((resize(enlarge(upscaler, low, 40, 48), 20, 24) - low).abs().mean()))
+        upscaler = load_network(write_upscaler(tmp_path, "srresnet", consistency_passes=count), CPU)
+        errors.append(
+            float((resize(apply_network(upscaler, low, 40, 48), 20, 24) - low).abs().mean())
+        )
     assert errors[1] < errors[0] / 5
 
 
 def test_a_run_with_an_upscaler_keeps_frames_times_and_says_what_it_used(tmp_path):
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(6, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(6, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     file = write_upscaler(tmp_path, "fsrcnn")
     manifest = api.run(clip, tmp_path / "out.mkv", upscaler=file, metrics=())
     assert read_times(tmp_path / "out.mkv") == read_times(clip)
@@ -153,7 +162,16 @@ def test_frames_of_a_shot_share_their_noise_and_shots_do_not(tmp_path):
     for sample in (0, 1):
         out = tmp_path / f"out{sample}.mkv"
         settings = [f"sample={sample}"]
-        api.run(clip, out, upscaler=file, scale=2, steady=0.0, codec="ffv1", metrics=(), settings=settings)
+        api.run(
+            clip,
+            out,
+            upscaler=file,
+            scale=2,
+            steady=0.0,
+            codec="ffv1",
+            metrics=(),
+            settings=settings,
+        )
         with open_clip(out) as reader:
             outputs[sample] = [frame.pixels for frame in reader.frames()]
     assert torch.equal(outputs[0][0], outputs[0][11])
@@ -166,11 +184,13 @@ def frames_by(file, pixels, dtype):
     said = []
     engine = EngineOptions(dtype)
     context = PolicyContext([], 2.0, CPU, "clip", PolicyOptions(), said.append, engine=engine)
-    (large,) = upscaler(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
+    (large,) = network_policy(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
     return large.pixels, said[0].reason
 
 
-@pytest.mark.parametrize(("dtype", "word", "most"), [(torch.bfloat16, "bf16", 0.8), (torch.float16, "fp16", 0.15)])
+@pytest.mark.parametrize(
+    ("dtype", "word", "most"), [(torch.bfloat16, "bf16", 0.8), (torch.float16, "fp16", 0.15)]
+)
 @pytest.mark.parametrize("name", ["fsrcnn_x2.pth", "espcn_x2.pth", "realesr-animevideov3.pth"])
 def test_half_precision_is_within_a_grey_level_on_average(name, dtype, word, most, shared_data):
     file = shared_data / "weights" / name
@@ -188,25 +208,32 @@ def test_a_network_that_half_precision_would_break_stays_in_full_precision_and_s
     """By what spandrel knows: SAFMN is not verified in fp16, and in bf16 it is."""
     path = tmp_path / "net.pth"
     torch.save(SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict(), path)
-    assert load_upscaler(path, CPU, torch.bfloat16).dtype == torch.bfloat16
-    assert load_upscaler(path, CPU, torch.float16).dtype == torch.float32
-    assert "in fp32, as SAFMN is not known to work in fp16" in frames_by(path, picture(16, 16), torch.float16)[1]
+    assert load_network(path, CPU, torch.bfloat16).dtype == torch.bfloat16
+    assert load_network(path, CPU, torch.float16).dtype == torch.float32
+    assert (
+        "in fp32, as SAFMN is not known to work in fp16"
+        in frames_by(path, picture(16, 16), torch.float16)[1]
+    )
 
 
 def test_values_beyond_half_precision_are_told_with_what_to_do(tmp_path):
-    file = write_upscaler(tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu"))
-    upscaler = load_upscaler(file, CPU, torch.float16)
+    file = write_upscaler(
+        tmp_path, "espcn", EspcnSpec(scale=2, width=8, inner_width=8, activation="relu")
+    )
+    upscaler = load_network(file, CPU, torch.float16)
     upscaler.run.conv1.weight.fill_(6e4)
     with pytest.raises(ModelError, match="beyond the range of fp16, use --dtype fp32"):
-        enlarge(upscaler, picture(16, 20), 32, 40)
+        apply_network(upscaler, picture(16, 20), 32, 40)
 
 
 def test_a_network_that_works_in_place_leaves_the_frame_as_it_is(tmp_path):
     path = tmp_path / "net.pth"
-    torch.save(RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path)
+    torch.save(
+        RCAN(n_resgroups=1, n_resblocks=1, n_feats=8, reduction=2, scale=2).state_dict(), path
+    )
     low = picture(16, 20)
     before = low.clone()
-    enlarge(load_upscaler(path, CPU), low, 32, 40)
+    apply_network(load_network(path, CPU), low, 32, 40)
     assert torch.equal(low, before)
 
 
@@ -228,7 +255,10 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
     evil = tmp_path / "evil.pth"
     evil.write_bytes(pickle.dumps({"a": _Shout()}, protocol=2))
     half = tmp_path / "net_x4.pth"
-    state = {"first_part.0.weight": torch.zeros(8, 1, 5, 5), "mid_part.0.weight": torch.zeros(4, 8, 1, 1)}
+    state = {
+        "first_part.0.weight": torch.zeros(8, 1, 5, 5),
+        "mid_part.0.weight": torch.zeros(4, 8, 1, 1),
+    }
     torch.save(state | {"last_part.weight": torch.zeros(8, 1, 9, 9)}, half)
     infinite = tmp_path / "infinite.safetensors"
     save_file({"conv1.weight": torch.full((8, 1, 5, 5), torch.inf)}, infinite)
@@ -246,7 +276,7 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
     }
     for path, words in cases.items():
         with pytest.raises(ModelError, match=words):
-            load_upscaler(path, CPU)
+            load_network(path, CPU)
     assert "code was run" not in capsys.readouterr().out
 
 
@@ -255,9 +285,9 @@ def test_a_card_that_was_tampered_with_is_refused(tmp_path):
     shape = asdict(SMALL_SPECS["espcn"])
     for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 2}):
         path = tmp_path / "tampered.safetensors"
-        path.write_bytes(encode_upscaler(UpscalerCard("espcn", table, "espcn", {}, "0"), network))
+        path.write_bytes(encode_network(NetworkCard("espcn", table, "espcn", {}, "0"), network))
         with pytest.raises(ModelError, match="its card is not one of vsr train"):
-            load_upscaler(path, CPU)
+            load_network(path, CPU)
 
 
 def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):
@@ -268,6 +298,8 @@ def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):
 def test_a_policy_on_the_command_line_beats_the_upscaler_of_a_recipe(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('upscaler = "absent.pth"\n')
-    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1", pixel_format="bgr0")
+    clip = write_clip(
+        tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1", pixel_format="bgr0"
+    )
     manifest = api.run(clip, tmp_path / "out.mkv", recipe=recipe, policy="bicubic", metrics=())
     assert manifest.policy == "bicubic"

@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from vsr.cli import app
 from vsr.errors import ModelError
-from vsr.weights import NIQE_MODEL, VGG16, find_weights, is_published, load_weights, weight_folders, where_to_put
+from vsr.models.weights import (
+    NIQE_MODEL,
+    VGG16,
+    find_weights,
+    is_published,
+    load_weights,
+    placement_hint,
+    weight_folders,
+)
 
 SHAPES = {"features.0.weight": torch.Size([4, 3, 3, 3]), "features.0.bias": torch.Size([4])}
 
@@ -33,7 +41,9 @@ def test_tensors_come_back_as_they_were_stored(tmp_path):
 
 
 def test_half_precision_becomes_float32(tmp_path):
-    torch.save({name: tensor.half() for name, tensor in genuine_tensors().items()}, tmp_path / "net.pth")
+    torch.save(
+        {name: tensor.half() for name, tensor in genuine_tensors().items()}, tmp_path / "net.pth"
+    )
     loaded = load_weights(tmp_path / "net.pth", SHAPES)
     assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
 
@@ -115,7 +125,7 @@ def test_a_folder_that_does_not_exist_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_the_advice_names_the_file_and_where_it_goes(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    advice = where_to_put("net-1.pth")
+    advice = placement_hint("net-1.pth")
     assert "net-1.pth" in advice
     assert "VSR_WEIGHTS" in advice
     assert str(tmp_path / "hub" / "checkpoints") in advice
@@ -146,7 +156,9 @@ def test_the_list_says_what_is_here_and_what_is_lacking(shared_data, tmp_path, m
     monkeypatch.setenv("VSR_WEIGHTS", os.pathsep.join(map(str, folders)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     listed = weights_command().stdout
-    rows = {line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")}
+    rows = {
+        line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")
+    }
     assert "ready (squeeze)" in rows["lpips"]
     assert "lacks vgg16-397923af.pth" in rows["dists"]
     assert "ready (published)" in rows["niqe"]
@@ -172,5 +184,9 @@ def test_niqes_model_is_fitted_by_a_command_that_overwrites_nothing(shared_data,
     few = weights_command("fit-niqe", pictures[0], "-o", tmp_path / "mine.npz", "-y")
     assert "expected more than 36" in str(few.exception)
     assert (tmp_path / "mine.npz").read_bytes() == written
-    nowhere = weights_command("fit-niqe", tmp_path / "never read", "-o", tmp_path / "no" / "folder.npz")
-    assert "its folder is missing" in str(nowhere.exception), "the place is looked at before the pictures"
+    nowhere = weights_command(
+        "fit-niqe", tmp_path / "never read", "-o", tmp_path / "no" / "folder.npz"
+    )
+    assert "its folder is missing" in str(nowhere.exception), (
+        "the place is looked at before the pictures"
+    )

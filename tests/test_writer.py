@@ -1,4 +1,5 @@
-"""What is written is what was asked for: times, streams, tags, colours; and nothing half-made is ever left behind."""
+"""What is written is what was asked for: times, streams, tags, colours; and nothing half-made is
+ever left behind."""
 
 import os
 import shutil
@@ -13,15 +14,22 @@ import pytest
 import torch
 from av.stream import Disposition
 
-from tests.clips import MILLISECOND, add_cover_art, moving_pictures, read_frames, read_packets, read_times, write_clip
-from vsr.color import read_channels
+from tests.clips import (
+    MILLISECOND,
+    add_cover_art,
+    moving_pictures,
+    read_frames,
+    read_packets,
+    read_times,
+    write_clip,
+)
 from vsr.errors import OutputError, UsageError
-from vsr.frames import Frame
-from vsr.media.encoders import ENCODERS
-from vsr.media.pixel_formats import choose_pixel_format
-from vsr.pixel_layouts import LAYOUTS
-from vsr.reader import open_clip
-from vsr.writer import ClipWriter, EncodeOptions
+from vsr.video.color import read_channels
+from vsr.video.frames import Frame
+from vsr.video.pixel_layouts import LAYOUTS
+from vsr.video.reader import open_clip
+from vsr.video.write.encoders import ENCODERS, choose_pixel_format
+from vsr.video.writer import ClipWriter, EncodeOptions
 
 CPU = torch.device("cpu")
 FAST = EncodeOptions(preset="ultrafast")
@@ -29,7 +37,8 @@ IRREGULAR = [0, 41, 83, 125, 250, 300, 341, 383, 425, 550, 600, 641]
 
 
 def rewrite(source, output, options=FAST, *, size=None, overwrite=False, stop_after=None):
-    """Read a clip and write its frames as they are; `size` pretends to another output size by cutting or repeating."""
+    """Read a clip and write its frames as they are; `size` pretends to another output size by
+    cutting or repeating."""
     with open_clip(source) as reader:
         height, width = size or (reader.info.height, reader.info.width)
         with ClipWriter(output, reader.info, height, width, options, overwrite, CPU) as writer:
@@ -81,15 +90,20 @@ def test_times_that_matroska_cannot_hold_are_measured(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["flv", "ts", "mkv", "mp4"])
 def test_the_error_that_is_told_is_the_error_there_is(tmp_path, suffix):
-    # With B-frames decoding begins before the first picture's time, which not every container can hold.
+    # With B-frames decoding begins before the first picture's time, which not every container can
+    # hold.
     clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), audio_codec="aac")
     report = rewrite(clip, tmp_path / f"out.{suffix}", EncodeOptions())
     errors = [
         abs(after - before)
-        for after, before in zip(read_times(tmp_path / f"out.{suffix}"), read_times(clip), strict=True)
+        for after, before in zip(
+            read_times(tmp_path / f"out.{suffix}"), read_times(clip), strict=True
+        )
     ]
     assert report.max_pts_error_seconds == pytest.approx(float(max(errors)), abs=0.0006)
-    assert any("holds no times below zero" in note for note in report.notes) == (max(errors) > 0)
+    assert any("stores no negative timestamps" in note for note in report.notes) == (
+        max(errors) > 0
+    )
 
 
 @pytest.mark.parametrize("codec", ["auto", "libx264"])
@@ -104,7 +118,11 @@ def test_frames_in_an_avi_are_shown_in_order_and_on_time(tmp_path, codec):
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_start_offsets_between_streams_are_kept(tmp_path, suffix):
     clip = write_clip(
-        tmp_path / "a.mkv", moving_pictures(12), pts=range(37, 49), audio_codec="pcm_s16le", audio_start_seconds=0.32
+        tmp_path / "a.mkv",
+        moving_pictures(12),
+        pts=range(37, 49),
+        audio_codec="pcm_s16le",
+        audio_start_seconds=0.32,
     )
     options = FAST if suffix == "mkv" else EncodeOptions(preset="ultrafast")
     rewrite(clip, tmp_path / f"out.{suffix}", options)
@@ -118,7 +136,9 @@ def test_sound_before_zero_does_not_move_the_pictures(tmp_path):
     assert read_packets(clip, 1)[0][0] < 0
     rewrite(clip, tmp_path / "out.mkv")
     assert read_times(tmp_path / "out.mkv") == read_times(clip)
-    assert read_packets(tmp_path / "out.mkv", 1)[0][0] == pytest.approx(float(read_packets(clip, 1)[0][0]), abs=0.0005)
+    assert read_packets(tmp_path / "out.mkv", 1)[0][0] == pytest.approx(
+        float(read_packets(clip, 1)[0][0]), abs=0.0005
+    )
 
 
 def test_everything_else_is_copied_packet_by_packet(tmp_path, rich_clip):
@@ -152,7 +172,9 @@ def test_what_mp4_refuses_is_listed_and_the_rest_survives(tmp_path, rich_clip):
 
 
 def test_chapters_of_an_mp4_are_not_doubled(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(12), chapters=[(0, 0.2, "one"), (0.2, 0.4, "two")])
+    clip = write_clip(
+        tmp_path / "a.mp4", moving_pictures(12), chapters=[(0, 0.2, "one"), (0.2, 0.4, "two")]
+    )
     report = rewrite(clip, tmp_path / "out.mp4")
     assert streams_of(tmp_path / "out.mp4") == streams_of(clip)
     assert report.streams_dropped == ()
@@ -164,7 +186,10 @@ def test_cover_art_stays_cover_art(tmp_path, suffix):
     covered = add_cover_art(film, tmp_path / "covered.mp4")
     rewrite(covered, tmp_path / f"out.{suffix}")
     with av.open(str(tmp_path / f"out.{suffix}")) as after:
-        assert [bool(s.disposition & Disposition.attached_pic) for s in after.streams.video] == [False, True]
+        assert [bool(s.disposition & Disposition.attached_pic) for s in after.streams.video] == [
+            False,
+            True,
+        ]
 
 
 @pytest.mark.parametrize("mime_type", ["image/gif", "image/png"])
@@ -237,7 +262,9 @@ def test_every_encoder_gives_back_every_frame_across_segments(tmp_path, codec):
         decoding_times = [packet.dts for packet in packets if packet.dts is not None]
         assert decoding_times == sorted(decoding_times)
     policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
-    assert policies == {os.SCHED_OTHER}, "SVT-AV1 raises its own threads, and those that use it, above all others"
+    assert policies == {os.SCHED_OTHER}, (
+        "SVT-AV1 raises its own threads, and those that use it, above all others"
+    )
 
 
 def test_a_segment_decodes_without_the_one_before(tmp_path):
@@ -254,10 +281,14 @@ def test_a_segment_decodes_without_the_one_before(tmp_path):
 
 def test_the_last_frames_duration_is_kept(tmp_path):
     without_b_frames = {"bf": "0"}
-    clip = write_clip(tmp_path / "a.mp4", moving_pictures(5), pts=[0, 1, 2, 3, 50], codec_options=without_b_frames)
+    clip = write_clip(
+        tmp_path / "a.mp4", moving_pictures(5), pts=[0, 1, 2, 3, 50], codec_options=without_b_frames
+    )
     rewrite(clip, tmp_path / "out.mp4")
     with open_clip(clip) as before, open_clip(tmp_path / "out.mp4") as after:
-        assert [f.duration * f.time_base for f in after.frames()] == [f.duration * f.time_base for f in before.frames()]
+        assert [f.duration * f.time_base for f in after.frames()] == [
+            f.duration * f.time_base for f in before.frames()
+        ]
 
 
 @pytest.mark.parametrize(
@@ -288,14 +319,18 @@ def test_the_pixel_format_keeps_what_the_encoder_can(source, codec, expected):
 
 
 def test_ten_bits_stay_ten_bits(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(4), codec="ffv1", pixel_format="yuv420p10le")
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(4), codec="ffv1", pixel_format="yuv420p10le"
+    )
     report = rewrite(clip, tmp_path / "out.mkv")
     assert report.pixel_format == read_frames(tmp_path / "out.mkv")[0].format.name == "yuv420p10le"
 
 
 @pytest.mark.parametrize(("pixel_format", "bits"), [("bgr0", 8), ("gbrp10le", 10)])
 def test_ffv1_keeps_rgb_without_loss(tmp_path, pixel_format, bits):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(4), codec="ffv1", pixel_format=pixel_format)
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(4), codec="ffv1", pixel_format=pixel_format
+    )
     rewrite(clip, tmp_path / "out.mkv", EncodeOptions("ffv1"))
     layout = LAYOUTS[pixel_format]
     for before, after in zip(read_frames(clip), read_frames(tmp_path / "out.mkv"), strict=True):
@@ -306,9 +341,21 @@ def test_ffv1_keeps_rgb_without_loss(tmp_path, pixel_format, bits):
 @pytest.mark.parametrize("matrix", [6, 1, 9])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p"])
-def test_colour_bars_survive_a_file_within_one_code_value(tmp_path, matrix, full_range, pixel_format):
-    colours = np.array([[191] * 3, [191, 191, 0], [0, 191, 191], [0, 191, 0], [191, 0, 191], [191, 0, 0], [0, 0, 191]])
-    bars = np.repeat(colours.astype(np.uint8), 16, axis=0)[None].repeat(32, axis=0)
+def test_colour_bars_survive_a_file_within_one_code_value(
+    tmp_path, matrix, full_range, pixel_format
+):
+    colors = np.array(
+        [
+            [191] * 3,
+            [191, 191, 0],
+            [0, 191, 191],
+            [0, 191, 0],
+            [191, 0, 191],
+            [191, 0, 0],
+            [0, 0, 191],
+        ]
+    )
+    bars = np.repeat(colors.astype(np.uint8), 16, axis=0)[None].repeat(32, axis=0)
     clip = write_clip(
         tmp_path / "bars.mkv",
         [bars] * 2,
@@ -320,9 +367,13 @@ def test_colour_bars_survive_a_file_within_one_code_value(tmp_path, matrix, full
     layout = LAYOUTS[pixel_format]
     before, after = read_frames(clip)[1], read_frames(tmp_path / "out.mkv")[1]
     assert (after.colorspace, after.color_range) == (before.colorspace, before.color_range)
-    for channel, (a, b) in enumerate(zip(read_channels(before, layout), read_channels(after, layout), strict=True)):
+    for channel, (a, b) in enumerate(
+        zip(read_channels(before, layout), read_channels(after, layout), strict=True)
+    ):
         width = 16 // (layout.chroma_columns if channel else 1)
-        off = (a.int() - b.int()).abs().reshape(a.shape[0], -1, width)[:, :, width // 4 : -width // 4]
+        off = (
+            (a.int() - b.int()).abs().reshape(a.shape[0], -1, width)[:, :, width // 4 : -width // 4]
+        )
         assert off.max() <= 1
 
 
@@ -337,7 +388,9 @@ def test_an_untagged_clip_keeps_the_matrix_it_was_read_with_when_enlarged(tmp_pa
     ("pixel_format", "sides"), [("yuv420p", (34, 50)), ("yuv422p", (33, 50)), ("yuv444p", (33, 49))]
 )
 def test_odd_sides_become_even_only_where_the_pixel_format_needs_it(tmp_path, pixel_format, sides):
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(3), codec="ffv1", pixel_format=pixel_format)
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(3), codec="ffv1", pixel_format=pixel_format
+    )
     report = rewrite(clip, tmp_path / "out.mkv", size=(33, 49))
     frame = read_frames(tmp_path / "out.mkv")[0]
     assert (frame.height, frame.width) == sides
@@ -347,12 +400,16 @@ def test_odd_sides_become_even_only_where_the_pixel_format_needs_it(tmp_path, pi
 @pytest.mark.parametrize("target", ["folder", "folder/%03d.png"])
 def test_pictures_out_are_the_frames_exactly(tmp_path, target):
     pictures = moving_pictures(4)
-    clip = write_clip(tmp_path / "a.mkv", pictures, codec="ffv1", pixel_format="bgr0", audio_codec="pcm_s16le")
+    clip = write_clip(
+        tmp_path / "a.mkv", pictures, codec="ffv1", pixel_format="bgr0", audio_codec="pcm_s16le"
+    )
     report = rewrite(clip, tmp_path / target, EncodeOptions("png"))
     names = sorted(path.name for path in (tmp_path / "folder").iterdir())
     assert names == [f"{i:0{3 if '%' in target else 6}d}.png" for i in range(1, 5)]
     for name, picture in zip(names, pictures, strict=True):
-        assert np.array_equal(read_frames(tmp_path / "folder" / name)[0].to_ndarray(format="rgb24"), picture)
+        assert np.array_equal(
+            read_frames(tmp_path / "folder" / name)[0].to_ndarray(format="rgb24"), picture
+        )
     assert any("audio" in line for line in report.streams_dropped)
 
 
@@ -377,7 +434,11 @@ def test_pictures_replace_pictures_and_nothing_else(tmp_path):
     with pytest.raises(OutputError, match="already"):
         rewrite(clip, folder, EncodeOptions("png"))
     rewrite(clip, folder, EncodeOptions("png"), overwrite=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["000001.png", "000002.png", "keep.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "000001.png",
+        "000002.png",
+        "keep.txt",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "out"]
 
 
@@ -392,7 +453,10 @@ def test_nothing_is_left_behind_when_it_is_interrupted(tmp_path, output, options
 def test_nothing_appears_under_the_final_name_before_it_is_whole(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(4))
     out = tmp_path / "out.mkv"
-    with open_clip(clip) as reader, ClipWriter(out, reader.info, 32, 48, FAST, False, CPU) as writer:
+    with (
+        open_clip(clip) as reader,
+        ClipWriter(out, reader.info, 32, 48, FAST, False, CPU) as writer,
+    ):
         for frame in reader.frames():
             writer.write(frame)
             assert not out.exists()
@@ -414,7 +478,9 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     assert [path.name for path in real.parent.iterdir()] == ["real.mkv"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs to mount a small file system")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mount") is None, reason="needs to mount a small file system"
+)
 @pytest.mark.parametrize(("size", "refused"), [("60k", True), ("1800k", False)])
 def test_a_disk_that_is_too_small_is_told_before_any_frame(tmp_path, size, refused):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(60, 64, 96))
@@ -423,9 +489,13 @@ def test_a_disk_that_is_too_small_is_told_before_any_frame(tmp_path, size, refus
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", small], check=True)
     try:
         with open_clip(clip) as reader:
-            writer = ClipWriter(small / "out.mkv", reader.info, 128, 192, EncodeOptions("ffv1"), False, CPU)
+            writer = ClipWriter(
+                small / "out.mkv", reader.info, 128, 192, EncodeOptions("ffv1"), False, CPU
+            )
             if refused:
-                with pytest.raises(OutputError, match=r"free; the result and the work take about .* make room"):
+                with pytest.raises(
+                    OutputError, match=r"free; the result and the work take about .* make room"
+                ):
                     writer.__enter__()
             else:
                 with writer:
@@ -477,11 +547,26 @@ def test_the_input_is_never_the_output(tmp_path, link):
         ("out.mkv", EncodeOptions("ffv1", crf=3), UsageError, "leave out --crf"),
         ("out.mkv", EncodeOptions("ffv1", preset="slow"), UsageError, "leave out --preset"),
         ("out", EncodeOptions("png", crf=3), UsageError, "leave out --crf"),
-        ("out.mkv", EncodeOptions("libx264", preset="hasty"), UsageError, "does not take crf 16, preset hasty"),
+        (
+            "out.mkv",
+            EncodeOptions("libx264", preset="hasty"),
+            UsageError,
+            "does not take crf 16, preset hasty",
+        ),
         ("out.mkv", EncodeOptions("libx265", crf=-5), UsageError, "does not take crf -5"),
-        ("out.mkv", EncodeOptions("libx264", crf=999), UsageError, "does not take crf 999: .* to 51"),
+        (
+            "out.mkv",
+            EncodeOptions("libx264", crf=999),
+            UsageError,
+            "does not take crf 999: .* to 51",
+        ),
         ("out.mkv", EncodeOptions("libsvtav1", crf=64), UsageError, "to 63"),
-        ("out.mkv", EncodeOptions("libx264", pixel_format="rgb24"), UsageError, "has no pixel format rgb24"),
+        (
+            "out.mkv",
+            EncodeOptions("libx264", pixel_format="rgb24"),
+            UsageError,
+            "has no pixel format rgb24",
+        ),
         ("-", EncodeOptions("png"), UsageError, "name a folder"),
     ],
 )
@@ -496,8 +581,13 @@ def test_what_cannot_be_written_is_refused_before_any_frame(tmp_path, output, op
 
 def test_a_size_that_the_encoder_refuses_is_refused_at_once(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
-    with open_clip(clip) as reader, pytest.raises(OutputError, match="does not open for 40000x40000"):
-        ClipWriter(tmp_path / "out.mkv", reader.info, 40000, 40000, EncodeOptions(), False, CPU).__enter__()
+    with (
+        open_clip(clip) as reader,
+        pytest.raises(OutputError, match="does not open for 40000x40000"),
+    ):
+        ClipWriter(
+            tmp_path / "out.mkv", reader.info, 40000, 40000, EncodeOptions(), False, CPU
+        ).__enter__()
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
@@ -514,7 +604,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
 
-def test_standard_output_carries_matroska_with_every_stream(tmp_path, rich_clip, capfdbinary, monkeypatch):
+def test_standard_output_carries_matroska_with_every_stream(
+    tmp_path, rich_clip, capfdbinary, monkeypatch
+):
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(1), "w"))
     report = rewrite(rich_clip, "-")
     sys.stdout.close()
@@ -542,9 +634,12 @@ def test_a_clip_from_a_pipe_says_that_its_other_streams_are_lost(tmp_path, rich_
 
 
 @pytest.mark.parametrize(
-    ("suffix", "encoder"), [("mkv", "libx264"), ("mp4", "libx265"), ("mp4", "mpeg4"), ("mkv", "libvpx-vp9")]
+    ("suffix", "encoder"),
+    [("mkv", "libx264"), ("mp4", "libx265"), ("mp4", "mpeg4"), ("mkv", "libvpx-vp9")],
 )
-def test_an_encoder_of_an_installed_ffmpeg_serves_through_a_pipe(tmp_path, monkeypatch, suffix, encoder):
+def test_an_encoder_of_an_installed_ffmpeg_serves_through_a_pipe(
+    tmp_path, monkeypatch, suffix, encoder
+):
     skip_without_ffmpeg(encoder)
     steps = np.random.default_rng(0).integers(1, 90, 18)
     pts = [int(when) for when in np.cumsum(steps)]
@@ -563,7 +658,9 @@ def test_an_encoder_of_an_installed_ffmpeg_serves_through_a_pipe(tmp_path, monke
     assert [kind for kind, _ in streams_of(out)] == ["video", "audio"]
     originals = [frame.to_ndarray(format="rgb24").astype(int) for frame in read_frames(clip)]
     for index, frame in enumerate(read_frames(out)):
-        differences = [np.abs(original - frame.to_ndarray(format="rgb24")).mean() for original in originals]
+        differences = [
+            np.abs(original - frame.to_ndarray(format="rgb24")).mean() for original in originals
+        ]
         assert differences.index(min(differences)) == index
 
 
@@ -576,7 +673,13 @@ def test_an_installed_ffmpeg_that_does_not_serve_is_told(tmp_path, encoder, opti
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
     with open_clip(clip) as reader, pytest.raises(UsageError, match=told):
         ClipWriter(
-            tmp_path / "o.mkv", reader.info, 32, 48, EncodeOptions(f"ffmpeg:{encoder}", **options), False, CPU
+            tmp_path / "o.mkv",
+            reader.info,
+            32,
+            48,
+            EncodeOptions(f"ffmpeg:{encoder}", **options),
+            False,
+            CPU,
         ).__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
@@ -585,7 +688,9 @@ def skip_without_ffmpeg(encoder):
     pytest.importorskip("ffmpeg", reason="ffmpeg-python is not installed")
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
-    listed = subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, text=True, check=True
+    ).stdout
     if f" {encoder} " not in listed:
         pytest.skip(f"the installed ffmpeg has no {encoder}")
 
@@ -593,7 +698,10 @@ def skip_without_ffmpeg(encoder):
 def test_auto_on_a_cuda_device_without_nvenc_falls_back_and_says_so(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", moving_pictures(3))
     gpu = torch.device("cuda")
-    with open_clip(clip) as reader, ClipWriter(tmp_path / "o.mkv", reader.info, 32, 48, FAST, False, gpu) as writer:
+    with (
+        open_clip(clip) as reader,
+        ClipWriter(tmp_path / "o.mkv", reader.info, 32, 48, FAST, False, gpu) as writer,
+    ):
         if not any("NVENC" in note for note in writer.notes):
             pytest.skip("NVENC works here")
         for frame in reader.frames():
@@ -616,7 +724,8 @@ def test_real_sound_and_subtitles_survive(tmp_path, shared_data):
 
 
 @pytest.mark.parametrize(
-    "name", ["format/rotated_real_90.mov", "format/subs_mov_text.mp4", "natural/carphone_pristine.mp4"]
+    "name",
+    ["format/rotated_real_90.mov", "format/subs_mov_text.mp4", "natural/carphone_pristine.mp4"],
 )
 def test_real_clips_keep_times_streams_and_shape(tmp_path, shared_data, name):
     clip = shared_data / "clips" / name

@@ -1,24 +1,35 @@
-"""Video super-resolution that learns from the clip itself, without flicker.
+"""Video super-resolution that learns from the clip itself, with flicker control.
 
-`vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and `vsr.score` do what the
-commands do. They are imported when first used.
+`vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and
+`vsr.score` do what the commands do. They are imported when first used.
 """
 
 from importlib import import_module
 from typing import Any
 
+__version__ = "0.1.0"
+
 _HOMES = {
-    "run": "vsr.api",
-    "compare": "vsr.api",
-    "steady": "vsr.api",
-    "train_keyframe": "vsr.learning",
-    "train_shot": "vsr.shot_learning",
-    "distil": "vsr.distilling",
-    "score": "vsr.scoring",
+    "run": "vsr.pipeline.api",
+    "compare": "vsr.pipeline.api",
+    "steady": "vsr.pipeline.api",
+    "train_keyframe": "vsr.train.keyframe",
+    "train_shot": "vsr.train.shot",
+    "distil": "vsr.train.distill",
+    "score": "vsr.evaluate",
     "VsrError": "vsr.errors",
 }
 
-__all__ = ["VsrError", "compare", "distil", "run", "score", "steady", "train_keyframe", "train_shot"]
+__all__ = [
+    "VsrError",
+    "compare",
+    "distil",
+    "run",
+    "score",
+    "steady",
+    "train_keyframe",
+    "train_shot",
+]
 
 
 def __dir__() -> list[str]:

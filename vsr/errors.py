@@ -8,7 +8,8 @@ class VsrError(Exception):
 
 
 class UsageError(VsrError):
-    """The request itself cannot be met: an unknown name, a value out of range, options that clash."""
+    """The request itself cannot be met: an unknown name, a value out of range, options that
+    clash."""
 
     exit_code = 2
 
@@ -20,7 +21,8 @@ class InputError(VsrError):
 
 
 class OutputError(VsrError):
-    """The result cannot be written: it exists, the folder is missing or read-only, the disk is full."""
+    """The result cannot be written: it exists, the folder is missing or read-only, the disk is
+    full."""
 
     exit_code = 4
 
@@ -36,7 +38,7 @@ class InterruptedRunError(VsrError):
 
     exit_code = 130
 
-    def __init__(self, message: str, *, can_go_on: bool) -> None:
-        """`can_go_on` tells whether the same command finds work that it can go on with."""
+    def __init__(self, message: str, *, can_resume: bool) -> None:
+        """`can_resume` tells whether the same command finds work that it can go on with."""
         super().__init__(message)
-        self.can_go_on = can_go_on
+        self.can_resume = can_resume

@@ -1,4 +1,5 @@
-"""The command line: each command parses, calls one function, prints. Heavy imports wait until a command needs them."""
+"""The command line: each command parses, calls one function, prints. Heavy imports wait until a
+command needs them."""
 
 import ctypes
 import os
@@ -9,16 +10,16 @@ from collections.abc import Sequence
 
 import typer
 
-from vsr.cli.common import EXIT_INTERRUPTED, say
-from vsr.cli.external import experiment, train
 from vsr.cli.kernel import kernel
 from vsr.cli.mos import mos
-from vsr.cli.planning import doctor
-from vsr.cli.running import plan, run
-from vsr.cli.scoring import score
-from vsr.cli.shot import train_shot
+from vsr.cli.options import EXIT_INTERRUPTED, notify
+from vsr.cli.plan import doctor
+from vsr.cli.run import plan, run
+from vsr.cli.score import score
 from vsr.cli.steady import steady
-from vsr.cli.training import distil, list_models, train_keyframe
+from vsr.cli.train import experiment, train
+from vsr.cli.train_keyframe import distil, list_models, train_keyframe
+from vsr.cli.train_shot import train_shot
 from vsr.cli.upscalers import upscalers
 from vsr.cli.weights import weights
 from vsr.errors import InterruptedRunError, UsageError, VsrError
@@ -27,7 +28,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names of settings of glibc's allocator, as in its malloc.h."""
 
 app = typer.Typer(
-    help="Upscale a video with small models trained on the video itself, keep it steady, and say how much it flickers.",
+    help=(
+        "Upscale videos with small models trained on the video itself, with flicker control "
+        "and flicker metrics."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,14 +55,22 @@ app.command("plan")(plan)
 app.command()(doctor)
 
 
-GOING_ON = ("run", "steady", "train-keyframe", "train-shot", "distil", "train", "experiment")
+RESUMABLE_COMMANDS = (
+    "run",
+    "steady",
+    "train-keyframe",
+    "train-shot",
+    "distil",
+    "train",
+    "experiment",
+)
 """Commands that find what an earlier one left."""
 
 
 def main() -> None:
     """Run the command line; the only place where failures become exit codes."""
-    # Read when torch is loaded: by default its threads spin while they wait, which on a busy machine takes the cores
-    # from the very threads that are waited for.
+    # Read when torch is loaded: by default its threads spin while they wait, which on a busy
+    # machine takes the cores from the very threads that are waited for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -68,12 +80,13 @@ def main() -> None:
     except VsrError as error:
         if not isinstance(error.__cause__, BrokenPipeError):
             # Whoever closed a pipe knows.
-            say(f"vsr: {error}")
-        if isinstance(error, InterruptedRunError) and error.can_go_on:
-            say(f"vsr: go on with: {same_command(sys.argv)}")
+            notify(f"vsr: {error}")
+        if isinstance(error, InterruptedRunError) and error.can_resume:
+            notify(f"vsr: resume with: {resume_command(sys.argv)}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain once more when it flushes standard output.
+        # Whoever read our output has left. Python would complain once more when it flushes standard
+        # output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(UsageError.exit_code)
     except Exception as error:
@@ -82,13 +95,13 @@ def main() -> None:
             sys.exit(UsageError.exit_code)
         raise
     if code == EXIT_INTERRUPTED:
-        say("vsr: interrupted; nothing half-made was left under its name.")
-        if sys.argv[1:2] and sys.argv[1] in GOING_ON:
-            say(f"vsr: what is finished is kept; go on with: {same_command(sys.argv)}")
+        notify("vsr: interrupted; no partial output was left behind.")
+        if sys.argv[1:2] and sys.argv[1] in RESUMABLE_COMMANDS:
+            notify(f"vsr: finished work is kept; resume with: {resume_command(sys.argv)}")
     sys.exit(code)
 
 
-def same_command(arguments: Sequence[str]) -> str:
+def resume_command(arguments: Sequence[str]) -> str:
     """The command line that goes on with what this one began, for a shell."""
     return shlex.join(["vsr", *(word for word in arguments[1:] if word != "--restart")])
 
@@ -96,8 +109,8 @@ def same_command(arguments: Sequence[str]) -> str:
 def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next frame; elsewhere nothing happens.
 
-    By default large blocks go back to the system at once and come again as fresh pages, each with a fault: at 2160p a
-    quarter of the processor's time, for no less memory at the peak.
+    By default large blocks go back to the system at once and come again as fresh pages, each with a
+    fault: at 2160p a quarter of the processor's time, for no less memory at the peak.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

@@ -5,32 +5,47 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.common import Json, say
+from vsr.cli.options import JsonOption, notify
 
-mos = typer.Typer(help="Let people rate clips without knowing which is which.", no_args_is_help=True)
+mos = typer.Typer(
+    help="Let people rate clips without knowing which is which.", no_args_is_help=True
+)
 
 
 @mos.command("sheet")
 def mos_sheet(
-    clips: Annotated[list[str], typer.Argument(metavar="CLIP...", help="Results of one and the same clip.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")],
+    clips: Annotated[
+        list[str], typer.Argument(metavar="CLIP...", help="Results of one and the same clip.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")
+    ],
     key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: SHEET.key.json. Keep it from the raters.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: SHEET.key.json. Keep it from the raters."),
     ] = None,
-    reference: Annotated[str | None, typer.Option(metavar="TRUTH", help="Shown openly in every trial.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="TRUTH", help="Shown openly in every trial.")
+    ] = None,
     trials: Annotated[int, typer.Option(metavar="N", help="Moments to rate, at most.")] = 8,
-    loop_frames: Annotated[int, typer.Option(metavar="N", help="Frames of each loop; 1 for stills.")] = 12,
-    window: Annotated[str, typer.Option(metavar="WxH", help="Part of the picture that is shown.")] = "320x240",
+    loop_frames: Annotated[
+        int, typer.Option(metavar="N", help="Frames of each loop; 1 for stills.")
+    ] = 12,
+    window: Annotated[
+        str, typer.Option(metavar="WxH", help="Part of the picture that is shown.")
+    ] = "320x240",
     question: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading.")] = (
         "How good does each picture look?"
     ),
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the shuffling; default: a new one.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed of the shuffle; default: random.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("-y", help="Replace files that exist.")] = False,
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""
     from vsr.errors import OutputError
-    from vsr.manifest import check_record
-    from vsr.mos import SheetOptions, write_sheet
+    from vsr.evaluate.mos import SheetOptions, write_sheet
+    from vsr.files import check_record
 
     key = output.with_suffix(".key.json") if key is None else key
     for path in (output, key):
@@ -39,20 +54,22 @@ def mos_sheet(
             raise OutputError(f"{path} exists; give -y to replace it or another name")
     options = SheetOptions(trials, loop_frames, _window_px(window), question, seed)
     made = write_sheet(clips, output, key, reference, options)
-    say(f"{output}: {made}; the key is in {key}: keep it from the raters")
+    notify(f"{output}: {made}; the key is in {key}: keep it from the raters")
 
 
 @mos.command("read")
 def mos_read(
-    ratings: Annotated[list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")],
+    ratings: Annotated[
+        list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")
+    ],
     key: Annotated[Path, typer.Option(metavar="FILE", help="What was written with the sheet.")],
-    json: Json = None,
+    json: JsonOption = None,
 ) -> None:
     """Turn ratings into a mean opinion score for each clip, with its confidence interval."""
     from rich.console import Console
 
-    from vsr.manifest import check_record, strict_json, write_json
-    from vsr.mos import opinion_table, read_opinions
+    from vsr.evaluate.mos import opinion_table, read_opinions
+    from vsr.files import check_record, strict_json, write_json
 
     check_record(json, [*ratings, key])
     opinions = read_opinions(ratings, key)

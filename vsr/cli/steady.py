@@ -5,20 +5,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsr.cli.common import Json, frame_progress, leave_damaged, names, say
-from vsr.cli.stopping import KeepWork, Restart, WorkDir, stopping_on_request
+from vsr.cli.options import JsonOption, exit_if_damaged, frame_progress, notify, split_names
+from vsr.cli.signals import KeepWorkOption, RestartOption, WorkDirOption, stop_on_signal
 from vsr.errors import UsageError
 
-Steady = Annotated[
-    str | None, typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest.")
+SteadyOption = Annotated[
+    str | None,
+    typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest."),
 ]
-TargetFlicker = Annotated[
+TargetFlickerOption = Annotated[
     float | None,
-    typer.Option(metavar="X", help="As much flicker as X times the source's own; chosen for each shot."),
+    typer.Option(
+        metavar="X",
+        help="Choose the strength for each shot so that flicker is X times the source's own.",
+    ),
 ]
 
 
-def strength(text: str | None) -> float | Literal["auto"] | None:
+def parse_strength(text: str | None) -> float | Literal["auto"] | None:
     """What `--steady` says. Raises `UsageError` for another word."""
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
@@ -31,48 +35,70 @@ def strength(text: str | None) -> float | Literal["auto"] | None:
 def steady(
     result: Annotated[str, typer.Argument(metavar="RESULT", help="A video that an upscaler made.")],
     low_resolution: Annotated[str, typer.Option(metavar="LR", help="What it was made from.")],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")],
-    steady: Steady = None,
-    target_flicker: TargetFlicker = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")
+    ],
+    steady: SteadyOption = None,
+    target_flicker: TargetFlickerOption = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Scored before encoding; an empty text: none.")
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Metrics measured before encoding; an empty string disables them."
+        ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     codec: Annotated[str | None, typer.Option("-c", "--codec", help="As for vsr run.")] = None,
-    crf: Annotated[float | None, typer.Option(help="Quality of the encoding; lower is better.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Speed of the encoder, by its own words.")] = None,
-    pixel_format: Annotated[str | None, typer.Option("--pix-fmt", help="Default: like the result.")] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")] = False,
-    work_dir: WorkDir = None,
-    keep_work: KeepWork = False,
-    restart: Restart = False,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality of the encoding; lower is better.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the encoder, such as slow or veryfast.")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option("--pix-fmt", help="Default: like the result.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
+    ] = False,
+    work_dir: WorkDirOption = None,
+    keep_work: KeepWorkOption = False,
+    restart: RestartOption = False,
     recipe: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="A recipe.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe.")] = None,
-    json: Json = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
+        ),
+    ] = None,
+    json: JsonOption = None,
 ) -> None:
-    """Take the flicker out of RESULT, a video that any upscaler made of LR, along the motion of LR."""
+    """Apply flicker control to RESULT, which any upscaler made from LR, along the motion of LR."""
     from vsr import pipeline
-    from vsr.api import command_recipe, work_options
-    from vsr.manifest import check_record, write_json
-    from vsr.report import print_run
+    from vsr.cli.tables import print_run
+    from vsr.files import check_record, write_json
+    from vsr.pipeline.api import command_recipe, work_options
 
     if output == json == "-":
-        raise UsageError("standard output cannot carry both the video and the JSON; give one of them a file.")
+        raise UsageError(
+            "standard output cannot carry both the video and the JSON; give one of them a file."
+        )
     check_record(json, [result, low_resolution, output, reference])
     chosen = command_recipe(
         recipe,
         settings or [],
-        steady=strength(steady),
+        steady=parse_strength(steady),
         target_flicker=target_flicker,
-        metrics=None if metrics is None else names(metrics),
+        metrics=None if metrics is None else split_names(metrics),
         device=device,
         codec=codec,
         crf=crf,
         preset=preset,
         pix_fmt=pixel_format,
     )
-    with frame_progress("steadying") as advance, stopping_on_request() as is_stopping:
+    with frame_progress("steadying") as on_progress, stop_on_signal() as should_stop:
         manifest = pipeline.steady(
             result,
             low_resolution,
@@ -80,10 +106,10 @@ def steady(
             recipe=chosen,
             reference=reference,
             overwrite=overwrite,
-            listener=pipeline.Listener(say, advance, is_stopping),
+            listener=pipeline.Listener(notify, on_progress, should_stop),
             work=work_options(work_dir, keep_work, restart),
         )
     print_run(manifest)
     if json is not None:
         write_json(manifest.to_json(), json)
-    leave_damaged(manifest.damage)
+    exit_if_damaged(manifest.damage)

@@ -8,12 +8,17 @@ import typer
 
 def upscalers(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="Of an upscaler, or a network's file.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]", help="Name of an upscaler, or the file of a network."
+        ),
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")
+    ] = False,
 ) -> None:
     """Model cards: what each upscaler is, where it comes from, what it costs and when to use it."""
-    from vsr import cards
+    from vsr.cli import cards
 
     if markdown:
         print(cards.markdown())
@@ -23,7 +28,10 @@ def upscalers(
         print(cards.file_card(Path(name)))
     else:
         card = cards.named_card(name)
-        print(f"{name}: {card.what}\nsource: {card.source}\ncost: {card.cost} for each output pixel at x{cards.SCALE}")
+        print(
+            f"{name}: {card.what}\nsource: {card.source}\ncost: {card.cost} for each output pixel "
+            f"at x{cards.SCALE}"
+        )
         print(f"when: {card.when}\nhow: {card.how.replace('`', '')}")
 
 
@@ -31,7 +39,7 @@ def _print_table() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vsr.cards import CARDS
+    from vsr.cli.cards import CARDS
 
     table = Table(caption="vsr upscalers NAME tells more; NAME may be a network's file")
     for head in ("upscaler", "cost per output pixel at x4", "when to use it"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.common import say
+from vsr.cli.options import notify
 from vsr.errors import OutputError
 
 if TYPE_CHECKING:
@@ -15,33 +15,45 @@ if TYPE_CHECKING:
 
     from vsr.metrics.metric import Metric
 
-weights = typer.Typer(help="What the metrics need, what is there, and NIQE's model.", rich_markup_mode=None)
+weights = typer.Typer(
+    help="What the metrics need, what is there, and NIQE's model.", rich_markup_mode=None
+)
 
 
 @weights.callback(invoke_without_command=True)
 def list_weights(context: typer.Context) -> None:
-    """List the weight files that metrics want: which are here, and where to get the others. Nothing is downloaded."""
+    """List the weight files that metrics want: which are here, and where to get the others. Nothing
+    is downloaded."""
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
 
-    from vsr.weights import FOLDERS_VARIABLE, weight_folders
+    from vsr.models.weights import WEIGHTS_PATH_VARIABLE, weight_folders
 
     console = Console()
     console.print(_metric_table())
     console.print(_file_table())
     folders = ", ".join(map(str, weight_folders()))
-    console.print(f"Looked for in {folders}; {FOLDERS_VARIABLE} names further folders.", highlight=False, markup=False)
+    console.print(
+        f"Looked for in {folders}; {WEIGHTS_PATH_VARIABLE} names further folders.",
+        highlight=False,
+        markup=False,
+    )
 
 
 @weights.command("fit-niqe")
 def fit_niqe(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Sharp, undamaged pictures or clips.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where the model goes.")],
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE...", help="Sharp, undamaged pictures or clips.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where the model goes.")
+    ],
     overwrite: Annotated[bool, typer.Option("-y", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are marked by its name."""
-    from vsr.manifest import check_record
+    """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are
+    marked by its name."""
+    from vsr.files import check_record
     from vsr.metrics.niqe import fit_model
 
     if output.exists() and not overwrite:
@@ -51,12 +63,17 @@ def fit_niqe(
     try:
         model.save(output)
     except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}; name another file") from error
-    say(f"{output}: {model.name}; name its folder in VSR_WEIGHTS, before that of any other model for NIQE")
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror}; name another file"
+        ) from error
+    notify(
+        f"{output}: {model.name}; name its folder in VSR_WEIGHTS, before that of any other model "
+        "for NIQE"
+    )
 
 
 def _pixels(sources: list[str]) -> "Iterator[torch.Tensor]":
-    from vsr.reader import open_clip
+    from vsr.video.reader import open_clip
 
     for source in sources:
         with open_clip(source) as reader:
@@ -72,7 +89,9 @@ def _metric_table() -> "Table":
     table = _folding_table("metric", "needs", "state")
     for name, metric in METRICS.items():
         if metric.weights and ":" not in name:
-            needs = " or ".join(" and ".join(file.name for file in files) for files in metric.weights)
+            needs = " or ".join(
+                " and ".join(file.name for file in files) for files in metric.weights
+            )
             table.add_row(name, needs, Text(_state(metric)))
     return table
 
@@ -80,9 +99,12 @@ def _metric_table() -> "Table":
 def _state(metric: "Metric") -> str:
     """Whether the metric can be measured, told by making it ready where its files are."""
     from vsr.metrics.metric import MetricUnavailableError
-    from vsr.weights import find_weights
+    from vsr.models.weights import find_weights
 
-    lacking = [[file.name for file in files if find_weights(file.patterns) is None] for files in metric.weights]
+    lacking = [
+        [file.name for file in files if find_weights(file.patterns) is None]
+        for files in metric.weights
+    ]
     if all(lacking):
         return f"lacks {' or '.join(' and '.join(names) for names in lacking)}"
     try:
@@ -96,13 +118,19 @@ def _file_table() -> "Table":
     from rich.text import Text
 
     from vsr.metrics import METRICS
-    from vsr.weights import find_weights, is_published
+    from vsr.models.weights import find_weights, is_published
 
-    files = dict.fromkeys(file for metric in METRICS.values() for needed in metric.weights for file in needed)
+    files = dict.fromkeys(
+        file for metric in METRICS.values() for needed in metric.weights for file in needed
+    )
     table = _folding_table("file", "here", "usually from")
     for file in files:
         path = find_weights(file.patterns)
-        here = "-" if path is None else f"{path}{'' if is_published(file, path) else ' (not the published file)'}"
+        here = (
+            "-"
+            if path is None
+            else f"{path}{'' if is_published(file, path) else ' (not the published file)'}"
+        )
         table.add_row(file.name, Text(here), file.source)
     return table
 

@@ -13,77 +13,85 @@ from vsr.errors import ModelError
 
 Upscale = Callable[[torch.Tensor], torch.Tensor]
 """(3, h, w) in [0, 1] -> (3, H, W)."""
-AS_EAGER = 1e-3
+EAGER_TOLERANCE = 1e-3
 """Largest difference, a quarter of a grey level, between what two ways make of a picture."""
 PROBE_ROUNDS = 3
 """Tries of each way, the fastest of which counts."""
-LEAST_GAIN = 1.1
+MIN_SPEEDUP = 1.1
 """Of a way over the first one."""
 
 
-class FastestWay:
-    """Of several ways to the same result, the one that a GPU goes fastest; what is found is kept until it changes."""
+class Autotuner:
+    """Of several ways to the same result, the one that a GPU goes fastest; what is found is kept
+    until it changes."""
 
     def __init__(self) -> None:
         self._key: Hashable = None
         self._found: tuple[Upscale, str] | None = None
 
-    def find(self, ways: Mapping[str, Upscale], picture: torch.Tensor, key: Hashable) -> tuple[Upscale, str]:
-        """As `fastest`; what was found last where `key`, which says all that `ways` depend on, is the same."""
+    def find(
+        self, ways: Mapping[str, Upscale], picture: torch.Tensor, key: Hashable
+    ) -> tuple[Upscale, str]:
+        """As `select_fastest`; what was found last where `key`, which says all that `ways` depend
+        on, is the same."""
         key = (key, picture.shape)
         if self._found is None or key != self._key:
             # Graphs hold memory: one at a time.
             self._found = None
-            self._key, self._found = key, fastest(ways, picture)
+            self._key, self._found = key, select_fastest(ways, picture)
         return self._found
 
 
-def fastest(ways: Mapping[str, Upscale], picture: torch.Tensor) -> tuple[Upscale, str]:
-    """Of ways to the same result the one that enlarges pictures of this size fastest, and what to tell of it.
+def select_fastest(ways: Mapping[str, Upscale], picture: torch.Tensor) -> tuple[Upscale, str]:
+    """Of ways to the same result the one that enlarges pictures of this size fastest, and what to
+    tell of it.
 
-    On a GPU each becomes a graph where that works, and the first is taken unless another agrees with it and is
-    `LEAST_GAIN` times as fast. On a CPU it is the first as it is: nothing is tried there.
+    On a GPU each becomes a graph where that works, and the first is taken unless another agrees
+    with it and is `MIN_SPEEDUP` times as fast. On a CPU it is the first as it is: nothing is tried
+    there.
     """
     (usual, first), *others = ways.items()
-    chosen, told = graphed(first, picture)
+    chosen, note = capture_graph(first, picture)
     if not picture.is_cuda or not others:
-        return chosen, told
+        return chosen, note
     name, best, expected = usual, _seconds(chosen, picture), chosen(picture)
     for other, way in others:
         try:
-            candidate, remark = graphed(way, picture)
+            candidate, remark = capture_graph(way, picture)
             seconds, agrees = _seconds(candidate, picture), is_close(candidate(picture), expected)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             continue
-        if agrees and seconds * LEAST_GAIN < best:
-            chosen, told, name, best = candidate, remark, other, seconds
-    return chosen, f"{name}, {told}"
+        if agrees and seconds * MIN_SPEEDUP < best:
+            chosen, note, name, best = candidate, remark, other, seconds
+    return chosen, f"{name}, {note}"
 
 
-def graphed(upscale: Upscale, picture: torch.Tensor) -> tuple[Upscale, str]:
-    """`upscale` of pictures of this size as one CUDA graph, and what to tell; itself on a CPU and where that fails.
+def capture_graph(upscale: Upscale, picture: torch.Tensor) -> tuple[Upscale, str]:
+    """`upscale` of pictures of this size as one CUDA graph, and what to tell; itself on a CPU and
+    where that fails.
 
-    The graph must agree with `upscale` on two pictures. What it gives is the caller's own; it raises `ModelError` for
-    values that are not finite.
+    The graph must agree with `upscale` on two pictures. What it gives is the caller's own; it
+    raises `ModelError` for values that are not finite.
     """
     if not picture.is_cuda:
         return upscale, ""
     try:
-        replay = _captured(upscale, picture)
+        replay = _capture(upscale, picture)
         if all(is_close(replay(each), upscale(each)) for each in (picture, picture.flip(-1))):
-            return _checked(replay), "as a CUDA graph"
+            return _with_finite_check(replay), "as a CUDA graph"
         reason = "it gives another picture"
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         reason = "it does not fit into memory"
     except RuntimeError as error:
-        # What may not be captured shows as an error of CUDA's, of which torch makes no class of its own.
+        # What may not be captured shows as an error of CUDA's, of which torch makes no class of its
+        # own.
         reason = str(error).splitlines()[0]
     return upscale, f"without a CUDA graph: {reason}"
 
 
-def _captured(upscale: Upscale, picture: torch.Tensor) -> Upscale:
+def _capture(upscale: Upscale, picture: torch.Tensor) -> Upscale:
     given = picture.clone()
     aside = torch.cuda.Stream(picture.device)
     aside.wait_stream(torch.cuda.current_stream(picture.device))
@@ -109,15 +117,18 @@ def _captured(upscale: Upscale, picture: torch.Tensor) -> Upscale:
 
 def is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two pictures are the same to the eye."""
-    return torch.allclose(one, other, atol=AS_EAGER, rtol=0)
+    return torch.allclose(one, other, atol=EAGER_TOLERANCE, rtol=0)
 
 
-def _checked(upscale: Upscale) -> Upscale:
+def _with_finite_check(upscale: Upscale) -> Upscale:
     def checked(picture: torch.Tensor) -> torch.Tensor:
         made = upscale(picture)
         # Once a frame, when all its work is on its way.
         if not torch.isfinite(made.sum()):
-            raise ModelError("a model gave values that are not finite: it is broken. Train it again or choose another.")
+            raise ModelError(
+                "a model gave values that are not finite: it is broken. Train it again or choose "
+                "another."
+            )
         return made
 
     return checked

@@ -9,15 +9,41 @@ import torch
 from vsr.engine.convolutions import ConvolutionStack
 from vsr.errors import ModelError, UsageError
 
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` -> a device that works here; `auto` takes the first GPU,
+    else the CPU.
+
+    A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError`
+    for a GPU that is not there.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    # cuDNN would else round what it multiplies to the 10 bits of TF32.
+    torch.backends.cudnn.allow_tf32 = False
+    if name == "auto":
+        return torch.device("cuda", 0)
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f"unknown device {name}; expected auto, cpu, cuda or cuda:N.")
+    index = int(number or 0)
+    if index >= torch.cuda.device_count():
+        raise ModelError(
+            f"{name} was asked for, but torch sees {torch.cuda.device_count()} GPUs. Use --device "
+            "auto."
+        )
+    return torch.device("cuda", index)
+
+
 AUTO = "auto"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_GAIN = 1.2
+MIN_BF16_SPEEDUP = 1.2
 """Of bf16 over fp32 on a CPU. Without instructions for it bf16 is slower than fp32."""
 PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
 """Channels that come out of and go into each layer, as in the default recipe's models."""
 PROBE_SIZE, PROBE_ROUNDS = (32, 128), 3
 """Rows and columns; tries of each precision, the fastest of which counts."""
-GLIMPSE_SIZE, HOPELESS = (16, 32), 0.7
+QUICK_PROBE_SIZE, QUICK_PROBE_MIN_SPEEDUP = (16, 32), 0.7
 """Of a first look, and the gain below which it is the last: where bf16 is slow, it is very slow."""
 
 
@@ -27,7 +53,7 @@ class EngineOptions:
 
     dtype: torch.dtype = torch.float32
     """Of weights and features; sums over models and pictures are float32."""
-    largest_strip_px: int | None = None
+    max_strip_px: int | None = None
     """None: what suits the device."""
 
 
@@ -37,9 +63,11 @@ def choose_options(dtype: str, tile: int | None, device: torch.device) -> Engine
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this device has.
+    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this
+    device has.
 
-    Raises `UsageError` for another word and `ModelError` for a precision that would be slower than fp32.
+    Raises `UsageError` for another word and `ModelError` for a precision that would be slower than
+    fp32.
     """
     if name != AUTO and name not in DTYPES:
         raise UsageError(f"unknown dtype {name}; expected {AUTO}, {', '.join(DTYPES)}.")
@@ -49,35 +77,45 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         raise ModelError("a CPU does not compute in fp16. Use --dtype auto.")
     if name == "fp32":
         return torch.float32
-    gain = bf16_gain()
-    if gain >= LEAST_GAIN:
+    gain = bf16_speedup()
+    if gain >= MIN_BF16_SPEEDUP:
         return torch.bfloat16
     if name == AUTO:
         return torch.float32
     raise ModelError(
-        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {LEAST_GAIN:g} or more. Use --dtype auto."
+        f"this CPU runs bf16 at {gain:.2f} times the speed of fp32; expected {MIN_BF16_SPEEDUP:g} "
+        "or more. Use --dtype auto."
     )
 
 
 def dtype_name(chosen: str, device: torch.device) -> str:
     """The word for what `choose_dtype` makes of `chosen`."""
-    return name_of(choose_dtype(chosen, device))
+    return name_of_dtype(choose_dtype(chosen, device))
 
 
-def name_of(dtype: torch.dtype) -> str:
+def name_of_dtype(dtype: torch.dtype) -> str:
     """The user's word for a precision."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @cache
-def bf16_gain() -> float:
+def bf16_speedup() -> float:
     """The speed of bf16 over that of fp32, measured on this CPU in some milliseconds."""
-    layers = [(torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH)) for into in PROBE_WIDTHS]
+    layers = [
+        (torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH))
+        for into in PROBE_WIDTHS
+    ]
     cpu = torch.device("cpu")
-    fp32, bf16 = (ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16))
-    small, picture = (torch.full((1, 3, *size), 0.5) for size in (GLIMPSE_SIZE, PROBE_SIZE))
+    fp32, bf16 = (
+        ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    small, picture = (torch.full((1, 3, *size), 0.5) for size in (QUICK_PROBE_SIZE, PROBE_SIZE))
     glimpse = _seconds(fp32, small) / _seconds(bf16, small)
-    return glimpse if glimpse < HOPELESS else _seconds(fp32, picture) / _seconds(bf16, picture)
+    return (
+        glimpse
+        if glimpse < QUICK_PROBE_MIN_SPEEDUP
+        else _seconds(fp32, picture) / _seconds(bf16, picture)
+    )
 
 
 def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:

@@ -1,10 +1,11 @@
-"""`vsr.resample` for whole pictures on all cores, strip by strip, each piece in cache until it is done."""
+"""`vsr.image.resample` for whole pictures on all cores, strip by strip, each piece in cache until
+it is done."""
 
 import torch
 
-from vsr.blur import Rows, back_project_blurred
 from vsr.engine.strips import Strips
-from vsr.resample import resize_strip
+from vsr.image.blur import KernelTaps, back_project_blurred
+from vsr.image.resample import resize_strip
 
 
 def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -19,10 +20,16 @@ def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tenso
     return resized
 
 
-def agree_in_place(
-    image: torch.Tensor, low: torch.Tensor, weight: float, kernel: Rows | None = None, *, limited: bool = True
+def back_project_in_place(
+    image: torch.Tensor,
+    low: torch.Tensor,
+    weight: float,
+    kernel: KernelTaps | None = None,
+    *,
+    limited: bool = True,
 ) -> torch.Tensor:
-    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1] where `limited`.
+    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1]
+    where `limited`.
 
     With a blur kernel it becomes its `blur.back_project_blurred`.
     """
@@ -40,7 +47,9 @@ def agree_in_place(
 
     @torch.inference_mode()
     def correct(top: int, end: int) -> None:
-        strip = image[:, top:end].add_(resize_strip(residual, height, width, top, end), alpha=weight)
+        strip = image[:, top:end].add_(
+            resize_strip(residual, height, width, top, end), alpha=weight
+        )
         if limited:
             strip.clamp_(0, 1)
 

@@ -1,4 +1,5 @@
-"""Metrics: a value per frame each, or one per clip. To add one: a file here, an entry below, a test with an oracle."""
+"""Metrics: a value per frame each, or one per clip. To add one: a file here, an entry below, a test
+with an oracle."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from vsr.metrics import (
 )
 from vsr.metrics.metric import Metric, Needs
 from vsr.metrics.perceptual import BACKBONES, LPIPS_WEIGHTS
-from vsr.weights import (
+from vsr.models.weights import (
     BRISQUE_MODEL,
     BRISQUE_RANGE,
     DISTS_WEIGHTS,
@@ -37,7 +38,9 @@ from vsr.weights import (
 )
 
 _LPIPS = Metric("lpips", "1", False, Needs.TRUTH, lpips.load, weights=LPIPS_WEIGHTS)
-_TLPIPS = Metric("tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS)
+_TLPIPS = Metric(
+    "tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS
+)
 _DISTS_WEIGHTS = ((DISTS_WEIGHTS, VGG16),)
 _BRISQUE_WEIGHTS = ((BRISQUE_MODEL, BRISQUE_RANGE),)
 _FID_WEIGHTS = ((FID_INCEPTION,), (IMAGENET_INCEPTION,))
@@ -57,13 +60,23 @@ METRICS: dict[str, Metric] = {
     "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
     "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
     "diversity": Metric(
-        "diversity", "%", True, Needs.TRUTH, diversity.load, weights=LPIPS_WEIGHTS, only_when_named=True
+        "diversity",
+        "%",
+        True,
+        Needs.TRUTH,
+        diversity.load,
+        weights=LPIPS_WEIGHTS,
+        only_when_named=True,
     ),
-    "warping_error": Metric("warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True),
+    "warping_error": Metric(
+        "warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True
+    ),
     "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
     "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
     "tlpips": _TLPIPS,
-    "sharpness_live": Metric("sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live),
+    "sharpness_live": Metric(
+        "sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live
+    ),
     "flicker_live": Metric(
         "flicker_live", "grey levels", False, Needs.LOW_RESOLUTION, flicker.load_live, of_pairs=True
     ),
@@ -83,33 +96,41 @@ METRICS: dict[str, Metric] = {
 
 
 def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bool) -> list[Metric]:
-    """The named metrics, in that order; raises UsageError for an unknown one and one that lacks what it needs."""
-    chosen = [_metric_named(name) for name in dict.fromkeys(names)]
+    """The named metrics, in that order; raises UsageError for an unknown one and one that lacks
+    what it needs."""
+    chosen = [_find_metric(name) for name in dict.fromkeys(names)]
     for metric in chosen:
-        if not metric.needs.met(has_truth, has_low_resolution):
-            raise UsageError(f"metric '{metric.name}' needs {metric.needs.value}; give it or leave the metric out")
+        if not metric.needs.are_met(has_truth, has_low_resolution):
+            raise UsageError(
+                f"metric '{metric.name}' needs {metric.needs.value}; give it or leave the metric "
+                "out"
+            )
     return chosen
 
 
 def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
-    """Names of the metrics that can be computed from what there is, but for those that must be asked for by name."""
+    """Names of the metrics that can be computed from what there is, but for those that must be
+    asked for by name."""
     return [
         name
         for name, metric in METRICS.items()
-        if metric.needs.met(has_truth, has_low_resolution) and not metric.only_when_named
+        if metric.needs.are_met(has_truth, has_low_resolution) and not metric.only_when_named
     ]
 
 
-def beside_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
-    """The names, with a sharpness figure added where a figure across frames would stand alone: blur never flickers."""
-    across_frames = any(_metric_named(name).of_pairs for name in names)
+def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
+    """The names, with a sharpness figure added where a figure across frames would stand alone: blur
+    never flickers."""
+    across_frames = any(_find_metric(name).of_pairs for name in names)
     if not across_frames or {"sharpness", "sharpness_live"} & set(names):
         return list(names)
     return [*names, "sharpness" if has_truth else "sharpness_live"]
 
 
-def _metric_named(name: str) -> Metric:
+def _find_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     nearest = get_close_matches(name, METRICS, n=1, cutoff=0.0)[0]
-    raise UsageError(f"unknown metric '{name}'; did you mean '{nearest}'? Known: {', '.join(METRICS)}")
+    raise UsageError(
+        f"unknown metric '{name}'; did you mean '{nearest}'? Known: {', '.join(METRICS)}"
+    )

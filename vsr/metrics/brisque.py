@@ -1,7 +1,9 @@
-"""BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100; needs no truth.
+"""BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100;
+needs no truth.
 
-As OpenCV's `quality` module defines it, for whose features the parameter file was trained: full-range BT.601 grey,
-rounded; 36 features at full and half size (bicubic, not antialiased); a support vector regression.
+As OpenCV's `quality` module defines it, for whose features the parameter file was trained:
+full-range BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a
+support vector regression.
 """
 
 from dataclasses import dataclass
@@ -11,11 +13,11 @@ import cv2
 import numpy as np
 
 from vsr.errors import ModelError
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
-from vsr.metrics.natural_scenes import Array, fit_asymmetric, normalised
+from vsr.image.motion import FloatArray
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, too_small_reason
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray
-from vsr.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
+from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
+from vsr.models.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
 
 NUM_FEATURES = 36
 MIN_SIDE_PX = 16
@@ -59,34 +61,45 @@ def load() -> LoadedMetric:
         raise MetricUnavailableError(str(error)) from error
 
     def measure(observation: Observation) -> float | None:
-        grey = observation.inner_array(observation.result.now.grey_bytes).astype(np.float32)
-        features = grey_features(grey) if min(grey.shape) >= MIN_SIDE_PX else None
+        gray = observation.inner_array(observation.result.current.gray_bytes).astype(np.float32)
+        features = brisque_features(gray) if min(gray.shape) >= MIN_SIDE_PX else None
         return None if features is None else model.predict(features)
 
-    return LoadedMetric(measure, absent=smaller_than(MIN_SIDE_PX))
+    return LoadedMetric(measure, missing_reason=too_small_reason(MIN_SIDE_PX))
 
 
-def grey_features(grey: FloatArray) -> Array | None:
-    """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no statistics."""
-    height, width = grey.shape
-    halved: FloatArray = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
-    features = np.concatenate([_features(normalised(grey)[0]), _features(normalised(halved)[0])])
+def brisque_features(gray: FloatArray) -> Array | None:
+    """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no
+    statistics."""
+    height, width = gray.shape
+    halved: FloatArray = cv2.resize(gray, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
+    features = np.concatenate(
+        [_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])]
+    )
     return None if np.isnan(features).any() else features
 
 
 def read_model(model_path: Path, range_path: Path) -> BrisqueModel:
-    """From the two files of OpenCV's `quality` module; raises ModelError where they hold something else."""
+    """From the two files of OpenCV's `quality` module; raises ModelError where they hold something
+    else."""
     # The nodes of a storage live as long as it does.
     storages = _open(model_path), _open(range_path)
     model, limits = storages[0].getNode("opencv_ml_svm"), storages[1].getNode("range").mat()
     if limits is None or limits.shape != (2, NUM_FEATURES):
-        raise ModelError(f"{range_path} holds no ranges of {NUM_FEATURES} features for BRISQUE; replace it")
+        raise ModelError(
+            f"{range_path} holds no ranges of {NUM_FEATURES} features for BRISQUE; replace it"
+        )
     if model.empty() or model.getNode("svmType").string() != "EPS_SVR":
         raise ModelError(f"{model_path} holds no support vector regression for BRISQUE; replace it")
     decision = model.getNode("decision_functions").at(0)
-    support, weights = _numbers(model.getNode("support_vectors"), NUM_FEATURES), _numbers(decision.getNode("alpha"), 1)
+    support, weights = (
+        _numbers(model.getNode("support_vectors"), NUM_FEATURES),
+        _numbers(decision.getNode("alpha"), 1),
+    )
     if len(support) != len(weights):
-        raise ModelError(f"{model_path}: {len(support)} support vectors and {len(weights)} weights; replace it")
+        raise ModelError(
+            f"{model_path}: {len(support)} support vectors and {len(weights)} weights; replace it"
+        )
     return BrisqueModel(
         lowest=limits[0].astype(np.float64),
         highest=limits[1].astype(np.float64),
@@ -107,21 +120,24 @@ def _open(path: Path) -> cv2.FileStorage:
 def _numbers(node: cv2.FileNode, columns: int) -> Array:
     """A sequence of numbers, or of sequences of them, as rows of `columns`."""
     rows = [node.at(index) for index in range(node.size())]
-    values = [[row.at(index).real() for index in range(row.size())] if row.isSeq() else [row.real()] for row in rows]
+    values = [
+        [row.at(index).real() for index in range(row.size())] if row.isSeq() else [row.real()]
+        for row in rows
+    ]
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 
 def _features(structure: FloatArray) -> Array:
     """The 18 features of one scale."""
-    own = fit_asymmetric(structure.reshape(1, -1))
+    own = fit_asymmetric_gaussian(structure.reshape(1, -1))
     columns = [own.shape, (own.left**2 + own.right**2) / 2]
     for shift in _SHIFTS:
-        pairs = fit_asymmetric((structure * _neighbours(structure, *shift)).reshape(1, -1))
+        pairs = fit_asymmetric_gaussian((structure * _shifted(structure, *shift)).reshape(1, -1))
         columns += [pairs.shape, pairs.mean, pairs.left**2, pairs.right**2]
     return np.concatenate(columns)
 
 
-def _neighbours(plane: FloatArray, down: int, across: int) -> FloatArray:
+def _shifted(plane: FloatArray, down: int, across: int) -> FloatArray:
     """For each pixel the one that far below and to the right; 0 outside the picture."""
     height, width = plane.shape
     padded = np.pad(plane, 1)

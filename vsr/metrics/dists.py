@@ -1,6 +1,8 @@
-"""DISTS (Ding et al., 2020): likeness of structure and texture in the features of VGG16, on RGB; 0 for equal pictures.
+"""DISTS (Ding et al., 2020): likeness of structure and texture in the features of VGG16, on RGB; 0
+for equal pictures.
 
-Pictures are compared at their own size: the authors' demonstration reduces them to 256 px first, which hides detail.
+Pictures are compared at their own size: the authors' demonstration reduces them to 256 px first,
+which hides detail.
 """
 
 from functools import partial
@@ -10,15 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from vsr.errors import ModelError
-from vsr.metrics.backbones import build, exact_inference, fill
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, smaller_than
+from vsr.metrics.backbones import build_frozen, exact_inference, load_into
+from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, too_small_reason
 from vsr.metrics.observation import Observation
-from vsr.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
+from vsr.models.weights import DISTS_WEIGHTS, VGG16, find_weights, load_weights
 
 MIN_SIDE_PX = 32
 CHANNELS = (3, 64, 128, 256, 512, 512)
 """Of the picture itself and of the features at the end of VGG16's five stages."""
-_STABILISER = 1e-6
+_STABILIZER = 1e-6
 
 
 class StructureTextureDistance:
@@ -28,8 +30,8 @@ class StructureTextureDistance:
         """Raises ModelError where the files do not hold VGG16's weights and those of DISTS."""
         from torchvision.models import vgg16
 
-        self._layers = build(lambda: vgg16(weights=None).features)
-        fill(self._layers, vgg_path, "features.{}".format)
+        self._layers = build_frozen(lambda: vgg16(weights=None).features)
+        load_into(self._layers, vgg_path, "features.{}".format)
         shape = torch.Size([1, sum(CHANNELS), 1, 1])
         weights = load_weights(weights_path, {"alpha": shape, "beta": shape})
         alpha, beta = weights["alpha"].flatten(), weights["beta"].flatten()
@@ -47,10 +49,14 @@ class StructureTextureDistance:
         """The same as a scalar on the CPU that a training can descend."""
         self._layers.to(one.device)
         pairs = zip(self._stages(one[None]), self._stages(other[None]), strict=True)
-        likeness = [_likeness(first, second) for first, second in pairs]
+        likeness = [_similarity(first, second) for first, second in pairs]
         texture = torch.cat([of_means for of_means, _ in likeness]).cpu()
         structure = torch.cat([of_changes for _, of_changes in likeness]).cpu()
-        return 1 - (self._texture_weights * texture).sum() - (self._structure_weights * structure).sum()
+        return (
+            1
+            - (self._texture_weights * texture).sum()
+            - (self._structure_weights * structure).sum()
+        )
 
     def _stages(self, picture: torch.Tensor) -> list[torch.Tensor]:
         """The picture (1, 3, H, W), and the features where each stage ends, before it is pooled."""
@@ -77,29 +83,32 @@ def load() -> LoadedMetric:
         distance = StructureTextureDistance(vgg_path, weights_path)
     except ModelError as error:
         raise MetricUnavailableError(str(error)) from error
-    return LoadedMetric(partial(_measure, distance), absent=smaller_than(MIN_SIDE_PX))
+    return LoadedMetric(partial(_measure, distance), missing_reason=too_small_reason(MIN_SIDE_PX))
 
 
 def _measure(distance: StructureTextureDistance, observation: Observation) -> float | None:
     assert observation.truth is not None
     return distance.between(
-        observation.inner(observation.result.now.pixels), observation.inner(observation.truth.now.pixels)
+        observation.inner(observation.result.current.pixels),
+        observation.inner(observation.truth.current.pixels),
     )
 
 
 def _root_mean_square_pool(features: torch.Tensor) -> torch.Tensor:
-    """Half size by a 3x3 Hann window over the squares, which is free of the aliasing of VGG16's own pooling."""
+    """Half size by a 3x3 Hann window over the squares, which is free of the aliasing of VGG16's own
+    pooling."""
     window = features.new_tensor([0.25, 0.5, 0.25])
     channels = features.shape[1]
     kernel = (window[:, None] * window).expand(channels, 1, 3, 3)
     return (F.conv2d(features**2, kernel, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
 
 
-def _likeness(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each channel of (1, C, H, W): that of the means (texture) and that of the changes about them (structure)."""
+def _similarity(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each channel of (1, C, H, W): that of the means (texture) and that of the changes about
+    them (structure)."""
     one, other = one[0].flatten(1), other[0].flatten(1)
     mean, other_mean = one.mean(dim=1), other.mean(dim=1)
-    of_means = (2 * mean * other_mean + _STABILISER) / (mean**2 + other_mean**2 + _STABILISER)
+    of_means = (2 * mean * other_mean + _STABILIZER) / (mean**2 + other_mean**2 + _STABILIZER)
     one, other = one - mean[:, None], other - other_mean[:, None]
     covariance, variances = (one * other).mean(dim=1), (one**2).mean(dim=1) + (other**2).mean(dim=1)
-    return of_means, (2 * covariance + _STABILISER) / (variances + _STABILISER)
+    return of_means, (2 * covariance + _STABILIZER) / (variances + _STABILIZER)

@@ -1,7 +1,9 @@
-"""Diversity of samples (NTIRE 2021 challenge on learning the SR space): what is gained by choosing per pixel.
+"""Diversity of samples (NTIRE 2021 challenge on learning the SR space): what is gained by choosing
+per pixel.
 
-`100 (G - L) / G` with LPIPS maps d_i between sample i and the truth: G is the least of their means, L the mean of their
-least at each pixel. 0 for equal samples; spread that comes no closer to the truth anywhere gains nothing.
+`100 (G - L) / G` with LPIPS maps d_i between sample i and the truth: G is the least of their means,
+L the mean of their least at each pixel. 0 for equal samples; spread that comes no closer to the
+truth anywhere gains nothing.
 """
 
 import torch
@@ -39,7 +41,8 @@ class Diversity:
 
 
 class ClipDiversity:
-    """Diversity of a clip whose frames are samples of one and the same picture, say a folder of them."""
+    """Diversity of a clip whose frames are samples of one and the same picture, say a folder of
+    them."""
 
     def __init__(self, distance: PerceptualDistance) -> None:
         self._distance = distance
@@ -50,16 +53,19 @@ class ClipDiversity:
     def add(self, observation: Observation) -> None:
         """Take in the next sample."""
         assert observation.truth is not None
-        truth = observation.truth.now.pixels
+        truth = observation.truth.current.pixels
         if self._problem is not None:
             return
         if self._truth is None:
             self._truth = truth
         elif not torch.equal(self._truth, truth):
-            self._problem = "the truth changes from frame to frame; expected frames that are samples of one picture"
+            self._problem = (
+                "the truth changes from frame to frame; expected frames that are samples of "
+                "one picture"
+            )
             return
         distances = self._distance.map_between(
-            observation.inner(observation.result.now.pixels), observation.inner(truth)
+            observation.inner(observation.result.current.pixels), observation.inner(truth)
         )
         if distances is None:
             self._problem = "the pictures are too small for LPIPS"
@@ -67,11 +73,14 @@ class ClipDiversity:
         self._diversity.add(distances)
 
     def value(self) -> float:
-        """Raises MetricUnavailableError where the frames are no samples of one picture, or too few."""
+        """Raises MetricUnavailableError where the frames are no samples of one picture, or too
+        few."""
         if self._problem is not None:
             raise MetricUnavailableError(self._problem)
         if self._diversity.count < 2:
-            raise MetricUnavailableError(f"diversity needs 2 samples or more, found {self._diversity.count}")
+            raise MetricUnavailableError(
+                f"diversity needs 2 samples or more, found {self._diversity.count}"
+            )
         return self._diversity.score
 
 

@@ -1,6 +1,8 @@
-"""FID (Heusel et al., 2017): the distance between what Inception sees in a clip's frames and in the truth's.
+"""FID (Heusel et al., 2017): the distance between what Inception sees in a clip's frames and in the
+truth's.
 
-One figure for a clip. It is biased upwards for few frames: below some thousands, compare only clips of equal length.
+One figure for a clip. It is biased upwards for few frames: below some thousands, compare only clips
+of equal length.
 """
 
 from functools import partial
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from vsr.errors import ModelError
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
 from vsr.metrics.observation import Observation
-from vsr.weights import FID_INCEPTION, find_weights
+from vsr.models.weights import FID_INCEPTION, find_weights
 
 if TYPE_CHECKING:
     from vsr.metrics.inception import InceptionFeatures
@@ -63,18 +65,24 @@ class FrechetInceptionDistance:
     def add(self, observation: Observation) -> None:
         """Take in the next frame."""
         assert observation.truth is not None
-        for gaussian, picture in ((self._result, observation.result.now), (self._truth, observation.truth.now)):
+        for gaussian, picture in (
+            (self._result, observation.result.current),
+            (self._truth, observation.truth.current),
+        ):
             gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
 
     def value(self) -> float:
         """Raises MetricUnavailableError for fewer than `MIN_FRAMES`."""
         if self._result.count < MIN_FRAMES:
-            raise MetricUnavailableError(f"FID needs {MIN_FRAMES} frames or more, found {self._result.count}")
+            raise MetricUnavailableError(
+                f"FID needs {MIN_FRAMES} frames or more, found {self._result.count}"
+            )
         return max(0.0, frechet_distance(self._result, self._truth))
 
 
 def load() -> LoadedClipMetric:
-    """On the published weights, else on torchvision's; raises MetricUnavailableError with every reason."""
+    """On the published weights, else on torchvision's; raises MetricUnavailableError with every
+    reason."""
     from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
 
     reasons = []

@@ -1,10 +1,12 @@
-"""Change that the reference does not have: mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|, unoccluded, in grey levels.
+"""Change that the reference does not have: mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|, unoccluded,
+in grey levels.
 
-W follows the motion of the reference T in both terms. T's own noise, which nobody can follow, is its floor.
+W follows the motion of the reference T in both terms. T's own noise, which nobody can follow, is
+its floor.
 """
 
 from vsr.metrics.metric import LoadedMetric
-from vsr.metrics.observation import Observation, Step
+from vsr.metrics.observation import FramePair, Observation
 from vsr.metrics.warping_error import mean_visible
 
 
@@ -28,7 +30,7 @@ def _measure_live(observation: Observation) -> float | None:
     return _excess_change(observation, observation.enlarged)
 
 
-def _excess_change(observation: Observation, reference: Step) -> float | None:
+def _excess_change(observation: Observation, reference: FramePair) -> float | None:
     motion = reference.motion
     if motion is None:
         return None

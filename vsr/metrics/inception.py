@@ -8,38 +8,42 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import Inception3, inception
 
-from vsr.metrics.backbones import build, exact_inference, fill
-from vsr.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
+from vsr.metrics.backbones import build_frozen, exact_inference, load_into
+from vsr.models.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
 
 NUM_FEATURES = 2048
 _INPUT_PX = 299
 
 
 class _EdgeAwareA(inception.InceptionA):  # type: ignore[misc] # torchvision has no types
-    """Pools, as TensorFlow does, over the pixels that exist: torchvision counts the padding as black ones."""
+    """Pools, as TensorFlow does, over the pixels that exist: torchvision counts the padding as
+    black ones."""
 
     def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+        return [*super()._forward(x)[:-1], self.branch_pool(_neighborhood_mean(x))]
 
 
 class _EdgeAwareC(inception.InceptionC):  # type: ignore[misc]
     def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+        return [*super()._forward(x)[:-1], self.branch_pool(_neighborhood_mean(x))]
 
 
 class _EdgeAwareE(inception.InceptionE):  # type: ignore[misc]
-    """The last of these blocks takes the greatest neighbour instead of the mean, as in the published network."""
+    """The last of these blocks takes the greatest neighbour instead of the mean, as in the
+    published network."""
 
-    def __init__(self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None) -> None:
+    def __init__(
+        self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None
+    ) -> None:
         super().__init__(in_channels, conv_block)
         is_last = in_channels == NUM_FEATURES
-        self._pool = torch.nn.MaxPool2d(3, stride=1, padding=1) if is_last else _mean_of_neighbours
+        self._pool = torch.nn.MaxPool2d(3, stride=1, padding=1) if is_last else _neighborhood_mean
 
     def _forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [*super()._forward(x)[:-1], self.branch_pool(self._pool(x))]
 
 
-def _of_tensorflow() -> torch.nn.Module:
+def _tensorflow_inception() -> torch.nn.Module:
     blocks = [
         inception.BasicConv2d,
         _EdgeAwareA,
@@ -49,12 +53,16 @@ def _of_tensorflow() -> torch.nn.Module:
         _EdgeAwareE,
         inception.InceptionAux,
     ]
-    network = Inception3(num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False)
+    network = Inception3(
+        num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False
+    )
     return _without_classifier(network)
 
 
-def _of_torchvision() -> torch.nn.Module:
-    return _without_classifier(Inception3(aux_logits=False, transform_input=True, init_weights=False))
+def _torchvision_inception() -> torch.nn.Module:
+    return _without_classifier(
+        Inception3(aux_logits=False, transform_input=True, init_weights=False)
+    )
 
 
 def _without_classifier(network: torch.nn.Module) -> torch.nn.Module:
@@ -63,7 +71,7 @@ def _without_classifier(network: torch.nn.Module) -> torch.nn.Module:
 
 
 @dataclass(frozen=True)
-class InceptionFile:
+class InceptionWeights:
     """One of the two sets of weights, with the network that they belong to."""
 
     name: str
@@ -73,8 +81,8 @@ class InceptionFile:
 
 
 INCEPTIONS = (
-    InceptionFile("inception-fid", FID_INCEPTION, _of_tensorflow),
-    InceptionFile("inception-imagenet", IMAGENET_INCEPTION, _of_torchvision),
+    InceptionWeights("inception-fid", FID_INCEPTION, _tensorflow_inception),
+    InceptionWeights("inception-imagenet", IMAGENET_INCEPTION, _torchvision_inception),
 )
 """In order of preference: the first is what published FID figures are made with."""
 
@@ -84,20 +92,23 @@ class InceptionFeatures:
 
     size = NUM_FEATURES
 
-    def __init__(self, inception_file: InceptionFile, path: Path) -> None:
+    def __init__(self, inception_file: InceptionWeights, path: Path) -> None:
         """Raises ModelError where the file does not hold the network's weights."""
         self.name = inception_file.name
-        self._network = build(inception_file.architecture)
-        fill(self._network, path)
+        self._network = build_frozen(inception_file.architecture)
+        load_into(self._network, path)
 
     def of(self, picture: torch.Tensor) -> torch.Tensor:
-        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as FID's programs do."""
+        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as
+        FID's programs do."""
         self._network.to(picture.device)
-        resized = F.interpolate(picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False)
+        resized = F.interpolate(
+            picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False
+        )
         with exact_inference():
             features: torch.Tensor = self._network(2 * resized - 1)
         return features[0].double().cpu()
 
 
-def _mean_of_neighbours(x: torch.Tensor) -> torch.Tensor:
+def _neighborhood_mean(x: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)

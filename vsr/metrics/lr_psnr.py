@@ -1,11 +1,12 @@
-"""Agreement with the input: PSNR between the result, reduced again, and the low-resolution input, on RGB."""
+"""Agreement with the input: PSNR between the result, reduced again, and the low-resolution input,
+on RGB."""
 
 from math import ceil
 
+from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
 from vsr.metrics.psnr import psnr
-from vsr.resample import resize
 
 
 def load() -> LoadedMetric:
@@ -16,7 +17,7 @@ def load() -> LoadedMetric:
 def _measure(observation: Observation) -> float:
     low = observation.low_resolution
     assert low is not None
-    result = observation.result.now.uncropped
+    result = observation.result.current.uncropped
     reduced = resize(result, *low.shape[-2:])
     border = ceil(observation.border * low.shape[-1] / result.shape[-1])
     height, width = low.shape[-2:]

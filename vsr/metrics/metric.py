@@ -7,14 +7,16 @@ from typing import Protocol
 
 from vsr.errors import VsrError
 from vsr.metrics.observation import Observation
-from vsr.weights import WeightFile
+from vsr.models.weights import WeightFile
 
 Measure = Callable[[Observation], float | None]
-"""The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded, too small)."""
+"""The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded,
+too small)."""
 
 
 class MetricUnavailableError(VsrError):
-    """A metric cannot be computed on this machine; the message says why and what to do. Not a failure of the run."""
+    """A metric cannot be computed on this machine; the message says why and what to do. Not a
+    failure of the run."""
 
 
 class Needs(Enum):
@@ -25,7 +27,7 @@ class Needs(Enum):
     LOW_RESOLUTION = "the low-resolution input (--low-resolution)"
     EITHER = "a truth (--reference) or the low-resolution input (--low-resolution)"
 
-    def met(self, has_truth: bool, has_low_resolution: bool) -> bool:
+    def are_met(self, has_truth: bool, has_low_resolution: bool) -> bool:
         """Whether this is there."""
         return {
             Needs.NOTHING: True,
@@ -35,14 +37,15 @@ class Needs(Enum):
         }[self]
 
 
-class ClipFigure(Protocol):
+class ClipMetric(Protocol):
     """Gathers the one figure of a whole clip, in memory that does not grow with it."""
 
     def add(self, observation: Observation) -> None:
         """Take in the next frame."""
 
     def value(self) -> float:
-        """The figure of the frames so far; raises MetricUnavailableError with why they have none."""
+        """The figure of the frames so far; raises MetricUnavailableError with why they have
+        none."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class LoadedMetric:
     measure: Measure
     network: str | None = None
     """The network or model whose weights it uses; figures of different ones are never compared."""
-    absent: str = "no frame has a value for it"
+    missing_reason: str = "no frame has a value for it"
     """What to say where no frame has a value."""
 
 
-def smaller_than(side_px: int) -> str:
+def too_small_reason(side_px: int) -> str:
     """What to say where all frames are too small."""
     return f"the frames are smaller than {side_px} px a side"
 
@@ -65,7 +68,7 @@ def smaller_than(side_px: int) -> str:
 class LoadedClipMetric:
     """A metric ready to measure whole clips."""
 
-    start: Callable[[], ClipFigure]
+    start: Callable[[], ClipMetric]
     """Begins a clip."""
     network: str | None = None
     """As in `LoadedMetric`."""
@@ -83,10 +86,12 @@ class Metric:
     load: Callable[[], LoadedMetric | LoadedClipMetric]
     """Makes it ready; raises MetricUnavailableError where weights are missing."""
     of_pairs: bool = False
-    """True where a value belongs to a frame and the one before, so that the first frame has none."""
+    """True where a value belongs to a frame and the one before, so that the first frame has
+    none."""
     weights: tuple[tuple[WeightFile, ...], ...] = ()
     """The files that it needs: sets of them, any of which will do; empty where it needs none."""
     form: str = ""
     """Its exact form, for a metric of which several are in use; shown beside its figures."""
     only_when_named: bool = False
-    """Left out of what is measured by default: a variant of another metric, or one of another kind of input."""
+    """Left out of what is measured by default: a variant of another metric, or one of another kind
+    of input."""

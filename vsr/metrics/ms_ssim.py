@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from vsr.metrics.metric import LoadedMetric, smaller_than
+from vsr.image.motion import FloatArray
+from vsr.metrics.metric import LoadedMetric, too_small_reason
 from vsr.metrics.observation import Observation
-from vsr.metrics.ssim import likeness, planes
-from vsr.motion import FloatArray
+from vsr.metrics.ssim import planes, similarity
 
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MIN_SIDE_PX = 161
@@ -16,8 +16,9 @@ MIN_SIDE_PX = 161
 def ms_ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> float | None:
     """MS-SSIM of planes (..., H, W), each by itself and then averaged; None below `MIN_SIDE_PX`.
 
-    Contrast and structure of four scales and the SSIM of the fifth, each to the power of its weight; below 0 counts
-    as 0. A scale is the mean of 2x2 pixels of the one before, an odd last row or column being repeated.
+    Contrast and structure of four scales and the SSIM of the fifth, each to the power of its
+    weight; below 0 counts as 0. A scale is the mean of 2x2 pixels of the one before, an odd last
+    row or column being repeated.
     """
     if min(result.shape[-2:]) < MIN_SIDE_PX:
         return None
@@ -27,14 +28,14 @@ def ms_ssim(result: torch.Tensor, truth: torch.Tensor, data_range: float) -> flo
 
 def load() -> LoadedMetric:
     """MS-SSIM averaged over the three channels."""
-    return LoadedMetric(_measure, absent=smaller_than(MIN_SIDE_PX))
+    return LoadedMetric(_measure, missing_reason=too_small_reason(MIN_SIDE_PX))
 
 
 def _measure(observation: Observation) -> float | None:
     assert observation.truth is not None
     return ms_ssim(
-        observation.inner(observation.result.now.pixels),
-        observation.inner(observation.truth.now.pixels),
+        observation.inner(observation.result.current.pixels),
+        observation.inner(observation.truth.current.pixels),
         data_range=1.0,
     )
 
@@ -42,9 +43,9 @@ def _measure(observation: Observation) -> float | None:
 def _of_plane(result: FloatArray, truth: FloatArray, data_range: float) -> float:
     factors = []
     for _ in _SCALE_WEIGHTS[:-1]:
-        factors.append(likeness(result, truth, data_range).structure)
+        factors.append(similarity(result, truth, data_range).structure)
         result, truth = _halved(result), _halved(truth)
-    factors.append(likeness(result, truth, data_range).ssim)
+    factors.append(similarity(result, truth, data_range).ssim)
     return float(np.prod(np.maximum(factors, 0) ** np.array(_SCALE_WEIGHTS)))
 
 

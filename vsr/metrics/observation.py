@@ -1,4 +1,5 @@
-"""What a metric looks at: one frame of a result, what it is compared with, and the same one frame earlier.
+"""What a metric looks at: one frame of a result, what it is compared with, and the same one frame
+earlier.
 
 Everything derived (luma, motion) is worked out when first asked for and shared by all metrics.
 """
@@ -11,14 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.motion import DIS_MEDIUM, FloatArray, GreyArray, Motion, farneback_flow, motion_between
+from vsr.image.motion import (
+    DIS_MEDIUM,
+    FloatArray,
+    GrayArray,
+    Motion,
+    farneback_flow,
+    motion_between,
+)
 
 MAX_CROP_PX = 7
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class MetricImage:
     """Pixels that are only ever read, with their luma."""
 
     pixels: torch.Tensor
@@ -39,24 +47,25 @@ class Picture:
         return array
 
     @cached_property
-    def luma_bytes(self) -> GreyArray:
+    def luma_bytes(self) -> GrayArray:
         """`luma` rounded to whole grey levels."""
         return np.rint(self.luma_array).astype(np.uint8)
 
     @cached_property
-    def grey_bytes(self) -> GreyArray:
+    def gray_bytes(self) -> GrayArray:
         """Full-range BT.601 grey, 0..255, rounded."""
-        grey = (self.luma_array - 16) * np.float32(255 / 219)
-        rounded: GreyArray = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+        gray = (self.luma_array - 16) * np.float32(255 / 219)
+        rounded: GrayArray = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
         return rounded
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """A picture of a clip and the one before it, with the motion between them. It holds no more than these two."""
+class FramePair:
+    """A picture of a clip and the one before it, with the motion between them. It holds no more
+    than these two."""
 
-    now: Picture
-    before: Picture | None = None
+    current: MetricImage
+    previous: MetricImage | None = None
     """None on the first frame."""
     known_motion: Motion | None = None
     """The motion, where somebody has worked it out already."""
@@ -66,21 +75,28 @@ class Step:
 
     @cached_property
     def motion(self) -> Motion | None:
-        """Motion from this picture back to the one before by DIS flow; None where there is none to estimate."""
-        if self.before is None:
+        """Motion from this picture back to the one before by DIS flow; None where there is none to
+        estimate."""
+        if self.previous is None:
             return None
-        return self.known_motion or motion_between(self.now.luma_bytes, self.before.luma_bytes, self.flow_preset)
+        return self.known_motion or motion_between(
+            self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset
+        )
 
     @cached_property
     def farneback(self) -> FloatArray | None:
         """Farneback's flow from the picture before to this one."""
-        return None if self.before is None else farneback_flow(self.before.grey_bytes, self.now.grey_bytes)
+        return (
+            None
+            if self.previous is None
+            else farneback_flow(self.previous.gray_bytes, self.current.gray_bytes)
+        )
 
     def luma_change(self, motion: Motion) -> FloatArray:
         """Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""
-        assert self.before is not None, "a change needs a picture before"
+        assert self.previous is not None, "a change needs a picture before"
         if motion not in self._changes:
-            self._changes[motion] = motion.change(self.now.luma_array, self.before.luma_array)
+            self._changes[motion] = motion.change(self.current.luma_array, self.previous.luma_array)
         return self._changes[motion]
 
 
@@ -88,17 +104,17 @@ class Step:
 class Observation:
     """One frame of a result beside what it is compared with, all of one size and on one device."""
 
-    result: Step
-    truth: Step | None = None
-    enlarged: Step | None = None
-    """The low-resolution input, enlarged by `vsr.resample.resize` and clamped."""
+    result: FramePair
+    truth: FramePair | None = None
+    enlarged: FramePair | None = None
+    """The low-resolution input, enlarged by `vsr.image.resample.resize` and clamped."""
     low_resolution: torch.Tensor | None = None
     """float32 RGB, (3, h, w)."""
     border: int = 0
     """Pixels on each side that no figure counts."""
 
     @property
-    def reference(self) -> Step:
+    def reference(self) -> FramePair:
         """What motion is taken from: the truth, without one the enlarged input."""
         reference = self.truth or self.enlarged
         assert reference is not None, "the metric asked for a truth or a low-resolution input"

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from vsr.errors import ModelError
-from vsr.metrics.backbones import build, exact_inference, fill
+from vsr.metrics.backbones import build_frozen, exact_inference, load_into
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, where_to_put
+from vsr.models.weights import ALEXNET, SQUEEZENET, VGG16, WeightFile, find_weights, placement_hint
 
 MIN_SIDE_PX = 32
 """The smallest picture that every backbone can look at."""
@@ -25,7 +25,10 @@ class Backbone:
     file: WeightFile
 
 
-BACKBONES = {name: Backbone(name, file) for name, file in (("alex", ALEXNET), ("vgg", VGG16), ("squeeze", SQUEEZENET))}
+BACKBONES = {
+    name: Backbone(name, file)
+    for name, file in (("alex", ALEXNET), ("vgg", VGG16), ("squeeze", SQUEEZENET))
+}
 """In order of preference: alex is what most figures in papers were made with."""
 ANY_BACKBONE = tuple(BACKBONES)
 LPIPS_WEIGHTS = tuple((backbone.file,) for backbone in BACKBONES.values())
@@ -35,7 +38,8 @@ class PerceptualDistance:
     """LPIPS between two pictures, 0 for equal ones."""
 
     def __init__(self, backbone: Backbone, path: Path, is_spatial: bool = False) -> None:
-        """`is_spatial` is for `map_between`. Raises ModelError where the file does not hold the backbone's weights."""
+        """`is_spatial` is for `map_between`. Raises ModelError where the file does not hold the
+        backbone's weights."""
         self.network = backbone.name
         self._is_spatial = is_spatial
         self._model = _build(backbone, path, is_spatial)
@@ -53,7 +57,8 @@ class PerceptualDistance:
         return None if distances is None else distances[0, 0]
 
     def of_batch(self, ones: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """Mean distance of pictures (N, 3, H, W) in [0, 1], as a scalar that a training can descend."""
+        """Mean distance of pictures (N, 3, H, W) in [0, 1], as a scalar that a training can
+        descend."""
         assert not self._is_spatial, "a spatial network gives maps"
         assert min(ones.shape[-2:]) >= MIN_SIDE_PX, "the network cannot look at smaller pictures"
         self._model.to(ones.device)
@@ -69,7 +74,9 @@ class PerceptualDistance:
         return distance
 
 
-def load_distance(networks: Sequence[str] = ANY_BACKBONE, is_spatial: bool = False) -> PerceptualDistance:
+def load_distance(
+    networks: Sequence[str] = ANY_BACKBONE, is_spatial: bool = False
+) -> PerceptualDistance:
     """LPIPS on the first of the named backbones whose weights are really here.
 
     Raises MetricUnavailableError with every reason.
@@ -84,7 +91,10 @@ def load_distance(networks: Sequence[str] = ANY_BACKBONE, is_spatial: bool = Fal
         except ModelError as error:
             reasons.append(str(error))
     wanted = " or ".join(BACKBONES[name].file.name for name in networks)
-    reasons.append(f"no weights for LPIPS; expected {wanted} of {ALEXNET.source}: {where_to_put('one of them')}")
+    reasons.append(
+        f"no weights for LPIPS; expected {wanted} of {ALEXNET.source}: "
+        f"{placement_hint('one of them')}"
+    )
     raise MetricUnavailableError("; ".join(reasons))
 
 
@@ -97,9 +107,12 @@ def _load(backbone: Backbone, path: Path, is_spatial: bool) -> PerceptualDistanc
 def _build(backbone: Backbone, path: Path, is_spatial: bool) -> torch.nn.Module:
     import lpips
 
-    model = build(lambda: lpips.LPIPS(net=backbone.name, pnet_rand=True, spatial=is_spatial, verbose=False))
-    # lpips cuts the classifier into slices but keeps each layer's number: slice2.3.weight is features.3.weight.
-    fill(model.get_submodule("net"), path, lambda key: "features." + key.partition(".")[2])
+    model = build_frozen(
+        lambda: lpips.LPIPS(net=backbone.name, pnet_rand=True, spatial=is_spatial, verbose=False)
+    )
+    # lpips cuts the classifier into slices but keeps each layer's number: slice2.3.weight is
+    # features.3.weight.
+    load_into(model.get_submodule("net"), path, lambda key: "features." + key.partition(".")[2])
     return model.to(memory_format=torch.channels_last)
 
 

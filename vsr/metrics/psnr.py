@@ -31,12 +31,16 @@ def load_luma() -> LoadedMetric:
 def _measure_rgb(observation: Observation) -> float:
     assert observation.truth is not None
     return psnr(
-        observation.inner(observation.result.now.pixels), observation.inner(observation.truth.now.pixels), peak=1.0
+        observation.inner(observation.result.current.pixels),
+        observation.inner(observation.truth.current.pixels),
+        peak=1.0,
     )
 
 
 def _measure_luma(observation: Observation) -> float:
     assert observation.truth is not None
     return psnr(
-        observation.inner(observation.result.now.luma), observation.inner(observation.truth.now.luma), peak=255.0
+        observation.inner(observation.result.current.luma),
+        observation.inner(observation.truth.current.luma),
+        peak=255.0,
     )

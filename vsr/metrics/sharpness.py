@@ -1,10 +1,11 @@
-"""How much detail there is: mean Sobel gradient magnitude of luma over the reference's. 1 is the reference's own."""
+"""How much detail there is: mean Sobel gradient magnitude of luma over the reference's. 1 is the
+reference's own."""
 
 import torch
 import torch.nn.functional as F
 
 from vsr.metrics.metric import LoadedMetric
-from vsr.metrics.observation import Observation, Picture
+from vsr.metrics.observation import MetricImage, Observation
 
 
 def load() -> LoadedMetric:
@@ -19,21 +20,23 @@ def load_live() -> LoadedMetric:
 
 def _measure(observation: Observation) -> float | None:
     assert observation.truth is not None
-    return _ratio(observation, observation.truth.now)
+    return _ratio(observation, observation.truth.current)
 
 
 def _measure_live(observation: Observation) -> float | None:
     assert observation.enlarged is not None
-    return _ratio(observation, observation.enlarged.now)
+    return _ratio(observation, observation.enlarged.current)
 
 
-def _ratio(observation: Observation, reference: Picture) -> float | None:
+def _ratio(observation: Observation, reference: MetricImage) -> float | None:
     """None where the reference is perfectly flat."""
     gradient = _mean_gradient(observation, reference)
-    return _mean_gradient(observation, observation.result.now) / gradient if gradient > 0 else None
+    return (
+        _mean_gradient(observation, observation.result.current) / gradient if gradient > 0 else None
+    )
 
 
-def _mean_gradient(observation: Observation, picture: Picture) -> float:
+def _mean_gradient(observation: Observation, picture: MetricImage) -> float:
     padded = F.pad(picture.luma[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     across = _smooth(padded[:, 2:] - padded[:, :-2])
     down = _smooth((padded[2:] - padded[:-2]).T).T

@@ -1,16 +1,18 @@
-"""Discrepancy of 1-D power spectra, the exact form of which is `FORM`; 0 where the clip has the truth's spectrum."""
+"""Discrepancy of 1-D power spectra, the exact form of which is `FORM`; 0 where the clip has the
+truth's spectrum."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray
 
 FORM = (
-    "mean over r of (P_result(r) - P_truth(r))^2, P the mean over the frames of: the azimuthal mean of "
-    "log10(1 + |F|^2), F the FFT of BT.601 luma 16..235, over frequencies that round to r / min(H, W) cycles a pixel, "
-    "r = 0..min(H, W) // 2, brought to 0..1 by its least and greatest value"
+    "mean over r of (P_result(r) - P_truth(r))^2, P the mean over the frames of: the azimuthal "
+    "mean of log10(1 + |F|^2), F the FFT of BT.601 luma 16..235, over frequencies that round to r "
+    "/ min(H, W) cycles a pixel, r = 0..min(H, W) // 2, brought to 0..1 by its least and greatest "
+    "value"
 )
 MIN_SIDE_PX = 8
 Array = NDArray[np.float64]
@@ -23,7 +25,8 @@ def profile(luma: FloatArray) -> Array:
     power = np.abs(np.fft.rfft2(luma)) ** 2
     frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     rings = np.rint(frequencies * shorter).astype(np.intp)
-    # rfft2 leaves out the mirror image of all columns but the first and, for an even width, the last.
+    # rfft2 leaves out the mirror image of all columns but the first and, for an even width, the
+    # last.
     copies = np.full(rings.shape, 2.0)
     copies[:, 0] = 1
     if width % 2 == 0:
@@ -45,7 +48,8 @@ class SpectrumDiscrepancy:
         """Take in the next frame."""
         assert observation.truth is not None
         result, truth = (
-            observation.inner_array(picture.luma_array) for picture in (observation.result.now, observation.truth.now)
+            observation.inner_array(picture.luma_array)
+            for picture in (observation.result.current, observation.truth.current)
         )
         if min(result.shape) < MIN_SIDE_PX:
             return

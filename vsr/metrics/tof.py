@@ -1,8 +1,9 @@
 """tOF: how far the result's own motion is from the truth's, in pixels (TecoGAN, Chu et al., 2020).
 
-Mean length of the difference of Farneback's flows from frame t-1 to t on full-range grey. As in TecoGAN's script, only
-a centred window counts whose sides are the largest multiples of 32 that leave 8 px on each side. Every pair
-counts: the script also skips the first and last two frames of a clip, which hides where a clip begins badly.
+Mean length of the difference of Farneback's flows from frame t-1 to t on full-range grey. As in
+TecoGAN's script, only a centred window counts whose sides are the largest multiples of 32 that
+leave 8 px on each side. Every pair counts: the script also skips the first and last two frames of a
+clip, which hides where a clip begins badly.
 """
 
 import numpy as np
@@ -26,13 +27,14 @@ def _measure(observation: Observation) -> float | None:
         return None
     margin = max(_MARGIN_PX, observation.border)
     height, width = flow.shape[:2]
-    window = (_centred(height, margin), _centred(width, margin))
+    window = (_centered(height, margin), _centered(width, margin))
     difference = flow[window] - true_flow[window]
     return float(np.hypot(difference[..., 0], difference[..., 1]).mean(dtype=np.float64))
 
 
-def _centred(side: int, margin: int) -> slice:
-    """The part of a side that counts; all but the margin where no multiple of 32 fits, all where that is nothing."""
+def _centered(side: int, margin: int) -> slice:
+    """The part of a side that counts; all but the margin where no multiple of 32 fits, all where
+    that is nothing."""
     room = side - 2 * margin
     length = room // _WINDOW_STEP_PX * _WINDOW_STEP_PX or max(room, 0) or side
     start = (side - length) // 2

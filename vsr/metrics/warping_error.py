@@ -1,4 +1,5 @@
-"""How much luma changes along the motion: mean |Y_t - W(Y_t-1)| over unoccluded pixels, in grey levels.
+"""How much luma changes along the motion: mean |Y_t - W(Y_t-1)| over unoccluded pixels, in grey
+levels.
 
 It rewards blur, so read it beside sharpness; the truth itself does not score 0.
 """
@@ -6,9 +7,9 @@ It rewards blur, so read it beside sharpness; the truth itself does not score 0.
 import cv2
 import numpy as np
 
+from vsr.image.motion import FloatArray, Motion
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation
-from vsr.motion import FloatArray, Motion
 
 
 def load() -> LoadedMetric:
@@ -17,12 +18,16 @@ def load() -> LoadedMetric:
 
 
 def mean_visible(observation: Observation, motion: Motion, values: FloatArray) -> float | None:
-    """Mean of |values| (H, W) where both frames show the pixel, border left off; None where that is nowhere."""
+    """Mean of |values| (H, W) where both frames show the pixel, border left off; None where that is
+    nowhere."""
     visible = observation.inner_array(motion.visible)
     count = np.count_nonzero(visible)
     if not count:
         return None
-    return float(cv2.norm(observation.inner_array(values), cv2.NORM_L1, visible.view(np.uint8))) / count
+    return (
+        float(cv2.norm(observation.inner_array(values), cv2.NORM_L1, visible.view(np.uint8)))
+        / count
+    )
 
 
 def _measure(observation: Observation) -> float | None:

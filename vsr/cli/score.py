@@ -1,0 +1,72 @@
+"""`vsr score`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vsr.cli.options import JsonOption, exit_if_damaged, frame_progress, notify, split_names
+
+FLOWS = {"medium": False, "fast": True}
+
+
+def score(
+    results: Annotated[list[str], typer.Argument(metavar="RESULT...", help="Videos to score.")],
+    reference: Annotated[
+        str | None, typer.Option(metavar="TRUTH", help="What they should look like.")
+    ] = None,
+    low_resolution: Annotated[
+        str | None, typer.Option(metavar="LR", help="What they were made from.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Default: all that can be computed.")
+    ] = None,
+    border: Annotated[int, typer.Option(metavar="PX", help="Pixels left off at each side.")] = 0,
+    flow: Annotated[
+        str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")
+    ] = "medium",
+    json: JsonOption = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One row per frame.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One page to look at, with pictures.")
+    ] = None,
+) -> None:
+    """Score videos against a truth or their input, frame by frame, and say which is better beyond
+    the noise."""
+    from rich.console import Console
+
+    from vsr import evaluate as scoring
+    from vsr.errors import UsageError
+    from vsr.files import check_distinct, check_record, strict_json, write_json
+
+    if flow not in FLOWS:
+        raise UsageError(f"--flow is {flow}; expected {' or '.join(FLOWS)}.")
+    if str(csv) == "-":
+        raise UsageError("--csv writes a file; standard output is for --json - or the table.")
+    check_distinct({"--json": json, "--csv": csv, "--html": html})
+    for record in (json, csv, html):
+        check_record(record, [*results, reference, low_resolution])
+    with frame_progress("scoring") as on_progress:
+        scores = scoring.score(
+            results,
+            reference=reference,
+            low_resolution=low_resolution,
+            metrics=None if metrics is None else split_names(metrics),
+            border=border,
+            fast_flow=FLOWS[flow],
+            progress=on_progress,
+        )
+    for note in dict.fromkeys(note for clip in scores.results for note in clip.notes):
+        notify(note)
+    if csv is not None:
+        scoring.write_csv(scores, csv)
+    if json is not None:
+        write_json(strict_json(scores.to_json()), json)
+    if html is not None:
+        from vsr.evaluate.report import write_score_page
+
+        with frame_progress("page") as on_progress:
+            write_score_page(scores, html, on_progress)
+    if json != "-":
+        Console().print(scoring.score_table(scores))
+    exit_if_damaged([line for clip in scores.results for line in clip.damage])

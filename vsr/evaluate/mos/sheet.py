@@ -1,0 +1,155 @@
+"""A page on which people rate clips side by side without knowing which is which; the key is a file
+of its own."""
+
+import base64
+import html
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vsr.errors import OutputError, UsageError
+from vsr.evaluate.mos.clips import RgbImage, Source, Trial, sample_trials
+
+MAX_PICTURE_BYTES = 20_000_000
+LOSSLESS = 101
+"""WebP's quality above which OpenCV stores every sample as it is."""
+QUALITIES = (LOSSLESS, 98, 95, 90, 80)
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """What raters are shown."""
+
+    trials: int = 8
+    """At most; a short clip has room for fewer."""
+    loop_frames: int = 12
+    window_px: tuple[int, int] = (240, 320)
+    """Height and width of the part of the picture that is shown."""
+    question: str = "How good does each picture look?"
+    seed: int | None = None
+    """Of the shuffling; None draws one, which the key tells."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("trials", self.trials, 1),
+            ("frames of a loop", self.loop_frames, 1),
+        ):
+            if value < least:
+                raise UsageError(f"{value} {name} were asked for; expected {least} or more")
+        if min(self.window_px) < 16:
+            raise UsageError(
+                f"the window is {self.window_px[1]}x{self.window_px[0]} px; expected 16 px a side "
+                "or more"
+            )
+
+
+def write_sheet(
+    clips: Sequence[Source],
+    sheet: Path,
+    key: Path,
+    reference: Source | None = None,
+    options: SheetOptions = SheetOptions(),
+) -> str:
+    """Write the page and, apart from it, the key that says which label stood for which clip in
+    which trial.
+
+    With a `reference` every trial shows it openly beside the others, not to be rated. Returns in
+    words what was made. Raises UsageError for fewer than two clips, InputError for clips that
+    cannot be shown together, OutputError.
+    """
+    if not 2 <= len(clips) <= len(LABELS):
+        raise UsageError(f"{len(clips)} clips to compare; expected 2 to {len(LABELS)}")
+    if sheet.absolute() == key.absolute():
+        raise UsageError(f"the key would replace the page {sheet}; give it another name")
+    sources = clips if reference is None else [*clips, reference]
+    trials, frames_per_second = sample_trials(
+        sources, options.trials, options.loop_frames, options.window_px
+    )
+    seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
+    random = np.random.default_rng(seed)
+    orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
+    name = f"{int(random.integers(2**48)):012x}"
+    loops, quality = _encode(trials)
+    shown = [
+        {
+            "loops": [loop[number] for number in order],
+            "reference": None if reference is None else loop[-1],
+        }
+        for loop, order in zip(loops, orders, strict=True)
+    ]
+    page = {"sheet": name, "framesASecond": frames_per_second, "trials": shown}
+    _write(key, json.dumps(_key(name, seed, clips, reference, trials, orders), indent=2))
+    _write(sheet, _render(page, options.question))
+    stored = "as they are" if quality == LOSSLESS else f"as WebP of quality {quality}"
+    return f"{len(trials)} trials of {len(clips)} clips, pictures stored {stored}"
+
+
+def _key(
+    name: str,
+    seed: int,
+    clips: Sequence[Source],
+    reference: Source | None,
+    trials: Sequence[Trial],
+    orders: Sequence[list[int]],
+) -> dict[str, Any]:
+    return {
+        "sheet": name,
+        "seed": seed,
+        "clips": [str(clip) for clip in clips],
+        "reference": None if reference is None else str(reference),
+        "trials": [
+            {"seconds": trial.start_seconds, "left": trial.left, "top": trial.top, "order": order}
+            for trial, order in zip(trials, orders, strict=True)
+        ],
+    }
+
+
+def _encode(trials: Sequence[Trial]) -> tuple[list[list[list[str]]], int]:
+    """Data URIs by trial, clip and frame, and the quality that there is room for."""
+    for quality in QUALITIES:
+        uris = [
+            [[_data_uri(picture, quality) for picture in loop] for loop in trial.loops]
+            for trial in trials
+        ]
+        size = sum(len(uri) for trial in uris for loop in trial for uri in loop)
+        if size <= MAX_PICTURE_BYTES:
+            return uris, quality
+    raise UsageError(
+        f"the pictures take {size / 1e6:.0f} MB; expected {MAX_PICTURE_BYTES / 1e6:.0f}: ask for "
+        "fewer trials"
+    )
+
+
+def _data_uri(picture: RgbImage, quality: int) -> str:
+    encoded = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def _render(page: dict[str, Any], question: str) -> str:
+    folder = files("vsr.evaluate.mos")
+    template, style, script = (
+        folder.joinpath(f"sheet.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
+    # Inside a script element nothing is unescaped, but "</script" would end it.
+    data = json.dumps(page).replace("<", "\\u003c")
+    return Template(template).substitute(
+        question=html.escape(question), style=style, script=script, data=data
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; name another file"
+        ) from error

@@ -1,0 +1,171 @@
+"""Scores finished clips in one pass over what they are compared with.
+
+The truth leads, without one the low-resolution input, without either each result by itself. Memory
+does not grow with the clips but for the figures themselves.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+
+from vsr.errors import UsageError
+from vsr.evaluate.alignment import ProbedClip, Source, align, align_to_still, no_match_error
+from vsr.evaluate.candidate import Candidate
+from vsr.evaluate.diversity import DIVERSITY, SampleDiversity
+from vsr.evaluate.reference import ReferenceClips, leader_frame_sets, num_frames
+from vsr.evaluate.results import ClipScores, Scores, rank_results
+from vsr.metrics import possible_metrics, select_metrics, with_sharpness
+from vsr.metrics.cache import FramePairCache
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.video.align import Timeline
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
+
+FrameProgress = Callable[[int, int | None], None]
+"""Told how many frames of the leading clip are done, and of how many; None where its header does
+not say."""
+
+
+@dataclass(frozen=True)
+class MeasurementOptions:
+    """What is to be measured, and how."""
+
+    metrics: tuple[str, ...]
+    border: int
+    fast_flow: bool
+
+    def board(self, given: Collection[str], shared: FramePairCache | None = None) -> Scoreboard:
+        """For one result beside the given clips (`reference`, `low_resolution`); refuses metrics
+        that lack theirs."""
+        return Scoreboard(
+            self.metrics,
+            has_truth="reference" in given,
+            has_low_resolution="low_resolution" in given,
+            border=self.border,
+            with_baseline="low_resolution" in given,
+            fast_flow=self.fast_flow,
+            shared=shared,
+        )
+
+
+def score_against_reference(
+    results: Sequence[ProbedClip],
+    others: dict[str, ProbedClip],
+    options: MeasurementOptions,
+    diversity: SampleDiversity | None,
+    progress: FrameProgress,
+) -> list[ClipScores]:
+    """In one pass over the reference or, without one, over the low-resolution input."""
+    shared = FramePairCache()
+    boards = [options.board(others.keys(), shared) for _ in results]
+    alignments = [align(result, others) for result in results]
+    with ExitStack() as stack:
+        clips = [stack.enter_context(open_clip(result.source)) for result in results]
+        candidates = [
+            Candidate(clip, Timeline(clip.frames()), alignment, board)
+            for clip, alignment, board in zip(clips, alignments, boards, strict=True)
+        ]
+        references = ReferenceClips(others, stack)
+        for done, frame_set in enumerate(references.frame_sets(), start=1):
+            frames = [candidate.match(frame_set) for candidate in candidates]
+            if diversity is not None:
+                diversity.update(
+                    frame_set.leader.pixels,
+                    [None if frame is None else frame.pixels for frame in frames],
+                )
+            progress(done, references.num_frames)
+        scored = [
+            candidate.scores(references.clocks, references.unmatched_frames())
+            for candidate in candidates
+        ]
+        for clip in scored:
+            if not clip.frame_indices:
+                raise no_match_error(clip.file, *(probe.source for probe in others.values()))
+        notes, damage = references.notes(), references.damage()
+    return [replace(clip, notes=clip.notes + notes, damage=clip.damage + damage) for clip in scored]
+
+
+def score_separately(
+    result: ProbedClip,
+    stills: dict[str, ProbedClip],
+    options: MeasurementOptions,
+    progress: FrameProgress,
+) -> ClipScores:
+    """Every frame by itself, or each against the same pictures: of a truth that is one picture,
+    say."""
+    board = options.board(stills.keys())
+    pictures = {name: _only_frame(probe) for name, probe in stills.items()}
+    alignment = align_to_still(result, stills, pictures)
+    with open_clip(result.source) as clip:
+        leading, own = tee(clip.frames())
+        candidate = Candidate(clip, Timeline(own), alignment, board)
+        for done, frame_set in enumerate(leader_frame_sets(leading), start=1):
+            candidate.match(replace(frame_set, others=dict(pictures)))
+            progress(done, num_frames(clip.info))
+        return candidate.scores({}, {})
+
+
+def _only_frame(probe: ProbedClip) -> Frame:
+    with open_clip(probe.source) as clip:
+        return next(clip.frames())
+
+
+def score(
+    results: Source | Sequence[Source],
+    reference: Source | None = None,
+    low_resolution: Source | None = None,
+    metrics: Sequence[str] | None = None,
+    border: int = 0,
+    *,
+    fast_flow: bool = False,
+    progress: FrameProgress | None = None,
+) -> Scores:
+    """Score one clip or several against a truth and/or their low-resolution input, and rank
+    several.
+
+    `metrics` defaults to all that these allow; `diversity` of several results is a figure of the
+    set. A truth of one picture stands for all frames. `fast_flow` estimates motion faster and less
+    exactly. Raises UsageError for a request that cannot be met, InputError for clips that cannot be
+    read or compared.
+    """
+    results = [results] if isinstance(results, str | Path) else results
+    if not results:
+        raise UsageError("nothing to score; name at least one result")
+    if "-" in map(str, [*results, reference, low_resolution]):
+        raise UsageError("clips to score are read more than once, so '-' cannot be one; give files")
+    names = (
+        possible_metrics(reference is not None, low_resolution is not None)
+        if metrics is None
+        else metrics
+    )
+    if not names:
+        raise UsageError(
+            "nothing to measure; name at least one metric, or none for all that can be computed"
+        )
+    names = with_sharpness(names, reference is not None)
+    is_set = DIVERSITY in names and len(results) > 1 and reference is not None
+    diversity = SampleDiversity(border) if is_set else None
+    options = MeasurementOptions(
+        tuple(name for name in names if not (is_set and name == DIVERSITY)), border, fast_flow
+    )
+    select_metrics(options.metrics, reference is not None, low_resolution is not None)
+    given = {"reference": reference, "low_resolution": low_resolution}
+    others = {name: ProbedClip(source) for name, source in given.items() if source is not None}
+    probes = [ProbedClip(result) for result in results]
+    report_progress = progress or (lambda _done, _total: None)
+    is_still = all(probe.is_still for probe in others.values())
+    if not others or (is_still and not all(probe.is_still for probe in probes)):
+        scored = [score_separately(probe, others, options, report_progress) for probe in probes]
+    else:
+        scored = score_against_reference(probes, others, options, diversity, report_progress)
+    true, low = (None if source is None else str(source) for source in (reference, low_resolution))
+    scored = [
+        replace(clip, reference=true, low_resolution=low, fast_flow=fast_flow) for clip in scored
+    ]
+    return Scores(
+        results=tuple(scored),
+        ranking=rank_results(scored) if len(scored) > 1 else (),
+        of_set={} if diversity is None else {DIVERSITY: diversity.compute()},
+    )

@@ -1,0 +1,145 @@
+"""Scores for reading: a table of means, and a file with a row per frame."""
+
+import csv
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from vsr.errors import OutputError
+from vsr.evaluate.ranking import RESAMPLES, SEED, Ranking, Standing
+from vsr.evaluate.results import ClipScores, Scores
+from vsr.metrics import METRICS
+from vsr.metrics.scoreboard import MetricResult
+
+
+def write_csv(scores: Scores, path: Path) -> None:
+    """One row per frame and file, the baseline's rows after the result's; an absent value is an
+    empty cell.
+
+    Raises OutputError where the file cannot be written.
+    """
+    names = list(scores.results[0].metrics)
+    try:
+        # A file name need not be UTF-8.
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["file", "frame", "seconds", *names])
+            for clip in scores.results:
+                for label, figures in _labeled_figures(clip):
+                    columns = [
+                        figures[name].per_frame or (None,) * len(clip.frame_indices)
+                        for name in names
+                    ]
+                    rows = zip(clip.frame_indices, clip.frame_seconds, *columns, strict=True)
+                    writer.writerows([label, *row] for row in rows)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; name another file"
+        ) from error
+
+
+def score_table(scores: Scores) -> Table:
+    """Means with their intervals: metrics down, results across, each beside its bicubic baseline
+    where there is one.
+
+    Ranks stand beside the means of several results.
+    """
+    table = Table(caption=_plain_text("\n".join(_captions(scores))), caption_justify="left")
+    table.add_column("metric")
+    for clip in scores.results:
+        for label, _ in _labeled_figures(clip):
+            table.add_column(_plain_text(label), justify="right", overflow="fold")
+    ranks = {
+        (ranking.metric, standing.file): _format_rank(ranking, standing)
+        for ranking in scores.ranking
+        for standing in ranking.standings
+    }
+    shown = scores.results[0].metrics
+    for name in sorted(shown, key=list(METRICS).index):
+        cells = [
+            cell
+            for clip in scores.results
+            for cell in _cells(clip, name, ranks.get((name, clip.file)))
+        ]
+        table.add_row(_heading(name, shown[name]), *cells)
+    return table
+
+
+def _heading(name: str, result: MetricResult) -> str:
+    unit = "" if result.unit == "1" else f"{result.unit}, "
+    return f"{name} ({unit}{'higher' if result.higher_is_better else 'lower'} is better)"
+
+
+def _cells(clip: ClipScores, name: str, rank: str | None) -> list[str]:
+    """One for the result and, where there is one, one for its baseline."""
+    mean = _mean(clip.metrics[name])
+    interval = (clip.intervals or {}).get(name)
+    spread = "" if interval is None else f" ±{(interval.high - interval.low) / 2:.4f}"
+    cell = mean + spread + ("" if rank is None else f" {rank}")
+    return [cell] if clip.baseline is None else [cell, _mean(clip.baseline[name])]
+
+
+def _mean(result: MetricResult) -> str:
+    if result.mean is None:
+        return "-"
+    return (
+        f"{result.mean:.4f}" if result.network is None else f"{result.mean:.4f} ({result.network})"
+    )
+
+
+def _set_summary(result: MetricResult) -> str:
+    return result.reason or (
+        f"{_mean(result)} {result.unit}, "
+        f"{'higher' if result.higher_is_better else 'lower'} is better"
+    )
+
+
+def _format_rank(ranking: Ranking, standing: Standing) -> str:
+    is_tied = sum(other.rank == standing.rank for other in ranking.standings) > 1
+    return f"#{standing.rank}{'=' if is_tied else ''}"
+
+
+def _captions(scores: Scores) -> list[str]:
+    """What has to be known for reading the figures."""
+    shown = scores.results[0].metrics
+    lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
+    lines += [
+        f"{name}: {result.reason}" for name, result in shown.items() if result.reason is not None
+    ]
+    lines += [f"{name}: {METRICS[name].form}" for name in shown if METRICS[name].form]
+    lines += [
+        f"{name} over all results: {_set_summary(result)}" for name, result in scores.of_set.items()
+    ]
+    intervals = [
+        interval for clip in scores.results for interval in (clip.intervals or {}).values()
+    ]
+    if intervals:
+        lengths = sorted({interval.block_frames for interval in intervals})
+        lines.append(
+            f"±: half of the mean's 95 % interval (bootstrap over blocks of {lengths[0]} to "
+            f"{lengths[-1]} frames, {RESAMPLES} times, seed {SEED})"
+        )
+    if scores.ranking:
+        lines.append(
+            "#: rank; = is a tie: the paired difference from the best of the rank is not "
+            "significant"
+        )
+    if scores.results[0].fast_flow:
+        lines.append("motion was estimated with --flow fast: not comparable with --flow medium")
+    return lines
+
+
+def _labeled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult]]]:
+    labelled = [(clip.file, clip.metrics)]
+    return (
+        labelled
+        if clip.baseline is None
+        else [*labelled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
+    )
+
+
+def _plain_text(text: str) -> Text:
+    """For a table: brackets are no markup, and bytes of a file name that are no text are shown
+    escaped."""
+    return Text(text.encode(errors="backslashreplace").decode())

@@ -1,0 +1,205 @@
+"""Files that appear whole or not at all, and folders that one process at a time may write to."""
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vsr.errors import OutputError, UsageError
+
+LOCK_NAME = "lock"
+MAX_NAME_BYTES = 255
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Give `path` this content, or leave it as it was: also where the power fails. Raises
+    OSError."""
+    temporary = hidden_sibling(path, f".{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            flush_to_disk(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def hidden_sibling(path: Path, ending: str) -> Path:
+    """A hidden name beside a file, always the same, and short enough for a file system where the
+    file's own is."""
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}"
+    return path.with_name(name)
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Wait until what was written can survive a loss of power, where the file system can do that.
+    Raises OSError."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _FSYNC_UNSUPPORTED:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        flush_to_disk(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_FSYNC_UNSUPPORTED = (22, 95)
+"""EINVAL and EOPNOTSUPP: the file system has no way to wait."""
+
+
+class FolderLock:
+    """A context manager that holds a folder for this process alone.
+
+    The system itself lets go of the lock when its owner ends, however that happens: there are no
+    stale locks to judge, and a process number that was given to another program since then misleads
+    nobody. Raises OutputError on entry, with the owner's number, where another process holds it,
+    and OSError.
+    """
+
+    def __init__(self, folder: Path, purpose: str, name: str = LOCK_NAME) -> None:
+        """`purpose` is what the owner does, in words."""
+        self._path = folder / name
+        self._purpose = purpose
+
+    def __enter__(self) -> Self:
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = _owner(descriptor)
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self._path.parent}: {self._purpose} by {owner}; wait for it, or stop it"
+                ) from None
+            except OSError as error:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self._path.parent}: its file system takes no locks ({error.strerror}); use "
+                    "a local folder"
+                ) from None
+            if self._is_still_there(descriptor):
+                break
+            # Its last owner removed it between our opening and our locking.
+            os.close(descriptor)
+        self._descriptor = descriptor
+        # Who it is, is only for the others' messages, and must not fail on a full disk.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(
+                descriptor,
+                json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(),
+                0,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a
+        # new one.
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def _is_still_there(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {owner['process']} on {owner['machine']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def strict_json(value: Any) -> str:
+    """Readable JSON without NaN or infinity, which strict parsers refuse."""
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def check_record(destination: str | Path | None, protected: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, a place where a record cannot be written or would replace a clip of
+    this run.
+
+    Raises `OutputError` for the first and `UsageError` for the second. None and `-` are always
+    fine.
+    """
+    if destination is None or str(destination) == "-":
+        return
+    path = Path(destination)
+    try:
+        if not path.name or path.is_dir():
+            raise OutputError(
+                f"cannot write the record to {str(destination)!r}: it is a folder. Name a file."
+            )
+        if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise OutputError(
+                f"cannot write {path}: its folder is missing or read-only. Choose another place."
+            )
+        clips = [Path(clip) for clip in protected if clip is not None]
+        if any(
+            path == clip or (path.exists() and clip.exists() and path.samefile(clip))
+            for clip in clips
+        ):
+            raise UsageError(
+                f"the record {path} would replace a clip of this very command. Choose another "
+                "place."
+            )
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose another place.") from None
+
+
+def check_output(output: str | Path, protected: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, an output that would replace a clip read beside the input. Raises
+    `OutputError`."""
+    path = Path(output)
+    for clip in (Path(clip) for clip in protected if clip is not None):
+        if path.exists() and clip.exists() and path.samefile(clip):
+            raise OutputError(f"{path}: this is a clip that the command reads; name another output")
+
+
+def check_distinct(destinations: Mapping[str, str | Path | None]) -> None:
+    """Refuse, with `UsageError`, two records in one place; `destinations` are by option."""
+    given = [str(place) for place in destinations.values() if place is not None]
+    if len(set(given)) < len(given):
+        raise UsageError(
+            f"two of {', '.join(destinations)} name the same place; give each its own."
+        )
+
+
+def write_json(text: str, destination: str) -> None:
+    """Write to a file, whole or not at all, or to standard output for `-`. Raises `OutputError`."""
+    if destination == "-":
+        print(text)
+        return
+    path = Path(destination)
+    try:
+        write_atomically(path, (text + "\n").encode())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}. Choose another place for --json."
+        ) from None

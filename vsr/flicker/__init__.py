@@ -1,5 +1,0 @@
-"""What is done across the frames of a shot, after any upscaler, to keep them steady along the motion."""
-
-from vsr.flicker.control import FlickerControl, Pair, ShotSteadiness
-
-__all__ = ["FlickerControl", "Pair", "ShotSteadiness"]

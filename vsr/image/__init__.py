@@ -1,0 +1,1 @@
+"""Arrays only: resampling, blur kernels, optical flow, noise, filters."""

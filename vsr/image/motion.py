@@ -1,0 +1,210 @@
+"""Motion between two frames: optical flow, what it hides, and warping along it, by OpenCV.
+
+A flow F from picture a to picture b is float32 (H, W, 2), x before y, in pixels: what is at p in a
+is at p + F(p) in b. Grey pictures are uint8 (H, W). Flow is never taken from a picture under test:
+that would hide its flicker.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+GrayArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
+SamplePositions = tuple[FloatArray, FloatArray]
+"""Columns and rows in another picture, (H, W) each, in pixels."""
+
+DIS_ULTRAFAST: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+DIS_FAST: int = cv2.DISOPTICAL_FLOW_PRESET_FAST
+DIS_MEDIUM: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+MIN_SIDE_PX = 12
+"""Below this OpenCV's DIS flow refuses a picture."""
+BILINEAR: int = cv2.INTER_LINEAR
+BICUBIC: int = cv2.INTER_CUBIC
+"""Keys' cubic with a = -0.75: blurs least of what OpenCV does fast."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The motion from a frame back to the one before it, and where it can be trusted."""
+
+    flow: FloatArray
+    """Flow from the frame to the one before, (H, W, 2)."""
+    visible: BoolArray
+    """(H, W): true where the pixel is seen in both frames (see `visible_mask`)."""
+
+    @cached_property
+    def visible_share(self) -> float:
+        """Share of pixels that are visible in both frames, 0 to 1."""
+        return float(self.visible.mean())
+
+    @cached_property
+    def targets(self) -> "SamplePositions":
+        """Where the flow leads."""
+        return sample_positions(self.flow)
+
+    def change(self, now: FloatArray, before: FloatArray) -> FloatArray:
+        """What changed along the motion: now - W(before). Pictures are (H, W) or (C, H, W)."""
+        return np.subtract(now, sample(before, self.targets))
+
+
+def motion_between(now: GrayArray, before: GrayArray, preset: int = DIS_MEDIUM) -> Motion | None:
+    """Motion from `now` back to `before` by DIS flow; None for pictures too small for it (below
+    `MIN_SIDE_PX`)."""
+    if min(now.shape) < MIN_SIDE_PX:
+        return None
+    flow = dis_flow(now, before, preset)
+    return Motion(flow, visible_mask(flow, dis_flow(before, now, preset)))
+
+
+def dis_flow(source: GrayArray, target: GrayArray, preset: int = DIS_MEDIUM) -> FloatArray:
+    """Dense inverse search flow (Kroeger et al., 2016) from `source` to `target`."""
+    flow: FloatArray = cv2.DISOpticalFlow.create(preset).calc(source, target, None)
+    return flow
+
+
+FLOW_REFINEMENTS = 5
+"""Variational refinements of a fine flow, as in OpenCV's presets. They take three quarters of its
+time."""
+
+
+def fine_flow(
+    source: GrayArray, target: GrayArray, refinements: int = FLOW_REFINEMENTS
+) -> FloatArray:
+    """DIS flow down to single pixels, which its presets leave out: for pictures small enough to
+    afford it.
+
+    Patches lie wider apart and are moved less often than in `DIS_FAST`; the refinement that follows
+    makes up for it.
+    """
+    flow_engine = cv2.DISOpticalFlow.create(DIS_FAST)
+    flow_engine.setFinestScale(0)
+    flow_engine.setPatchStride(6)
+    flow_engine.setGradientDescentIterations(8)
+    flow_engine.setVariationalRefinementIterations(refinements)
+    flow: FloatArray = flow_engine.calc(source, target, None)
+    return flow
+
+
+def farneback_flow(source: GrayArray, target: GrayArray) -> FloatArray:
+    """Farneback's flow from `source` to `target`, with the parameters of tOF (Chu et al., TecoGAN,
+    2020)."""
+    return np.asarray(
+        cv2.calcOpticalFlowFarneback(
+            source,
+            target,
+            None,
+            pyr_scale=0.5,
+            levels=3,
+            winsize=15,
+            iterations=3,
+            poly_n=5,
+            poly_sigma=1.2,
+            flags=0,
+        ),
+        dtype=np.float32,
+    )
+
+
+def enlarge_flow(flow: FloatArray, height: int, width: int) -> FloatArray:
+    """The same motion on a picture of another size: resized bilinearly, its lengths along with
+    it."""
+    ratios = (width / flow.shape[1], height / flow.shape[0], 0.0, 0.0)
+    # By OpenCV: numpy takes five times as long to multiply by two numbers in turn.
+    enlarged: FloatArray = cv2.resize(
+        cv2.multiply(flow, ratios), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+    return enlarged
+
+
+def backward_warp(image: FloatArray, flow: FloatArray, interpolation: int = BILINEAR) -> FloatArray:
+    """Bring `image` onto the frame that `flow` starts from: W(p) = image(p + flow(p)), borders
+    clamped.
+
+    `image` is float32 (H, W) or (C, H, W); a new array of the same shape is returned.
+    """
+    return sample(image, sample_positions(flow), interpolation)
+
+
+def sample_positions(flow: FloatArray) -> SamplePositions:
+    """Where each pixel's content is in the picture that `flow` leads to."""
+    height, width = flow.shape[:2]
+    columns = np.add(flow[..., 0], np.arange(width, dtype=np.float32), dtype=np.float32)
+    rows = np.add(flow[..., 1], np.arange(height, dtype=np.float32)[:, None], dtype=np.float32)
+    return columns, rows
+
+
+def sample(
+    image: FloatArray, targets: SamplePositions, interpolation: int = BILINEAR
+) -> FloatArray:
+    """The values of `image` (H, W) or (C, H, W) at these places, borders clamped."""
+    if image.ndim == 2:
+        values: FloatArray = cv2.remap(
+            image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
+        )
+        return values
+    if len(image) == 3:
+        # At once: half the time of plane by plane, and the very same values.
+        together = cv2.remap(
+            cv2.merge([*image]), *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.ascontiguousarray(together.transpose(2, 0, 1))
+    # OpenCV rounds positions to 1/32 px for two channels and for more than four.
+    return np.stack([sample(plane, targets, interpolation) for plane in image])
+
+
+def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
+    """Pixels of the frame that `flow` starts from which the other frame shows as well, (H, W).
+
+    Left out, after Sundaram et al. (2010): where `flow` and `flow_back` disagree, motion boundaries
+    (forward differences), and pixels whose target leaves the picture. Thresholds are on squared
+    magnitudes, in px^2.
+    """
+    across, down = _planes(flow)
+    steepness = np.zeros_like(across)
+    for plane in (across, down):
+        steepness[:, :-1] += _squared(plane[:, 1:] - plane[:, :-1])
+        steepness[:-1] += _squared(plane[1:] - plane[:-1])
+    smooth = steepness <= 0.01 * _squared_length(across, down) + 0.002
+    smooth &= forward_backward_mask(flow, flow_back)
+    return smooth
+
+
+def forward_backward_mask(
+    flow: FloatArray, flow_back: FloatArray, tolerance_px: float = 0.5**0.5
+) -> BoolArray:
+    """Pixels that `flow` takes inside the other frame and `flow_back` brings back to where they
+    were, (H, W).
+
+    `tolerance_px` is how far off they may be where nothing moves; it grows with the motion.
+    """
+    across, down = _planes(flow)
+    targets = sample_positions(flow)
+    returned_across, returned_down = (sample(plane, targets) for plane in _planes(flow_back))
+    lengths = _squared_length(across, down) + _squared_length(returned_across, returned_down)
+    disagreement = _squared_length(across + returned_across, down + returned_down)
+    returning: BoolArray = disagreement <= 0.01 * lengths + tolerance_px**2
+    for positions, side in zip(targets, reversed(across.shape), strict=True):
+        returning &= (positions >= 0) & (positions <= side - 1)
+    return returning
+
+
+def _planes(flow: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Its parts across and down, each in one piece, on which all work is several times as fast."""
+    return flow[..., 0].copy(), flow[..., 1].copy()
+
+
+def _squared_length(across: FloatArray, down: FloatArray) -> FloatArray:
+    squared = across * across
+    squared += down * down
+    return squared
+
+
+def _squared(values: FloatArray) -> FloatArray:
+    """Overwrites the values."""
+    values *= values
+    return values

@@ -1,0 +1,1 @@
+"""Networks, banks of trained models and the files that hold them."""

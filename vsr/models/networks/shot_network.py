@@ -1,0 +1,68 @@
+"""The window network: a frame's luma with its neighbours' brought onto it -> the detail that the
+frame lacks.
+
+It works on the smaller grid, four sub-pixels to a position, so that a layer costs a quarter of one
+at full size.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+LEAK = 0.1
+BLOCK = 2
+"""Sides of the block of pixels that becomes channels."""
+DIFFERENCE_GAIN = 4.0
+"""Differences between frames and missing detail are small beside the picture itself."""
+
+
+@dataclass(frozen=True)
+class ShotNetworkSpec:
+    """Shape of a window network; its receptive field is 2 (2 layers + 1) pixels wide."""
+
+    neighbours: int = 2
+    """Frames on each side of the frame itself."""
+    width: int = 48
+    layers: int = 5
+
+    @property
+    def planes(self) -> int:
+        """Pictures that go in: the frame, then its neighbours."""
+        return 1 + 2 * self.neighbours
+
+    @property
+    def halo(self) -> int:
+        """Pixels on each side that the convolutions use up."""
+        return BLOCK * self.layers
+
+
+class ShotNetwork(nn.Module):
+    """3x3 convolutions without padding between a pixel unshuffle and its inverse."""
+
+    def __init__(self, spec: ShotNetworkSpec = ShotNetworkSpec()) -> None:
+        super().__init__()
+        self.spec = spec
+        widths = [BLOCK**2 * spec.planes, *[spec.width] * (spec.layers - 1), BLOCK**2]
+        layers = [nn.Conv2d(into, out, kernel_size=3) for into, out in pairwise(widths)]
+        for layer in layers:
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, a=LEAK)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            layers[-1].weight.mul_(0.1)
+        self.body = nn.ModuleList(layers)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """(N, planes, H + 2 halo, W + 2 halo) -> detail (N, 1, H, W); H and W are even.
+
+        Plane 0 is the enlarged frame, each other one a neighbour's difference from it, times its
+        confidence.
+        """
+        scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
+        features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
+        for layer in self.body[:-1]:
+            features = F.leaky_relu_(layer(features), LEAK)
+        return F.pixel_shuffle(self.body[-1](features), BLOCK) / DIFFERENCE_GAIN

@@ -1,6 +1,0 @@
-"""Mean opinion scores: a blind page for human raters, and what their ratings say."""
-
-from vsr.mos.ratings import ClipOpinion, Opinions, opinion_table, read_opinions
-from vsr.mos.sheet import SheetOptions, write_sheet
-
-__all__ = ["ClipOpinion", "Opinions", "SheetOptions", "opinion_table", "read_opinions", "write_sheet"]

@@ -1,0 +1,77 @@
+"""The record of a run: what was asked, what was decided, what came out."""
+
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from vsr import __version__
+from vsr.files import strict_json
+
+RECORDED_PACKAGES = ("torch", "av", "numpy", "opencv-python", "scenedetect")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about one finished run, as plain values; `--json` writes it."""
+
+    clip: str
+    clip_identity: str
+    output: str | None
+    """None where no file was asked for, as in a comparison."""
+    frames_in: int
+    frames_out: int
+    max_pts_error_seconds: float
+    resumed_at_frame: int
+    """0: from the start."""
+    policy: str
+    models: list[str]
+    """Names of the models that were used, in the order of first use."""
+    decisions: list[dict[str, Any]]
+    """What the policy chose at which frame, and why."""
+    shots: list[int]
+    """Number of the first frame of each shot."""
+    steady: list[dict[str, Any]]
+    """What flicker control did with each shot: strength, flicker and sharpness."""
+    streams_kept: list[str]
+    streams_dropped: list[str]
+    damage: list[str]
+    """What of the input was damaged; empty for a sound one."""
+    notes: list[str]
+    """What was said to the user in passing."""
+    encoder: str | None
+    device: str
+    dtype: str
+    """What networks computed in: fp32, bf16 or fp16."""
+    timings_seconds: dict[str, float]
+    """Time spent in each stage alone, and `total`; stages run side by side."""
+    stage_shares: dict[str, float]
+    """For each stage the share of `total` in which it was at work; the largest first, which decides
+    the speed."""
+    peak_memory_bytes: int
+    metrics: dict[str, Any]
+    """As in the JSON of `vsr score`, measured before encoding."""
+    baseline: dict[str, Any]
+    """The same of the bicubically enlarged input."""
+    recipe: dict[str, Any]
+    """The options in force, with the defaults filled in."""
+    command: list[str]
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """Strict JSON."""
+        return strict_json(asdict(self))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    ours = {"python": platform.python_version(), "vsr": __version__}
+    return ours | {package: version(package) for package in RECORDED_PACKAGES}
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,69 @@
+"""Multi-frame back-projection: a frame of the result is pulled towards agreement with its
+neighbours' input as well.
+
+Irani and Peleg (1991), over several registered frames: what the result would look like in each
+low-resolution frame is compared with that frame, and the differences come back along the motion,
+weighted by confidence on both grids.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from vsr.image.resample import back_project, resize
+from vsr.temporal.registration import ShotRegistrar
+
+
+@dataclass(frozen=True)
+class MultiframeOptions:
+    """How far the result is pulled."""
+
+    iterations: int = 4
+    """More gain little (docs/results.md)."""
+    reach: int = 2
+    """Neighbours on each side."""
+    variation_step: float = 0.001
+    """Of the descent of total variation in each iteration, in units of a range of 1."""
+
+
+def back_project_multiframe(
+    luma: torch.Tensor,
+    index: int,
+    low_lumas: Mapping[int, torch.Tensor],
+    registrar: ShotRegistrar,
+    options: MultiframeOptions,
+) -> torch.Tensor:
+    """The luma (1, H, W) of frame `index`, nearer to what `low_lumas`, (1, h, w) by frame, show;
+    values not clamped.
+
+    `low_lumas` holds the frame itself and those of its neighbours that there are.
+    """
+    low = low_lumas[index]
+    size, low_size = luma.shape[-2:], low.shape[-2:]
+    near = [other for other in low_lumas if 0 < abs(other - index) <= options.reach]
+    weights = {other: registrar.onto(index, other).weight(luma) for other in near}
+    low_weights = {other: registrar.onto(other, index).weight(low) for other in near}
+    for _ in range(options.iterations):
+        total, weight = resize(low - resize(luma, *low_size), *size), torch.ones_like(luma[0])
+        for other in near:
+            shown = resize(registrar.onto(other, index).warp(luma), *low_size)
+            missing = low_weights[other] * (low_lumas[other] - shown)
+            total = total + weights[other] * registrar.onto(index, other).warp(
+                resize(missing, *size)
+            )
+            weight = weight + weights[other]
+        luma = luma + total / weight
+        luma = luma - options.variation_step * _variation_gradient(luma)
+    return back_project(luma, low)
+
+
+def _variation_gradient(luma: torch.Tensor) -> torch.Tensor:
+    """Subgradient of the anisotropic total variation (Rudin, Osher and Fatemi, 1992)."""
+    across, down = torch.sign(luma.diff(dim=-1)), torch.sign(luma.diff(dim=-2))
+    gradient = torch.zeros_like(luma)
+    gradient[..., 1:] += across
+    gradient[..., :-1] -= across
+    gradient[..., 1:, :] += down
+    gradient[..., :-1, :] -= down
+    return gradient

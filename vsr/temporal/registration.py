@@ -1,0 +1,160 @@
+"""Brings what was made of one frame onto another frame of its shot, and says where that can be
+trusted.
+
+Motion is estimated from low-resolution frames alone. Twice their size is the grid for it: finer
+flow locks onto the alias of a reduced picture, coarser flow loses the outlines of what moves.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from vsr.image.motion import (
+    BICUBIC,
+    FLOW_REFINEMENTS,
+    MIN_SIDE_PX,
+    FloatArray,
+    GrayArray,
+    backward_warp,
+    enlarge_flow,
+    fine_flow,
+    forward_backward_mask,
+)
+from vsr.image.resample import resize
+
+GRID_SCALE = 2
+"""Sides of the grid that motion is estimated on, over those of the low-resolution frame."""
+FLOW_BLUR_PX, PHOTOMETRIC_BLUR_PX = 1.0, 0.6
+"""Standard deviations, on the grid and on the low-resolution frame, of the blur that takes alias
+out of them."""
+PHOTOMETRIC_WINDOW_PX = 3
+PHOTOMETRIC_SIGMA = 0.04
+"""Mean difference along the motion, of a range of 1, at which confidence has fallen to 1/e."""
+ILLUMINATION_WINDOW_PX = 9
+"""Over which differences are taken to be of the light, as in a fade, or of what flow has missed."""
+RETURN_TOLERANCE_PX = 0.18 * GRID_SCALE
+"""How far off a pixel may come back, on the grid, where nothing moves (0.7 px of a result enlarged
+4 times)."""
+
+
+class PreparedFrame:
+    """A low-resolution frame as registration looks at it."""
+
+    def __init__(self, low: torch.Tensor) -> None:
+        """`low` is float32 RGB (3, h, w) in [0, 1]."""
+        red, green, blue = low.cpu().unbind()
+        gray = 0.299 * red + 0.587 * green + 0.114 * blue
+        height, width = gray.shape
+        enlarged = (
+            resize(gray[None], GRID_SCALE * height, GRID_SCALE * width)[0].clamp(0, 1).numpy()
+        )
+        self.levels: GrayArray = np.rint(
+            cv2.GaussianBlur(enlarged, (0, 0), FLOW_BLUR_PX) * 255
+        ).astype(np.uint8)
+        """Luma on the grid."""
+        planes = [
+            cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX)
+            for plane in (red, green, blue)
+        ]
+        self.planes: FloatArray = np.stack(planes)
+        """RGB of the frame itself, (3, h, w), 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """How a neighbour lies on a frame. It serves pictures of any size that were made of the two."""
+
+    flow: FloatArray
+    """From the frame to the neighbour, on the grid, (h', w', 2)."""
+    confidence: FloatArray
+    """(h', w'), from 0, where the neighbour does not show what the frame shows, to 1."""
+    illumination: FloatArray
+    """By how much the frame is lighter than the neighbour, widely averaged, (3, h, w)."""
+
+    def warp(self, picture: torch.Tensor) -> torch.Tensor:
+        """A picture of the neighbour, float32 (C, H, W), as the frame would show it; bicubic, so it
+        may overshoot.
+
+        RGB is lit as the frame is; other numbers of channels keep their own light.
+        """
+        size = picture.shape[-2:]
+        warped = backward_warp(picture.cpu().numpy(), enlarge_flow(self.flow, *size), BICUBIC)
+        if len(warped) == len(self.illumination):
+            warped += np.stack(
+                [_enlarge(illumination, *size) for illumination in self.illumination]
+            )
+        return torch.from_numpy(warped).to(picture.device)
+
+    def weight(self, like: torch.Tensor) -> torch.Tensor:
+        """The confidence at the size of a picture (C, H, W) and on its device: (H, W)."""
+        return torch.from_numpy(_enlarge(self.confidence, *like.shape[-2:])).to(like.device)
+
+
+def register(
+    frame: PreparedFrame, neighbor: PreparedFrame, refinements: int = FLOW_REFINEMENTS
+) -> tuple[Registration, Registration]:
+    """(the neighbour on the frame, the frame on the neighbour). Frames too small for flow are never
+    trusted."""
+    if min(frame.levels.shape) < MIN_SIDE_PX:
+        flow = np.zeros((*frame.levels.shape, 2), np.float32)
+        none = Registration(
+            flow, np.zeros(frame.levels.shape, np.float32), np.zeros_like(frame.planes)
+        )
+        return none, none
+    there = fine_flow(frame.levels, neighbor.levels, refinements)
+    back = fine_flow(neighbor.levels, frame.levels, refinements)
+    return _describe(frame, neighbor, there, back), _describe(neighbor, frame, back, there)
+
+
+def _describe(
+    frame: PreparedFrame, neighbor: PreparedFrame, flow: FloatArray, flow_back: FloatArray
+) -> Registration:
+    """Confidence is forward-backward consistency x exp(-(local mean difference along the motion /
+    sigma)^2)."""
+    size = frame.planes.shape[-2:]
+    difference = frame.planes - backward_warp(neighbor.planes, enlarge_flow(flow, *size), BICUBIC)
+    local = _box_mean(np.abs(difference).mean(axis=0), PHOTOMETRIC_WINDOW_PX)
+    alike = np.exp(-((local / np.float32(PHOTOMETRIC_SIGMA)) ** 2))
+    returning = forward_backward_mask(flow, flow_back, RETURN_TOLERANCE_PX)
+    illumination = np.stack([_box_mean(plane, ILLUMINATION_WINDOW_PX) for plane in difference])
+    return Registration(flow, _enlarge(alike, *flow.shape[:2]) * returning, illumination)
+
+
+def _box_mean(plane: FloatArray, window_px: int) -> FloatArray:
+    mean: FloatArray = cv2.blur(plane, (window_px, window_px), borderType=cv2.BORDER_REFLECT)
+    return mean
+
+
+def _enlarge(plane: FloatArray, height: int, width: int) -> FloatArray:
+    enlarged: FloatArray = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+    return enlarged
+
+
+class ShotRegistrar:
+    """Registers frames of one shot onto each other, each pair once, while it holds them."""
+
+    def __init__(self, refinements: int = FLOW_REFINEMENTS) -> None:
+        """`refinements` of each flow: what its quality costs."""
+        self._refinements = refinements
+        self._frames: dict[int, PreparedFrame] = {}
+        self._registrations: dict[tuple[int, int], Registration] = {}
+
+    def add(self, index: int, low: torch.Tensor) -> None:
+        """Take in a frame; `low` is float32 RGB (3, h, w) in [0, 1]."""
+        self._frames[index] = PreparedFrame(low)
+
+    def discard_before(self, index: int) -> None:
+        """Let go of frames before this one."""
+        self._frames = {held: view for held, view in self._frames.items() if held >= index}
+        self._registrations = {
+            pair: known for pair, known in self._registrations.items() if min(pair) >= index
+        }
+
+    def onto(self, frame: int, neighbor: int) -> Registration:
+        """How `neighbor` lies on `frame`; both must be held."""
+        if (frame, neighbor) not in self._registrations:
+            ahead, back = register(self._frames[frame], self._frames[neighbor], self._refinements)
+            self._registrations[frame, neighbor], self._registrations[neighbor, frame] = ahead, back
+        return self._registrations[frame, neighbor]

@@ -1,0 +1,77 @@
+"""Trains the shot model of each shot while the shot before it is being enlarged."""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+
+import torch
+
+from vsr.errors import ModelError, UsageError, VsrError
+from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
+from vsr.train.shot import train_shot
+from vsr.train.workers import exit_with_parent
+from vsr.upscale.policy import ShotModelSource
+from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
+
+POLL_SECONDS = 0.2
+
+
+@contextmanager
+def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[ShotModelSource]:
+    """What gives a shot its model, as soon as a process of its own has trained it; models that are
+    there are used.
+
+    Raises `UsageError` without a folder for the models, or for a pipe, which cannot be read twice.
+    """
+    if models is None:
+        raise UsageError("--train-ahead needs a folder that takes the models: --models DIR.")
+    if str(clip) == "-":
+        raise UsageError("--train-ahead reads the clip twice, so it cannot be a pipe; give a file.")
+    with open_clip(clip) as reader:
+        identity = reader.info.identity
+    trainer = multiprocessing.get_context("spawn").Process(
+        target=_train, args=(str(clip), str(models)), daemon=True
+    )
+    trainer.start()
+
+    def models_for(first: Frame) -> Sequence[ShotModel]:
+        while True:
+            # Before looking: what was finished just before the end is then still seen.
+            is_training = trainer.is_alive()
+            for path in shot_model_files(Path(models)):
+                model = load_shot_model(path)
+                card = model.card
+                if (
+                    card.clip_identity == identity
+                    and card.shot_start_seconds <= first.seconds < card.shot_end_seconds
+                ):
+                    return [model]
+            if not is_training:
+                raise ModelError(
+                    f"the shot model of frame {first.index} could not be trained; see the message "
+                    "above."
+                )
+            sleep(POLL_SECONDS)
+
+    try:
+        yield models_for
+    finally:
+        trainer.terminate()
+        trainer.join()
+
+
+def _train(clip: str, models: str) -> None:
+    """In the process: one thread, since the cores are also wanted for enlarging."""
+    # Ctrl-C reaches the parent as well, which ends this process in its own time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exit_with_parent()
+    torch.set_num_threads(1)
+    try:
+        train_shot(clip, models, shots="all")
+    except VsrError as error:
+        sys.exit(f"vsr: {error}")

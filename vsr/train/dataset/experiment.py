@@ -1,0 +1,257 @@
+"""Experiments on still pictures: systems trained on some folders and scored on others, one table as
+a result."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from vsr.engine.options import choose_device
+from vsr.errors import ModelError, OutputError, UsageError
+from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.records import load_recipe, to_table
+from vsr.train.dataset.dataset import ImageDataset, find_images
+from vsr.train.dataset.training import TrainingListener, train
+from vsr.upscale.networks import apply_network, load_network
+from vsr.video.frames import Frame
+
+UpscaleFn = Callable[[torch.Tensor, int, int, int], torch.Tensor]
+"""Picture (3, h, w) in [0, 1], height, width and seed -> (3, height, width) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of each table: an interpolation, a file below the data folder, or a network that is
+    trained for it."""
+
+    name: str
+    interpolation: str = ""
+    """`nearest`, `bicubic` or `lanczos`."""
+    file: str = ""
+    method: str = ""
+    """Of `vsr train`."""
+    start: str = ""
+    """Name of a system before this one, whose weights the training starts from."""
+    settings: tuple[str, ...] = ()
+    """Of the training, as with `--set`, at a size that fits two cores."""
+    full: tuple[str, ...] = ()
+    """Over the settings with `--full`: the published size, for a GPU."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe for `vsr experiment`. Folders are below the data folder."""
+
+    title: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    metrics: tuple[str, ...]
+    systems: tuple[System, ...]
+    scale: int = 4
+    border: int = 4
+    """Pixels left off each side when scoring."""
+    samples: int = 1
+    """Drawn of every picture; metrics of single pictures are means over them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one system reaches on one folder."""
+
+    test: str
+    system: str
+    trained: str
+    """Steps and pictures of its training, or why there is none."""
+    figures: dict[str, float | None]
+    """Means over the pictures by metric; None where the metric or the system is not available."""
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Raises `UsageError` for a recipe that is not an experiment or contradicts itself."""
+    experiment = load_recipe(Experiment, path)
+    known: set[str] = set()
+    for system in experiment.systems:
+        if sum(map(bool, (system.interpolation, system.file, system.method))) != 1:
+            raise UsageError(
+                f"system {system.name} in {path} must have one of interpolation, file and method."
+            )
+        if system.interpolation and system.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"{system.interpolation} in {path} is unknown; known: {', '.join(INTERPOLATIONS)}."
+            )
+        if system.start and system.start not in known:
+            raise UsageError(
+                f"system {system.name} in {path} starts from {system.start}, which is not before "
+                "it."
+            )
+        known.add(system.name)
+    return experiment
+
+
+def run_experiment(
+    experiment: Experiment,
+    data: Path,
+    models: Path,
+    *,
+    full: bool = False,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    listener: TrainingListener = TrainingListener(),
+) -> list[Row]:
+    """Train what is to be trained, into `models`, where finished networks are kept, and score all
+    systems.
+
+    `settings` go over those of every training. A system whose weights are not here has a row
+    without figures.
+    """
+    target = choose_device(device)
+    stores = {
+        test: ImageDataset(find_images(data / test), experiment.scale) for test in experiment.test
+    }
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"no networks can be written to {models}: {error.strerror}. Name another folder."
+        ) from None
+    rows: list[Row] = []
+    for system in experiment.systems:
+        listener.notify(f"system {system.name}")
+        try:
+            trained, system_enlarge = _prepare(
+                experiment, system, data, models, full, settings, target, listener
+            )
+        except ModelError as error:
+            listener.notify(f"{system.name} is left out: {error}")
+            rows += [
+                Row(test, system.name, "not available", dict.fromkeys(experiment.metrics))
+                for test in stores
+            ]
+            continue
+        for test, store in stores.items():
+            rows.append(
+                Row(
+                    test,
+                    system.name,
+                    trained,
+                    score_system(system_enlarge, store, experiment, target),
+                )
+            )
+    return sorted(rows, key=lambda row: experiment.test.index(row.test))
+
+
+def score_system(
+    enlarged: UpscaleFn, store: ImageDataset, experiment: Experiment, device: torch.device
+) -> dict[str, float | None]:
+    """Means over the pictures, results rounded to 8 bit; None for a metric without a value."""
+    figures: dict[str, list[float | None]] = {name: [] for name in experiment.metrics}
+    for number in range(len(store.paths)):
+        example = store[number]
+        low, truth = (picture.float().to(device) / 255 for picture in (example.low, example.high))
+        board = Scoreboard(
+            experiment.metrics, has_truth=True, has_low_resolution=True, border=experiment.border
+        )
+        for sample in range(experiment.samples):
+            height, width = truth.shape[-2:]
+            pixels = (enlarged(low, height, width, sample) * 255).round() / 255
+            board.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
+        for name, result in board.compute().items():
+            figures[name].append(result.mean)
+    return {name: _mean(values) for name, values in figures.items()}
+
+
+def to_markdown(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """The tables, one for each test folder."""
+    lines = [experiment.title]
+    for test in experiment.test:
+        lines += ["", f"**{test}**", "", f"| system | trained | {' | '.join(experiment.metrics)} |"]
+        lines.append("|---|---|" + "--:|" * len(experiment.metrics))
+        for row in rows:
+            if row.test == test:
+                cells = ["-" if value is None else f"{value:.4g}" for value in row.figures.values()]
+                lines.append(f"| {row.system} | {row.trained} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def to_json(experiment: Experiment, rows: Sequence[Row]) -> dict[str, object]:
+    """The recipe and its rows as plain values."""
+    return {"experiment": to_table(experiment), "rows": [asdict(row) for row in rows]}
+
+
+def _prepare(
+    experiment: Experiment,
+    system: System,
+    data: Path,
+    models: Path,
+    full: bool,
+    settings: Sequence[str],
+    device: torch.device,
+    listener: TrainingListener,
+) -> tuple[str, UpscaleFn]:
+    """What its training was, and the system ready to run."""
+    if system.interpolation:
+        return "-", INTERPOLATIONS[system.interpolation]
+    trained, path = "by others", data / system.file
+    if system.method:
+        path = _model_path(models, system.name, full)
+        start = _model_path(models, system.start, full) if system.start else None
+        if not path.exists():
+            chosen = [*system.settings, *(system.full if full else ()), *settings]
+            folders = [data / folder for folder in experiment.train]
+            train(
+                folders,
+                path,
+                method=system.method,
+                scale=experiment.scale,
+                settings=chosen,
+                start=start,
+                device=str(device),
+                listener=listener,
+            )
+        trained = _training_summary(path)
+    upscaler = load_network(path, device)
+    return trained, lambda low, height, width, seed: apply_network(
+        upscaler, low, height, width, seed
+    )
+
+
+def _training_summary(path: Path) -> str:
+    from vsr.upscale.networks.files import read_own
+
+    card, _ = read_own(path)
+    assert card is not None, "we trained it"
+    return f"{card.training['steps']} steps, {card.training['pictures']} pictures"
+
+
+def _model_path(models: Path, name: str, full: bool) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return models / f"{slug}{'-full' if full else ''}.safetensors"
+
+
+def _nearest(low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor:
+    rows = low.repeat_interleave(height // low.shape[-2], dim=-2)
+    return rows.repeat_interleave(width // low.shape[-1], dim=-1)
+
+
+def _interpolate(
+    kernel: InterpolationKernel, low: torch.Tensor, height: int, width: int, _: int
+) -> torch.Tensor:
+    return resize(low, height, width, kernel).clamp(0, 1)
+
+
+INTERPOLATIONS: dict[str, UpscaleFn] = {
+    "nearest": _nearest,
+    "bicubic": partial(_interpolate, BICUBIC),
+    "lanczos": partial(_interpolate, LANCZOS),
+}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

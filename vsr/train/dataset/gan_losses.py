@@ -1,0 +1,99 @@
+"""GAN losses of discriminator and generator on the logits of real and fake crops."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+LogitPairLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits of real and of fake crops, (N,) each -> a scalar."""
+
+
+@dataclass(frozen=True)
+class GanLoss:
+    """Both sides of a game."""
+
+    discriminator: LogitPairLoss
+    generator: LogitPairLoss
+    penalized: bool = False
+    """Whether the gradient penalty is added to the discriminator's loss."""
+
+
+def gradient_penalty(
+    discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor
+) -> torch.Tensor:
+    """Mean of (||gradient of the logit||_2 - 1)^2 at mixtures of real and fake, the norm over a
+    whole crop.
+
+    The form of Gulrajani et al. (2017); `mix` is (N, 1, 1, 1) in [0, 1]. Some write the
+    relativistic output in the place of the logit, whose gradient is the same wherever the sigmoid
+    is not saturated.
+    """
+    between = (mix * real + (1 - mix) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
+    penalty: torch.Tensor = ((gradient.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
+    return penalty
+
+
+def _cross_entropy(logits: torch.Tensor, sign: int) -> torch.Tensor:
+    return F.softplus(-sign * logits).mean()
+
+
+def _least_squares(logits: torch.Tensor, sign: int) -> torch.Tensor:
+    return (logits - sign).square().mean()
+
+
+def _hinge(logits: torch.Tensor, sign: int) -> torch.Tensor:
+    return F.relu(1 - sign * logits).mean()
+
+
+LogitLoss = Callable[[torch.Tensor, int], torch.Tensor]
+"""Logits, and +1 where they should be high or -1 where low -> loss."""
+
+
+def _standard(criterion: LogitLoss) -> GanLoss:
+    return GanLoss(
+        lambda real, fake: (criterion(real, 1) + criterion(fake, -1)) / 2,
+        lambda _, fake: criterion(fake, 1),
+    )
+
+
+def _relativistic(criterion: LogitLoss, penalized: bool = False) -> GanLoss:
+    """Against the mean of the other side (Jolicoeur-Martineau, 2018)."""
+
+    def side(sign: int) -> LogitPairLoss:
+        return lambda real, fake: (
+            (criterion(real - fake.mean(), sign) + criterion(fake - real.mean(), -sign)) / 2
+        )
+
+    return GanLoss(side(1), side(-1), penalized)
+
+
+def _relativistic_centered(criterion: LogitLoss) -> GanLoss:
+    """Against the mean of both sides (Jolicoeur-Martineau, 2020)."""
+
+    def side(sign: int) -> LogitPairLoss:
+        def loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+            center = (real.mean() + fake.mean()) / 2
+            return (criterion(real - center, sign) + criterion(fake - center, -sign)) / 2
+
+        return loss
+
+    return GanLoss(side(1), side(-1))
+
+
+GAN_LOSSES: dict[str, GanLoss] = {
+    "gan": _standard(_cross_entropy),
+    "ragan": _relativistic(_cross_entropy),
+    "rals": _relativistic(_least_squares),
+    "rahinge": _relativistic(_hinge),
+    "rcgan": _relativistic_centered(_cross_entropy),
+    "rcls": _relativistic_centered(_least_squares),
+    "rchinge": _relativistic_centered(_hinge),
+    "wgangp": GanLoss(
+        lambda real, fake: fake.mean() - real.mean(), lambda _, fake: -fake.mean(), penalized=True
+    ),
+    "ragp": _relativistic(_cross_entropy, penalized=True),
+}

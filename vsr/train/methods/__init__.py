@@ -1,0 +1,44 @@
+"""Ways to train a model on one keyframe. A new one is a file with an options dataclass and a
+function, and an entry."""
+
+import torch
+
+from vsr.errors import InputError
+from vsr.train.methods.batched import QUICK_BATCHED
+from vsr.train.methods.method import Method
+from vsr.train.methods.quick import QuickOptions, train_quick, train_quick_steady
+from vsr.train.methods.singan import FaithfulOptions, PyramidOptions, train_faithful, train_pyramid
+from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, ZssrOptions, train_zssr
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
+
+MIN_SIDE_PX = 32
+MIN_CONTRAST = 2 / 255
+"""Standard deviation of luma below which a keyframe holds nothing to learn from."""
+
+
+METHODS: dict[str, Method] = {
+    "quick": Method(
+        "singan-single-scale", QuickOptions(), train_quick, train_quick_steady, QUICK_BATCHED
+    ),
+    "faithful": Method("singan-single-scale", FaithfulOptions(), train_faithful),
+    "pyramid": Method("singan-pyramid", PyramidOptions(), train_pyramid),
+    "zssr": Method("zssr", ZssrOptions(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),
+    "zssrgan": Method(
+        "zssrgan", ZssrGanOptions(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1
+    ),
+}
+
+
+def check_keyframe(keyframe: torch.Tensor) -> None:
+    """Refuse, with `InputError`, a (3, H, W) keyframe that no method can learn from."""
+    height, width = keyframe.shape[-2:]
+    if min(height, width) < MIN_SIDE_PX:
+        raise InputError(
+            f"the keyframe is {width}x{height}; training needs at least {MIN_SIDE_PX} pixels a "
+            "side. Use vsr run --policy bicubic for a clip this small."
+        )
+    if keyframe.mean(dim=0).std().item() < MIN_CONTRAST:
+        raise InputError(
+            "the keyframe is one flat colour; training needs a frame with texture. Choose another "
+            "with --keyframe N."
+        )

@@ -1,0 +1,249 @@
+"""The quick recipe for many seeds of one keyframe as one job, for a GPU: one small model alone
+leaves it idle.
+
+Each model has its own random draws, early stop, rates and average, and is the one that
+`train_quick` makes of its seed, but for rounding.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from vsr.errors import ModelError
+from vsr.image.blur import FACTOR
+from vsr.models.networks.ensemble import Ensemble
+from vsr.models.networks.singan import Critic, Generator
+from vsr.train.methods.adam import BatchedAdam
+from vsr.train.methods.crops import CropPlacement, DeviceCropper, TrainingPair, integer_sampler
+from vsr.train.methods.losses import critic_loss
+from vsr.train.methods.method import (
+    BatchedMethod,
+    BatchedProgress,
+    TrainedNetworks,
+    loss_curve_summary,
+)
+from vsr.train.methods.quick import (
+    CRITIC_BETAS,
+    QuickOptions,
+    Schedule,
+    draw_placements,
+    held_out_pair,
+    initial_networks,
+    quick_pairs,
+)
+
+REPORT_EVERY = 10
+"""Iterations between two reports, for each of which the GPU is waited for."""
+MEMORY_SHARE = 0.5
+"""Of a GPU's free memory that is planned for."""
+MAX_BATCH = 64
+CROP_COPIES, MAP_COPIES = 8, 3
+"""Copies of a layer's features that one iteration keeps, its steps of the game among them, and a
+look."""
+
+# cuDNN would else add in an order that changes from run to run, and round what it multiplies.
+_DETERMINISTIC = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
+def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
+    """Whether these models can be one job: crops must be of one size, and weights be all that a
+    network learns."""
+    smallest = round(min(options.pair_scales) * min(keyframe.shape[-2:]))
+    if options.kernel is not None:
+        smallest -= smallest % FACTOR
+    return smallest >= options.crop_px and not options.network.batch_norm
+
+
+def train_quick_batched(
+    keyframe: torch.Tensor,
+    options: QuickOptions,
+    seeds: Sequence[int],
+    device: torch.device,
+    progress: BatchedProgress,
+) -> Iterator[tuple[int, TrainedNetworks]]:
+    """Place in `seeds` and model, on the CPU, each as soon as it is done; `keyframe` is (3, H, W)
+    in [0, 1].
+
+    As many at once as the device's memory is thought to hold; where it does not, half as many begin
+    again. Raises `ModelError` where it does not hold a single one.
+    """
+    assert can_train_batched(keyframe, options)
+    waiting = list(range(len(seeds)))
+    at_once = batch_that_fits(keyframe, options, device)
+    while waiting:
+        batch = {place: seeds[place] for place in waiting[:at_once]}
+        try:
+            for place, trained in _BatchedTraining(keyframe, options, batch, device).train(
+                progress
+            ):
+                waiting.remove(place)
+                yield place, trained
+        except torch.OutOfMemoryError:
+            at_once = len(batch) // 2
+            if not at_once:
+                raise ModelError(
+                    "the GPU's memory does not hold one model's training. Use --device cpu."
+                ) from None
+            torch.cuda.empty_cache()
+
+
+class _BatchedTraining:
+    """Models that are trained at once. Each `parse_number` below is the row of one among their
+    weights."""
+
+    def __init__(
+        self,
+        keyframe: torch.Tensor,
+        options: QuickOptions,
+        seeds: dict[int, int],
+        device: torch.device,
+    ) -> None:
+        """`seeds` by their places."""
+        self.size = len(seeds)
+        self._options, self._device = options, device
+        self._places = list(seeds)
+        self._randoms = [torch.Generator().manual_seed(seed) for seed in seeds.values()]
+        networks = [initial_networks(options, seed) for seed in seeds.values()]
+        self._generators = Ensemble([generator for generator, _ in networks], device)
+        self._averages = Ensemble([generator for generator, _ in networks], device)
+        self._critics = Ensemble([critic for _, critic in networks], device)
+        self._adam = BatchedAdam(self._generators.weights)
+        self._critics_adam = BatchedAdam(self._critics.weights, CRITIC_BETAS)
+        self._schedules = [Schedule(options) for _ in networks]
+        self._pairs = quick_pairs(keyframe, options)
+        halo, side = options.network.halo, options.crop_px
+        self._inputs = DeviceCropper([pair.padded for pair in self._pairs], side + 2 * halo, device)
+        self._targets = DeviceCropper([pair.target for pair in self._pairs], side, device)
+        held_out = held_out_pair(keyframe, options)
+        self._held_out = TrainingPair(held_out.padded.to(device), held_out.target.to(device))
+
+    def train(self, progress: BatchedProgress) -> Iterator[tuple[int, TrainedNetworks]]:
+        """Place and model, each as soon as it is done."""
+        running = list(range(self.size))
+        losses = torch.zeros(self._options.iterations, self.size, device=self._device)
+        iteration = 0
+        while running:
+            losses[iteration, running] = self._step(running)
+            iteration += 1
+            for number in running:
+                self._schedules[number].advance()
+            self._validate(
+                [number for number in running if self._schedules[number].needs_validation]
+            )
+            over = [number for number in running if self._schedules[number].is_over]
+            if over or iteration % REPORT_EVERY == 0:
+                latest = losses[iteration - 1].tolist()
+                for number in running:
+                    done = self._schedules[number].iterations_done
+                    progress(self._places[number], done, self._options.iterations, latest[number])
+            for number in over:
+                yield (
+                    self._places[number],
+                    self._trained(number, losses[:iteration, number].tolist()),
+                )
+                running.remove(number)
+
+    @_DETERMINISTIC
+    def _step(self, running: Sequence[int]) -> torch.Tensor:
+        """One iteration of each of these; their losses."""
+        options, halo = self._options, self._options.network.halo
+        places = [place for number in running for place in self._draw_placements(number)]
+        inputs, targets = self._inputs.crop_batch(places), self._targets.crop_batch(places)
+        outputs = inputs[..., halo:-halo, halo:-halo] + self._generators(inputs, running)
+        errors = F.l1_loss(outputs, targets, reduction="none")
+        losses = errors.reshape(len(running), -1).mean(dim=1)
+        loss = losses.sum()
+        playing = [number for number in running if self._schedules[number].has_adversarial_step]
+        if playing:
+            loss = loss - options.adversarial_weight * self._adversarial_step(
+                running, playing, targets, outputs
+            )
+        rates = [
+            schedule.rate if number in running else 0.0
+            for number, schedule in enumerate(self._schedules)
+        ]
+        self._adam.minimize(loss, rates)
+        with torch.no_grad():
+            self._averages.weights.lerp_(self._generators.weights, 1 - options.average_decay)
+        return losses.detach()
+
+    def _adversarial_step(
+        self,
+        running: Sequence[int],
+        playing: Sequence[int],
+        targets: torch.Tensor,
+        outputs: torch.Tensor,
+    ) -> torch.Tensor:
+        """A step of the critics of `playing`; then the sum of what they think of the generators'
+        outputs."""
+        options = self._options
+        if len(playing) < len(running):
+            rows = [
+                options.batch * running.index(number) + crop
+                for number in playing
+                for crop in range(options.batch)
+            ]
+            targets, outputs = targets[rows], outputs[rows]
+        mixes = torch.stack([torch.rand((), generator=self._randoms[number]) for number in playing])
+        mix = mixes.repeat_interleave(options.batch)[:, None, None, None].to(self._device)
+
+        def critics(pictures: torch.Tensor) -> torch.Tensor:
+            return self._critics(pictures, playing)
+
+        # Both are means over all critics, of maps of one size.
+        loss = critic_loss(critics, targets, outputs.detach(), mix) * len(playing)
+        rate = options.critic_learning_rate
+        self._critics_adam.minimize(
+            loss, [rate if number in playing else 0.0 for number in range(self.size)]
+        )
+        return critics(outputs).mean() * len(playing)
+
+    def _draw_placements(self, number: int) -> list[tuple[int, CropPlacement]]:
+        pair, places = draw_placements(
+            self._pairs, self._options, integer_sampler(self._randoms[number])
+        )
+        return [(pair, place) for place in places]
+
+    @_DETERMINISTIC
+    def _validate(self, looking: Sequence[int]) -> None:
+        """Tell the schedules of these the loss on the held-out picture."""
+        if not looking:
+            return
+        halo = self._options.network.halo
+        padded = self._held_out.padded
+        with torch.no_grad():
+            details = self._averages(padded.expand(len(looking), -1, -1, -1), looking)
+            error = (padded[:, halo:-halo, halo:-halo] + details - self._held_out.target).abs()
+            losses = error.flatten(1).mean(dim=1).tolist()
+        for number, loss in zip(looking, losses, strict=True):
+            self._schedules[number].record_validation(loss)
+
+    def _trained(self, number: int, losses: list[float]) -> TrainedNetworks:
+        generator, critic = self._averages.one(number), self._critics.one(number)
+        assert isinstance(generator, Generator)
+        assert isinstance(critic, Critic)
+        return TrainedNetworks(
+            generator, critic, 0.0, loss_curve_summary(losses), self._options.kernel
+        )
+
+
+def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch.device) -> int:
+    """How many models a GPU's free memory is thought to hold at once; at least one. On a CPU as
+    many as there are."""
+    if device.type == "cpu":
+        return MAX_BATCH
+    height, width = keyframe.shape[-2:]
+    crops = (
+        options.batch
+        * (options.crop_px + 2 * options.network.halo) ** 2
+        * options.network.layers
+        * CROP_COPIES
+    )
+    maps = options.held_out_scale**2 * height * width * MAP_COPIES
+    bytes_each = 4 * options.network.width * (crops + maps)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(MAX_BATCH, int(MEMORY_SHARE * free / bytes_each)))
+
+
+QUICK_BATCHED = BatchedMethod(can_train_batched, train_quick_batched)

@@ -1,0 +1,184 @@
+"""Pairs of pictures to train on, and crops of them that are flipped and turned alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+
+from vsr.image.blur import FACTOR, KernelTaps, reduce_blurred, taps_to_tensor
+from vsr.image.resample import resize
+from vsr.models.networks.singan import NetworkSpec, pad
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPair:
+    """What a generator sees and what it should make of it, both in [-1, 1]."""
+
+    padded: torch.Tensor
+    """The blurred base, extended by the network's halo, (3, h + 2 halo, w + 2 halo)."""
+    target: torch.Tensor
+    """(3, h, w)."""
+
+
+@dataclass(frozen=True)
+class CropPlacement:
+    """Where a square crop lies in a pair, and how it is turned."""
+
+    top: int
+    left: int
+    side: int
+    turns: int
+    """Quarter turns."""
+    flip: int
+    """1: mirrored after the turns."""
+
+    def augmented(self, crop: torch.Tensor) -> torch.Tensor:
+        """(..., side, side), turned."""
+        augmented = torch.rot90(crop, self.turns, (-2, -1))
+        return augmented.flip(-1) if self.flip else augmented
+
+    def undo_augmentation(self, crop: torch.Tensor) -> torch.Tensor:
+        """What `augmented` was given."""
+        return torch.rot90(crop.flip(-1) if self.flip else crop, -self.turns, (-2, -1))
+
+
+def multiscale_pairs(
+    picture: torch.Tensor,
+    network: NetworkSpec,
+    step_ratio: float,
+    scales: Sequence[float],
+    kernel: KernelTaps | None = None,
+) -> list[TrainingPair]:
+    """A pair for each of `scales`: the (3, H, W) picture in [0, 1] reduced by it, and that reduced
+    by one step.
+
+    The reduced picture is rounded to 8 bits, as a clip's own frames are. With a blur `kernel` a
+    step is one of half the size through it.
+    """
+    assert kernel is None or step_ratio == FACTOR, "a kernel is one of half the size"
+    height, width = picture.shape[-2:]
+    pairs = []
+    for scale in scales:
+        target = resize(picture, round(height * scale), round(width * scale)).clamp(0, 1)
+        if kernel is not None:
+            target = target[
+                :, : target.shape[-2] // FACTOR * FACTOR, : target.shape[-1] // FACTOR * FACTOR
+            ]
+        target_height, target_width = target.shape[-2:]
+        if kernel is None:
+            low = resize(
+                target, round(target_height / step_ratio), round(target_width / step_ratio)
+            )
+        else:
+            low = reduce_blurred(target, taps_to_tensor(kernel))
+        base = resize((low.clamp(0, 1) * 255).round() / 255, target_height, target_width)
+        pairs.append(TrainingPair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
+    return pairs
+
+
+def draw_placement(
+    pair: TrainingPair, crop_px: int, draw: Callable[[int], int], *, augmented: bool = True
+) -> CropPlacement:
+    """A place in `pair` for a crop of at most `crop_px` pixels a side, turned and flipped at random
+    where asked for."""
+    height, width = pair.target.shape[-2:]
+    side = min(crop_px, height, width)
+    top, left = draw(height - side + 1), draw(width - side + 1)
+    return (
+        CropPlacement(top, left, side, draw(4), draw(2))
+        if augmented
+        else CropPlacement(top, left, side, turns=0, flip=0)
+    )
+
+
+def crop_batch(
+    pair: TrainingPair, places: Sequence[CropPlacement]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of matching crops at places of one side: inputs with their halo, and targets."""
+    halo = (pair.padded.shape[-1] - pair.target.shape[-1]) // 2
+    inputs, targets = [], []
+    for place in places:
+        rows, columns = (
+            slice(place.top, place.top + place.side),
+            slice(place.left, place.left + place.side),
+        )
+        targets.append(place.augmented(pair.target[:, rows, columns]))
+        rows, columns = (
+            slice(rows.start, rows.stop + 2 * halo),
+            slice(columns.start, columns.stop + 2 * halo),
+        )
+        inputs.append(place.augmented(pair.padded[:, rows, columns]))
+    return torch.stack(inputs), torch.stack(targets)
+
+
+class DeviceCropper:
+    """Pictures of several sizes on a device, of which many turned squares are cut in one step."""
+
+    def __init__(self, pictures: Sequence[torch.Tensor], side: int, device: torch.device) -> None:
+        """(C, H, W) each; all squares are of one `side`."""
+        self._samples = torch.cat([picture.flatten(1) for picture in pictures], dim=1).to(device)
+        self._starts = [0, *accumulate(picture[0].numel() for picture in pictures)]
+        self._widths = [picture.shape[-1] for picture in pictures]
+        ways = [CropPlacement(0, 0, side, turns, flip) for turns in range(4) for flip in range(2)]
+        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        self._rows, self._columns = (
+            torch.stack([way.augmented(positions) for way in ways]).to(device)
+            for positions in (rows, columns)
+        )
+
+    def crop_batch(self, places: Sequence[tuple[int, CropPlacement]]) -> torch.Tensor:
+        """(N, C, side, side): what `Place.turned` makes of each place in the picture of that
+        number."""
+        numbers = [
+            (
+                self._starts[number] + place.top * width + place.left,
+                width,
+                2 * place.turns + place.flip,
+            )
+            for number, place in places
+            for width in [self._widths[number]]
+        ]
+        first, width, way = torch.tensor(numbers).to(self._samples.device).T
+        positions = (
+            first[:, None, None] + width[:, None, None] * self._rows[way] + self._columns[way]
+        )
+        return self._samples[:, positions].transpose(0, 1)
+
+
+def integer_sampler(random: torch.Generator) -> Callable[[int], int]:
+    """A function that draws a whole number from 0 up to, without, its argument."""
+    return lambda bound: int(torch.randint(bound, (), generator=random))
+
+
+SMOOTHING_PX = 5
+
+
+def texture_map(picture: torch.Tensor) -> torch.Tensor:
+    """Mean gradient of the grey picture around each pixel of (3, H, W), divided by its mean: (H,
+    W), at least 0."""
+    gray = picture.mean(dim=0)
+    down, right = torch.gradient(gray)
+    spread = F.pad(torch.hypot(down, right)[None, None], (SMOOTHING_PX // 2,) * 4, mode="replicate")
+    texture = F.avg_pool2d(spread, SMOOTHING_PX, stride=1)[0, 0]
+    return texture / texture.mean().clamp_min(1e-12)
+
+
+def texture_weighted_sampler(
+    texture: torch.Tensor, side: int, random: torch.Generator
+) -> Callable[[], tuple[slice, slice]]:
+    """A function that draws rows and columns of a square crop of `side`, the likelier the more
+    texture is in it."""
+    likelihood = F.avg_pool2d(texture[None, None], side, stride=1)[0, 0]
+    columns = likelihood.shape[-1]
+    # A sum of doubles to search in: `torch.multinomial` takes no more than 2^24 places.
+    up_to = likelihood.flatten().double().cumsum(0)
+
+    def draw() -> tuple[slice, slice]:
+        at = torch.rand((), dtype=torch.float64, generator=random) * up_to[-1]
+        place = min(int(torch.searchsorted(up_to, at)), len(up_to) - 1)
+        top, left = divmod(place, columns)
+        return slice(top, top + side), slice(left, left + side)
+
+    return draw

@@ -1,0 +1,316 @@
+"""KernelGAN: the blur kernel of one picture, learnt by making its reduction look like itself, patch
+by patch.
+
+Bell-Kligler, Shocher and Irani (NeurIPS 2019), with another start and another end. The game alone
+wanders; so it begins at the Gaussian that explains the picture's spectrum across scales best, is
+held by that spectrum rather than by bicubic reduction, and its kernel is kept only where it
+explains the picture far better than that Gaussian (cross_scale.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from vsr.errors import ModelError, UsageError
+from vsr.image.blur import (
+    FACTOR,
+    KernelTaps,
+    aligned_center,
+    bicubic_kernel,
+    center_of_mass,
+    recentered,
+    taps_from_tensor,
+)
+from vsr.models.networks.kernelgan import (
+    KERNEL_SIDE,
+    DeepLinearGenerator,
+    PatchDiscriminator,
+    label_loss,
+)
+from vsr.train.methods.adam import Adam
+from vsr.train.methods.crops import texture_map, texture_weighted_sampler
+from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
+from vsr.train.methods.method import IterationProgress, loss_curve_summary, single_thread
+
+MAX_GAUSSIAN_RATIO = 0.5
+"""Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit
+anything, and easily reaches two thirds without coming any nearer to the truth."""
+MIN_KERNELGAN_CROP_PX = 32
+"""Reduced, it must still hold a patch of the discriminator's."""
+INIT_STEPS = 100
+INIT_LEARNING_RATE = 3e-3
+"""Of bringing the reducer to the Gaussian, before the game."""
+
+
+@dataclass(frozen=True)
+class KernelGanOptions:
+    """Settings of the game. Published: ten times as long, at twice the rate, 5 for sparsity, 40
+    taps."""
+
+    iterations: int = 300
+    crop_px: int = 64
+    learning_rate: float = 1e-4
+    decay_every: int = 750
+    """Iterations between two falls of the learning rate to a tenth."""
+    input_noise: float = 1 / 255
+    """Standard deviation of what is added to the discriminator's pictures."""
+    spectrum_weight: float = 1.0
+    """Of the squared mismatch of the picture's spectra."""
+    sum_weight: float = 0.5
+    border_weight: float = 0.5
+    centre_weight: float = 1.0
+    sparsity_weight: float = 1.0
+    kept_taps: int = 80
+    """Of the estimate, about: smaller ones are cut off. 40 would cut a tenth to a third off a wide
+    Gaussian."""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "iterations": (self.iterations, 0, inf),
+            "crop_px": (self.crop_px, MIN_KERNELGAN_CROP_PX, inf),
+            "decay_every": (self.decay_every, 1, inf),
+            "kept_taps": (self.kept_taps, 1, KERNEL_SIDE**2 - 1),
+        }
+        for name, (value, least, most) in limits.items():
+            if not least <= value <= most:
+                to = "or more" if most == inf else f"to {most:g}"
+                raise UsageError(f"{name} is {value}; expected {least} {to}.")
+
+
+LONG_KERNELGAN = KernelGanOptions(iterations=3000)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFit:
+    """A kernel, what it rests on, and how well it explains the picture."""
+
+    kernel: torch.Tensor
+    """Aligned and of sum 1, for half the size."""
+    basis: Literal["bicubic", "spectrum", "game"]
+    mismatch: float
+    """Of the kernel; of the best Gaussian where that was not good enough and it is bicubic."""
+    bicubic_mismatch: float
+
+    def summary(self) -> str:
+        """One line for the user."""
+        figures = f"mismatch across scales {self.mismatch:.2f}, bicubic {self.bicubic_mismatch:.2f}"
+        if self.basis == "bicubic":
+            return (
+                "no blur explains the picture clearly better than bicubic reduction does "
+                f"({figures}): bicubic it is"
+            )
+        return (
+            "the blur is "
+            f"{'a Gaussian' if self.basis == 'spectrum' else 'of a shape of its own'} "
+            f"({figures})"
+        )
+
+
+@dataclass(frozen=True)
+class KernelEstimate:
+    """A kernel and how its game went."""
+
+    kernel_fit: KernelFit
+    generator_loss: tuple[float, ...] = ()
+    """Adversarial loss of the reducer, over equal parts of the training; empty where no game was
+    called for."""
+    discriminator_loss: tuple[float, ...] = ()
+    accuracy: tuple[float, ...] = ()
+    """Share of the patches, real and reduced alike, that the discriminator told right."""
+
+    @property
+    def kernel(self) -> KernelTaps:
+        return taps_from_tensor(self.kernel_fit.kernel)
+
+
+def estimate_kernel(
+    keyframe: torch.Tensor, options: KernelGanOptions, seed: int, progress: IterationProgress
+) -> KernelEstimate:
+    """The kernel by which `keyframe`, (3, H, W) in [0, 1], seems to have lost half its size.
+    Deterministic for a seed.
+
+    Bicubic where no blur explains the picture clearly better. Raises `ModelError` where the game
+    leads to values that are not finite.
+    """
+    with single_thread():
+        game = KernelGanTrainer(keyframe, options, seed)
+        if not game.blurred:
+            return KernelEstimate(game.kernel_fit())
+        for iteration in range(options.iterations):
+            game.generator_step()
+            game.discriminator_step(game.pair_loss())
+            progress(iteration + 1, options.iterations, game.generator_losses[-1])
+    return KernelEstimate(
+        game.kernel_fit(),
+        loss_curve_summary(game.generator_losses),
+        loss_curve_summary(game.discriminator_losses),
+        loss_curve_summary(game.accuracies),
+    )
+
+
+class KernelGanTrainer:
+    """The game of reducer and discriminator, step by step, so that others may join in (see
+    zssrgan.py)."""
+
+    def __init__(self, keyframe: torch.Tensor, options: KernelGanOptions, seed: int) -> None:
+        self._options = options
+        self._picture = 2 * keyframe - 1
+        self._random = torch.Generator().manual_seed(seed)
+        self._scales = CrossScaleSpectrum(keyframe)
+        self._fit = self._scales.fit(KERNEL_SIDE)
+        self.blurred = self._fit.is_blur
+        """Whether some Gaussian explains the picture clearly better than bicubic reduction."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.reducer, self.discriminator = DeepLinearGenerator(), PatchDiscriminator()
+        _fit_reducer(self.reducer, self._fit.kernel)
+        self._optimizers = [
+            Adam(network, options.learning_rate, betas=(0.5, 0.999))
+            for network in (self.reducer, self.discriminator)
+        ]
+        side = min(options.crop_px, *keyframe.shape[-2:])
+        texture = texture_map(keyframe)
+        self._draw_crop = texture_weighted_sampler(texture, side, self._random)
+        self._draw_reduced_crop = texture_weighted_sampler(
+            texture, (side - KERNEL_SIDE) // FACTOR + 1, self._random
+        )
+        self._border = border_mask(KERNEL_SIDE)
+        self._kernels: list[torch.Tensor] = []
+        self.generator_losses: list[float] = []
+        self.discriminator_losses: list[float] = []
+        self.accuracies: list[float] = []
+
+    def generator_step(self) -> None:
+        """Move the reducer towards what the discriminator takes for real, within the kernel's
+        terms."""
+        kernel = self.reducer.kernel()
+        reduced = _downscale(self._crop(self._draw_crop), kernel)
+        adversarial = label_loss(self.score_fake(self._crop(self._draw_reduced_crop), reduced), 1.0)
+        loss = adversarial + self._regularization(kernel)
+        if not torch.isfinite(loss):
+            raise ModelError(
+                "KernelGAN diverged: its loss is not finite. Try another --seed, or --keyframe N "
+                "for another frame."
+            )
+        self._optimizers[0].minimize(loss)
+        self._kernels.append(kernel.detach())
+        self.generator_losses.append(adversarial.item())
+        if len(self.generator_losses) % self._options.decay_every == 0:
+            for optimizer in self._optimizers:
+                optimizer.learning_rate /= 10
+
+    def pair_loss(self) -> torch.Tensor:
+        """The discriminator's loss on a crop of the picture and on a reduced one."""
+        with torch.no_grad():
+            reduced = _downscale(self._crop(self._draw_crop), self.reducer.kernel())
+        return self.discriminator_loss(self._crop(self._draw_reduced_crop), reduced)
+
+    def score_fake(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """What the discriminator says of `fake`, seen beside `real`: (N, 3, H, W) in [-1, 1]
+        both."""
+        return self._scores(real, fake)[1]
+
+    def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """Mean of its errors on (N, 3, H, W) pictures in [-1, 1], `fake` detached; notes its
+        accuracy."""
+        of_real, of_fake = self._scores(real, fake)
+        right = [(of_real > 0.5).float().mean(), (of_fake < 0.5).float().mean()]
+        self.accuracies.append(float(sum(right)) / 2)
+        return (label_loss(of_real, 1.0) + label_loss(of_fake, 0.0)) / 2
+
+    def discriminator_step(self, loss: torch.Tensor) -> None:
+        """Move the discriminator against a loss of its own."""
+        self._optimizers[1].minimize(loss)
+        self.discriminator_losses.append(loss.item())
+
+    def restart_discriminator(self) -> None:
+        """Give the discriminator its first learning rate again."""
+        self._optimizers[1].learning_rate = self._options.learning_rate
+
+    def kernel_fit(self) -> KernelFit:
+        """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another
+        explains far more."""
+        fit = self._fit
+        if not self.blurred:
+            return KernelFit(bicubic_kernel(), "bicubic", fit.mismatch, fit.bicubic_mismatch)
+        if len(self._kernels) >= FACTOR:
+            # It wanders, so the later half of its way.
+            free = threshold_kernel(
+                torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0),
+                self._options.kept_taps,
+            )
+            mismatch = float(self._scales.mismatch(free))
+            if mismatch < MAX_GAUSSIAN_RATIO * fit.mismatch:
+                return KernelFit(accumulate_octaves(free), "game", mismatch, fit.bicubic_mismatch)
+        return KernelFit(
+            accumulate_octaves(fit.kernel), "spectrum", fit.mismatch, fit.bicubic_mismatch
+        )
+
+    def _regularization(self, kernel: torch.Tensor) -> torch.Tensor:
+        """What the kernel should be like, apart from fooling the discriminator."""
+        options = self._options
+        # The root has no slope at zero.
+        sparsity = (kernel.abs() + 1e-12).pow(0.2).mean()
+        return (
+            options.spectrum_weight * self._scales.mismatch(kernel) ** 2
+            + options.sum_weight * (1 - kernel.sum()).abs()
+            + options.border_weight * (kernel * self._border).abs().mean()
+            + options.centre_weight
+            * ((center_of_mass(kernel) - aligned_center(KERNEL_SIDE)) ** 2).mean()
+            + options.sparsity_weight * sparsity
+        )
+
+    def _scores(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        # As one batch: normalised each by itself, the two could not be told apart by how strongly
+        # they respond.
+        scores: torch.Tensor = self.discriminator(
+            torch.cat([self._add_noise(real), self._add_noise(_quantize_straight_through(fake))])
+        )
+        return torch.stack(scores.chunk(2))
+
+    def _add_noise(self, picture: torch.Tensor) -> torch.Tensor:
+        return picture + self._options.input_noise * torch.randn(
+            picture.shape, generator=self._random
+        )
+
+    def _crop(self, draw: Callable[[], tuple[slice, slice]]) -> torch.Tensor:
+        return self._picture[:, *draw()][None]
+
+
+def _fit_reducer(reducer: DeepLinearGenerator, kernel: torch.Tensor) -> None:
+    """Train the reducer's weights until they make this kernel."""
+    optimizer = Adam(reducer, INIT_LEARNING_RATE)
+    for _ in range(INIT_STEPS):
+        optimizer.minimize(((reducer.kernel() - kernel) ** 2).sum())
+
+
+def threshold_kernel(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:
+    """The kernel less three quarters of its value number `kept_taps` + 1, without what falls below
+    0, aligned."""
+    least = 0.75 * kernel.flatten().sort(descending=True).values[kept_taps]
+    return recentered((kernel - least).clamp_min(0))
+
+
+def border_mask(side: int) -> torch.Tensor:
+    """Penalty of each tap, 0 in the middle and growing outwards, as published."""
+    offsets = torch.arange(side) - side // 2
+    bell = torch.exp(-0.5 * (offsets / side) ** 2)
+    mask = 30 * (1 - bell[:, None] * bell[None, :])
+    margin = (side - (side // 2 + side % 2)) // 2 - 1
+    mask[margin:-margin, margin:-margin] = 0
+    return mask
+
+
+def _quantize_straight_through(picture: torch.Tensor) -> torch.Tensor:
+    """In steps of 8 bits, as the clip's own pictures: where those are soft, all that is fine in
+    them is rounding."""
+    return picture + ((picture * 127.5).round() / 127.5 - picture).detach()
+
+
+def _downscale(crop: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Each colour of (1, 3, H, W) through the kernel, only where all of its taps lie inside."""
+    return F.conv2d(crop.transpose(0, 1), kernel[None, None], stride=FACTOR).transpose(0, 1)

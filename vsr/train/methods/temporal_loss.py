@@ -1,0 +1,115 @@
+"""A loss for steadiness: what a generator gets wrong on the keyframe, it should get wrong on the
+frames around it.
+
+Taken along the motion and of the errors, not of the pictures: where both are right it asks for
+nothing, and the blur of the warp itself is not rewarded. It is the training form of the metric
+`flicker`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from vsr.image.motion import GrayArray, motion_between
+from vsr.image.resample import resize
+from vsr.models.networks.singan import Generator
+from vsr.train.methods.crops import CropPlacement, TrainingPair, crop_batch
+
+MARGIN_PX = 6
+"""Of a neighbour's crop on each side, for motion that differs from that of its middle."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborFrame:
+    """A frame near the keyframe at one of the sizes that are trained on, and where the keyframe's
+    pixels are in it."""
+
+    pair: TrainingPair
+    flow: torch.Tensor
+    """From the keyframe to this frame, (2, h, w), x before y, in pixels."""
+    visible: torch.Tensor
+    """1 where the keyframe's pixel is seen in this frame too, else 0, (h, w)."""
+
+
+def align_neighbor(
+    keyframe: torch.Tensor, frame: torch.Tensor, pairs: Sequence[TrainingPair]
+) -> list[NeighborFrame]:
+    """`frame` beside `keyframe`, (3, H, W) in [0, 1] each, at the size of each of the frame's own
+    `pairs`."""
+    motion = motion_between(_to_gray(keyframe), _to_gray(frame))
+    assert motion is not None, "a keyframe is large enough for optical flow"
+    flow = torch.from_numpy(motion.flow).permute(2, 0, 1)
+    visible = torch.from_numpy(motion.visible).float()
+    height, width = visible.shape
+    neighbours = []
+    for pair in pairs:
+        size = pair.target.shape[-2:]
+        shrink = flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
+        whole = resize(visible, *size) > 1 - 1e-3
+        neighbours.append(NeighborFrame(pair, resize(flow, *size) * shrink, whole.float()))
+    return neighbours
+
+
+def temporal_loss(
+    generator: Generator, neighbor: NeighborFrame, place: CropPlacement, error: torch.Tensor
+) -> torch.Tensor:
+    """Mean absolute change along the motion of the generator's error, over what both frames show.
+
+    `error` is output minus target, (3, side, side), of the keyframe's crop at `align`, turned as
+    that crop is.
+    """
+    rows, columns = (
+        slice(place.top, place.top + place.side),
+        slice(place.left, place.left + place.side),
+    )
+    flow, visible = neighbor.flow[:, rows, columns], neighbor.visible[rows, columns]
+    there = _placement_along(place, flow, neighbor.pair.target.shape[-2:])
+    padded, target = crop_batch(neighbor.pair, [there])
+    halo = generator.spec.halo
+    error_there = padded[..., halo:-halo, halo:-halo] + generator.residual(padded) - target
+    warped, inside = _warp(
+        there.undo_augmentation(error_there[0]),
+        flow,
+        (place.left - there.left, place.top - there.top),
+    )
+    counted = visible * inside
+    change = (place.undo_augmentation(error) - warped).abs().mean(dim=0)
+    return (change * counted).sum() / counted.sum().clamp(min=1)
+
+
+def _placement_along(
+    place: CropPlacement, flow: torch.Tensor, size: Sequence[int]
+) -> CropPlacement:
+    """Where the crop at `align` has moved to by the median of its flow, with the margin, inside a
+    picture of `size`."""
+    side = min(place.side + 2 * MARGIN_PX, *size)
+    across, down = (round(float(component.median())) for component in flow)
+    spare = (side - place.side) // 2
+    top = min(max(place.top + down - spare, 0), size[0] - side)
+    left = min(max(place.left + across - spare, 0), size[1] - side)
+    return CropPlacement(top, left, side, place.turns, place.flip)
+
+
+def _warp(
+    picture: torch.Tensor, flow: torch.Tensor, offset: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`picture`, (C, S, S), at p + offset + flow(p) for each pixel p of `flow`, bilinear; 1 where
+    that is inside."""
+    side = picture.shape[-1]
+    height, width = flow.shape[-2:]
+    columns = flow[0] + offset[0] + torch.arange(width)
+    rows = flow[1] + offset[1] + torch.arange(height)[:, None]
+    inside = (columns >= 0) & (columns <= side - 1) & (rows >= 0) & (rows <= side - 1)
+    grid = torch.stack([columns, rows], dim=-1)[None] * (2 / (side - 1)) - 1
+    warped = F.grid_sample(
+        picture[None], grid, mode="bilinear", padding_mode="border", align_corners=True
+    )
+    return warped[0], inside.float()
+
+
+def _to_gray(pixels: torch.Tensor) -> GrayArray:
+    """Mean of the channels in 8 bits, (H, W)."""
+    gray: GrayArray = (pixels.mean(dim=0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return gray

@@ -1,0 +1,231 @@
+"""What a training is to do: a method with the options that a user asked for, and a name for the two
+together."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsr.errors import UsageError
+from vsr.image.blur import FACTOR, KernelTaps, none_if_bicubic
+from vsr.models.bank import MAX_DEPTH, MAX_WIDTH
+from vsr.models.kernel_file import kernel_summary, read_kernel
+from vsr.models.networks.kernelgan import KERNEL_SIDE
+from vsr.records import with_settings
+from vsr.train.budget import budget_label
+from vsr.train.methods import METHODS
+from vsr.train.methods.cross_scale import CrossScaleSpectrum
+from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
+from vsr.train.methods.method import Method
+from vsr.train.methods.zssrgan import ZssrGanOptions
+from vsr.train.workers import TrainingJob
+
+MAX_KEYFRAME_NEIGHBORS = 8
+"""On each side of the keyframe: farther ones show little of the same, and each takes memory in
+every process."""
+AUTO = "auto"
+HASH_CHARACTERS = 6
+MIN_CROP_PX = 16
+MIN_PAIR_SCALE = 0.4
+"""Of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
+_COUNT_OPTIONS = ("batch", "check_every", "patience", "adversarial_every")
+"""Options of methods that are whole numbers from 1."""
+MIN_LEARNING_RATE = 1e-9
+_LEARNING_RATE_OPTIONS = ("learning_rate", "critic_learning_rate")
+"""A learning rate below 0 would climb, and a model be kept that is worse than none."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A method, ready but for a kernel that is still to be estimated."""
+
+    method: Method
+    label: str
+    """Tells apart what was trained with different options; part of the models' names."""
+    estimate: bool = False
+    """Whether each keyframe's kernel is to be estimated first."""
+    plain: Method | None = None
+    """The method for keyframes that turn out not to be blurred, where a kernel would bind it to
+    steps of 2."""
+
+    def advice(self, keyframe: torch.Tensor) -> str | None:
+        """What to do about a blur of the keyframe, (3, H, W), that this training would take no
+        notice of."""
+        options = self.method.options
+        if (
+            self.estimate
+            or isinstance(options, ZssrGanOptions)
+            or getattr(options, "kernel", ()) is not None
+        ):
+            return None
+        if not CrossScaleSpectrum(keyframe).fit(KERNEL_SIDE).is_blur:
+            return None
+        return (
+            "the clip is blurrier than bicubic downscaling explains: --kernel auto estimates "
+            "the blur and trains to undo it"
+        )
+
+    def with_kernels(
+        self, jobs: Sequence[TrainingJob], notify: Callable[[str], None]
+    ) -> list[TrainingJob]:
+        """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe
+        share it."""
+        found: dict[str, KernelTaps] = {}
+        if not self.estimate:
+            return list(jobs)
+        for job in jobs:
+            if job.card.keyframe_hash not in found:
+                notify(
+                    f"estimating the blur kernel of frame {job.card.keyframe} (takes a few seconds)"
+                )
+                # One seed for all: what is added to a bank later must have the same kernel.
+                estimate = estimate_kernel(job.pixels, KernelGanOptions(), 0, lambda *_: None)
+                found[job.card.keyframe_hash] = estimate.kernel
+                notify(
+                    f"frame {job.card.keyframe}: {estimate.kernel_fit.summary()}; "
+                    f"{kernel_summary(estimate.kernel)}"
+                )
+        return [self._with_kernel(job, found[job.card.keyframe_hash]) for job in jobs]
+
+    def _with_kernel(self, job: TrainingJob, kernel: KernelTaps) -> TrainingJob:
+        if self.plain is None or none_if_bicubic(kernel) is not None:
+            return replace(job, method=_with_kernel(job.method, kernel))
+        ratio = self.plain.options.step_ratio
+        return replace(
+            job,
+            method=self.plain,
+            card=replace(job.card, kernel=None, scale_factors=(ratio, ratio)),
+        )
+
+
+def plan_training(
+    name: str,
+    *,
+    full: bool = False,
+    regime: str | None = None,
+    settings: Sequence[str] = (),
+    kernel: str | Path | None = None,
+    neighbours: int = 0,
+    iterations: int | None = None,
+) -> TrainingPlan:
+    """The training that these options mean. Raises `UsageError` for what cannot be meant."""
+    method = _find_method(name)
+    _check_neighbors(neighbours, name, method)
+    label = [name]
+    if full:
+        if method.full is None:
+            raise UsageError(
+                "--full is only for methods whose default schedule is shorter than the published "
+                f"one: {_methods_with('full')}."
+            )
+        method = replace(method, options=method.full)
+        label.append("full")
+    if regime is not None:
+        if not _has_option(method, "regime"):
+            raise UsageError(
+                f"--regime is not for method {name}; it is for {_methods_with_option('regime')}."
+            )
+        method = replace(method, options=with_settings(method.options, [f"regime={regime}"]))
+        label.append(regime)
+    if iterations is not None:
+        method = replace(method, options=replace(method.options, iterations=iterations))
+        label.append(budget_label(iterations))
+    if settings:
+        method = replace(method, options=with_settings(method.options, settings))
+        _check_options(method.options)
+        label.append(_short_hash("\n".join(sorted(settings))))
+    if kernel is not None and not _has_option(method, "kernel"):
+        raise UsageError(
+            f"--kernel is not for method {name}; it is for {_methods_with_option('kernel')}."
+        )
+    # ZSSRGAN finds its kernel by itself.
+    estimate, plain = str(kernel) == AUTO and name != "zssrgan", None
+    if estimate:
+        plain = method if _has_option(method, "step_ratio") else None
+        label.append("kernel")
+        # Its own, once it is found; until then one that makes the card say that there is one.
+        method = _with_kernel(method, ((1.0,),))
+    elif kernel is not None and str(kernel) != AUTO:
+        rows = read_kernel(Path(kernel))
+        method = _with_kernel(method, rows)
+        label.append(f"kernel_{_short_hash(repr(rows))}")
+    if neighbours:
+        label.append(f"n{neighbours}")
+    return TrainingPlan(method, "-".join(label), estimate, plain)
+
+
+def _with_kernel(method: Method, kernel: KernelTaps) -> Method:
+    options = replace(method.options, kernel=kernel)
+    # Those of ZSSR are steps of 2 in any case.
+    return replace(
+        method,
+        options=replace(options, step_ratio=float(FACTOR))
+        if _has_option(method, "step_ratio")
+        else options,
+    )
+
+
+def _check_options(options: Any) -> None:
+    """Raise `UsageError` for settings with which nothing could be trained, or no model read
+    again."""
+    limits = {
+        "iterations": (options.iterations, 1, inf),
+        "crop_px": (getattr(options, "crop_px", MIN_CROP_PX), MIN_CROP_PX, inf),
+        "network.width": (options.network.width, 1, MAX_WIDTH),
+        "network.layers": (options.network.layers, 2, MAX_DEPTH),
+        "step_ratio": (options.step_ratio, 1.05, 8),
+        **{name: (getattr(options, name, 1), 1, inf) for name in _COUNT_OPTIONS},
+        **{
+            name: (getattr(options, name, 1), MIN_LEARNING_RATE, 1)
+            for name in _LEARNING_RATE_OPTIONS
+        },
+        "held_out_scale": (getattr(options, "held_out_scale", 1), MIN_PAIR_SCALE, 1),
+        "pair_scales": (min(getattr(options, "pair_scales", (1,)), default=0), MIN_PAIR_SCALE, 1),
+    }
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            to = "or more" if most == inf else f"to {most:g}"
+            raise UsageError(f"{name} is {value:g}; expected {least:g} {to}.")
+
+
+def _has_option(method: Method, option: str) -> bool:
+    return any(field.name == option for field in fields(method.options))
+
+
+def _methods_with_option(option: str) -> str:
+    """Names of the methods that have an option."""
+    return ", ".join(name for name, method in METHODS.items() if _has_option(method, option))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
+
+
+def _methods_with(attribute: str) -> str:
+    """Names of the methods that have an optional part."""
+    return ", ".join(
+        name for name, method in METHODS.items() if getattr(method, attribute) is not None
+    )
+
+
+def _find_method(name: str) -> Method:
+    if name not in METHODS:
+        nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+        raise UsageError(
+            f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}."
+        )
+    return METHODS[name]
+
+
+def _check_neighbors(neighbours: int, name: str, method: Method) -> None:
+    if not 0 <= neighbours <= MAX_KEYFRAME_NEIGHBORS:
+        raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MAX_KEYFRAME_NEIGHBORS}.")
+    if neighbours and method.train_steady is None:
+        raise UsageError(
+            f"--neighbours is not for method {name}; it is for {_methods_with('train_steady')}."
+        )

@@ -1,0 +1,75 @@
+"""AVGI, averaging inference: the mean of what many models of one keyframe make (SinGANxSR)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from vsr.engine.ensemble import FastEnsemble, can_batch
+from vsr.engine.graphs import Upscale
+from vsr.engine.progressive import progressive_upscale
+from vsr.models.bank import Model
+from vsr.upscale.policy import Decision, Policy, PolicyContext, peek, per_frame, with_note
+from vsr.video.frames import Frame
+
+
+def avgi(context: PolicyContext) -> Policy:
+    """Mean, in float, of the final pictures of `members` models of the shot's own keyframe
+    (default: all)."""
+    context.require_models(context.options.members or 2, "avgi")
+
+    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
+        first, frames = peek(frames)
+        models, reason = context.own_models(first)
+        models = models[: context.options.members]
+        back_projection_weight, noise = context.back_projection_weight(first)
+        names = tuple(model.name for model in models)
+        upscale, note = context.autotuner.find(
+            _upscale_variants(context, models, back_projection_weight),
+            first.pixels,
+            (names, back_projection_weight),
+        )
+        context.on_decision(
+            Decision(first.index, names, with_note(reason, note), back_projection_weight, noise)
+        )
+        return per_frame(upscale)(frames)
+
+    return policy
+
+
+def _upscale_variants(
+    context: PolicyContext, models: Sequence[Model], back_projection_weight: float
+) -> dict[str, Upscale]:
+    """To the mean of what these models make of a frame; the second way, if there is one, differs by
+    rounding."""
+    generators = [context.generator_for(model) for model in models]
+
+    def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
+        total = progressive_upscale(
+            pixels, generators[:1], context.scale, back_projection_weight
+        ).clone()
+        for generator in generators[1:]:
+            total += progressive_upscale(pixels, [generator], context.scale, back_projection_weight)
+        return total / len(generators)
+
+    networks, step_options, ratio = (
+        [model.generator for model in models],
+        generators[0].step_options,
+        models[0].card.step_ratio,
+    )
+    if context.device.type == "cpu" or not can_batch(networks, step_options):
+        return {"one model after another": one_by_one}
+    members = FastEnsemble(
+        f"one of {len(models)} models",
+        networks,
+        ratio,
+        context.device,
+        step_options,
+        context.engine,
+    )
+
+    def as_one(pixels: torch.Tensor) -> torch.Tensor:
+        return members.mean(
+            progressive_upscale(pixels, [members], context.scale, back_projection_weight)
+        )
+
+    return {"one model after another": one_by_one, "all models as one": as_one}

@@ -1,0 +1,178 @@
+"""Upscalers on disk: our own `.safetensors`, and what others publish. Loading never runs code."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from vsr.errors import ModelError
+from vsr.models.safetensors import check_tensors, read_tensors
+from vsr.upscale.networks.architectures import ARCHITECTURES
+from vsr.upscale.networks.network import UpscalingNetwork, prepare_for_inference
+from vsr.upscale.networks.third_party import read_third_party
+
+CARD_KEY = "vsr_upscaler"
+"""Metadata key of our own files; its value is the card."""
+MAX_SPEC_NUMBER = 1024
+MAX_SCALE = 16
+MAX_BLOCKS = 64
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True)
+class NetworkCard:
+    """Where a network of ours comes from; stands in the file's metadata as JSON."""
+
+    arch: str
+    network: dict[str, Any]
+    """Fields of the architecture's spec."""
+    method: str
+    """Of `vsr train`."""
+    training: dict[str, Any]
+    """What it was trained on and how, and how good it was then."""
+    version: str
+    """Of vsr."""
+    consistency_passes: int = 0
+    """Back-projections onto the input that belong to the method."""
+
+
+def encode_network(card: NetworkCard, network: nn.Module) -> bytes:
+    """The content of a file."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
+    content: bytes = save(tensors, {CARD_KEY: json.dumps(asdict(card), allow_nan=False)})
+    return content
+
+
+def load_network(
+    path: Path, device: torch.device, dtype: torch.dtype = torch.float32
+) -> UpscalingNetwork:
+    """Read a file of ours or of others, check it, and make it ready on `device`.
+
+    It computes in `dtype`, but in float32 where its architecture is known not to bear that. Raises
+    `ModelError` that names the file and what is wrong: unreadable, broken, of an unknown
+    architecture.
+    """
+    if path.is_dir():
+        raise ModelError(
+            f"{path} is a folder; expected one file. A bank of models is given by --models DIR."
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not an ordinary file; expected an upscaler.")
+    if path.suffix.lower() == ".safetensors":
+        card, tensors = read_own(path)
+        if card is not None:
+            network = build_network(path, card, tensors)
+            prepare_for_inference(network, device, dtype)
+            return replace(wrap_network(path.stem, card, network), dtype=dtype)
+    return read_third_party(path, device, dtype)
+
+
+def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
+    """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did
+    not write."""
+    metadata, tensors = read_tensors(path)
+    if "keyframe_hash" in metadata or "frames_trained_on" in metadata:
+        raise ModelError(
+            f"{path} is a model of a clip, not an upscaler: put it in a folder and give --models "
+            "DIR."
+        )
+    if CARD_KEY not in metadata:
+        return None, tensors
+    return _card(path, metadata[CARD_KEY]), tensors
+
+
+def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """The card's network with these tensors, which are checked against it."""
+    build = ARCHITECTURES[card.arch].build
+    try:
+        # There a network has names and shapes and takes no memory, however large its card makes it.
+        with torch.device("meta"):
+            planned = build(spec_of(card))
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+        raise ModelError(
+            f"{path}: no {card.arch} can be made as its card says ({error}). Train it again."
+        ) from None
+    check_tensors(path, "", planned.state_dict(), tensors)
+    with torch.random.fork_rng(devices=[]):
+        network = build(spec_of(card))
+    network.load_state_dict(tensors)
+    return network
+
+
+def spec_of(card: NetworkCard) -> Any:
+    """The shape of the card's network."""
+    table = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in card.network.items()
+    }
+    return ARCHITECTURES[card.arch].spec(**table)
+
+
+def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingNetwork:
+    """A network of ours that is in evaluation mode, where and as precise as it is."""
+    architecture, spec = ARCHITECTURES[card.arch], spec_of(card)
+    return UpscalingNetwork(
+        name=name,
+        arch=card.arch,
+        scale=spec.scale,
+        run=network,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        luma=architecture.luma,
+        enlarged_first=architecture.enlarged_first,
+        noise_channels=getattr(spec, "noise_channels", 0),
+        receptive_radius_px=spec.receptive_radius_px,
+        consistency_passes=card.consistency_passes,
+    )
+
+
+def _card(path: Path, text: str) -> NetworkCard:
+    try:
+        table = json.loads(text)
+        card = NetworkCard(**table)
+        if card.arch not in ARCHITECTURES:
+            raise ValueError(
+                f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}"
+            )
+        if card.network.keys() != {field.name for field in fields(ARCHITECTURES[card.arch].spec)}:
+            raise ValueError(f"the fields of its network are not those of {card.arch}")
+        if not all(_is_sane(value) for value in card.network.values()):
+            raise ValueError("a number of its network is out of range")
+        if any(card.network.get(name, 0) > MAX_BLOCKS for name in ("blocks", "m")):
+            raise ValueError(f"its network has more than {MAX_BLOCKS} blocks")
+        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= MAX_SCALE:
+            raise ValueError(f"its scale is not a whole number from 1 to {MAX_SCALE}")
+        if type(card.consistency_passes) is not int or not 0 <= card.consistency_passes <= 100:
+            raise ValueError("its consistency passes are out of range")
+        return card
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise ModelError(
+            f"{path}: its card is not one of vsr train ({error}). Train it again."
+        ) from None
+
+
+def _is_sane(value: Any) -> bool:
+    """Whether a field of a spec cannot make a network of monstrous size."""
+    if isinstance(value, list):
+        return len(value) <= 8 and all(_is_sane(item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 0 <= value <= MAX_SPEC_NUMBER
+    return isinstance(value, bool | str)
+
+
+def _advice(path: Path) -> str:
+    if path.suffix.lower() == ".pb":
+        return (
+            "OpenCV 5 cannot run these TensorFlow graphs; look for the same network as a "
+            "PyTorch file."
+        )
+    if path.suffix.lower() == ".onnx":
+        return "ONNX is not read; look for the file that it was made from."
+    return "Train one with vsr train."

@@ -1,0 +1,122 @@
+"""How libav's pixel formats lay their samples out: the only place that knows their planes and
+depths."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+import numpy as np
+from av.codec.codec import find_best_pix_fmt_of_list
+
+ByteOrder = Literal["<", ">"]
+
+PADDING = -1
+ALPHA = -2
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How a pixel format lays its samples out."""
+
+    planes: tuple[tuple[int, ...], ...]
+    """For each plane the channels that alternate in it: 0 1 2 for Y Cb Cr or R G B; -1 is padding,
+    -2 alpha."""
+    is_rgb: bool = False
+    bits: int = 8
+    unused_low_bits: int = 0
+    byte_order: ByteOrder = "<"
+    chroma_rows: int = 1
+    """Luma rows per chroma row."""
+    chroma_columns: int = 1
+
+    @property
+    def num_channels(self) -> int:
+        return 1 + max(channel for plane in self.planes for channel in plane)
+
+    @property
+    def has_alpha(self) -> bool:
+        return any(ALPHA in plane for plane in self.planes)
+
+    @property
+    def sample_type(self) -> np.dtype[np.unsignedinteger]:
+        """Of a sample in memory."""
+        return (
+            np.dtype(np.uint8)
+            if self.bits == 8
+            else np.dtype(np.uint16).newbyteorder(self.byte_order)
+        )
+
+
+def _planar_layouts(bits: int, ending: str, byte_order: ByteOrder) -> dict[str, PixelLayout]:
+    layouts = {
+        f"gray{ending}": PixelLayout(((0,),), bits=bits, byte_order=byte_order),
+        f"gbrp{ending}": PixelLayout(
+            ((1,), (2,), (0,)), is_rgb=True, bits=bits, byte_order=byte_order
+        ),
+        f"gbrap{ending}": PixelLayout(
+            ((1,), (2,), (0,), (ALPHA,)), is_rgb=True, bits=bits, byte_order=byte_order
+        ),
+    }
+    for chroma, rows, columns in (("420", 2, 2), ("422", 1, 2), ("444", 1, 1), ("440", 2, 1)):
+        for prefix, alpha in (("yuv", ()), ("yuva", ((ALPHA,),))):
+            layouts[f"{prefix}{chroma}p{ending}"] = PixelLayout(
+                ((0,), (1,), (2,), *alpha),
+                bits=bits,
+                byte_order=byte_order,
+                chroma_rows=rows,
+                chroma_columns=columns,
+            )
+    return layouts
+
+
+def _packed_rgb(channels: str, bits: int = 8, byte_order: ByteOrder = "<") -> PixelLayout:
+    places = {"r": 0, "g": 1, "b": 2, "a": ALPHA, "0": PADDING}
+    return PixelLayout(
+        (tuple(places[c] for c in channels),), is_rgb=True, bits=bits, byte_order=byte_order
+    )
+
+
+def _all_layouts() -> dict[str, PixelLayout]:
+    layouts = _planar_layouts(8, "", "<")
+    for bits in (9, 10, 12, 14, 16):
+        layouts |= _planar_layouts(bits, f"{bits}le", "<") | _planar_layouts(bits, f"{bits}be", ">")
+    layouts |= {
+        name.replace("yuv", "yuvj"): value for name, value in layouts.items() if name in _JPEG_TWINS
+    }
+    layouts |= {
+        name: _packed_rgb(name)
+        for name in ("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr")
+    }
+    layouts |= {
+        "rgb24": _packed_rgb("rgb"),
+        "bgr24": _packed_rgb("bgr"),
+        "ya8": PixelLayout(((0, ALPHA),)),
+    }
+    orders: tuple[tuple[str, ByteOrder], ...] = (("le", "<"), ("be", ">"))
+    for ending, order in orders:
+        layouts |= {
+            f"rgb48{ending}": _packed_rgb("rgb", 16, order),
+            f"rgba64{ending}": _packed_rgb("rgba", 16, order),
+        }
+        layouts[f"ya16{ending}"] = PixelLayout(((0, ALPHA),), bits=16, byte_order=order)
+    layouts["nv12"] = PixelLayout(((0,), (1, 2)), chroma_rows=2, chroma_columns=2)
+    layouts["p010le"] = PixelLayout(
+        ((0,), (1, 2)), bits=10, unused_low_bits=6, chroma_rows=2, chroma_columns=2
+    )
+    return {name: layout for name, layout in layouts.items() if name in av.video.format.names}  # type: ignore[attr-defined]
+
+
+_JPEG_TWINS = ("yuv420p", "yuv422p", "yuv444p", "yuv440p")
+
+LAYOUTS = _all_layouts()
+"""Every pixel format that is converted here, by its libav name."""
+
+
+def nearest_format(pixel_format: str) -> str:
+    """The format itself where it is converted here, else the one that libav converts it to with the
+    least loss."""
+    if pixel_format in LAYOUTS:
+        return pixel_format
+    nearest, _ = find_best_pix_fmt_of_list(list(LAYOUTS), pixel_format)
+    assert nearest is not None
+    return nearest.name

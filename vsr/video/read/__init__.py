@@ -1,0 +1,1 @@
+"""Clips in: containers, decoding, timestamps, damage."""

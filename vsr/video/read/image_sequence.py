@@ -1,0 +1,76 @@
+"""Folders of pictures and numbered pictures as clips: which files, in which order, one decoded
+frame each."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+
+from vsr.errors import InputError
+from vsr.video.read.sources import clip_identity, open_container, pixel_limit_options
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2")
+
+IMAGE_SEQUENCE_FPS = 25
+"""Pictures carry no time; this is what they are shown at."""
+
+_NUMBER_FIELD = re.compile(r"%0?\d*d")
+
+
+def is_numbered_pattern(path: Path) -> bool:
+    """Whether a name is a pattern such as `%04d.png`."""
+    return _NUMBER_FIELD.search(path.name) is not None
+
+
+def find_image_sequence(source: Path) -> list[Path] | None:
+    """The pictures of a folder in natural order, or those of a numbered pattern by number; None for
+    anything else.
+
+    Raises InputError for a folder or a pattern without pictures, and for what may not be looked at.
+    """
+    try:
+        is_pattern = is_numbered_pattern(source) and not source.exists()
+        if not source.is_dir() and not is_pattern:
+            return None
+        folder = source.parent if is_pattern else source
+        files = [path for path in folder.iterdir() if path.is_file()]
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror}") from error
+    if is_pattern:
+        before, after = _NUMBER_FIELD.split(source.name, maxsplit=1)
+        member = re.compile(re.escape(before) + r"\d+" + re.escape(after))
+        pictures = [path for path in files if member.fullmatch(path.name)]
+    else:
+        pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not pictures:
+        raise InputError(
+            f"{source}: no pictures there; expected a video file or pictures "
+            f"({' '.join(IMAGE_SUFFIXES)})"
+        )
+    return sorted(pictures, key=_natural_key)
+
+
+def image_sequence_identity(pictures: Sequence[Path]) -> str:
+    """SHA-256 over every picture's name and size and the content of the first and the last one."""
+    listing = "".join(f"{picture.name}\0{picture.stat().st_size}\n" for picture in pictures)
+    ends = clip_identity(pictures[0]) + clip_identity(pictures[-1])
+    return hashlib.sha256((listing + ends).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def decode_image(picture: Path, allow_huge: bool = False) -> av.VideoFrame | None:
+    """The first picture in the file as PyAV decodes it; None where nothing in it can be decoded."""
+    try:
+        with open_container(picture, allow_huge) as container:
+            container.streams.video[0].codec_context.options = pixel_limit_options(allow_huge)
+            return next(container.decode(video=0), None)
+    except (InputError, av.FFmpegError, IndexError):
+        return None
+
+
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """Orders 2.png before 10.png."""
+    return [
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)
+    ]

@@ -1,0 +1,1 @@
+"""Clips out: encoders, segments, containers, copied streams."""

@@ -1,0 +1,118 @@
+"""Frames -> numbered PNG files."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import torch
+from av.video.codeccontext import VideoCodecContext
+
+from vsr.errors import UsageError
+from vsr.files import flush_to_disk, sync_folder
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_with_format
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
+from vsr.video.write.segments import FrameConverter
+from vsr.video.write.stream_copy import other_stream_labels
+
+DEFAULT_NAME_PATTERN = "%06d.png"
+
+PNG_FORMATS = ("rgb24", "rgb48be", "gray", "gray16be", "rgba", "rgba64be", "ya8", "ya16be")
+
+_NUMBER_FIELD = re.compile(r"%0?(\d*)d")
+
+
+class ImageSequenceOutput:
+    """Writes one PNG per frame, numbered from 1, into a folder for each segment of a work folder.
+
+    Raises UsageError for options that PNG does not have.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        work: SegmentStore,
+    ) -> None:
+        if options.crf is not None or options.preset is not None:
+            raise UsageError(
+                "png is lossless and has neither quality nor presets: leave out --crf and --preset"
+            )
+        pixel_format = choose_pixel_format(
+            source.pixel_format, PNG_FORMATS, options.pixel_format, "png"
+        )
+        self.plan = plan_with_format(source, height, width, "png", pixel_format, {})
+        self._convert = FrameConverter(self.plan, torch.device("cpu"))
+        self._context: VideoCodecContext = av.Codec("png", "w").create("video")
+        configure(self._context, self.plan)
+        self._pattern = pattern
+        self._work = work
+        self._frames_per_segment = options.segment_frames
+        self._open: Path | None = None
+        self.num_frames = work.frames_done
+        self.max_pts_error = Fraction(0)
+        self.damage: list[str] = []
+        self.streams_kept: list[str] = []
+        self.streams_dropped = [
+            f"{label}: pictures hold nothing else" for label in other_stream_labels(source)
+        ]
+        self.notes = [
+            f"pictures carry no time: the clip's {source.average_rate or 'unknown'} frames a "
+            "second are not kept"
+        ]
+
+    @property
+    def is_segment_full(self) -> bool:
+        """Whether the next frame belongs to a new segment, so that this one must be closed."""
+        return (
+            self._open is not None
+            and self.num_frames - self._work.frames_done == self._frames_per_segment
+        )
+
+    def write(self, frame: Frame) -> None:
+        if self._open is None:
+            self._open = self._work.segment_path(self._work.num_segments, PART_SUFFIX)
+            self._open.mkdir()
+        (packet,) = self._context.encode(self._convert(frame))
+        self.num_frames += 1
+        with (self._open / format_name(self._pattern, self.num_frames)).open("wb") as file:
+            file.write(packet)
+            file.flush()
+            flush_to_disk(file.fileno())
+        self._last = frame
+
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
+        """Keep the pictures since the last call, with what the run wants to find beside them."""
+        if self._open is None:
+            return
+        sync_folder(self._open)
+        self._open.replace(self._work.segment_path(self._work.num_segments, ""))
+        self._open = None
+        first_frame = self._work.frames_done
+        times = ((self._last.pts, None, self._last.duration),)
+        segment = ClosedSegment(first_frame, self.num_frames - first_frame, 0, times, memory)
+        self._work.close_segment(segment, [self._last.pixels, *pictures])
+
+    def pictures(self) -> list[Path]:
+        """Where the pictures of all closed segments lie, unless they have been moved on."""
+        return [
+            self._work.segment_path(number, "") / format_name(self._pattern, position + 1)
+            for number, segment in enumerate(self._work.segments())
+            for position in range(segment.first_frame, segment.first_frame + segment.num_frames)
+        ]
+
+
+def format_name(pattern: str, number: int) -> str:
+    """The pattern with its `%06d` filled in."""
+    return _NUMBER_FIELD.sub(lambda field: f"{number:0{field.group(1) or 1}d}", pattern, count=1)
+
+
+def name_regex(pattern: str) -> re.Pattern[str]:
+    """Matches every name that the pattern can give."""
+    before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
+    return re.compile(re.escape(before) + r"\d+" + re.escape(after))

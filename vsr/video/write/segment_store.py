@@ -1,0 +1,300 @@
+"""The work of an unfinished run: a folder of closed segments, each with what the run must know to
+go on behind it."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from vsr.errors import OutputError, UsageError
+from vsr.files import (
+    LOCK_NAME,
+    FolderLock,
+    flush_to_disk,
+    hidden_sibling,
+    sync_folder,
+    write_atomically,
+)
+
+Json = dict[str, Any]
+
+PLAN_NAME = "run.json"
+REQUESTED, RESOLVED = "asked", "decided"
+"""Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
+COMMIT_RECORD_NAME = "naming.json"
+FRAMES_SUFFIX = "-last.npz"
+WORK_SUFFIX = ".vsr-work"
+PART_SUFFIX = ".part"
+"""Ends the name of what is not whole yet."""
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """Where the work of a run is kept, and for how long."""
+
+    folder: Path | None = None
+    """Takes the work folders; where not given, they lie hidden beside their outputs."""
+    keep: bool = False
+    """Leave the work where it is when the run is finished."""
+    restart: bool = False
+    """Throw away what an earlier run left, and begin at the first frame."""
+
+
+@dataclass(frozen=True)
+class ClosedSegment:
+    """What stands beside the frames of one closed segment."""
+
+    first_frame: int
+    num_frames: int
+    num_bytes: int
+    """Of the segment's file; 0 for a folder of pictures."""
+    times: tuple[tuple[int, int | None, int], ...]
+    """Presentation time, decoding time and duration of each packet, in the source's time base:
+    Matroska would round."""
+    memory: Json
+    """What the run knew when the last of these frames was written."""
+
+
+class SegmentStore:
+    """A context manager that holds the folder of one run, with the segments that are closed
+    already.
+
+    What is closed stays when the process ends, however it ends, until `mark_finished` was called. A
+    folder without a plan belongs to an output that nothing can be added to later: it is removed on
+    leaving in any case. Raises OSError, and OutputError where another process holds the folder or
+    where what it holds is broken.
+    """
+
+    def __init__(
+        self, folder: Path, plan: Json | None, *, keep: bool = False, restart: bool = False
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self._wanted = plan
+        self._keep = keep
+        self._restart = restart
+        self._is_finished = False
+        self.num_segments = 0
+        """Closed ones."""
+        self.frames_done = 0
+        """Frames in them, counted from the first of the clip."""
+
+    @classmethod
+    def of(cls, output: Path, plan: Json | None, options: WorkOptions) -> "SegmentStore":
+        """The folder in which the work of this output is kept from one attempt to the next.
+
+        Without a plan it is a folder beside the output that does not outlive the process, if that
+        can be helped.
+        """
+        if plan is None:
+            return cls(output.absolute().with_name(f".vsr-{secrets.token_hex(4)}.part"), None)
+        if options.folder is not None and not options.folder.is_dir():
+            raise OutputError(
+                f"--work-dir {options.folder}: there is no such folder; make it, or name another"
+            )
+        plan = json.loads(json.dumps(plan, allow_nan=False))
+        return cls(work_folder(output, options), plan, keep=options.keep, restart=options.restart)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as resources:
+            self.folder.mkdir(exist_ok=self._wanted is not None)
+            resources.callback(self._remove_if_empty)
+            resources.enter_context(
+                FolderLock(self.folder, "the work of this output is being done")
+            )
+            resources.callback(self._clean_up)
+            if self._restart:
+                self._clear()
+            self._read()
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _clean_up(self) -> None:
+        is_begun = self._record_path(0).exists()
+        if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
+            # Without a plan the rest counts for nothing, wherever this is ended; and until all of
+            # it is gone, the result can be told to be this work's own. The lock lies inside: nobody
+            # can begin here in between.
+            with suppress(OSError):
+                (self.folder / PLAN_NAME).unlink(missing_ok=True)
+                self._clear(but=COMMIT_RECORD_NAME)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def segments(self) -> Iterator[ClosedSegment]:
+        """The closed segments in order, read one by one: a long film has many frames."""
+        for number in range(self.num_segments):
+            values = json.loads(self._record_path(number).read_bytes())
+            yield ClosedSegment(**{**values, "times": tuple(map(tuple, values["times"]))})
+
+    def segment_path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"segment-{number:06d}{suffix}"
+
+    def close_segment(self, segment: ClosedSegment, pictures: Sequence[torch.Tensor]) -> None:
+        """Note that the next segment is whole; its own file or folder must have its final name
+        already.
+
+        `pictures` are kept exactly until the next segment is closed: the enlarged last one, before
+        it was encoded, and whatever else the run wants.
+        """
+        picture = self._frames_path(self.num_segments)
+        if self._wanted is not None:
+            with picture.open("wb") as file:
+                np.savez(file, *(each.cpu().numpy() for each in pictures))
+                file.flush()
+                flush_to_disk(file.fileno())
+            sync_folder(self.folder)
+        # This file is what makes the segment count; whatever it speaks of is on the disk by now.
+        write_atomically(
+            self._record_path(self.num_segments),
+            json.dumps(asdict(segment), allow_nan=False).encode(),
+        )
+        self._frames_path(self.num_segments - 1).unlink(missing_ok=True)
+        self.num_segments += 1
+        self.frames_done += segment.num_frames
+
+    def last_frames(self) -> list[torch.Tensor]:
+        """Those that the last segment was closed with."""
+        with np.load(self._frames_path(self.num_segments - 1), allow_pickle=False) as arrays:
+            return [
+                torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))
+            ]
+
+    def record_commit(self, whole: Path, target: Path) -> None:
+        """Called before the whole result gets its name: a later run knows it for its own then, by
+        `is_committed_result`."""
+        if self._wanted is not None:
+            write_atomically(
+                self.folder / COMMIT_RECORD_NAME,
+                json.dumps([str(target.name), whole.stat().st_ino]).encode(),
+            )
+
+    def part_path(self, output: Path) -> Path:
+        """Where the whole result is put together: on the disk of the output, so that renaming it is
+        one step."""
+        if self.folder.parent == output.parent:
+            return self.folder / f"whole{PART_SUFFIX}"
+        return hidden_sibling(output, f".vsr{PART_SUFFIX}")
+
+    def mark_finished(self) -> None:
+        """The result is whole and has its name: the work is no longer needed."""
+        self._is_finished = True
+
+    def _clear(self, but: str = "") -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in (LOCK_NAME, but):
+                path.unlink()
+
+    def _read(self) -> None:
+        """Take over what is there, or begin."""
+        if self._wanted is None:
+            return
+        plan = self.folder / PLAN_NAME
+        if not plan.exists():
+            self._clear()
+            write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
+            return
+        try:
+            self.plan = json.loads(plan.read_bytes())
+            while self._record_path(self.num_segments).exists():
+                self.num_segments += 1
+            self.frames_done = sum(
+                self._check_size(number, each).num_frames
+                for number, each in enumerate(self.segments())
+            )
+            if self.num_segments:
+                self.last_frames()
+        except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
+            raise OutputError(
+                f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins "
+                "anew"
+            ) from error
+        self._drop_unfinished()
+        if not self.num_segments:
+            # Nothing is lost by another plan then.
+            self.plan = self._wanted
+            write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
+        assert self.plan is not None
+        if changed := differences(self.plan[REQUESTED], self._wanted[REQUESTED]):
+            raise UsageError(
+                f"{self.folder} holds {self.frames_done} frames of a run with other options: "
+                f"{'; '.join(changed[:3])}. Use the same options, or start over with --restart."
+            )
+
+    def _drop_unfinished(self) -> None:
+        """Remove what an earlier process was writing when it was ended."""
+        closed = {self.segment_path(number, "").name for number in range(self.num_segments)}
+        for path in self.folder.glob("segment-*"):
+            if path.name.partition(".")[0] not in closed or path.suffix == PART_SUFFIX:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{FRAMES_SUFFIX}")]:
+            if path != self._frames_path(self.num_segments - 1):
+                path.unlink()
+
+    def _check_size(self, number: int, segment: ClosedSegment) -> ClosedSegment:
+        path = self.segment_path(number, ".mkv")
+        if segment.num_bytes and path.stat().st_size != segment.num_bytes:
+            raise ValueError(f"{path.name} has not the size that it had")
+        return segment
+
+    def _record_path(self, number: int) -> Path:
+        return self.segment_path(number, ".json")
+
+    def _frames_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}{FRAMES_SUFFIX}"
+
+
+def work_folder(output: Path, options: WorkOptions) -> Path:
+    """Where the work of an output is kept."""
+    if options.folder is None:
+        return hidden_sibling(output.absolute(), WORK_SUFFIX)
+    return hidden_sibling(options.folder.absolute() / output.name, WORK_SUFFIX)
+
+
+def is_committed_result(output: Path, options: WorkOptions) -> bool:
+    """Whether a run that kept its work here was ended after it had named its whole result, and
+    before tidying up."""
+    try:
+        name, inode = json.loads((work_folder(output, options) / COMMIT_RECORD_NAME).read_bytes())
+        return bool(name == output.name and output.stat().st_ino == inode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+
+
+def differences(planned: Json, wanted: Json, path: str = "") -> list[str]:
+    """What two plans say differently, each as a sentence with the dotted name of the entry."""
+    found: list[str] = []
+    for key in [*planned, *(key for key in wanted if key not in planned)]:
+        before, now = planned.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += differences(before, now, f"{path}{key}.")
+        elif before != now:
+            found.append(f"{path}{key} was {_format_value(before)} and is {_format_value(now)}")
+    return found
+
+
+def _format_value(value: object) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

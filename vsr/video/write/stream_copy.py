@@ -1,0 +1,247 @@
+"""All that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters and tags,
+packet by packet."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from vsr.text import printable
+from vsr.video.frames import ClipInfo
+from vsr.video.read.sources import is_cover_art, main_video_stream, open_container, read_packets
+
+_STALE_FILE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
+_STALE_STREAM_TAGS = (
+    *(
+        "encoder",
+        "duration",
+        "bps",
+        "number_of_frames",
+        "number_of_bytes",
+        "vendor_id",
+        "alpha_mode",
+    ),
+)
+"""Tags that describe the source file or its encoding, and would be false of the new one."""
+
+_MATROSKA_COVERS = {
+    "mjpeg": ("cover.jpg", "image/jpeg"),
+    "png": ("cover.png", "image/png"),
+    "gif": ("cover.gif", "image/gif"),
+    "tiff": ("cover.tiff", "image/tiff"),
+    "bmp": ("cover.bmp", "image/bmp"),
+}
+"""File name and type, by codec, of a cover that has none of its own."""
+
+
+class StreamCopier:
+    """Gives the output its streams in the source's order, then the packets of those that are
+    copied.
+
+    What cannot be copied is listed in `dropped` with the reason; the rest survives it.
+    """
+
+    def __init__(self, source: ClipInfo, output: OutputContainer, resources: ExitStack) -> None:
+        self._source = source
+        self._output = output
+        self._targets: dict[int, Stream] = {}
+        self._labels: dict[int, str] = {}
+        self._num_rejected: dict[int, int] = {}
+        self._packets: Iterator[Packet[Stream]] = iter(())
+        self._next: Packet[Stream] | None = None
+        self._failures = 0
+        self.dropped: list[str] = []
+        self._container: InputContainer | None = None
+        if source.container != "images" and source.identity:
+            self._container = resources.enter_context(open_container(source.path))
+        elif source.container != "images":
+            self.dropped.append("all streams but the video: standard input can be read only once")
+
+    @property
+    def kept(self) -> list[str]:
+        return list(self._labels.values())
+
+    @property
+    def next_seconds(self) -> Fraction | None:
+        """Decoding time of the next packet to copy; None where there is none."""
+        return None if self._next is None else _dts_seconds(self._next)
+
+    def set_up(self, add_video: Callable[[], VideoStream]) -> VideoStream:
+        """Add every stream that the output takes; `add_video` is called where the upscaled one
+        belongs."""
+        if self._container is None:
+            return add_video()
+        main = main_video_stream(self._container, str(self._source.path))
+        chapters = self._container.chapters()
+        for stream in self._container.streams:
+            if stream is main:
+                video = add_video()
+                video.disposition = stream.disposition
+                video.metadata.update(_drop_tags(stream.metadata, _STALE_STREAM_TAGS))
+            elif not (chapters and stream.type == "data" and "mov" in self._container.format.name):
+                # MP4 keeps chapter titles in a stream of their own, which its muxer writes anew.
+                self._add(stream)
+        self._output.metadata.update(_drop_tags(self._container.metadata, _STALE_FILE_TAGS))
+        if chapters:
+            self._output.set_chapters(chapters)
+        copied = [stream for stream in self._container.streams if stream.index in self._targets]
+        if copied:
+            self._packets = fill_missing_dts(
+                read_packets(self._container, copied, self._count_read_failure)
+            )
+            self._next = next(self._packets, None)
+        return video
+
+    def copy_until(self, seconds: Fraction | None) -> None:
+        """Mux the copied packets up to this time, or all that are left."""
+        while self._next is not None and (seconds is None or _dts_seconds(self._next) <= seconds):
+            self._mux(self._next)
+            self._next = next(self._packets, None)
+
+    @property
+    def damage(self) -> list[str]:
+        """What was lost on the way, in words, to be asked at the end."""
+        lines = [
+            f"lost_packets: {count} of {self._labels[index]} have no usable time and are left out"
+            for index, count in self._num_rejected.items()
+        ]
+        if self._failures:
+            lines.append(
+                f"unreadable_data: {self._failures} spots of the streams that are copied cannot be "
+                "read"
+            )
+        return lines
+
+    def _add(self, stream: Stream) -> None:
+        label = _label(stream)
+        container = self._output.format.name
+        cover = _matroska_cover(stream) if container == "matroska" else None
+        if cover is not None:
+            # Matroska keeps cover art as an attachment; a stream of it would turn into a film of
+            # one picture.
+            self._output.add_attachment(*cover, _attached_packet(self._source, stream.index))
+        elif not _is_supported(stream, container):
+            self.dropped.append(f"{label}: {container} does not take it")
+            return
+        else:
+            target = self._output.add_stream_from_template(stream, opaque=True)
+            target.disposition = stream.disposition
+            target.metadata.update(_drop_tags(stream.metadata, _STALE_STREAM_TAGS))
+            if stream.type != "attachment":
+                self._targets[stream.index] = target
+        self._labels[stream.index] = label
+
+    def _mux(self, packet: "Packet[Stream]") -> None:
+        index = packet.stream_index
+        packet.stream = self._targets[index]
+        try:
+            self._output.mux_one(packet)
+        except (av.ArgumentError, av.InvalidDataError):
+            # One packet without a usable time must not cost the film.
+            self._num_rejected[index] = self._num_rejected.get(index, 0) + 1
+
+    def _count_read_failure(self, reason: str) -> None:  # noqa: ARG002
+        self._failures += 1
+
+
+def fill_missing_dts(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
+    """The same packets, each with a decoding time.
+
+    Matroska stores none, and of a stream with B-frames libavformat makes up all but the first few.
+    """
+    waiting: dict[int, list[Packet[Stream]]] = {}
+    for packet in packets:
+        early = waiting.setdefault(packet.stream_index, [])
+        if packet.dts is None and len(early) < MAX_B_FRAMES:
+            early.append(packet)
+            continue
+        for position, before in enumerate(early):
+            if packet.dts is None:
+                before.dts = before.pts
+            else:
+                before.dts = packet.dts - (len(early) - position) * max(packet.duration or 0, 1)
+            yield before
+        early.clear()
+        packet.dts = packet.pts if packet.dts is None else packet.dts
+        yield packet
+    for left in waiting.values():
+        for packet in left:
+            packet.dts = packet.pts
+            yield packet
+
+
+MAX_B_FRAMES = 16
+"""In a row, that any codec has."""
+
+
+def other_stream_labels(source: ClipInfo) -> list[str]:
+    """What the source holds besides its main video."""
+    if source.container == "images" or not source.identity:
+        return []
+    with open_container(source.path) as container:
+        main = main_video_stream(container, str(source.path))
+        return [_label(stream) for stream in container.streams if stream is not main]
+
+
+def _is_supported(stream: Stream, container: str) -> bool:
+    """Whether a file of this format can be begun with this stream alone."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _attached_packet(source: ClipInfo, stream_index: int) -> bytes:
+    with open_container(source.path) as container:
+        return bytes(next(container.demux(container.streams[stream_index])))
+
+
+def _matroska_cover(stream: Stream) -> tuple[str, str] | None:
+    """Name and type of the attachment that a cover becomes; None for other streams and unusual
+    pictures."""
+    if not _is_cover(stream):
+        return None
+    name, mime_type = _MATROSKA_COVERS.get(_codec_name(stream), (None, None))
+    name, mime_type = (
+        stream.metadata.get("filename", name),
+        stream.metadata.get("mimetype", mime_type),
+    )
+    return (name, mime_type) if name and mime_type else None
+
+
+def _label(stream: Stream) -> str:
+    details = [_codec_name(stream), *([stream.language] if stream.language else [])]
+    kind = "cover art" if _is_cover(stream) else stream.type
+    return printable(f"stream {stream.index}: {kind} ({', '.join(details)})")
+
+
+def _is_cover(stream: Stream) -> bool:
+    return isinstance(stream, VideoStream) and is_cover_art(stream)
+
+
+def _codec_name(stream: Stream) -> str:
+    # Where libav does not know the codec, PyAV's streams of sound and video lack the attribute
+    # altogether.
+    return getattr(stream, "name", None) or "unknown codec"
+
+
+def _drop_tags(tags: dict[str, str], unwanted: tuple[str, ...]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in tags.items()
+        if name.lower() not in unwanted and not name.upper().startswith("_STATISTICS")
+    }
+
+
+def _dts_seconds(packet: "Packet[Stream]") -> Fraction:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return (ticks or 0) * packet.time_base

@@ -1,0 +1,228 @@
+"""Frames -> a film: straight into a pipe, or by closed segments that a later run can go on from."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from typing import BinaryIO
+
+import av
+import torch
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from vsr.errors import OutputError
+from vsr.files import flush_to_disk
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
+from vsr.video.write.mux import VideoMuxer, open_encoder
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
+
+SUFFIX = ".mkv"
+_ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
+"""Matroska stores these without the start codes that other containers' muxers put back by
+themselves, but not AVI's."""
+
+
+class PipedVideoOutput:
+    """Encodes frames and muxes them at once, for a pipe that cannot be gone back on."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        container_format: str,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        device: torch.device,
+        resources: ExitStack,
+    ) -> None:
+        self.muxer = VideoMuxer(file, container_format, source, resources)
+        self._encoder, self.notes = open_encoder(
+            source, height, width, options, self.muxer.container, device, resources
+        )
+        self.plan = self._encoder.encoder.plan
+        self.muxer.set_up(lambda: self._encoder.encoder.add_stream(self.muxer.container))
+        self._frames_per_segment = options.segment_frames
+        self.num_frames = 0
+
+    def write(self, frame: Frame) -> None:
+        if self.num_frames and self.num_frames % self._frames_per_segment == 0:
+            self.muxer.mux(self._encoder.end_segment())
+        self.muxer.mux(self._encoder.encode(frame))
+        self.num_frames += 1
+
+    def finish(self) -> None:
+        self.muxer.mux(self._encoder.end_segment())
+        self.muxer.finish()
+
+
+class SegmentedVideoOutput:
+    """Encodes frames into the segments of a work folder, and makes one film of them at the end."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        container_format: str,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        device: torch.device,
+        work: SegmentStore,
+        resources: ExitStack,
+    ) -> None:
+        """`file` takes the film in the end."""
+        self._work = work
+        self._source = source
+        self.muxer = VideoMuxer(file, container_format, source, resources)
+        self._encoder, self.notes = open_encoder(
+            source, height, width, options, self.muxer.container, device, resources
+        )
+        self.plan = self._encoder.encoder.plan
+        self._header = self._encoder.header(resources)
+        self.muxer.set_up(self._add_stream)
+        self._frames_per_segment = options.segment_frames
+        self.num_frames = work.frames_done
+        self._open: _OpenSegment | None = None
+        resources.callback(self._discard_open_segment)
+        for segment in work.segments():
+            self._encoder.resume_after(max(pts for pts, _, _ in segment.times))
+
+    @property
+    def is_segment_full(self) -> bool:
+        """Whether the next frame belongs to a new segment, so that this one must be closed."""
+        return (
+            self._open is not None
+            and self.num_frames - self._work.frames_done == self._frames_per_segment
+        )
+
+    def write(self, frame: Frame) -> None:
+        if self._open is None:
+            self._open = _OpenSegment(self._work, self._encoder.encoder.add_stream)
+        self._open.add(self._encoder.encode(frame))
+        self._last = frame
+        self.num_frames += 1
+
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
+        """Complete the segment and keep it, with what the run wants to find beside it."""
+        if self._open is None:
+            return
+        self._open.add(self._encoder.end_segment())
+        times, num_bytes = self._open.close()
+        self._open = None
+        first_frame = self._work.frames_done
+        segment = ClosedSegment(
+            first_frame, self.num_frames - first_frame, num_bytes, times, memory
+        )
+        self._work.close_segment(segment, [self._last.pixels, *pictures])
+
+    def finish(self) -> None:
+        """Put the closed segments together."""
+        for number, segment in enumerate(self._work.segments()):
+            self.muxer.mux(self._filter_bitstream(self._packets(number, segment)))
+        self.muxer.finish()
+
+    def _add_stream(self) -> VideoStream:
+        container = self.muxer.container
+        try:
+            stream = container.add_stream_from_template(self._header, opaque=True)
+        except ValueError as error:
+            raise OutputError(
+                f"{container.format.name} does not take video by {self.plan.codec}: {error}"
+            ) from error
+        _set_stream_parameters(stream, self.plan)
+        return stream
+
+    def _packets(self, number: int, segment: ClosedSegment) -> Iterator["Packet[VideoStream]"]:
+        path = self._work.segment_path(number, SUFFIX)
+        num_packets = 0
+        with av.open(f"file:{path}", "r", format="matroska") as container:
+            for packet in container.demux(video=0):
+                if packet.size:
+                    packet.time_base = self._source.time_base
+                    packet.pts, packet.dts, packet.duration = segment.times[num_packets]
+                    num_packets += 1
+                    yield packet
+        if num_packets != segment.num_frames:
+            raise OutputError(
+                f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; "
+                "--restart begins anew"
+            )
+
+    def _filter_bitstream(
+        self, packets: Iterator["Packet[VideoStream]"]
+    ) -> Iterator["Packet[VideoStream]"]:
+        """The packets as the final container wants them."""
+        codec = self._header.codec_context.codec.canonical_name
+        wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
+        if wanted is None:
+            yield from packets
+            return
+        context = BitStreamFilterContext(wanted, self._header)
+        for packet in packets:
+            times = (packet.pts, packet.dts, packet.duration)
+            for filtered in context.filter(packet):
+                filtered.time_base = self._source.time_base
+                filtered.pts, filtered.dts, filtered.duration = times
+                yield filtered
+
+    def _discard_open_segment(self) -> None:
+        if self._open is not None:
+            self._open.discard()
+
+
+class _OpenSegment:
+    """A segment that is being written, under a name that says so."""
+
+    def __init__(
+        self, work: SegmentStore, add_stream: Callable[[OutputContainer], VideoStream]
+    ) -> None:
+        self._path = work.segment_path(work.num_segments, SUFFIX)
+        self._part = self._path.with_name(self._path.name + PART_SUFFIX)
+        self._file = self._part.open("wb")
+        self._container = av.open(self._file, "w", format="matroska")
+        self._stream = add_stream(self._container)
+        self._times: list[tuple[int, int | None, int]] = []
+
+    def add(self, packets: list["Packet[VideoStream]"]) -> None:
+        for packet in packets:
+            assert packet.pts is not None
+            assert packet.duration is not None
+            self._times.append((packet.pts, packet.dts, packet.duration))
+            packet.stream = self._stream
+            self._container.mux_one(packet)
+
+    def close(self) -> tuple[tuple[tuple[int, int | None, int], ...], int]:
+        """The times of its packets, and the size of the file, which is whole and on the disk
+        then."""
+        self._container.close()
+        self._file.flush()
+        flush_to_disk(self._file.fileno())
+        num_bytes = self._file.tell()
+        self._file.close()
+        self._part.replace(self._path)
+        return tuple(self._times), num_bytes
+
+    def discard(self) -> None:
+        """Let go of the file without completing it."""
+        # What could not be flushed to a full disk is thrown away here in any case.
+        with suppress(OSError):
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
+    """Say of a stream that was made from a template what Matroska may have rounded or left out."""
+    stream.time_base = plan.time_base
+    context = stream.codec_context
+    context.framerate = plan.rate
+    if plan.sample_aspect_ratio is not None:
+        context.sample_aspect_ratio = plan.sample_aspect_ratio
+    context.colorspace, context.color_primaries = plan.color.matrix, plan.color.primaries
+    context.color_trc = plan.color.transfer
+    context.color_range = 2 if plan.color.full_range else 1
+    if plan.codec == AUTO_ALPHA_CODEC and plan.layout.has_alpha:
+        # VP9 keeps transparency beside its packets; only this tells a player that it is there.
+        stream.metadata["alpha_mode"] = "1"

@@ -1,0 +1,286 @@
+"""Frames -> a file that appears under its name only when it is whole, with every timestamp and
+every other stream."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import torch
+
+from vsr.errors import OutputError, UsageError
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.read.image_sequence import IMAGE_SUFFIXES, is_numbered_pattern
+from vsr.video.write.destination import (
+    Destination,
+    FileDestination,
+    FolderDestination,
+    PipeDestination,
+    existing_images,
+)
+from vsr.video.write.disk_space import check_space
+from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
+from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
+from vsr.video.write.segment_store import Json, SegmentStore, WorkOptions, is_committed_result
+from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
+
+__all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What was written."""
+
+    frames_out: int
+    streams_kept: tuple[str, ...]
+    streams_dropped: tuple[str, ...]
+    """Each with the reason."""
+    max_pts_error_seconds: float
+    """Largest difference between a frame's time and what the container could hold of it."""
+    encoder: str
+    pixel_format: str
+    notes: tuple[str, ...]
+    damage: tuple[str, ...] = ()
+    """What of the copied streams was lost."""
+
+
+class ClipWriter:
+    """Writes frames of one size to a video file, to numbered PNG files, or as Matroska to standard
+    output (`-`).
+
+    A context manager. On entry everything that can be checked is checked. A file or pictures are
+    written by segments into a work folder: with a `plan`, what is closed of them outlives the
+    writer, and a writer with an equal plan goes on behind it; without one nothing stays unless
+    `finish` was called. Raises UsageError for options that clash, OutputError for all that concerns
+    the output.
+    """
+
+    def __init__(
+        self,
+        output: str | Path,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        overwrite: bool,
+        device: torch.device,
+        plan: Json | None = None,
+        work: WorkOptions = WorkOptions(),
+    ) -> None:
+        self._name = str(output)
+        # A link stays, and what it points to is written.
+        self._target = (
+            Path(output) if self._name == STANDARD_OUTPUT else Path(os.path.realpath(output))
+        )
+        self._source = source
+        self._size = (height, width)
+        self._options = options
+        self._overwrite = overwrite
+        self._device = device
+        self._plan, self._work_options = plan, work
+        self.work: SegmentStore | None = None
+        """None for standard output."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as resources, self._output_errors():
+            if self._name == STANDARD_OUTPUT:
+                self._to_pipe(resources)
+            elif self._is_pictures():
+                self._to_pictures(resources)
+            else:
+                self._to_file(resources)
+            self._resources = resources.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+        drop_real_time_priority()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that the user should read: what was chosen, padded or converted."""
+        return tuple(self._notes)
+
+    @property
+    def is_segment_full(self) -> bool:
+        """Whether `close_segment` must be called before the next frame is written."""
+        return not isinstance(self._output, PipedVideoOutput) and self._output.is_segment_full
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame, on any device. Times strictly increase, in the source's time base."""
+        with self._output_errors():
+            if self.is_segment_full:
+                self.close_segment({})
+            self._output.write(frame)
+
+    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
+        """Make what was written last, with what the run wants to find beside it, safe from whatever
+        may happen."""
+        if not isinstance(self._output, PipedVideoOutput):
+            with self._output_errors():
+                self._output.close_segment(memory, pictures)
+
+    def finish(self) -> WriteReport:
+        """Complete the output and give it its name."""
+        output = self._output
+        if output.num_frames == 0:
+            raise OutputError("there is no frame to write; nothing was written")
+        with self._output_errors():
+            if not isinstance(output, PipedVideoOutput):
+                output.close_segment({})
+            if isinstance(output, ImageSequenceOutput):
+                assert isinstance(self._place, FolderDestination)
+                self._place.move_in(output.pictures())
+            else:
+                output.finish()
+            self._place.commit()
+        if self.work is not None:
+            self.work.mark_finished()
+        streams = output if isinstance(output, ImageSequenceOutput) else output.muxer
+        return WriteReport(
+            frames_out=output.num_frames,
+            streams_kept=tuple(streams.streams_kept),
+            streams_dropped=tuple(streams.streams_dropped),
+            max_pts_error_seconds=float(streams.max_pts_error),
+            encoder=output.plan.codec,
+            pixel_format=output.plan.pixel_format,
+            notes=tuple(dict.fromkeys((*self.notes, *streams.notes))),
+            damage=tuple(streams.damage),
+        )
+
+    def _is_pictures(self) -> bool:
+        if self._options.codec == "png":
+            return True
+        if is_numbered_pattern(self._target):
+            # A film, too, may be called `take%02d.mp4`.
+            return self._target.suffix.lower() in ("", *IMAGE_SUFFIXES)
+        return self._source.container == "images" and not self._target.suffix
+
+    def _to_pipe(self, resources: ExitStack) -> None:
+        if self._options.codec == "png":
+            raise UsageError("png writes many files and standard output is one: name a folder")
+        place = resources.enter_context(PipeDestination())
+        self._place: Destination = place
+        piped = PipedVideoOutput(
+            place.file,
+            "matroska",
+            self._source,
+            *self._size,
+            self._options,
+            self._device,
+            resources,
+        )
+        self._output: PipedVideoOutput | SegmentedVideoOutput | ImageSequenceOutput = piped
+        self._notes = [*piped.notes, *piped.muxer.notes]
+
+    def _to_file(self, resources: ExitStack) -> None:
+        container_format = _format_of(self._target)
+        self._refuse_own_input(self._target)
+        if self._target.exists() and not self._target.is_file():
+            raise OutputError(
+                f"{self._name}: not an ordinary file; name a file, or - for standard output"
+            )
+        if self._target.exists() and not self._may_replace():
+            raise OutputError(f"{self._name}: exists already; -y overwrites it")
+        self._check_folder()
+        work = resources.enter_context(self._open_work())
+        place = resources.enter_context(
+            FileDestination(self._target, work.part_path(self._target), work.record_commit)
+        )
+        self._place = place
+        film = SegmentedVideoOutput(
+            place.file,
+            container_format,
+            self._source,
+            *self._size,
+            self._options,
+            self._device,
+            work,
+            resources,
+        )
+        self._output = film
+        self._notes = [*film.notes, *film.muxer.notes, *self._check_space(work, film.plan)]
+
+    def _to_pictures(self, resources: ExitStack) -> None:
+        if self._options.codec not in ("auto", "png"):
+            raise UsageError(f"numbered pictures are PNG: {self._options.codec} cannot write them")
+        is_pattern = is_numbered_pattern(self._target)
+        if self._target.suffix and self._target.suffix.lower() != ".png":
+            raise UsageError(
+                f"{self._name}: png writes a folder of pictures: name a folder, or a pattern like "
+                "out/%06d.png"
+            )
+        folder = self._target.parent if is_pattern else self._target
+        pattern = self._target.name if is_pattern else DEFAULT_NAME_PATTERN
+        self._refuse_own_input(folder)
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder}: not a folder; pictures need one")
+        self._target = folder
+        if existing_images(folder, pattern) and not self._may_replace():
+            raise OutputError(f"{self._name}: pictures are there already; -y overwrites them")
+        self._check_folder()
+        work = resources.enter_context(self._open_work())
+        self._place = resources.enter_context(
+            FolderDestination(
+                folder, work.part_path(folder), pattern, work.record_commit, self._plan is None
+            )
+        )
+        self._output = ImageSequenceOutput(pattern, self._source, *self._size, self._options, work)
+        self._notes = [*self._output.notes, *self._check_space(work, self._output.plan)]
+
+    def _may_replace(self) -> bool:
+        return self._overwrite or (
+            self._plan is not None and is_committed_result(self._target, self._work_options)
+        )
+
+    def _open_work(self) -> SegmentStore:
+        self.work = SegmentStore.of(self._target, self._plan, self._work_options)
+        return self.work
+
+    def _check_folder(self) -> None:
+        if not os.access(self._target.parent, os.W_OK) and self._target.parent.is_dir():
+            raise OutputError(
+                f"{self._name}: the folder {self._target.parent} is read-only; choose another place"
+            )
+
+    def _check_space(self, work: SegmentStore, plan: VideoPlan) -> list[str]:
+        source = self._source
+        seconds, rate = source.duration_seconds_from_header, source.average_rate
+        guess = None if seconds is None or rate is None else round(seconds * rate)
+        num_frames = source.num_frames_from_header or guess
+        return check_space(plan, num_frames, work.frames_done, self._target, work.folder)
+
+    def _refuse_own_input(self, target: Path) -> None:
+        is_pattern = self._source.container == "images" and not self._source.path.exists()
+        source = self._source.path.parent if is_pattern else self._source.path
+        if target.exists() and source.exists() and target.samefile(source):
+            raise OutputError(f"{self._name}: this is the input itself; name another output")
+
+    @contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            name = "standard output" if self._name == STANDARD_OUTPUT else self._name
+            raise OutputError(f"{name}: cannot be written: {error.strerror or error}") from error
+
+
+def _format_of(target: Path) -> str:
+    try:
+        with av.open(f"x{target.suffix}", "w") as container:
+            return container.format.name
+    except ValueError as error:
+        raise OutputError(
+            f"{target}: no video format has the suffix '{target.suffix}'; use .mp4, .mov or .mkv"
+        ) from error
