@@ -14,8 +14,8 @@ REACH_FRAMES = 2
 REPEAT_SHARE = 0.01
 """Share of the expected squared change: a frame that changed less repeats the one before."""
 MIN_CHANGE = 0.25
-"""Change in squared gray levels of small pictures: sensor noise changes less, and a coder leaves that
-out."""
+"""Change in squared gray levels of small pictures: sensor noise changes less, and a coder leaves
+that out."""
 AT_REST_SHARE = 0.1
 """Share of the squared change before: a partner that changes less has come to rest as well."""
 MIN_RUN_FRAMES = 5

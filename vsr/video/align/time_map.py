@@ -33,8 +33,8 @@ COARSE_SAMPLES = 8
 CLOSE_RATE_RATIO = 0.05
 """Rates closer than this (film on television, NTSC) part too slowly for a brief fingerprint."""
 UNRELATED_ERROR = 4.0
-"""Error in squared gray levels of small pictures: a result differs less from its truth, whatever upscaled
-it."""
+"""Error in squared gray levels of small pictures: a result differs less from its truth, whatever
+upscaled it."""
 CODING_ERROR = 0.05
 """Squared gray levels by which rounding and coding change one picture."""
 CLEARLY_LESS_RATIO = 1 / 6
