@@ -168,7 +168,7 @@ def test_a_frame_shown_twice_in_place_of_the_next_is_told(tmp_path):
     pictures[20] = pictures[19]
     scores = psnr_scores(clip(tmp_path, "result", pictures), clip(tmp_path, "truth", TRUTH))
     assert scores.repeats == (7, 20)
-    assert said(scores, "2 of its frames show the one before once more: 7, 20")
+    assert said(scores, "2 of its frames repeat the one before: 7, 20")
     assert_paired(scores, pictures, TRUTH)
 
 

@@ -13,8 +13,8 @@ import vsr
 from tests.clips import MILLISECOND, moving_pictures, read_frames, read_packets, write_clip
 from vsr import cli
 from vsr.errors import InputError
-from vsr.video.read.concealment import TimestampRepairer
 from vsr.video.read.integrity import OptionalChecksums, is_intact_ffv1
+from vsr.video.read.timestamps import TimestampRepairer
 from vsr.video.reader import ReadOptions, open_clip
 
 KEEP, REPEAT, STOP = ReadOptions("keep"), ReadOptions("repeat"), ReadOptions("stop")

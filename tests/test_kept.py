@@ -392,7 +392,7 @@ def test_what_an_avi_cannot_time_is_told(tmp_path, first):
         pairs = zip(after.frames(), before.frames(), strict=True)
         errors = [abs(one.seconds - other.seconds) for one, other in pairs]
     assert manifest.max_pts_error_seconds == pytest.approx(max(errors), abs=1e-6)
-    assert any("avi holds no times of its own" in note for note in manifest.notes)
+    assert any("avi stores no timestamps" in note for note in manifest.notes)
     assert any("0.200 s early" in note for note in manifest.notes) == (first > 0)
 
 

@@ -18,7 +18,7 @@ from PIL.ExifTags import Base
 
 from tests.clips import MILLISECOND, add_cover_art, moving_pictures, write_clip
 from vsr.errors import InputError
-from vsr.video.read.concealment import TimestampRepairer
+from vsr.video.read.timestamps import TimestampRepairer
 from vsr.video.reader import clip_identity, open_clip
 
 IRREGULAR = [0, 41, 83, 125, 250, 300, 341, 383, 425, 550, 600, 641]

@@ -494,7 +494,8 @@ def test_a_disk_that_is_too_small_is_told_before_any_frame(tmp_path, size, refus
             )
             if refused:
                 with pytest.raises(
-                    OutputError, match=r"free; the result and the work take about .* make room"
+                    OutputError,
+                    match=r"free; the result and the unfinished work need .* make room",
                 ):
                     writer.__enter__()
             else:

@@ -1,7 +1,7 @@
 """Motion between two frames: optical flow, what it hides, and warping along it, by OpenCV.
 
 A flow F from picture a to picture b is float32 (H, W, 2), x before y, in pixels: what is at p in a
-is at p + F(p) in b. Grey pictures are uint8 (H, W). Flow is never taken from a picture under test:
+is at p + F(p) in b. Gray pictures are uint8 (H, W). Flow is never taken from a picture under test:
 that would hide its flicker.
 """
 
@@ -48,7 +48,7 @@ class Motion:
         return sample_positions(self.flow)
 
     def change(self, now: FloatArray, before: FloatArray) -> FloatArray:
-        """What changed along the motion: now - W(before). Pictures are (H, W) or (C, H, W)."""
+        """Difference along the motion: now - W(before). Pictures are (H, W) or (C, H, W)."""
         return np.subtract(now, sample(before, self.targets))
 
 
@@ -111,7 +111,7 @@ def farneback_flow(source: GrayArray, target: GrayArray) -> FloatArray:
 
 
 def enlarge_flow(flow: FloatArray, height: int, width: int) -> FloatArray:
-    """The same motion on a picture of another size: resized bilinearly, its lengths along with
+    """Scale a motion to a picture of another size: resized bilinearly, its lengths along with
     it."""
     ratios = (width / flow.shape[1], height / flow.shape[0], 0.0, 0.0)
     # By OpenCV: numpy takes five times as long to multiply by two numbers in turn.
@@ -169,6 +169,7 @@ def visible_mask(flow: FloatArray, flow_back: FloatArray) -> BoolArray:
     for plane in (across, down):
         steepness[:, :-1] += _squared(plane[:, 1:] - plane[:, :-1])
         steepness[:-1] += _squared(plane[1:] - plane[:-1])
+    # Thresholds of Sundaram et al.: a relative part for fast motion, an absolute one for none.
     smooth = steepness <= 0.01 * _squared_length(across, down) + 0.002
     smooth &= forward_backward_mask(flow, flow_back)
     return smooth
@@ -184,6 +185,7 @@ def forward_backward_mask(
     """
     across, down = _planes(flow)
     targets = sample_positions(flow)
+    # There and back again should end where it began.
     returned_across, returned_down = (sample(plane, targets) for plane in _planes(flow_back))
     lengths = _squared_length(across, down) + _squared_length(returned_across, returned_down)
     disagreement = _squared_length(across + returned_across, down + returned_down)
@@ -205,6 +207,6 @@ def _squared_length(across: FloatArray, down: FloatArray) -> FloatArray:
 
 
 def _squared(values: FloatArray) -> FloatArray:
-    """Overwrites the values."""
+    """Square the values in place."""
     values *= values
     return values

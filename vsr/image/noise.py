@@ -1,6 +1,6 @@
-"""How strictly a result agrees with its input: fully with a clean one, less with a noisy one.
+"""Noise of a frame, and how strictly a result should agree with it: less with a noisy one.
 
-Exact back-projection also reproduces the input's noise: on Vid4 with Gaussian noise of 6 grey
+Exact back-projection also reproduces the input's noise: on Vid4 with Gaussian noise of 6 gray
 levels it raised LPIPS.
 """
 
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 CLEAN_NOISE_LEVEL = 3.0
-"""Grey levels of noise up to which the input is trusted in full; clean textured clips measure below
+"""Gray levels of noise up to which the input is trusted in full; clean textured clips measure below
 it."""
 NOISY_LEVEL = 6.0
-"""Grey levels of noise from which on `MIN_BACK_PROJECTION_WEIGHT` holds."""
+"""Gray levels of noise from which on `MIN_BACK_PROJECTION_WEIGHT` holds."""
 MIN_BACK_PROJECTION_WEIGHT = 0.3
 PATCH_PX = 8
 QUIET_SHARE = 0.1
@@ -19,14 +19,14 @@ QUIET_SHARE = 0.1
 
 
 def back_projection_weight_for_noise(noise: float) -> float:
-    """Weight of the back-projection, falling from 1 to `MIN_BACK_PROJECTION_WEIGHT` as noise (grey
-    levels) grows."""
+    """Compute the weight of the back-projection, falling from 1 to `MIN_BACK_PROJECTION_WEIGHT` as
+    noise (gray levels) grows."""
     excess = min(max((noise - CLEAN_NOISE_LEVEL) / (NOISY_LEVEL - CLEAN_NOISE_LEVEL), 0.0), 1.0)
     return 1 - excess * (1 - MIN_BACK_PROJECTION_WEIGHT)
 
 
 def noise_level(pixels: torch.Tensor) -> float:
-    """Estimated standard deviation of the noise of a (3, H, W) frame in [0, 1], in grey levels.
+    """Estimate the standard deviation of the noise of a (3, H, W) frame in [0, 1], in gray levels.
 
     Root mean square response of the second-difference mask of Immerkaer (1996) over the quietest
     patches of each channel's picture, so that texture does not count as noise where some part of
@@ -39,5 +39,6 @@ def noise_level(pixels: torch.Tensor) -> float:
     response = F.conv2d(pixels[:, None], mask[None, None])
     patch = min(PATCH_PX, *response.shape[-2:])
     energy = F.avg_pool2d(response**2, patch).mean(dim=1).flatten()
+    # Texture raises the energy of its patches: the quietest hold noise alone.
     quiet = energy.sort().values[: max(1, int(energy.numel() * QUIET_SHARE))]
     return 255 * float(quiet.mean().sqrt())

@@ -1,7 +1,7 @@
 """Antialiased bicubic resizing and back-projection: the one definition of "the low resolution of" a
 picture.
 
-The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centres, stretched by the factor on
+The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centers, stretched by the factor on
 reduction only, weights normalised, borders mirrored with the edge repeated. That is MATLAB's
 `imresize`, with which Vid4's pairs were made.
 """
@@ -21,7 +21,7 @@ GPU_BAND = 128
 """Few calls, and no whole matrix: at 2160p that would multiply as much as the networks do."""
 
 Band = tuple[int, int, torch.Tensor]
-"""The inputs that some neighbouring outputs of an axis need, from first to before end, and their
+"""The inputs that some neighboring outputs of an axis need, from first to before end, and their
 weights (outputs, inputs)."""
 
 
@@ -52,7 +52,7 @@ LANCZOS = InterpolationKernel(_lanczos3, radius=3)
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Sides of a picture enlarged by `scale`, each rounded half up."""
+    """Compute the sides of a picture enlarged by `scale`, each rounded half up."""
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
@@ -75,8 +75,8 @@ def resize_strip(
     end: int,
     kernel: InterpolationKernel = BICUBIC,
 ) -> torch.Tensor:
-    """Rows `top` to before `end` of `resize(image, height, width)`, made from those rows of it that
-    they need."""
+    """Resize rows `top` to before `end` of `resize(image, height, width)`, made from those rows of
+    it that they need."""
     if image.shape[-2:] == (height, width):
         return image[..., top:end, :]
     planes = image.reshape(-1, *image.shape[-2:])
@@ -148,7 +148,9 @@ def _axis_matrix(
     first = torch.floor(centers - kernel.radius * stretch).long() + 1
     positions = first[:, None] + torch.arange(taps)
     weights = kernel.weight((centers[:, None] - positions).abs() / stretch)
+    # Rounding and the cut tail leave sums a little off 1, which would shift flat areas.
     weights = weights / weights.sum(dim=1, keepdim=True)
+    # Half-sample symmetric: -1 is 0, -2 is 1, and periodic beyond twice the length.
     mirrored = positions % (2 * in_length)
     mirrored = torch.where(mirrored < in_length, mirrored, 2 * in_length - 1 - mirrored)
     return torch.zeros(end - top, in_length, dtype=torch.float64).scatter_add_(1, mirrored, weights)

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from vsr.image.filters import gaussian_filter
+from vsr.image.blur import gaussian_filter
 from vsr.image.motion import FloatArray
 
 Array = NDArray[np.float64]

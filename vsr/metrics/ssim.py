@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vsr.image.filters import gaussian_filter
+from vsr.image.blur import gaussian_filter
 from vsr.image.motion import FloatArray
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import Observation

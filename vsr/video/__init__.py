@@ -1,1 +1,1 @@
-"""What PyAV does for the reader and the writer: decoding, encoding, copying and muxing."""
+"""Clips in and out: frames, color, shots, reading, writing and alignment, by PyAV."""

@@ -1,5 +1,5 @@
-"""Samples of YUV, grey and RGB pixel formats <-> float RGB: the only place that knows matrices and
-ranges.
+"""Conversion between samples of YUV, gray and RGB pixel formats and float RGB: the only module
+that knows matrices and ranges.
 
 Arithmetic: ITU-T H.273, 8.3 (range and depth) and 8.4 (matrix). Chroma of 4:2:0 and 4:2:2 sits on
 the left luma column (MPEG-2 siting): up by linear interpolation; down by [1 2 1] across and, for
@@ -35,8 +35,8 @@ MAX_SD_HEIGHT = 576
 
 
 def resolve_matrix(color: ColorDescription, height: int) -> int:
-    """The matrix that a stream of this height is decoded with: its tag, else by its primaries or
-    its height.
+    """Choose the matrix that a stream of this height is decoded with: its tag, else by its
+    primaries or its height.
 
     Where neither tells, BT.601 is taken up to 576 lines and BT.709 above; BT.2020 for its
     primaries.
@@ -54,23 +54,28 @@ def resolve_matrix(color: ColorDescription, height: int) -> int:
 def to_rgb(
     channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, full_range: bool
 ) -> torch.Tensor:
-    """Sample values of each channel -> float32 RGB (3, H, W) in [0, 1], on the channels' device.
+    """Convert sample values of each channel to float32 RGB (3, H, W) in [0, 1], on the channels'
+    device.
 
     RGB is taken as full range. Values outside of the RGB cube are clipped to it.
     """
     height, width = channels[0].shape
+    # RGB carries no range of its own in these formats: 0 is black and the largest code white.
     if layout.is_rgb:
         return torch.stack([channel.float() for channel in channels]).mul_(1 / (2**layout.bits - 1))
     zero, luma_span, chroma_span, neutral = _code_values(layout.bits, full_range)
     if layout.num_channels == 1:
+        # Gray is R = G = B = luma, whatever the matrix: each matrix's rows of chroma sum to zero.
         luma = (channels[0].float() - zero).mul_(1 / luma_span).clamp_(0, 1)
         return luma.expand(3, height, width).contiguous()
     yuv = torch.empty(3, height, width, device=channels[0].device)
     yuv[0] = channels[0]
     for target, chroma in zip(yuv[1:], channels[1:], strict=True):
         target.copy_(_upsample_chroma(chroma.float() - neutral, layout, height, width))
+    # The inverse is taken in float64: a matrix rounded first would add its error at 16 bits.
     to_yuv = _rgb_to_yuv(matrix) * np.array([[luma_span], [chroma_span], [chroma_span]])
     back = _as_tensor(np.linalg.inv(to_yuv), yuv.device)
+    # Black sits at `zero`, not at 0: subtracting it before the product would need another pass.
     black = -zero * back[:, :1]
     return torch.addmm(black, back, yuv.view(3, -1)).clamp_(0, 1).view(3, height, width)
 
@@ -78,8 +83,8 @@ def to_rgb(
 def from_rgb(
     rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bool
 ) -> list[torch.Tensor]:
-    """Float RGB (3, H, W) -> sample values of each channel, rounded to uint8 or uint16, on the
-    device of `rgb`.
+    """Convert float RGB (3, H, W) to sample values of each channel, rounded to uint8 or uint16,
+    on the device of `rgb`.
 
     The inverse of `to_rgb`. RGB is written in full range.
     """
@@ -87,7 +92,8 @@ def from_rgb(
         return [_to_samples(channel * (2**layout.bits - 1) + 0.5, layout.bits) for channel in rgb]
     zero, luma_span, chroma_span, neutral = _code_values(layout.bits, full_range)
     coefficients = _rgb_to_yuv(matrix) * np.array([[luma_span], [chroma_span], [chroma_span]])
-    # The half makes the truncation to integers below a rounding.
+    # The half makes the truncation to integers below a rounding; folded into the offsets it costs
+    # no pass over the picture.
     offsets = np.array([[zero], [neutral], [neutral]]) + 0.5
     count = layout.num_channels
     yuv = torch.addmm(
@@ -100,8 +106,8 @@ def from_rgb(
 
 
 def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tensor]:
-    """The samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per channel.
-    Copies."""
+    """Copy the samples of a decoded frame, one (rows, columns) uint8 or uint16 tensor per
+    channel."""
     channels = [torch.empty(0)] * layout.num_channels
     for channel, samples in _channel_views(frame, layout):
         if channel >= 0:
@@ -110,8 +116,8 @@ def read_channels(frame: av.VideoFrame, layout: PixelLayout) -> list[torch.Tenso
 
 
 def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None:
-    """The opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its format
-    has none."""
+    """Copy the opacity of a decoded frame as float32 (rows, columns) in [0, 1]; None where its
+    format has none."""
     for channel, samples in _channel_views(frame, layout):
         if channel == ALPHA:
             return _to_tensor(samples, layout).float().mul_(1 / (2**layout.bits - 1))
@@ -121,11 +127,12 @@ def read_alpha(frame: av.VideoFrame, layout: PixelLayout) -> torch.Tensor | None
 def write_channels(
     channels: Sequence[torch.Tensor], pixel_format: str, alpha: torch.Tensor | None = None
 ) -> av.VideoFrame:
-    """A frame in main memory that holds these samples, and this opacity in [0, 1]; None is
+    """Make a frame in main memory of these samples, and this opacity in [0, 1]; None is
     opaque."""
     layout = LAYOUTS[pixel_format]
     height, width = channels[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
+    # Padding is written as opaque: rgb0 that somebody reads as rgba stays visible.
     most = 2**layout.bits - 1
     for channel, samples in _channel_views(frame, layout):
         if channel >= 0:
@@ -140,8 +147,8 @@ def write_channels(
 def _channel_views(
     frame: av.VideoFrame, layout: PixelLayout
 ) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
-    """Each channel, padding and alpha among them, with a writable view of its samples as (rows,
-    columns)."""
+    """Yield each channel, padding and alpha among them, with a writable view of its samples as
+    (rows, columns)."""
     for plane, order in zip(frame.planes, layout.planes, strict=True):
         samples = _plane_array(plane, layout, len(order))
         yield from ((channel, samples[:, :, position]) for position, channel in enumerate(order))
@@ -154,7 +161,7 @@ def _to_tensor(samples: npt.NDArray[np.unsignedinteger], layout: PixelLayout) ->
 
 
 def frame_bytes(frame: av.VideoFrame, layout: PixelLayout) -> bytes:
-    """The planes of a frame one after another without padding, as raw video has them."""
+    """Copy the planes of a frame one after another without padding, as raw video has them."""
     pairs = zip(frame.planes, layout.planes, strict=True)
     return b"".join(_plane_array(plane, layout, len(order)).tobytes() for plane, order in pairs)
 
@@ -162,11 +169,12 @@ def frame_bytes(frame: av.VideoFrame, layout: PixelLayout) -> bytes:
 def interleave_chroma(
     channels: Sequence[torch.Tensor], layout: PixelLayout
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Y and CbCr planes of nv12 or p010, on the channels' device: what a hardware encoder is
-    handed."""
+    """Make the Y and CbCr planes of nv12 or p010, on the channels' device, for a hardware
+    encoder."""
     chroma = torch.stack([channels[1], channels[2]], dim=-1)
     if layout.unused_low_bits == 0:
         return channels[0].contiguous(), chroma
+    # p010 keeps its ten bits at the top of sixteen.
     scale = 2**layout.unused_low_bits
     return (channels[0].int() * scale).to(torch.uint16), (chroma.int() * scale).to(torch.uint16)
 
@@ -174,8 +182,9 @@ def interleave_chroma(
 def _plane_array(
     plane: av.video.plane.VideoPlane, layout: PixelLayout, group: int
 ) -> npt.NDArray[np.unsignedinteger]:
-    """A writable view of a plane as (rows, columns, samples per pixel), without the padding of its
+    """View a plane, writable, as (rows, columns, samples per pixel), without the padding of its
     lines."""
+    # libav aligns lines for SIMD: what lies beyond the width is not picture.
     samples = np.asarray(memoryview(plane)).view(layout.sample_type)
     lines = samples.reshape(plane.height, -1)[:, : plane.width * group]
     return lines.reshape(plane.height, plane.width, group)
@@ -184,6 +193,7 @@ def _plane_array(
 def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, float]:
     """Code of black, steps from black to white, steps over the whole of chroma, code of neutral
     chroma."""
+    # H.273 equations 20 to 25: full range scales by 2^n - 1, limited range by 2^(n - 8).
     if full_range:
         return 0.0, 2.0**bits - 1, 2.0**bits - 1, 2.0 ** (bits - 1)
     scale = 2.0 ** (bits - 8)
@@ -191,10 +201,12 @@ def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, floa
 
 
 def _rgb_to_yuv(matrix: int) -> npt.NDArray[np.float64]:
+    # YCgCo has no luma coefficients in the sense of H.273, 8.3: its rows are given outright.
     if matrix == YCGCO:
         return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
     red, blue = LUMA_COEFFICIENTS[matrix]
     luma = np.array([red, 1 - red - blue, blue])
+    # Cb and Cr are B - Y and R - Y, scaled to -0.5..0.5.
     return np.stack(
         [luma, (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))]
     )
@@ -222,6 +234,7 @@ def _upsample_chroma(
 def _upsample_rows(chroma: torch.Tensor) -> torch.Tensor:
     """Each chroma row lies midway between two luma rows: weights 3/4 and 1/4, edges repeated."""
     rows = chroma.new_empty(2 * chroma.shape[0], chroma.shape[1])
+    # Luma rows 2i and 2i + 1 lie a quarter of a chroma row above and below chroma row i.
     rows[0::2] = torch.lerp(chroma, torch.cat([chroma[:1], chroma[:-1]]), 0.25)
     rows[1::2] = torch.lerp(chroma, torch.cat([chroma[1:], chroma[-1:]]), 0.25)
     return rows
@@ -229,8 +242,9 @@ def _upsample_rows(chroma: torch.Tensor) -> torch.Tensor:
 
 def _upsample_columns(chroma: torch.Tensor) -> torch.Tensor:
     """Each chroma column lies on an even luma column; the odd ones are the mean of their
-    neighbours."""
+    neighbors."""
     columns = chroma.new_empty(chroma.shape[0], 2 * chroma.shape[1])
+    # MPEG-2 siting: no even column is interpolated, so that what was sharp stays sharp.
     columns[:, 0::2] = chroma
     columns[:, 1::2] = torch.lerp(chroma, torch.cat([chroma[:, 1:], chroma[:, -1:]], dim=1), 0.5)
     return columns
@@ -238,12 +252,13 @@ def _upsample_columns(chroma: torch.Tensor) -> torch.Tensor:
 
 def _downsample_chroma(chroma: torch.Tensor, layout: PixelLayout) -> torch.Tensor:
     if layout.chroma_rows == 2:
+        # The chroma sample lies midway between its two luma rows: their plain mean.
         odd = _odd_samples(chroma, 0)
         chroma = torch.lerp(chroma[::2], odd, 0.5)
     if layout.chroma_columns == 2:
         odd = _odd_samples(chroma, 1)
         even = chroma[:, ::2]
-        # [1 2 1] / 4 centred on the even column; the column left of the first one repeats it.
+        # [1 2 1] / 4 centered on the even column; the column left of the first one repeats it.
         before = torch.cat([even[:, :1], odd[:, : even.shape[1] - 1]], dim=1)
         chroma = torch.lerp(even, torch.lerp(before, odd, 0.5), 0.5)
     return chroma

@@ -1,5 +1,5 @@
-"""The nouns that every stage shares: a frame that knows its time, and what a clip says of
-itself."""
+"""A frame that knows its time, and the description of a clip: the nouns that every stage
+shares."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +21,7 @@ class Frame:
     time_base: Fraction
     """Seconds per unit of `pts`."""
     duration: int = 0
-    """How long the frame is shown, in units of `time_base`; 0 where the clip does not say."""
+    """Time for which the frame is shown, in units of `time_base`; 0 where the clip does not say."""
     alpha: torch.Tensor | None = None
     """Opacity as float32 (h, w) in [0, 1], at the source's size whatever that of `pixels`; None
     where all is opaque."""
@@ -49,7 +49,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ColorDescription:
-    """The four colour tags of a stream, as ITU-T H.273 code points; 2 means unspecified."""
+    """The four color tags of a stream, as ITU-T H.273 code points; 2 means unspecified."""
 
     matrix: int = 2
     primaries: int = 2
@@ -73,7 +73,7 @@ class MasteringDisplay:
 
 @dataclass(frozen=True)
 class LightLevel:
-    """How bright HDR pictures get (CTA-861.3), in cd/m2."""
+    """Brightness of HDR pictures (CTA-861.3), in cd/m2."""
 
     max_content: int
     max_frame_average: int
@@ -81,7 +81,7 @@ class LightLevel:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip's container says of its video stream. Numbers "from header" are claims, not
+    """A clip's video stream as its container describes it. Numbers "from header" are claims, not
     counts."""
 
     path: Path

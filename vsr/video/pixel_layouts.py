@@ -1,5 +1,4 @@
-"""How libav's pixel formats lay their samples out: the only place that knows their planes and
-depths."""
+"""Layouts of libav's pixel formats: the only module that knows their planes and depths."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +15,7 @@ ALPHA = -2
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How a pixel format lays its samples out."""
+    """Planes, channels and depth of a pixel format."""
 
     planes: tuple[tuple[int, ...], ...]
     """For each plane the channels that alternate in it: 0 1 2 for Y Cb Cr or R G B; -1 is padding,
@@ -39,7 +38,7 @@ class PixelLayout:
 
     @property
     def sample_type(self) -> np.dtype[np.unsignedinteger]:
-        """Of a sample in memory."""
+        """Type of a sample in memory."""
         return (
             np.dtype(np.uint8)
             if self.bits == 8
@@ -113,8 +112,8 @@ LAYOUTS = _all_layouts()
 
 
 def nearest_format(pixel_format: str) -> str:
-    """The format itself where it is converted here, else the one that libav converts it to with the
-    least loss."""
+    """Find the format to decode to: itself where it is converted here, else the one that libav
+    converts it to with the least loss."""
     if pixel_format in LAYOUTS:
         return pixel_format
     nearest, _ = find_best_pix_fmt_of_list(list(LAYOUTS), pixel_format)

@@ -1,5 +1,4 @@
-"""A clip as a stream of frames: constant memory, exact times, and an account of what was
-damaged."""
+"""A clip as a stream of frames: constant memory, exact times, and a log of its damage."""
 
 import math
 import sys
@@ -54,7 +53,7 @@ __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a clip is read."""
+    """Options of reading a clip."""
 
     on_damage: Literal["keep", "repeat", "stop"] = "keep"
     """`keep` shows what could be decoded, `repeat` the last whole frame instead; `stop` raises
@@ -128,12 +127,12 @@ class ClipReader:
 
     @property
     def damage(self) -> tuple[Damage, ...]:
-        """What was damaged in the part that has been read so far."""
+        """Damage found in the part that has been read so far."""
         return self._log.records()
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame in order of presentation, on the CPU, in the clip's size; times strictly
-        increase.
+        """Yield every frame in order of presentation, on the CPU, in the clip's size; times
+        strictly increase.
 
         Raises InputError at the first damage where the options say so.
         """
@@ -163,7 +162,7 @@ class ClipReader:
         elif info.container != "images" and stored_as != self._stored_as:
             self._log.add(
                 "changed_format",
-                f"frame {index} is stored in another pixel format or colour than the first",
+                f"frame {index} is stored in another pixel format or color than the first",
             )
 
     def _to_pixels(self, decoded: av.VideoFrame) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -178,6 +177,7 @@ class ClipReader:
         pixels = to_rgb(read_channels(decoded, layout), layout, matrix, _is_full_range(decoded))
         alpha = read_alpha(decoded, layout)
         size = (self.info.height, self.info.width)
+        # A clip may change its size midway; everything behind the reader relies on one size.
         if pixels.shape[1:] != size:
             pixels = resize(pixels, *size).clamp_(0, 1)
             alpha = None if alpha is None else resize(alpha, *size).clamp_(0, 1)
@@ -191,6 +191,7 @@ def _describe_video(
     stream = main_video_stream(container, name)
     average_rate = stream.average_rate
     duration_seconds = _duration_seconds(container, stream)
+    # Headers of broken files claim years: a file holds no more frames than bytes.
     if duration_seconds and average_rate and duration_seconds * average_rate > _max_frames(path):
         duration_seconds = None
     if not options.allow_huge:
@@ -206,6 +207,7 @@ def _describe_video(
         height=first.height,
         pixel_format=first.format.name,
         color=_color_of(first),
+        # Made-up times count frames, so one tick is one frame.
         time_base=Fraction(stream.time_base or 1) if decoder.has_times else 1 / decoder.rate,
         average_rate=Fraction(average_rate) if average_rate else None,
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio)
@@ -261,7 +263,8 @@ def _color_of(frame: av.VideoFrame) -> ColorDescription:
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
-    """By tag; without one RGB, grey and the yuvj formats are full range by convention."""
+    """Tell the range by its tag; without one RGB, gray and the yuvj formats are full range by
+    convention."""
     if frame.color_range in (1, 2):
         return frame.color_range == 2
     return frame.format.is_rgb or frame.format.name.startswith(("yuvj", "gray", "ya", "pal"))
@@ -274,7 +277,8 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
 
 
 def _max_frames(path: Path) -> float:
-    """More than a file of this size can hold, so that a header which claims more is wrong."""
+    """Bound on the frames that a file of this size can hold: a header which claims more is
+    wrong."""
     return path.stat().st_size if path.is_file() else math.inf
 
 

@@ -1,4 +1,4 @@
-"""Cuts, and the frame of each shot that models are trained on.
+"""Shot boundaries, and the frame of each shot that models are trained on.
 
 A cut is where PySceneDetect's adaptive detector sees the picture change far more than around it.
 The detector is fed with our own frames, so that a clip is decoded once; it judges a frame two
@@ -29,7 +29,7 @@ class ShotOptions:
     shortest shot."""
 
     cut_ratio: float = 3.0
-    """How many times the change of the four frames around it a cut has to be."""
+    """Change of a cut over that of the four frames around it, at least."""
     min_change: float = 15.0
     """Least change of a cut: mean absolute difference of hue, saturation and value, in 8-bit
     levels."""
@@ -85,14 +85,14 @@ def split_shots(
 
 
 def find_shots(frames: Iterable[Frame], options: ShotOptions = ShotOptions()) -> list[Shot]:
-    """The shots of a clip, in order, in one pass; the same cuts as `split_shots`. A clip without
-    frames has none."""
+    """List the shots of a clip, in order, in one pass; the same cuts as `split_shots`. A clip
+    without frames has none."""
     return [_describe(shot) for shot in split_shots(frames, options)]
 
 
 def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
-    """Position of the frame to train on, given each frame's sharpness and its change towards its
-    neighbours.
+    """Choose the position of the frame to train on, given each frame's sharpness and its change
+    towards its neighbors.
 
     Of the middle half of the shot, the one with the largest `sharpness / (1 + change / median
     change)`: blur by motion or lost focus lowers the numerator, and the denominator prefers a
@@ -100,6 +100,7 @@ def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
     """
     count = len(sharpness)
     usual = median(changes) or 1.0
+    # The edges of a shot hold fades and the last of a dissolve.
     candidates = range(count // 4, count - count // 4)
     return max(
         candidates, key=lambda i: (sharpness[i] / (1 + changes[i] / usual), -abs(2 * i + 1 - count))
@@ -109,8 +110,8 @@ def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
 def _mark_by_shot(
     frames: Iterable[Frame], options: ShotOptions
 ) -> Iterator[tuple[int, int, Frame]]:
-    """Each frame after the index and the first frame of its shot, as many frames late as the
-    detector looks ahead."""
+    """Yield each frame after the index and the first frame of its shot, as many frames late as
+    the detector looks ahead."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -131,8 +132,10 @@ def _mark_by_shot(
         pictures.append(_detection_picture(frame.pixels))
         # Lengths are counted in frames: the rate that a timecode has to be given decides nothing.
         cuts = detector.process_frame(FrameTimecode(position, fps=25.0), pictures[-1])
+        # The detector names a cut two frames late: the first frame still held begins the shot.
         if position == 0 or (cuts and not _is_flash(*pictures)):
             index, first_frame = index + 1, held[0].index
+        # The detector judges a frame only when it has seen `lag` more: no frame leaves before.
         if len(held) > lag:
             yield index, first_frame, held.popleft()
     for frame in held:
@@ -140,7 +143,7 @@ def _mark_by_shot(
 
 
 def _detection_picture(pixels: torch.Tensor) -> np.ndarray:
-    """8-bit BGR of at most `DETECTION_WIDTH_PX`, as PySceneDetect wants it."""
+    """Make 8-bit BGR of at most `DETECTION_WIDTH_PX`, as PySceneDetect wants it."""
     height, width = pixels.shape[-2:]
     shrink = max(width / DETECTION_WIDTH_PX, 1.0)
     small = adaptive_avg_pool2d(pixels, (max(round(height / shrink), 1), round(width / shrink)))
@@ -149,9 +152,10 @@ def _detection_picture(pixels: torch.Tensor) -> np.ndarray:
 
 
 def _is_flash(before: np.ndarray, at_cut: np.ndarray, *after: np.ndarray) -> bool:
-    """Whether the picture soon looks again as it did before: a flashlight or a spoilt frame, not a
-    cut."""
+    """Tell whether the picture soon looks again as it did before: a flashlight or a spoilt frame,
+    not a cut."""
     change = _mean_difference(before, at_cut)
+    # Half the change: a true cut leaves pictures that are as far from the old shot as its first.
     return any(_mean_difference(before, picture) < change / 2 for picture in after)
 
 
@@ -174,6 +178,7 @@ def _describe(shot: ShotFrames) -> Shot:
         sharpness.append(_gradient_energy(gray))
         gray_before = gray
         last = frame
+    # A frame counts as moving where it differs from either neighbor.
     changes = [max(pair) for pair in zip([0.0, *steps], [*steps, 0.0], strict=True)]
     return Shot(
         index=shot.index,
@@ -186,7 +191,7 @@ def _describe(shot: ShotFrames) -> Shot:
 
 
 def _gradient_energy(gray: torch.Tensor) -> float:
-    """Mean squared difference of neighbouring pixels: falls with any blur, less swayed by noise
+    """Mean squared difference of neighboring pixels: falls with any blur, less swayed by noise
     than a Laplacian."""
     energy = 0.0
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Frames -> a file that appears under its name only when it is whole, with every timestamp and
+"""Writer of a result that appears under its name only when it is whole, with every timestamp and
 every other stream."""
 
 import os
@@ -35,7 +35,7 @@ STANDARD_OUTPUT = "-"
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What was written."""
+    """Summary of a finished result."""
 
     frames_out: int
     streams_kept: tuple[str, ...]
@@ -47,7 +47,7 @@ class WriteReport:
     pixel_format: str
     notes: tuple[str, ...]
     damage: tuple[str, ...] = ()
-    """What of the copied streams was lost."""
+    """Lost parts of the copied streams."""
 
 
 class ClipWriter:
@@ -140,11 +140,12 @@ class ClipWriter:
             if not isinstance(output, PipedVideoOutput):
                 output.close_segment({})
             if isinstance(output, ImageSequenceOutput):
-                assert isinstance(self._place, FolderDestination)
-                self._place.move_in(output.pictures())
+                assert isinstance(self._destination, FolderDestination)
+                self._destination.move_in(output.pictures())
             else:
                 output.finish()
-            self._place.commit()
+            self._destination.commit()
+        # Only now: a process that ends before still finds its work and goes on.
         if self.work is not None:
             self.work.mark_finished()
         streams = output if isinstance(output, ImageSequenceOutput) else output.muxer
@@ -170,10 +171,10 @@ class ClipWriter:
     def _to_pipe(self, resources: ExitStack) -> None:
         if self._options.codec == "png":
             raise UsageError("png writes many files and standard output is one: name a folder")
-        place = resources.enter_context(PipeDestination())
-        self._place: Destination = place
+        destination = resources.enter_context(PipeDestination())
+        self._destination: Destination = destination
         piped = PipedVideoOutput(
-            place.file,
+            destination.file,
             "matroska",
             self._source,
             *self._size,
@@ -191,16 +192,17 @@ class ClipWriter:
             raise OutputError(
                 f"{self._name}: not an ordinary file; name a file, or - for standard output"
             )
+        # Before any work: a night of upscaling must not end at a file that may not be replaced.
         if self._target.exists() and not self._may_replace():
             raise OutputError(f"{self._name}: exists already; -y overwrites it")
         self._check_folder()
         work = resources.enter_context(self._open_work())
-        place = resources.enter_context(
+        destination = resources.enter_context(
             FileDestination(self._target, work.part_path(self._target), work.record_commit)
         )
-        self._place = place
-        film = SegmentedVideoOutput(
-            place.file,
+        self._destination = destination
+        segmented = SegmentedVideoOutput(
+            destination.file,
             container_format,
             self._source,
             *self._size,
@@ -209,8 +211,12 @@ class ClipWriter:
             work,
             resources,
         )
-        self._output = film
-        self._notes = [*film.notes, *film.muxer.notes, *self._check_space(work, film.plan)]
+        self._output = segmented
+        self._notes = [
+            *segmented.notes,
+            *segmented.muxer.notes,
+            *self._check_space(work, segmented.plan),
+        ]
 
     def _to_pictures(self, resources: ExitStack) -> None:
         if self._options.codec not in ("auto", "png"):
@@ -231,7 +237,7 @@ class ClipWriter:
             raise OutputError(f"{self._name}: pictures are there already; -y overwrites them")
         self._check_folder()
         work = resources.enter_context(self._open_work())
-        self._place = resources.enter_context(
+        self._destination = resources.enter_context(
             FolderDestination(
                 folder, work.part_path(folder), pattern, work.record_commit, self._plan is None
             )
@@ -277,6 +283,7 @@ class ClipWriter:
 
 
 def _format_of(target: Path) -> str:
+    # libavformat itself knows which suffix means which format; nothing is written yet.
     try:
         with av.open(f"x{target.suffix}", "w") as container:
             return container.format.name

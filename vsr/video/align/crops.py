@@ -1,4 +1,4 @@
-"""Which part of one picture shows what another, a few pixels smaller or larger, shows."""
+"""The part that two pictures have in common when their sizes differ by a few pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Crop:
 
     @classmethod
     def at(cls, result: Size, reference: Size, down: int, right: int) -> Self:
-        """Where, in each direction, the larger picture gives up `down` and `right` pixels at its
-        top and left."""
+        """Crop the larger picture in each direction by `down` rows at its top, `right` columns at
+        its left."""
         height, width = min(result[0], reference[0]), min(result[1], reference[1])
         return cls(
             height=height,
@@ -68,6 +68,7 @@ def check_scale(result: Size, low_resolution: Size) -> None:
     """Raises InputError where the result cannot be the low-resolution input made larger, give or
     take a crop."""
     (height, width), (low_height, low_width) = result, low_resolution
+    # A crop moves the ratio of a side by so much at most.
     slack = MAX_CROP_PX / low_height + MAX_CROP_PX / low_width
     if (
         min(height - low_height, width - low_width) < 0
@@ -81,8 +82,8 @@ def check_scale(result: Size, low_resolution: Size) -> None:
 
 
 def find_crop(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Crop:
-    """The placing with the least squared error over pairs of a result's picture and its reference's
-    (3, H, W).
+    """Find the alignment with the least squared error over pairs of a result's picture and its
+    reference's (3, H, W).
 
     Their sizes have passed `check_sizes`. Of equally good ones the nearest to the top left.
     """
@@ -92,13 +93,14 @@ def find_crop(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Crop:
         Crop.at(result, reference, down, right)
         for down, right in product(range(slack[0] + 1), range(slack[1] + 1))
     ]
+    # Where a side agrees, all its shifts are one crop: each is tried once, the nearest first.
     return min(
         dict.fromkeys(crops), key=lambda crop: sum(_squared_error(crop, *pair) for pair in pairs)
     )
 
 
 def crop_note(crop: Crop, result: Size, reference: Size) -> str:
-    """What was compared, in words."""
+    """Say which part of the pictures was compared."""
     return (
         f"the result is {_format_size(result)} and the reference {_format_size(reference)}: "
         f"compared over the {crop.width}x{crop.height} that fit best, from ({crop.result_left}, "
@@ -108,7 +110,7 @@ def crop_note(crop: Crop, result: Size, reference: Size) -> str:
 
 
 def _squared_error(crop: Crop, result: torch.Tensor, reference: torch.Tensor) -> float:
-    # Green alone: it is most of what is seen, and there are up to 64 placings to try.
+    # Green alone: it is most of what is seen, and there are up to 64 alignments to try.
     return float((crop.of_result(result[1]) - crop.of_reference(reference[1])).square().mean())
 
 

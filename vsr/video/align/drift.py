@@ -1,5 +1,4 @@
-"""Watches matched frames for what time stamps hide: frames shown twice, and pictures that run ahead
-or behind."""
+"""Drift that timestamps hide: frames shown twice, and pictures that run ahead or behind."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ from vsr.video.align.time_map import Values, error_floor, is_clearly_less, squar
 
 REACH_FRAMES = 2
 REPEAT_SHARE = 0.01
-"""Of the squared change that was to be expected: a frame that changed less shows the one before."""
+"""Share of the expected squared change: a frame that changed less repeats the one before."""
 MIN_CHANGE = 0.25
-"""In squared grey levels of small pictures: sensor noise changes less, and a coder leaves that
-out."""
+"""Change in squared gray levels of small pictures: sensor noise changes less, and a coder leaves
+that out."""
 AT_REST_SHARE = 0.1
-"""Of the squared change before: a partner that changes less has come to rest as well."""
+"""Share of the squared change before: a partner that changes less has come to rest as well."""
 MIN_RUN_FRAMES = 5
 
 
@@ -41,7 +40,7 @@ class DriftDetector:
         self._movement = 0.0
 
     def update(self, index: int, result: torch.Tensor, partner: torch.Tensor) -> None:
-        """The next frame of the result, by its number, and its partner's picture, (3, H, W)
+        """Take the next frame of the result, by its number, and its partner's picture, (3, H, W)
         each."""
         pair = _Pair(index, thumbnail(result), thumbnail(partner))
         if self._pairs and self._repeats(self._pairs[-1], pair):
@@ -50,22 +49,24 @@ class DriftDetector:
         self._floor = error_floor(
             (result.shape[-2], result.shape[-1]), (partner.shape[-2], partner.shape[-1])
         )
+        # The middle pair is judged once partners on both sides of it are known.
         if len(self._pairs) == self._pairs.maxlen:
             self._lags.append(
                 (self._pairs[REACH_FRAMES].index, _lag(list(self._pairs), self._floor))
             )
 
     def notes(self) -> list[str]:
-        """Sentences on what was seen."""
+        """Sentences for the user on repeated and shifted frames."""
         return [*_repeat_notes(self.repeats), *_lag_notes(self._lags)]
 
     def _repeats(self, before: _Pair, now: _Pair) -> bool:
-        """Whether a result that was moving stands still for a frame while its partner goes on as
-        before."""
+        """Tell whether a result that was moving stands still for a frame while its partner goes on
+        as before."""
         change, expected = (
             squared_error(now.result, before.result),
             squared_error(now.partner, before.partner),
         )
+        # A partner at rest proves nothing: neither noise nor the end of a movement counts.
         moves_on = expected > max(MIN_CHANGE, AT_REST_SHARE * self._movement)
         if moves_on and change < REPEAT_SHARE * min(expected, self._movement):
             return True
@@ -74,8 +75,8 @@ class DriftDetector:
 
 
 def _lag(pairs: list[_Pair], floor: float) -> int:
-    """By how many frames the middle result is behind the partners around it; 0 unless another fits
-    clearly better."""
+    """Number of frames that the middle result is behind the partners around it; 0 unless another
+    fits clearly better."""
     result = pairs[REACH_FRAMES].result
     errors = [squared_error(result, pair.partner) for pair in pairs]
     best = min(range(len(errors)), key=errors.__getitem__)
@@ -92,6 +93,7 @@ def _lag_notes(lags: list[tuple[int, int]]) -> list[str]:
     notes = []
     for lag, group in groupby(lags, key=itemgetter(1)):
         indices = [index for index, _ in group]
+        # A few frames may look alike by chance; a run of them does not.
         if lag and len(indices) >= MIN_RUN_FRAMES:
             frames, side = (
                 f"{abs(lag)} frame{'s' if abs(lag) > 1 else ''}",

@@ -1,9 +1,9 @@
-"""How the times of one clip become those of another: from their time stamps, checked against what
-they show.
+"""Maps from the times of one clip to those of another: from their timestamps, checked against
+their pictures.
 
-Containers start and count as they like, so clocks are guessed from the stamps and the guess that
-the pictures fit wins. Pictures overrule the stamps only where they fit clearly better, so that a
-still clip keeps its own clock.
+Containers start and count as they like, so maps are guessed from the timestamps, and the guess
+that the pictures fit wins. Pictures overrule the timestamps only where they fit clearly better,
+so that a still clip keeps its own times.
 """
 
 from collections.abc import Iterable
@@ -31,12 +31,12 @@ SAMPLES = 64
 """Frames that a guess is judged by."""
 COARSE_SAMPLES = 8
 CLOSE_RATE_RATIO = 0.05
-"""Rates closer than this (film on television, NTSC) part too slowly for a brief survey."""
+"""Rates closer than this (film on television, NTSC) part too slowly for a brief fingerprint."""
 UNRELATED_ERROR = 4.0
-"""In squared grey levels of small pictures: a result differs less from its truth, whatever upscaled
-it."""
+"""Error in squared gray levels of small pictures: a result differs less from its truth, whatever
+upscaled it."""
 CODING_ERROR = 0.05
-"""Likewise, what rounding and coding make of one picture."""
+"""Squared gray levels by which rounding and coding change one picture."""
 CLEARLY_LESS_RATIO = 1 / 6
 NEIGHBOR_STEPS = 4
 SAME_RATE = 1e-5
@@ -59,8 +59,8 @@ class TimeMap:
         return (seconds - self.offset_seconds) / self.stretch
 
     def compose(self, other: "TimeMap") -> "TimeMap":
-        """From this clip's times to those of another clip, given both clocks onto one and the same
-        third."""
+        """Map this clip's times to those of another clip, given the maps of both onto one and the
+        same third."""
         return TimeMap(
             (self.offset_seconds - other.offset_seconds) / other.stretch,
             self.stretch / other.stretch,
@@ -81,19 +81,19 @@ class Fingerprint:
     """(N, P), see `thumbnail`."""
     size: Size
     frames_per_second: float | None
-    """As the header has it."""
+    """The header's claim."""
 
 
 @dataclass(frozen=True)
 class _Fit:
     matches: int
     error: float
-    """Mean squared difference of small pictures, in grey levels; infinite without matches."""
+    """Mean squared difference of small pictures, in gray levels; infinite without matches."""
 
 
 def thumbnail(pixels: torch.Tensor) -> Values:
-    """A picture (3, H, W) as a few numbers, in grey levels less their mean, so that brightness does
-    not matter."""
+    """Reduce a picture (3, H, W) to a few numbers, in gray levels less their mean, so that
+    brightness does not matter."""
     # Green is most of what is seen, and a third of the work.
     small = adaptive_avg_pool2d(pixels[1:2], THUMBNAIL_PX).flatten()
     levels: Values = (255 * (small - small.mean())).half().cpu().numpy()
@@ -128,7 +128,7 @@ def is_clearly_less(error: float, than: float, floor: float) -> bool:
 def take_fingerprint(
     frames: Iterable[Frame], limit: int, frames_per_second: float | None
 ) -> Fingerprint:
-    """Look at the first `limit` frames."""
+    """Read the first `limit` frames and keep a thumbnail of each."""
     seconds, thumbnails = [], []
     size = (0, 0)
     for frame in islice(frames, limit):
@@ -139,13 +139,14 @@ def take_fingerprint(
 
 
 def guess_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
-    """The clock by the time stamps: their own, or aligned by their first frames; each at their own
-    rates or at one.
+    """Guess the time map from timestamps: their own, or aligned by their first frames; each at
+    their own rates or at one.
 
-    Where the pictures do not decide, the guess that matches most frames wins, own clocks before
-    others: a result that lost its first frame keeps its clock, one whose container starts anew does
+    Where the pictures do not decide, the guess that matches most frames wins, own times before
+    others: a result that lost its first frame keeps its times, one whose container starts anew does
     not.
     """
+    # Equal times come first, and only a better fit replaces them.
     chosen, *others = _candidate_maps(result, other)
     fit = _evaluate(result, other, chosen)
     floor = error_floor(result.size, other.size)
@@ -159,9 +160,10 @@ def guess_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
 
 
 def needs_search(result: Fingerprint, other: Fingerprint, time_map: TimeMap) -> bool:
-    """Whether the pictures contradict a clock, or rates are so close that only a longer look tells
-    them apart."""
+    """Tell whether the pictures contradict a time map, or rates are so close that only a longer
+    look tells them apart."""
     floor = error_floor(result.size, other.size)
+    # 25 and 24 fps part by one frame in a second: a brief look cannot tell such rates apart.
     if SAME_RATE < abs(_rate_ratio(result, other) - 1) < CLOSE_RATE_RATIO:
         return floor < inf
     fit = _evaluate(result, other, time_map)
@@ -179,8 +181,8 @@ def needs_search(result: Fingerprint, other: Fingerprint, time_map: TimeMap) -> 
 
 
 def search_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
-    """The clock by what the clips show: any start of one within the other, where that fits clearly
-    better."""
+    """Search the time map by pictures: any start of one clip within the other, where that fits
+    clearly better than the timestamps."""
     stamped = guess_time_map(result, other)
     least = min(SAMPLES, max(min(len(result.seconds), len(other.seconds)) // 2, 2))
     candidates = [
@@ -194,6 +196,7 @@ def search_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
     fits_and_maps = [
         (_evaluate(result, other, time_map, COARSE_SAMPLES), time_map) for time_map in candidates
     ]
+    # A few samples rule most offsets out; only the best of them are measured in full.
     likely = sorted(
         (fit.error, time_map) for fit, time_map in fits_and_maps if fit.matches >= least
     )[:SAMPLES]
@@ -217,7 +220,7 @@ def _candidate_maps(result: Fingerprint, other: Fingerprint) -> list[TimeMap]:
 
 
 def _rate_ratio(result: Fingerprint, other: Fingerprint) -> float:
-    """What stretches the result's frame step to the other's; 1 where a rate is unknown."""
+    """Ratio that stretches the result's frame step to the other's; 1 where a rate is unknown."""
     if not result.frames_per_second or not other.frames_per_second:
         return 1.0
     return result.frames_per_second / other.frames_per_second
@@ -234,14 +237,16 @@ def _median_step(clip: Fingerprint) -> float:
 def _evaluate(
     result: Fingerprint, other: Fingerprint, time_map: TimeMap, samples: int = SAMPLES
 ) -> _Fit:
-    """How many frames have a partner, and how well a sample of those fits."""
+    """Count the frames that have a partner, and measure how well a sample of those fits."""
     wanted = result.seconds * time_map.stretch + time_map.offset_seconds
+    # The nearest time in `other` is the one right before or right after.
     after = np.searchsorted(other.seconds, wanted).clip(1, max(len(other.seconds) - 1, 1))
     last = len(other.seconds) - 1
     before, after = np.minimum(after - 1, last), np.minimum(after, last)
     nearest = np.where(
         wanted - other.seconds[before] <= other.seconds[after] - wanted, before, after
     )
+    # Half a step of the faster clip: a frame further off belongs to a neighbor.
     reach = min(_median_step(other), _median_step(result) * time_map.stretch) / 2
     matched = np.flatnonzero(np.abs(other.seconds[nearest] - wanted) < reach * 0.999)
     if not len(matched):

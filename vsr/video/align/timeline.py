@@ -23,14 +23,16 @@ class Timeline:
         self._is_matched = False
 
     def pop_nearest(self, seconds: float, next_seconds: float = inf) -> Frame | None:
-        """The frame shown at `seconds` on this clip's clock; times must not decrease.
+        """Take the frame shown at `seconds`, in this clip's times; they must not decrease.
 
-        `next_seconds` is what will be asked for next, where that is known.
+        `next_seconds` is the time of the next call, where that is known.
         """
         while self._current is not None and self._following is not None:
+            # Of two equally near frames the earlier one, so that none is skipped.
             if abs(self._following.seconds - seconds) >= abs(self._current.seconds - seconds):
                 break
             self._advance(self._current)
+        # Half the shortest step around: further off another frame would be the partner.
         step = min(
             self._shortest_step_seconds(), seconds - self._last_request, next_seconds - seconds
         )
@@ -45,13 +47,13 @@ class Timeline:
         return self._current
 
     def unmatched_frames(self) -> list[int]:
-        """Numbers of the frames that nobody took; reads the clip to its end."""
+        """Numbers of the frames that were not taken; reads the clip to its end."""
         while self._current is not None:
             self._advance(self._current)
         return self._unmatched
 
     def _shortest_step_seconds(self) -> float:
-        """From the current frame to its nearer neighbour; infinite where it has none."""
+        """Time from the current frame to its nearer neighbor; infinite where it has none."""
         if self._current is None:
             return inf
         after = inf if self._following is None else self._following.seconds

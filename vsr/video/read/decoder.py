@@ -1,5 +1,4 @@
-"""Packets and pictures -> decoded pictures, with an account of what could not be read or
-decoded."""
+"""Decoders of video streams and picture files, with a log of what could not be read or decoded."""
 
 import re
 from collections import deque
@@ -18,10 +17,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vsr.errors import InputError
-from vsr.video.read.damage import DamageLog
+from vsr.video.read.damage import DamageLog, LostFrameTracker
 from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
-from vsr.video.read.lost_frames import AviTimestamps, LostFrameTracker
 from vsr.video.read.sources import (
     PIPE_HINT,
     PIPE_NAME,
@@ -29,6 +27,7 @@ from vsr.video.read.sources import (
     pixel_limit_options,
     read_packets,
 )
+from vsr.video.read.timestamps import AviTimestamps
 
 ONE_FRAME_PER_PACKET = (
     "h264",
@@ -49,7 +48,7 @@ nothing."""
 
 @dataclass(frozen=True, eq=False)
 class DecodedFrame:
-    """What is shown from one moment on."""
+    """A picture that is shown from one moment on."""
 
     frame: av.VideoFrame
     pts: int | None
@@ -59,7 +58,7 @@ class DecodedFrame:
 
 
 class Decoder(Protocol):
-    """Pictures in order of presentation, once; harm goes into the log it was made with."""
+    """Pictures in order of presentation, once; damage goes into the log it was made with."""
 
     first: DecodedFrame
     """Decoded on construction."""
@@ -70,8 +69,7 @@ class Decoder(Protocol):
     num_leading_packets: int
     """Packets before the first keyframe, which need pictures that are not in the clip."""
     lost: deque[int]
-    """Times of pictures that should have come before the latest one, for who fills the gaps to take
-    out."""
+    """Times of pictures that should have come before the latest one; concealment takes them out."""
 
     def __iter__(self) -> Iterator[DecodedFrame]: ...
 
@@ -142,6 +140,7 @@ class StreamDecoder:
             for frame in self._decode_packet(packet):
                 if slots is not None:
                     frame.pts = slots.take(frame)
+                # The longest step so far is how far the header's end may lie behind the last frame.
                 if frame.pts is not None:
                     longest_step = max(longest_step, Fraction(frame.pts - (last_pts or frame.pts)))
                     last_pts = frame.pts
@@ -161,7 +160,7 @@ class StreamDecoder:
         self._check_truncation(last_pts, longest_step)
 
     def _decode_packet(self, packet: "Packet[Stream] | None") -> Sequence[av.VideoFrame]:
-        """What the decoder has ready after this packet, or at the end."""
+        """Decode a packet, or None at the end, and return the pictures that are ready."""
         if packet is not None:
             self._tracker.add_packet(packet)
         try:
@@ -173,7 +172,7 @@ class StreamDecoder:
             return []
 
     def _report_lost(self, times: list[int], num_silent: int) -> None:
-        """Keep the times of what is lost, and tell of that which no error was raised for."""
+        """Keep the times of lost pictures, and log those for which no error was raised."""
         self.lost.extend(times)
         if num_silent:
             which = self._format_time(times[0] if times else None)
@@ -271,7 +270,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def _alpha_decoder(stream: VideoStream, codec: str) -> VideoCodecContext | None:
-    """For a stream that says it stores transparency which libav's own decoder would drop."""
+    """Make a decoder for a stream that stores transparency which libav's own decoder would drop."""
     tags = {name.lower(): value for name, value in stream.metadata.items()}
     if tags.get("alpha_mode") != "1" or codec not in _ALPHA_DECODERS:
         return None
@@ -279,7 +278,7 @@ def _alpha_decoder(stream: VideoStream, codec: str) -> VideoCodecContext | None:
 
 
 def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    """When the stream says it ends; None for formats whose figure is itself a guess from the
+    """End of a stream by its header; None for formats whose figure is itself a guess from the
     data."""
     if "matroska" in container.format.name:
         tag = stream.metadata.get("DURATION")
@@ -295,8 +294,7 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
 
 
 def _seconds_of(duration: str) -> float | None:
-    """Hours, minutes and seconds as Matroska's tags have them; None for what is written
-    otherwise."""
+    """Parse hours, minutes and seconds as Matroska's tags have them; None for other text."""
     told = re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", duration)
     if told is None:
         return None

@@ -1,4 +1,4 @@
-"""Frames of two fields -> progressive frames, by libavfilter's bwdif."""
+"""Deinterlacing: frames of two fields into progressive frames, by libavfilter's bwdif."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ keep their own."""
 
 
 def deinterlace_frames(pictures: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """One progressive picture for each, of the same time; the parity is the frame's own."""
+    """Make one progressive picture of each, at the same time; the parity is the frame's own."""
     weave: _BwdifFilter | None = None
     for picture in pictures:
         if weave is None or not weave.fits(picture.frame):

@@ -1,5 +1,5 @@
-"""Folders of pictures and numbered pictures as clips: which files, in which order, one decoded
-frame each."""
+"""Folders of pictures and numbered pictures as clips: their files in order, one decoded frame
+each."""
 
 import hashlib
 import re
@@ -14,19 +14,19 @@ from vsr.video.read.sources import clip_identity, open_container, pixel_limit_op
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".jp2")
 
 IMAGE_SEQUENCE_FPS = 25
-"""Pictures carry no time; this is what they are shown at."""
+"""Frames a second at which pictures are shown, since they carry no time."""
 
 _NUMBER_FIELD = re.compile(r"%0?\d*d")
 
 
 def is_numbered_pattern(path: Path) -> bool:
-    """Whether a name is a pattern such as `%04d.png`."""
+    """Tell whether a name is a pattern such as `%04d.png`."""
     return _NUMBER_FIELD.search(path.name) is not None
 
 
 def find_image_sequence(source: Path) -> list[Path] | None:
-    """The pictures of a folder in natural order, or those of a numbered pattern by number; None for
-    anything else.
+    """List the pictures of a folder in natural order, or those of a numbered pattern by number;
+    None for anything else.
 
     Raises InputError for a folder or a pattern without pictures, and for what may not be looked at.
     """
@@ -53,14 +53,15 @@ def find_image_sequence(source: Path) -> list[Path] | None:
 
 
 def image_sequence_identity(pictures: Sequence[Path]) -> str:
-    """SHA-256 over every picture's name and size and the content of the first and the last one."""
+    """Compute SHA-256 over every picture's name and size and the content of the first and the last
+    one."""
     listing = "".join(f"{picture.name}\0{picture.stat().st_size}\n" for picture in pictures)
     ends = clip_identity(pictures[0]) + clip_identity(pictures[-1])
     return hashlib.sha256((listing + ends).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def decode_image(picture: Path, allow_huge: bool = False) -> av.VideoFrame | None:
-    """The first picture in the file as PyAV decodes it; None where nothing in it can be decoded."""
+    """Decode the first picture in the file; None where nothing in it can be decoded."""
     try:
         with open_container(picture, allow_huge) as container:
             container.streams.video[0].codec_context.options = pixel_limit_options(allow_huge)
@@ -70,7 +71,7 @@ def decode_image(picture: Path, allow_huge: bool = False) -> av.VideoFrame | Non
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:
-    """Orders 2.png before 10.png."""
+    """Sort key that puts 2.png before 10.png."""
     return [
         (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)
     ]

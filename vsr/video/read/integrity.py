@@ -1,5 +1,4 @@
-"""Checksums and ends that a stream carries, and that libav does not tell of when they are wrong or
-missing."""
+"""Container integrity: checksums, ends and chains that libav does not check, or not aloud."""
 
 import mmap
 import zlib
@@ -20,7 +19,7 @@ class Checksums(Protocol):
     """Looks at the packets of one stream, in order."""
 
     def count_broken(self, packet: bytes) -> int:
-        """How many packets, up to this one, are now known to be broken and were not known to be
+        """Count the packets, up to this one, that are now known to be broken and were not
         before."""
         ...
 
@@ -33,7 +32,7 @@ class ChunkChecksums:
 
 
 class OptionalChecksums:
-    """Those that some streams of a codec have and others do not: that is learned from the first
+    """Checksums that some streams of a codec have and others do not: that is learned from the first
     packet that passes."""
 
     def __init__(self, is_whole: Callable[[bytes], bool]) -> None:
@@ -45,6 +44,7 @@ class OptionalChecksums:
         if not self._is_proven and self._num_unproven > _PACKETS_TO_TRY:
             return 0
         if self._is_whole(packet):
+            # All that failed before the first success lacked a checksum that the stream does have.
             self._is_proven = True
             broken, self._num_unproven = self._num_unproven, 0
             return broken
@@ -53,7 +53,7 @@ class OptionalChecksums:
 
 
 def is_intact_png(png: bytes) -> bool:
-    """Whether a PNG file is complete and its checksums are right."""
+    """Tell whether a PNG file is complete and its checksums are right."""
     position = len(_PNG_SIGNATURE)
     if not png.startswith(_PNG_SIGNATURE):
         return False
@@ -70,8 +70,8 @@ def is_intact_png(png: bytes) -> bool:
 
 
 def is_complete_jpeg(jpeg: bytes) -> bool:
-    """Whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up what
-    is missing.
+    """Tell whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up
+    what is missing.
 
     A thumbnail in its head may have an end of its own. Within a scan no such bytes occur.
     """
@@ -79,11 +79,12 @@ def is_complete_jpeg(jpeg: bytes) -> bool:
 
 
 def is_intact_ffv1(packet: bytes) -> bool:
-    """Whether a packet of FFV1 is a chain of slices, each of which ends with its size, a status and
-    a right CRC.
+    """Tell whether a packet of FFV1 is a chain of slices, each of which ends with its size, a
+    status and a right CRC.
 
     RFC 9043, 4.10. Whether a stream has them stands in a coded header.
     """
+    # Slices are chained from the end: only there stands the size of each.
     end = len(packet)
     while end > 0:
         start = end - _FOOTER_BYTES - int.from_bytes(packet[end - 8 : end - 5], "big")
@@ -114,8 +115,8 @@ INTEGRITY_CHECKS: dict[str, Callable[[bytes], bool]] = {
 
 
 def find_structure_break(path: Path) -> int | None:
-    """Where, in bytes, the chain of an FLV, a GIF or a fragmented MP4 first breaks; None where it
-    holds.
+    """Find the byte at which the chain of an FLV, a GIF or a fragmented MP4 first breaks; None
+    where it holds.
 
     None for other files, too.
 
@@ -134,7 +135,8 @@ def find_structure_break(path: Path) -> int | None:
 
 
 def _walk_flv(data: mmap.mmap) -> int | None:
-    """Each tag is followed by its own size (Adobe Flash Video File Format 10.1, E.3)."""
+    """Walk FLV: each tag is followed by its own size (Adobe Flash Video File Format 10.1, E.3)."""
+    # The header states its own length; four bytes of "previous tag size" follow it.
     position = int.from_bytes(data[5:9], "big") + 4
     while position < len(data):
         size = 11 + int.from_bytes(data[position + 1 : position + 4], "big")
@@ -146,8 +148,8 @@ def _walk_flv(data: mmap.mmap) -> int | None:
 
 
 def _walk_gif(data: mmap.mmap) -> int | None:
-    """Extensions and images made of sub-blocks, up to a mark at the very end (GIF89a, appendix
-    B)."""
+    """Walk GIF: extensions and images made of sub-blocks, up to a mark at the very end (GIF89a,
+    appendix B)."""
     position = 13 + _palette_bytes(data, 10)
     while position < len(data):
         begin, kind = position, data[position : position + 1]
@@ -159,6 +161,7 @@ def _walk_gif(data: mmap.mmap) -> int | None:
             position += 11 + _palette_bytes(data, position + 9)
         else:
             return begin
+        # Sub-blocks begin with their length; one of none ends the chain.
         while position < len(data) and data[position]:
             position += 1 + data[position]
         position += 1
@@ -171,13 +174,14 @@ def _palette_bytes(data: mmap.mmap, flags_at: int) -> int:
 
 
 def _walk_mp4(data: mmap.mmap) -> int | None:
-    """Fragments of a track follow one another in time (ISO 14496-12, 8.8.12): of one out of order
-    frames get lost."""
+    """Walk MP4: fragments of a track follow one another in time (ISO 14496-12, 8.8.12): of one out
+    of order frames get lost."""
     latest: dict[bytes, int] = {}
     for kind, begin, end in _boxes(data, 0, len(data)):
         if kind != b"moof":
             continue
         for track, start in _fragment_starts(data, begin, end):
+            # Decoders drop what lies before what they have shown.
             if start < latest.get(track, 0):
                 return begin
             latest[track] = start
@@ -185,7 +189,8 @@ def _walk_mp4(data: mmap.mmap) -> int | None:
 
 
 def _fragment_starts(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[bytes, int]]:
-    """Track and decoding time, in units of its own, of the parts of a fragment that tell both."""
+    """Yield track and decoding time, in units of its own, of the parts of a fragment that tell
+    both."""
     for kind, part_begin, part_end in _boxes(data, begin, end):
         if kind == b"traf":
             found = {
@@ -200,14 +205,15 @@ def _fragment_starts(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[by
 
 
 def _boxes(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind and content, from where to where, of boxes side by side, as far as they make sense (ISO
-    14496-12, 4.2)."""
+    """Yield kind, begin and end of the content of boxes side by side, as far as they make sense
+    (ISO 14496-12, 4.2)."""
     while begin + 8 <= end:
         size, kind, head = (
             int.from_bytes(data[begin : begin + 4], "big"),
             data[begin + 4 : begin + 8],
             8,
         )
+        # Size 1 means that a 64-bit one follows.
         if size == 1:
             size, head = int.from_bytes(data[begin + 8 : begin + 16], "big"), 16
         if size < head:
@@ -222,4 +228,4 @@ _WALKERS: dict[tuple[int, bytes], Callable[[mmap.mmap], int | None]] = {
     (0, b"GIF87a"): _walk_gif,
     (4, b"ftyp"): _walk_mp4,
 }
-"""By what the file has where."""
+"""Walkers by position and signature in the file."""

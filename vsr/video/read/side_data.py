@@ -1,5 +1,4 @@
-"""What libav hands over beside a frame: HDR10's static metadata, and how a player turns the
-picture."""
+"""Side data of frames: HDR10's static metadata, and how a player turns the picture."""
 
 import struct
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ MAX_PQ_NITS = 10000
 
 
 def _unknown_kind(kinds: type[SideData], number: Any) -> SideData:
-    """A kind that libav has and PyAV has no name for."""
+    """Make a member for a kind that libav has and PyAV has no name for."""
     kind = object.__new__(kinds)
     kind._name_, kind._value_ = f"NUMBER_{number}", number
     return kind
@@ -29,21 +28,21 @@ SideData._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment]
 
 
 def side_data(frame: av.VideoFrame, kind: SideData) -> bytes | None:
-    """The bytes of libav's structure of this kind; None where the frame has none."""
+    """Copy the bytes of libav's structure of this kind; None where the frame has none."""
     container = cast(Mapping[SideData, Buffer], frame.side_data)
     return bytes(container[kind]) if kind in container else None
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    """The nine numbers by which a player turns or mirrors the picture; None where it shows it as it
-    is."""
+    """Read the nine numbers by which a player turns or mirrors the picture; None where it shows it
+    as it is."""
     data = side_data(frame, SideData.DISPLAYMATRIX)
     return None if data is None else struct.unpack("=9i", data[:36])
 
 
 def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
-    """Libav's AVMasteringDisplayMetadata: ten rationals and two flags; None where it is missing or
-    cannot be meant."""
+    """Read libav's AVMasteringDisplayMetadata: ten rationals and two flags; None where it is
+    missing or cannot be meant."""
     data = side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
     if data is None:
         return None
@@ -52,6 +51,7 @@ def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
     if not (has_primaries and has_luminance) or not all(numbers[1:20:2]):
         return None
     values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
+    # Broken encoders write zeros or units of another standard: such figures would mislead a TV.
     red, green, blue, white = ((values[i], values[i + 1]) for i in range(0, 8, 2))
     if (
         not all(0 <= value <= 1 for value in values[:8])
@@ -62,20 +62,21 @@ def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
 
 
 def light_level(frame: av.VideoFrame) -> LightLevel | None:
-    """Libav's AVContentLightMetadata; None where there is none."""
+    """Read libav's AVContentLightMetadata; None where there is none."""
     data = side_data(frame, SideData.CONTENT_LIGHT_LEVEL)
     return None if data is None else LightLevel(*struct.unpack("=2I", data[:8]))
 
 
 def has_dynamic_metadata(frame: av.VideoFrame) -> bool:
-    """Dolby Vision or HDR10+, which describe each picture and would be false of a new one."""
+    """Tell whether there is Dolby Vision or HDR10+, which describe each picture and would be false
+    of a new one."""
     kinds = (SideData.DOVI_METADATA, SideData.DOVI_RPU_BUFFER, SideData.DYNAMIC_HDR_PLUS)
     return any(side_data(frame, kind) is not None for kind in kinds)
 
 
 def scale_display_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
-    """The display matrix of a picture enlarged by `factor`: only where it moves the picture does
-    the size matter."""
+    """Scale the display matrix for a picture enlarged by `factor`: only where it moves the picture
+    does the size matter."""
     limit = 2**31 - 1
     moved = (max(-limit, min(limit, round(value * factor))) for value in matrix[6:8])
     return (*matrix[:6], *moved, matrix[8])

@@ -1,5 +1,4 @@
-"""Opening a source with PyAV: what is wrong with a file that does not open, and which of its
-streams is the clip."""
+"""Sources opened with PyAV: why a file does not open, and which of its streams is the clip."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from vsr.errors import InputError
+from vsr.video.read.timestamps import CONTINUOUS_STREAMS, DiscontinuityCorrector
 
 STANDARD_INPUT = "-"
 
@@ -22,7 +22,7 @@ PIPE_NAME = "standard input"
 PIPE_HINT = "an MP4 with its index at the end cannot be piped: give the file itself"
 
 MAX_READ_FAILURES = 8
-"""After so many the rest of a file is given up."""
+"""Consecutive failures after which the rest of a file is given up."""
 
 _MEBIBYTE = 1 << 20
 
@@ -76,8 +76,8 @@ def _single_file_formats() -> str:
 
 
 def main_video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream that is upscaled: of those that are not cover art the first marked as default,
-    else the first.
+    """Choose the stream that is upscaled: of those that are not cover art the first marked as
+    default, else the first.
 
     Raises InputError where there is none or no decoder for it.
     """
@@ -111,14 +111,14 @@ def read_packets(
     on_failure: Callable[[str], None],
     on_discontinuity: Callable[[Fraction], None] = lambda _: None,
 ) -> Iterator["Packet[Stream]"]:
-    """The packets of some streams in file order, their times moved on where those of joined
+    """Read the packets of some streams in file order, their times moved on where those of joined
     recordings start again.
 
-    Spots that cannot be read are told to `on_failure` and passed over; `on_discontinuity` is told
-    the seconds of each joint.
+    Spots that cannot be read are passed over and given to `on_failure`; `on_discontinuity` gets the
+    seconds of each discontinuity.
     """
     corrector = DiscontinuityCorrector(container)
-    # All sound and video is looked at, whoever reads: see `Joints`.
+    # All sound and video is looked at, whoever reads: see `DiscontinuityCorrector`.
     looked_at = [
         s
         for s in container.streams
@@ -140,6 +140,7 @@ def read_packets(
             continue
         if packet is None:
             return
+        # Empty packets flush decoders; they come even behind the last failure.
         if packet.size:
             failures = 0
             discontinuity = corrector.correct(packet)
@@ -150,7 +151,7 @@ def read_packets(
 
 
 def clip_identity(path: Path) -> str:
-    """SHA-256 over the size and the first and last MiB of a file, in hexadecimal.
+    """Compute SHA-256 over the size and the first and last MiB of a file, in hexadecimal.
 
     Raises InputError where it cannot be read.
     """
@@ -169,7 +170,7 @@ def clip_identity(path: Path) -> str:
 
 
 def missing_bytes(path: Path) -> int:
-    """How much shorter a file is than it says: by its boxes (ISO media), chunk (AVI) or segment
+    """Count the bytes that a file lacks by its boxes (ISO media), chunk (AVI) or segment
     (Matroska).
 
     0 where nothing tells. Raises OSError.
@@ -190,7 +191,7 @@ _ESSENTIAL_BOXES = (b"moov", b"mdat", b"moof")
 
 
 def _matroska_end(head: bytes) -> int:
-    """Where the segment of a Matroska file ends by its header; 0 for other files and segments of
+    """End of the segment of a Matroska file by its header; 0 for other files and segments of
     unknown size."""
     if not head.startswith(b"\x1a\x45\xdf\xa3"):
         return 0
@@ -201,14 +202,16 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _end_of_element(data: bytes, position: int) -> int:
-    """Where an EBML element ends whose size stands at `position`; 0 where it is not told (RFC 8794,
-    4 and 6.2)."""
+    """End of the EBML element whose size stands at `position`; 0 where it is unknown (RFC 8794, 4
+    and 6.2)."""
     first = data[position] if position < len(data) else 0
+    # The number of leading zeros of the first byte says how many bytes a size takes.
     width = 9 - first.bit_length()
     if not 1 <= width <= 8 or position + width > len(data):
         return 0
     value_bits = 7 * width
     size = int.from_bytes(data[position : position + width], "big") & ((1 << value_bits) - 1)
+    # All ones means unknown: what a live recording writes.
     return 0 if size == (1 << value_bits) - 1 else position + width + size
 
 
@@ -240,7 +243,7 @@ def _describe_open_failure(source: Path | BinaryIO, error: OSError | av.FFmpegEr
 
 
 def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
-    """Type and end of each top-level box of an ISO base media file, beside the file's size in
+    """Yield type and end of each top-level box of an ISO base media file, and the file's size in
     bytes."""
     size = path.stat().st_size
     position = 0
@@ -249,6 +252,7 @@ def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
             file.seek(position)
             header = file.read(16)
             length = int.from_bytes(header[:4], "big")
+            # Size 1 means a 64-bit one follows, 0 means up to the end of the file.
             if length == 1:
                 length = int.from_bytes(header[8:16], "big")
             position += max(length or size - position, 8)
@@ -256,7 +260,7 @@ def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
 
 
 MAX_FRAME_PIXELS = 64 * 2**20
-"""Of a frame that is read: twice 8K."""
+"""Largest frame that is read: twice 8K."""
 MAX_SECONDS = 7 * 24 * 3600
 
 ALLOW_HUGE_HINT = "vsr run --allow-huge reads it anyway"
@@ -268,8 +272,8 @@ PIXEL_LIMIT_HINT = (
 
 
 def pixel_limit_options(allow_huge: bool) -> dict[str, str]:
-    """For libav, as an option of a container or of a decoder: larger frames are an error before
-    they take memory."""
+    """Option of libav's containers and decoders by which larger frames are an error before they
+    take memory."""
     return {} if allow_huge else {"max_pixels": str(MAX_FRAME_PIXELS)}
 
 
@@ -289,70 +293,3 @@ def check_duration(name: str, seconds: float | None) -> None:
             f"{name}: it lasts {seconds / 3600:.0f} hours; expected at most {MAX_SECONDS // 3600}; "
             f"{ALLOW_HUGE_HINT}"
         )
-
-
-_FORMATS = ("mpegts", "mpeg")
-"""Files of these may be joined by writing one after the other."""
-
-CONTINUOUS_STREAMS = ("audio", "video")
-"""The others have too few packets to tell by where a part begins."""
-
-_MAX_BACKWARD_SECONDS = 1
-"""Streams are interleaved, and dts of one stream never go back, so this much is no disorder."""
-
-
-class DiscontinuityCorrector:
-    """Moves the times of packets on, so that those of each stream go on where a joined recording
-    starts again.
-
-    Whoever reads the packets of the same streams in the order of the file is given the same times.
-    """
-
-    def __init__(self, container: InputContainer) -> None:
-        self.can_occur = container.format.name in _FORMATS
-        self._offsets = [Fraction(0)]
-        self._part_of: dict[int, int] = {}
-        self._last: dict[int, tuple[Fraction, Fraction]] = {}
-        self._first = Fraction(0)
-        self._end = Fraction(0)
-
-    def correct(self, packet: "Packet[Stream]") -> Fraction | None:
-        """Set the times of the next packet; the end in seconds of what came before, where it is the
-        first of a part."""
-        ticks = packet.dts if packet.dts is not None else packet.pts
-        if not self.can_occur or ticks is None:
-            return None
-        seconds, index = ticks * packet.time_base, packet.stream_index
-        is_steady = packet.stream.type in CONTINUOUS_STREAMS
-        discontinuity = self._detect_discontinuity(index, seconds) if is_steady else None
-        offset = self._offsets[self._part_of[index] if is_steady else -1]
-        moved = round(offset / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts + moved
-        packet.dts = None if packet.dts is None else packet.dts + moved
-        if is_steady:
-            self._end = max(self._end, seconds + offset + (packet.duration or 0) * packet.time_base)
-        return discontinuity
-
-    def _detect_discontinuity(self, index: int, seconds: Fraction) -> Fraction | None:
-        if index not in self._last:
-            # Streams begin together; one whose first packet comes late belongs to the latest part.
-            self._part_of[index] = len(self._offsets) - 1
-            self._first = min(self._first, seconds) if self._last else seconds
-            self._last[index] = seconds, seconds
-            return None
-        before_last, last = self._last[index]
-        self._last[index] = last, seconds
-        if (
-            last - seconds <= _MAX_BACKWARD_SECONDS
-            or 0 <= seconds - before_last <= _MAX_BACKWARD_SECONDS
-        ):
-            return None
-        self._part_of[index] += 1
-        if self._part_of[index] < len(self._offsets):
-            return None
-        # The streams of a part need not begin at the same time, so the part begins where the first
-        # one began.
-        begin = self._first if 0 <= seconds - self._first <= _MAX_BACKWARD_SECONDS else seconds
-        discontinuity = self._end
-        self._offsets.append(discontinuity - begin)
-        return discontinuity

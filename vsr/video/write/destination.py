@@ -1,4 +1,4 @@
-"""Where a result is put together until it is whole, and how it gets its name then: a file, a
+"""Destinations in which a result is put together until it is whole and gets its name: a file, a
 folder, or a pipe."""
 
 import os
@@ -15,7 +15,7 @@ from vsr.video.write.image_sequence import name_regex
 
 
 class Destination(Protocol):
-    """A context manager around the putting together of a result."""
+    """A context manager in which a result is put together."""
 
     def __enter__(self) -> Self: ...
 
@@ -60,6 +60,7 @@ class FileDestination:
         self.file.flush()
         flush_to_disk(self.file.fileno())
         self.file.close()
+        # The note comes first: killed in between, a later run finds the result and knows it.
         self._before_commit(self._part, self._target)
         os.replace(self._part, self._target)
         sync_folder(self._target.parent)
@@ -104,7 +105,7 @@ class FolderDestination:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def move_in(self, pictures: Sequence[Path]) -> None:
-        """Take these pictures over; those that are gone were taken over before."""
+        """Move these pictures in; those that are gone were moved in before."""
         self._names = [path.name for path in pictures]
         for path in pictures:
             if path.exists():
@@ -114,6 +115,7 @@ class FolderDestination:
 
     def commit(self) -> None:
         self._before_commit(self.folder, self.target)
+        # One rename where the folder is new; file by file where it is shared with others.
         if not self.target.exists():
             os.replace(self.folder, self.target)
             return
@@ -124,6 +126,7 @@ class FolderDestination:
         for name in self._names:
             if (self.folder / name).exists():
                 os.replace(self.folder / name, self.target / name)
+        # Old pictures that the new clip has no number for would be taken for its own.
         for path in stale:
             path.unlink()
 
@@ -151,8 +154,8 @@ class PipeDestination:
 
 
 class _UnseekablePipe:
-    """Cannot seek: standard output may be a file that others append to, where going back would do
-    harm."""
+    """A file that cannot seek: standard output may be one that others append to, where going back
+    would destroy what they wrote."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -172,7 +175,7 @@ class _UnseekablePipe:
 
 
 def existing_images(folder: Path, pattern: str) -> list[Path]:
-    """Files in the folder that the pattern could have named."""
+    """List files in the folder that the pattern could have named."""
     names = name_regex(pattern)
     return (
         [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""How much room a result will take, roughly, and whether there is as much."""
+"""Disk space that a result will take, roughly, and whether there is as much."""
 
 import shutil
 from math import prod
@@ -15,17 +15,18 @@ BITS_PER_PIXEL = {
     "ffv1": 9.0,
     "png": 14.0,
 }
-"""Of enlarged film at the default quality; real films lie between a quarter and four times of
-it."""
+"""Bits per pixel of enlarged video at the default quality; real clips lie between a quarter and
+four times of it."""
 DEFAULT_BITS_PER_PIXEL = 0.3
 MIN_FREE_SHARE = 0.25
-"""Of the estimate: with less room than this the run would certainly fail."""
+"""Share of the estimate: with less room than this the run would certainly fail."""
 FLOAT_RGB_BYTES_PER_PIXEL = 12
-"""Of the last picture, which is kept exactly beside the segments; for a moment there are two."""
+"""Bytes of the last picture, which is kept exactly beside the segments; for a moment there are
+two."""
 
 
 def estimate_bytes(plan: VideoPlan, num_frames: int) -> int:
-    """Of the finished film alone."""
+    """Estimate the size of the finished video alone."""
     bits = BITS_PER_PIXEL.get(plan.codec, DEFAULT_BITS_PER_PIXEL)
     return round(bits / 8 * plan.width * plan.height * num_frames)
 
@@ -33,8 +34,8 @@ def estimate_bytes(plan: VideoPlan, num_frames: int) -> int:
 def check_space(
     plan: VideoPlan, num_frames: int | None, num_done: int, output: Path, work: Path
 ) -> list[str]:
-    """Sentences on disks that may become full. Raises OutputError for one that certainly will, and
-    OSError."""
+    """List sentences on disks that may become full. Raises OutputError for one that certainly will,
+    and OSError."""
     if num_frames is None:
         return []
     film = estimate_bytes(plan, num_frames)
@@ -43,6 +44,7 @@ def check_space(
     # Pictures are moved from the work to the output, which costs nothing on one disk.
     wanted: dict[int, tuple[Path, int]] = {work.stat().st_dev: (work, segments)}
     device = output.parent.stat().st_dev
+    # Work and result on one disk must fit beside each other.
     before = wanted.get(device, (output.parent, 0))[1]
     wanted[device] = (output.parent, before + (0 if plan.codec == "png" and before else film))
     notes = []
@@ -62,7 +64,7 @@ def check_space(
 
 
 def format_bytes(num_bytes: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Format bytes in the unit that suits them."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"

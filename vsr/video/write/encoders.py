@@ -1,5 +1,4 @@
-"""Which encoder, with which options, at which size and in which pixel format: settled and tried
-before any work."""
+"""Choice of the encoder, its options, size and pixel format: settled and tried before any work."""
 
 import io
 import os
@@ -29,7 +28,7 @@ DEFAULT_RATE = Fraction(25)
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How the result is encoded. None leaves the choice to the encoder's entry in ENCODERS."""
+    """Options of encoding. None leaves the choice to the encoder's entry in ENCODERS."""
 
     codec: str = AUTO
     """A name in ENCODERS, `png`, `ffmpeg:NAME`, or `auto`."""
@@ -49,7 +48,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class EncoderProfile:
-    """What one encoder of libav is given."""
+    """Settings of one encoder of libav."""
 
     quality_option: str | None = None
     quality: float | None = None
@@ -92,15 +91,15 @@ ENCODERS = {
 """The in-process encoders. To add one, add a line."""
 
 AUTO_CODECS = ("libx264", "libsvtav1")
-"""What `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
+"""Encoders that `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
 
 AUTO_ALPHA_CODEC = "libvpx-vp9"
-"""What `auto` takes for a clip with transparency, where the container can hold it."""
+"""Encoder that `auto` takes for a clip with transparency, where the container can hold it."""
 
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """All that an encoder has to know of the frames it will be given."""
+    """Everything that an encoder has to know of its frames."""
 
     codec: str
     height: int
@@ -108,7 +107,7 @@ class VideoPlan:
     width: int
     pixel_format: str
     matrix: int
-    """Used for the conversion; 0 for RGB."""
+    """H.273 code point used for the conversion; 0 for RGB."""
     color: ColorDescription
     time_base: Fraction
     rate: Fraction
@@ -150,7 +149,7 @@ def plan_with_format(
     pixel_format: str,
     codec_options: dict[str, str],
 ) -> VideoPlan:
-    """The format of the video for an encoder and a pixel format that are already chosen."""
+    """Settle the format of the video for an encoder and a pixel format that are already chosen."""
     layout = LAYOUTS[pixel_format]
     # RGB that becomes YUV is written in limited range, which every player assumes.
     was_rgb = LAYOUTS[nearest_format(source.pixel_format)].is_rgb
@@ -184,11 +183,12 @@ def choose_encoder(
     container: OutputContainer,
     device: torch.device,
 ) -> tuple[VideoPlan, list[str]]:
-    """An encoder that really opens for these frames, and sentences on what was chosen.
+    """Choose an encoder that really opens for these frames, with sentences on the choice.
 
     Raises UsageError for an unknown name or option, OutputError where the encoder or the container
     refuses.
     """
+    # A named encoder is taken or refused; only `auto` looks for another.
     if options.codec != AUTO:
         _check_known(options.codec)
         plan = plan_video(source, height, width, options.codec, options, container.format.name)
@@ -253,7 +253,7 @@ def _check_known(codec: str) -> None:
 
 
 def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) -> dict[str, str]:
-    """What the user set over what the profile sets. PyAV ignores names that a codec lacks: so they
+    """Merge the user's options into the profile's. PyAV ignores names that a codec lacks: so they
     are refused here."""
     chosen = dict(profile.fixed)
     quality = profile.quality if options.crf is None else options.crf
@@ -275,15 +275,15 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
 
 
 def _without_b_frames_in_avi(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
-    """AVI counts frames as they are stored, so without B-frames alone are they shown when they
-    should be."""
+    """Turn B-frames off for AVI, which counts frames as they are stored: reordered ones would be
+    shown at each other's times."""
     if container.format.name != "avi":
         return plan
     return replace(plan, options=(*plan.options, ("bf", "0")))
 
 
 def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
-    """The plan, once a trial has shown that the container takes it and that the encoder opens.
+    """Return the plan once a trial has shown that the container takes it and the encoder opens.
 
     Raises UsageError where the encoder would open but for the user's options, else OutputError.
     """
@@ -295,6 +295,7 @@ def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
     reason = open_failure(plan)
     if reason is None:
         return plan
+    # With usual options it opens: then the fault is the user's, and can be named.
     chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
     usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
     if (
@@ -312,7 +313,7 @@ def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
 
 
 def open_failure(plan: VideoPlan) -> str | None:
-    """Why the encoder does not open for this plan; None where it does."""
+    """Find out why the encoder does not open for this plan; None where it does."""
     # The messages of these libraries are not about our caller's choices, and stderr is for
     # progress.
     os.environ.setdefault("SVT_LOG", "1")
@@ -330,8 +331,8 @@ def open_failure(plan: VideoPlan) -> str | None:
 
 
 _UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
-"""For MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any codec, and then
-cannot end them, or read them back with the same frames and times."""
+"""Containers for MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any
+codec, and then cannot end them, or read them back with the same frames and times."""
 
 
 def _container_supports(container: OutputContainer, codec: str) -> bool:
@@ -352,8 +353,9 @@ def _round_up_to_multiple(side: int, multiple: int) -> int:
 def choose_pixel_format(
     source_format: str, offered: Iterable[str], wanted: str | None, codec: str
 ) -> str:
-    """What the user wants, or what keeps most of the input: channels, RGB or YUV, depth, chroma, in
-    this order."""
+    """Choose the format that the user wants, or that keeps most of the input: channels, RGB or YUV,
+    depth, chroma, in this order."""
+    # The yuvj twins are deprecated spellings of full range, which is a tag here.
     usable = [name for name in offered if name in LAYOUTS and not name.startswith("yuvj")]
     if wanted is not None:
         if wanted.replace("yuvj", "yuv") not in usable:
@@ -365,6 +367,7 @@ def choose_pixel_format(
         layout = LAYOUTS[name]
         rows = layout.chroma_rows - source.chroma_rows
         columns = layout.chroma_columns - source.chroma_columns
+        # Losses come first, by weight; then what would be stored in vain.
         return (
             max(0, source.num_channels - layout.num_channels),
             int(source.has_alpha and not layout.has_alpha),

@@ -102,6 +102,7 @@ class FfmpegEncoder:
     def _timed(self, packet: "Packet[VideoStream]") -> "Packet[VideoStream]":
         """Give a packet its decoding time: the presentation time of the frame `delay` places before
         it."""
+        # The first packets precede every presentation time by the delay of reordering.
         if self._num_packets < self._delay:
             step = self._times[1] - self._times[0] if len(self._times) > 1 else 1
             packet.dts = self._times[0] - (self._delay - self._num_packets) * step
@@ -133,8 +134,8 @@ class _FfmpegProcess:
             raise OutputError(f"ffmpeg stopped: {self._error_message()}") from error
 
     def poll(self) -> list["Packet[VideoStream]"]:
-        """The packets that have come back since the last call, each with its frame's presentation
-        time."""
+        """Return the packets that have come back since the last call, each with its frame's
+        presentation time."""
         packets = []
         while not self._packets.empty():
             packet = self._packets.get()
@@ -158,6 +159,7 @@ class _FfmpegProcess:
 
     def stop(self) -> None:
         """End the program, whatever it is doing, and let go of its files."""
+        # Killed before its pipes are closed: it may be waiting to write to us.
         self._process.kill()
         self._process.wait()
         self._thread.join()
@@ -224,8 +226,8 @@ def _program() -> str:
 
 
 def _supported_formats(name: str) -> list[str]:
-    """The pixel formats of one of the program's encoders. Raises UsageError where it has no such
-    encoder."""
+    """List the pixel formats of one of the program's encoders. Raises UsageError where it has no
+    such encoder."""
     try:
         import ffmpeg  # noqa: F401
     except ImportError as error:
@@ -245,8 +247,8 @@ def _supported_formats(name: str) -> list[str]:
 
 
 def _encode_probe_frame(command: list[str], plan: VideoPlan) -> InputContainer:
-    """What the program makes of one frame, opened: it shows that the encoder works, and holds the
-    stream's header."""
+    """Encode one frame by the program and open the result: it shows that the encoder works, and
+    holds the stream's header."""
     num_bytes = len(
         frame_bytes(av.VideoFrame(plan.width, plan.height, plan.pixel_format), plan.layout)
     )

@@ -7,18 +7,18 @@ from vsr.video.frames import ClipInfo, LightLevel, MasteringDisplay
 
 CHROMATICITY_UNITS = 50000
 LUMINANCE_UNITS = 10000
-"""Of the SEI message (ITU-T H.265, D.3.28): steps per one, and per cd/m2."""
+"""Units of the SEI message (ITU-T H.265, D.3.28): steps per one, and per cd/m2."""
 
 
 def x264_options(source: ClipInfo) -> dict[str, str]:
-    """For libav's libx264."""
+    """Options of libav's libx264."""
     return _option(
         "x264-params", "mastering-display", _in_sei_units(source), "cll", source.light_level
     )
 
 
 def x265_options(source: ClipInfo) -> dict[str, str]:
-    """For libav's libx265."""
+    """Options of libav's libx265."""
     options = _option(
         "x265-params", "master-display", _in_sei_units(source), "max-cll", source.light_level
     )
@@ -26,7 +26,7 @@ def x265_options(source: ClipInfo) -> dict[str, str]:
 
 
 def svtav1_options(source: ClipInfo) -> dict[str, str]:
-    """For libav's libsvtav1."""
+    """Options of libav's libsvtav1."""
     return _option(
         "svtav1-params",
         "mastering-display",

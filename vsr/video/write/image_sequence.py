@@ -1,4 +1,4 @@
-"""Frames -> numbered PNG files."""
+"""Numbered PNG files as a result."""
 
 import re
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ class ImageSequenceOutput:
         self._work.close_segment(segment, [self._last.pixels, *pictures])
 
     def pictures(self) -> list[Path]:
-        """Where the pictures of all closed segments lie, unless they have been moved on."""
+        """Paths of the pictures of all closed segments, unless they have been moved on."""
         return [
             self._work.segment_path(number, "") / format_name(self._pattern, position + 1)
             for number, segment in enumerate(self._work.segments())
@@ -108,11 +108,11 @@ class ImageSequenceOutput:
 
 
 def format_name(pattern: str, number: int) -> str:
-    """The pattern with its `%06d` filled in."""
+    """Fill in the `%06d` of a pattern."""
     return _NUMBER_FIELD.sub(lambda field: f"{number:0{field.group(1) or 1}d}", pattern, count=1)
 
 
 def name_regex(pattern: str) -> re.Pattern[str]:
-    """Matches every name that the pattern can give."""
+    """Build an expression that matches every name that the pattern can give."""
     before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
     return re.compile(re.escape(before) + r"\d+" + re.escape(after))

@@ -1,5 +1,5 @@
-"""A film on its way into a container: segments of encoded frames and all that is copied, in one
-stream of packets."""
+"""The muxer of the result: segments of encoded frames and all copied streams, in one stream of
+packets."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -7,17 +7,12 @@ from fractions import Fraction
 from typing import BinaryIO
 
 import av
-import torch
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vsr.video.frames import ClipInfo
 from vsr.video.read.side_data import scale_display_matrix
-from vsr.video.write.encoders import EncodeOptions, choose_encoder
-from vsr.video.write.ffmpeg_encoder import EXTERNAL_PREFIX, FfmpegEncoder
-from vsr.video.write.format_notes import plan_notes
-from vsr.video.write.segments import Encoder, FrameEncoder, LibavEncoder
 from vsr.video.write.stream_copy import StreamCopier
 
 _AVFMT_NOTIMESTAMPS = 0x80
@@ -57,7 +52,7 @@ _ITUNES_TAGS = (
     ),
     *("media_type", "creation_time", "location", "timecode"),
 )
-"""What MP4 holds without being told to take any tag."""
+"""Tags that MP4 holds without being told to take any tag."""
 
 
 class VideoMuxer:
@@ -95,12 +90,13 @@ class VideoMuxer:
 
     @property
     def damage(self) -> list[str]:
-        """What of the copied streams was lost, in words; complete after `finish`."""
+        """Sentences on lost parts of the copied streams; complete after `finish`."""
         return self._copier.damage
 
     def set_up(self, add_video: Callable[[], VideoStream]) -> None:
         """Make all streams; `add_video` is called where that of the upscaled video belongs."""
         self._stream = self._copier.set_up(add_video)
+        # A turned picture stays turned by its tag; only what moves it scales with the size.
         if self._source.display_matrix is not None:
             factor = Fraction(self._stream.codec_context.width, self._source.width)
             self._stream.set_display_matrix(
@@ -120,6 +116,7 @@ class VideoMuxer:
             if self.num_packets == 0:
                 self._note_shift(packet.dts * time_base)
                 self._note_early_start(exact)
+            # Interleaved by decoding time: players of slow disks must not seek for sound.
             self._copier.copy_until(packet.dts * time_base)
             self.container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
@@ -132,7 +129,7 @@ class VideoMuxer:
         self.container.close()
 
     def _note_shift(self, first_seconds: Fraction) -> None:
-        """Tell of the move by which libavformat keeps the first decoding time of some containers
+        """Note the shift by which libavformat keeps the first decoding time of some containers
         from being negative.
 
         It moves all streams alike, behind our back: the packets still show the times that were
@@ -154,7 +151,7 @@ class VideoMuxer:
             )
 
     def _note_early_start(self, first_seconds: Fraction) -> None:
-        """AVI shows its first picture at once, and leaves the gaps that follow."""
+        """Note that AVI shows its first picture at once, and leaves the gaps that follow."""
         if self.container.format.name == "avi" and first_seconds > 0:
             self.max_pts_error = first_seconds
             self.notes.append(
@@ -163,7 +160,8 @@ class VideoMuxer:
             )
 
     def _next_dts(self, packet: "Packet[VideoStream]") -> int:
-        """A decoding time that rises across segments, whose encoders know nothing of each other.
+        """Choose a decoding time that rises across segments, whose encoders know nothing of each
+        other.
 
         It never passes the presentation time: an encoder's n-th decoding time is at most the (n -
         delay)-th presentation time, and those are distinct integers.
@@ -172,27 +170,6 @@ class VideoMuxer:
         assert dts is not None
         self._last_dts = dts if self._last_dts is None else max(dts, self._last_dts + 1)
         return self._last_dts
-
-
-def open_encoder(
-    source: ClipInfo,
-    height: int,
-    width: int,
-    options: EncodeOptions,
-    container: OutputContainer,
-    device: torch.device,
-    resources: ExitStack,
-) -> tuple[FrameEncoder, list[str]]:
-    """An encoder for this container, and what the user should know of it. Raises UsageError or
-    OutputError."""
-    encoder: Encoder
-    notes: list[str]
-    if options.codec.startswith(EXTERNAL_PREFIX):
-        encoder, notes = FfmpegEncoder(source, height, width, options, resources), []
-    else:
-        plan, notes = choose_encoder(source, height, width, options, container, device)
-        encoder = LibavEncoder(plan)
-    return FrameEncoder(encoder, device), [*notes, *plan_notes(source, height, width, encoder.plan)]
 
 
 def _container_options(container: OutputContainer, source: ClipInfo) -> dict[str, str]:

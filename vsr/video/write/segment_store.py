@@ -1,5 +1,5 @@
-"""The work of an unfinished run: a folder of closed segments, each with what the run must know to
-go on behind it."""
+"""Store of an unfinished run: a folder of closed segments, each with what the run must know to go
+on behind it."""
 
 import json
 import secrets
@@ -39,7 +39,7 @@ PART_SUFFIX = ".part"
 
 @dataclass(frozen=True)
 class WorkOptions:
-    """Where the work of a run is kept, and for how long."""
+    """Options of where the work of a run is kept, and for how long."""
 
     folder: Path | None = None
     """Takes the work folders; where not given, they lie hidden beside their outputs."""
@@ -51,17 +51,17 @@ class WorkOptions:
 
 @dataclass(frozen=True)
 class ClosedSegment:
-    """What stands beside the frames of one closed segment."""
+    """Record of one closed segment, kept beside its frames."""
 
     first_frame: int
     num_frames: int
     num_bytes: int
-    """Of the segment's file; 0 for a folder of pictures."""
+    """Size of the segment's file; 0 for a folder of pictures."""
     times: tuple[tuple[int, int | None, int], ...]
     """Presentation time, decoding time and duration of each packet, in the source's time base:
     Matroska would round."""
     memory: Json
-    """What the run knew when the last of these frames was written."""
+    """State of the run when the last of these frames was written."""
 
 
 class SegmentStore:
@@ -90,7 +90,7 @@ class SegmentStore:
 
     @classmethod
     def of(cls, output: Path, plan: Json | None, options: WorkOptions) -> "SegmentStore":
-        """The folder in which the work of this output is kept from one attempt to the next.
+        """Make the folder in which the work of this output is kept from one attempt to the next.
 
         Without a plan it is a folder beside the output that does not outlive the process, if that
         can be helped.
@@ -101,6 +101,7 @@ class SegmentStore:
             raise OutputError(
                 f"--work-dir {options.folder}: there is no such folder; make it, or name another"
             )
+        # Through JSON and back, so that it compares equal to what will be read from the disk.
         plan = json.loads(json.dumps(plan, allow_nan=False))
         return cls(work_folder(output, options), plan, keep=options.keep, restart=options.restart)
 
@@ -112,6 +113,7 @@ class SegmentStore:
                 FolderLock(self.folder, "the work of this output is being done")
             )
             resources.callback(self._clean_up)
+            # Behind the lock: another process may be at work on what would be removed.
             if self._restart:
                 self._clear()
             self._read()
@@ -142,7 +144,7 @@ class SegmentStore:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> Iterator[ClosedSegment]:
-        """The closed segments in order, read one by one: a long film has many frames."""
+        """Read the closed segments in order, one by one: a long clip has many frames."""
         for number in range(self.num_segments):
             values = json.loads(self._record_path(number).read_bytes())
             yield ClosedSegment(**{**values, "times": tuple(map(tuple, values["times"]))})
@@ -174,14 +176,14 @@ class SegmentStore:
         self.frames_done += segment.num_frames
 
     def last_frames(self) -> list[torch.Tensor]:
-        """Those that the last segment was closed with."""
+        """Read the frames that the last segment was closed with."""
         with np.load(self._frames_path(self.num_segments - 1), allow_pickle=False) as arrays:
             return [
                 torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))
             ]
 
     def record_commit(self, whole: Path, target: Path) -> None:
-        """Called before the whole result gets its name: a later run knows it for its own then, by
+        """Note which result is about to get its name: a later run knows it for its own then, by
         `is_committed_result`."""
         if self._wanted is not None:
             write_atomically(
@@ -190,14 +192,14 @@ class SegmentStore:
             )
 
     def part_path(self, output: Path) -> Path:
-        """Where the whole result is put together: on the disk of the output, so that renaming it is
-        one step."""
+        """Path at which the whole result is put together: on the disk of the output, so that
+        renaming it is one step."""
         if self.folder.parent == output.parent:
             return self.folder / f"whole{PART_SUFFIX}"
         return hidden_sibling(output, f".vsr{PART_SUFFIX}")
 
     def mark_finished(self) -> None:
-        """The result is whole and has its name: the work is no longer needed."""
+        """Note that the result is whole and has its name: the work is no longer needed."""
         self._is_finished = True
 
     def _clear(self, but: str = "") -> None:
@@ -231,6 +233,7 @@ class SegmentStore:
                 f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins "
                 "anew"
             ) from error
+        # A part that was not closed counts for nothing: its frames are made again.
         self._drop_unfinished()
         if not self.num_segments:
             # Nothing is lost by another plan then.
@@ -267,14 +270,14 @@ class SegmentStore:
 
 
 def work_folder(output: Path, options: WorkOptions) -> Path:
-    """Where the work of an output is kept."""
+    """Path of the folder in which the work of an output is kept."""
     if options.folder is None:
         return hidden_sibling(output.absolute(), WORK_SUFFIX)
     return hidden_sibling(options.folder.absolute() / output.name, WORK_SUFFIX)
 
 
 def is_committed_result(output: Path, options: WorkOptions) -> bool:
-    """Whether a run that kept its work here was ended after it had named its whole result, and
+    """Tell whether a run that kept its work here was ended after it had named its whole result, and
     before tidying up."""
     try:
         name, inode = json.loads((work_folder(output, options) / COMMIT_RECORD_NAME).read_bytes())
@@ -284,7 +287,7 @@ def is_committed_result(output: Path, options: WorkOptions) -> bool:
 
 
 def differences(planned: Json, wanted: Json, path: str = "") -> list[str]:
-    """What two plans say differently, each as a sentence with the dotted name of the entry."""
+    """List what two plans say differently, each as a sentence with the dotted name of the entry."""
     found: list[str] = []
     for key in [*planned, *(key for key in wanted if key not in planned)]:
         before, now = planned.get(key), wanted.get(key)

@@ -1,4 +1,4 @@
-"""Frames -> packets, in closed segments that a later run could replace one by one."""
+"""Encoding of frames into packets, in closed segments that a later run could replace one by one."""
 
 import io
 from collections.abc import Sequence
@@ -15,14 +15,23 @@ from av.video.stream import VideoStream
 
 from vsr.errors import OutputError
 from vsr.image.resample import resize
-from vsr.video.color import from_rgb, interleave_chroma, write_channels
-from vsr.video.frames import Frame
-from vsr.video.write.encoders import VideoPlan, configure, drop_real_time_priority
+from vsr.video.color import UNSUPPORTED_MATRICES, from_rgb, interleave_chroma, write_channels
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.pixel_layouts import LAYOUTS, nearest_format
+from vsr.video.write.encoders import (
+    ENCODERS,
+    EncodeOptions,
+    VideoPlan,
+    choose_encoder,
+    configure,
+    drop_real_time_priority,
+)
+from vsr.video.write.ffmpeg_encoder import EXTERNAL_PREFIX, FfmpegEncoder
 
 
 class FrameConverter:
-    """Frames of the pipeline -> frames of an encoder: padded to the encoded size, in its pixel
-    format and memory."""
+    """Converts frames of the pipeline to those of an encoder: padded to the encoded size, in its
+    pixel format and memory."""
 
     def __init__(self, video: VideoPlan, device: torch.device) -> None:
         self._video = video
@@ -49,7 +58,7 @@ class FrameConverter:
         return converted
 
     def _upscaled_alpha(self, frame: Frame) -> torch.Tensor | None:
-        """Enlarged apart from the colours, which a network must not mix it with."""
+        """Enlarge opacity apart from the colors, which a network must not mix it with."""
         if frame.alpha is None or not self._video.layout.has_alpha:
             return None
         enlarged = resize(frame.alpha, frame.height, frame.width).clamp_(0, 1)
@@ -57,7 +66,7 @@ class FrameConverter:
 
 
 class Encoder(Protocol):
-    """Frames -> packets in segments that each start with a keyframe and refer to nothing outside of
+    """Encodes frames into segments that each start with a keyframe and refer to nothing outside of
     themselves."""
 
     plan: VideoPlan
@@ -67,12 +76,12 @@ class Encoder(Protocol):
         ...
 
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
-        """The packets that are ready. The first frame of all, or after `finish`, begins a
+        """Return the packets that are ready. The first frame of all, or after `finish`, begins a
         segment."""
         ...
 
     def finish(self) -> list["Packet[VideoStream]"]:
-        """The packets that are still held back; ends the segment."""
+        """End the segment and return the packets that are still held back."""
         ...
 
 
@@ -96,6 +105,7 @@ class LibavEncoder:
     def encode(self, frame: av.VideoFrame) -> list["Packet[VideoStream]"]:
         if self._context is None:
             self._context = av.Codec(self.plan.codec, "w").create("video")
+            # The container decides whether headers are global, for every segment alike.
             self._context.flags = self._flags
             configure(self._context, self.plan)
         packets = self._context.encode(frame)
@@ -112,7 +122,7 @@ class LibavEncoder:
 
 
 class FrameEncoder:
-    """Frames of the pipeline -> packets with exact times, segment by segment."""
+    """Encodes frames of the pipeline into packets with exact times, segment by segment."""
 
     def __init__(self, encoder: Encoder, device: torch.device) -> None:
         self.encoder = encoder
@@ -124,21 +134,23 @@ class FrameEncoder:
         self._num_missing = 0
 
     def encode(self, frame: Frame) -> list["Packet[VideoStream]"]:
-        """Times strictly increase and are in the source's time base."""
+        """Encode a frame; times strictly increase and are in the source's time base."""
         assert frame.time_base == self._time_base, (
             f"expected times in {self._time_base}, got {frame.time_base}"
         )
+        # A frame without a duration is taken to last as long as the one before.
         step = 0 if self._pts_before is None else frame.pts - self._pts_before
         assert step > 0 or self._pts_before is None, (
             f"frame {frame.index} is not later than the one before"
         )
         self.resume_after(frame.pts)
+        # Encoders drop durations: each is kept by its time until its packet comes back.
         self._durations[frame.pts] = frame.duration or step
         self._num_missing += 1
         return self._timed(self.encoder.encode(self._convert(frame)))
 
     def end_segment(self) -> list["Packet[VideoStream]"]:
-        """The packets that are still held back. Raises OutputError where the encoder lost a
+        """Return the packets that are still held back. Raises OutputError where the encoder lost a
         frame."""
         packets = self._timed(self.encoder.finish())
         if self._num_missing:
@@ -149,11 +161,11 @@ class FrameEncoder:
         return packets
 
     def resume_after(self, pts: int) -> None:
-        """The time of the frame before the next one."""
+        """Take the time of the frame before the next one."""
         self._pts_before = pts
 
     def header(self, resources: ExitStack) -> VideoStream:
-        """The stream as Matroska describes it, to be the template of others.
+        """Make the stream as Matroska describes it, to be the template of others.
 
         One black frame is encoded for that: here it shows whether the encoder really works.
         """
@@ -189,3 +201,76 @@ def pad_to_size(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     if bottom == 0 and right == 0:
         return pixels
     return torch.nn.functional.pad(pixels[None], (0, right, 0, bottom), mode="replicate")[0]
+
+
+def open_encoder(
+    source: ClipInfo,
+    height: int,
+    width: int,
+    options: EncodeOptions,
+    container: OutputContainer,
+    device: torch.device,
+    resources: ExitStack,
+) -> tuple[FrameEncoder, list[str]]:
+    """Open an encoder for this container, with notes for the user. Raises UsageError or
+    OutputError."""
+    encoder: Encoder
+    notes: list[str]
+    if options.codec.startswith(EXTERNAL_PREFIX):
+        encoder, notes = FfmpegEncoder(source, height, width, options, resources), []
+    else:
+        plan, notes = choose_encoder(source, height, width, options, container, device)
+        encoder = LibavEncoder(plan)
+    return FrameEncoder(encoder, device), [*notes, *plan_notes(source, height, width, encoder.plan)]
+
+
+def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> list[str]:
+    """List sentences on what the output's format changes."""
+    notes = []
+    if (plan.height, plan.width) != (height, width):
+        notes.append(
+            f"{width}x{height} is padded to {plan.width}x{plan.height} by repeating the edge: "
+            f"{plan.pixel_format} needs even sides"
+        )
+    before, after = LAYOUTS[nearest_format(source.pixel_format)], plan.layout
+    if before.is_rgb and not after.is_rgb:
+        notes.append(f"RGB is written as {plan.pixel_format}: {plan.codec} has no RGB")
+    elif (after.bits, -after.chroma_rows, -after.chroma_columns) < (
+        before.bits,
+        -before.chroma_rows,
+        -before.chroma_columns,
+    ):
+        notes.append(
+            f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has no closer "
+            "format"
+        )
+    if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
+        standard = {1: "BT.709", 9: "BT.2020"}.get(plan.matrix, "BT.601")
+        if source.color.matrix in UNSUPPORTED_MATRICES:
+            notes.append(
+                f"the color matrix {source.color.matrix} (H.273) is kept; the frames are upscaled "
+                f"as {standard}"
+            )
+        else:
+            notes.append(
+                f"the clip has no color matrix tag: {standard} is assumed from its height, and "
+                "written"
+            )
+    return [*notes, *_loss_notes(source, plan)]
+
+
+def _loss_notes(source: ClipInfo, plan: VideoPlan) -> list[str]:
+    notes = []
+    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and not plan.layout.has_alpha:
+        notes.append(
+            f"transparency (alpha) is dropped: {plan.codec} does not keep it here; -c libvpx-vp9 "
+            "or ffv1 into .mkv does"
+        )
+    has_hdr = source.mastering_display is not None or source.light_level is not None
+    takes_hdr = plan.codec in ENCODERS and ENCODERS[plan.codec].hdr is not None
+    if has_hdr and not takes_hdr:
+        notes.append(
+            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; "
+            "libx265 does. The color tags and the depth are kept"
+        )
+    return notes

@@ -1,5 +1,5 @@
-"""All that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters and tags,
-packet by packet."""
+"""Copying of all that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters
+and tags, packet by packet."""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -87,6 +87,7 @@ class StreamCopier:
             elif not (chapters and stream.type == "data" and "mov" in self._container.format.name):
                 # MP4 keeps chapter titles in a stream of their own, which its muxer writes anew.
                 self._add(stream)
+        # Tags first: MP4 is told by their names whether to take any.
         self._output.metadata.update(_drop_tags(self._container.metadata, _STALE_FILE_TAGS))
         if chapters:
             self._output.set_chapters(chapters)
@@ -106,7 +107,7 @@ class StreamCopier:
 
     @property
     def damage(self) -> list[str]:
-        """What was lost on the way, in words, to be asked at the end."""
+        """Sentences on packets lost on the way, to be read at the end."""
         lines = [
             f"lost_packets: {count} of {self._labels[index]} have no usable time and are left out"
             for index, count in self._num_rejected.items()
@@ -151,7 +152,7 @@ class StreamCopier:
 
 
 def fill_missing_dts(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
-    """The same packets, each with a decoding time.
+    """Yield the packets, each with a decoding time.
 
     Matroska stores none, and of a stream with B-frames libavformat makes up all but the first few.
     """
@@ -162,6 +163,7 @@ def fill_missing_dts(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[St
             early.append(packet)
             continue
         for position, before in enumerate(early):
+            # Counted back from the first known one by whole packets, as libavformat would have.
             if packet.dts is None:
                 before.dts = before.pts
             else:
@@ -177,11 +179,11 @@ def fill_missing_dts(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[St
 
 
 MAX_B_FRAMES = 16
-"""In a row, that any codec has."""
+"""Longest row of B-frames of any codec."""
 
 
 def other_stream_labels(source: ClipInfo) -> list[str]:
-    """What the source holds besides its main video."""
+    """List the streams of the source besides its main video."""
     if source.container == "images" or not source.identity:
         return []
     with open_container(source.path) as container:
@@ -190,7 +192,7 @@ def other_stream_labels(source: ClipInfo) -> list[str]:
 
 
 def _is_supported(stream: Stream, container: str) -> bool:
-    """Whether a file of this format can be begun with this stream alone."""
+    """Tell whether a file of this format can be begun with this stream alone."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream, opaque=True)
@@ -206,8 +208,8 @@ def _attached_packet(source: ClipInfo, stream_index: int) -> bytes:
 
 
 def _matroska_cover(stream: Stream) -> tuple[str, str] | None:
-    """Name and type of the attachment that a cover becomes; None for other streams and unusual
-    pictures."""
+    """Choose name and type of the attachment that a cover becomes; None for other streams and
+    unusual pictures."""
     if not _is_cover(stream):
         return None
     name, mime_type = _MATROSKA_COVERS.get(_codec_name(stream), (None, None))

@@ -1,4 +1,5 @@
-"""Frames -> a film: straight into a pipe, or by closed segments that a later run can go on from."""
+"""Video as a result: straight into a pipe, or by closed segments that a later run can go on
+from."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -15,8 +16,9 @@ from vsr.errors import OutputError
 from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
-from vsr.video.write.mux import VideoMuxer, open_encoder
+from vsr.video.write.mux import VideoMuxer
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
+from vsr.video.write.segments import open_encoder
 
 SUFFIX = ".mkv"
 _ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
@@ -48,6 +50,7 @@ class PipedVideoOutput:
         self.num_frames = 0
 
     def write(self, frame: Frame) -> None:
+        # The same keyframes as in a file, so that both decode to the same pictures.
         if self.num_frames and self.num_frames % self._frames_per_segment == 0:
             self.muxer.mux(self._encoder.end_segment())
         self.muxer.mux(self._encoder.encode(frame))
@@ -59,7 +62,8 @@ class PipedVideoOutput:
 
 
 class SegmentedVideoOutput:
-    """Encodes frames into the segments of a work folder, and makes one film of them at the end."""
+    """Encodes frames into the segments of a work folder, and joins them into one file at the
+    end."""
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class SegmentedVideoOutput:
         work: SegmentStore,
         resources: ExitStack,
     ) -> None:
-        """`file` takes the film in the end."""
+        """`file` takes the finished video."""
         self._work = work
         self._source = source
         self.muxer = VideoMuxer(file, container_format, source, resources)
@@ -116,6 +120,7 @@ class SegmentedVideoOutput:
         segment = ClosedSegment(
             first_frame, self.num_frames - first_frame, num_bytes, times, memory
         )
+        # The file is on the disk: from here on the segment counts, whatever happens.
         self._work.close_segment(segment, [self._last.pixels, *pictures])
 
     def finish(self) -> None:
@@ -142,6 +147,7 @@ class SegmentedVideoOutput:
             for packet in container.demux(video=0):
                 if packet.size:
                     packet.time_base = self._source.time_base
+                    # Matroska rounded them to its own units; the record has them exactly.
                     packet.pts, packet.dts, packet.duration = segment.times[num_packets]
                     num_packets += 1
                     yield packet
@@ -154,7 +160,7 @@ class SegmentedVideoOutput:
     def _filter_bitstream(
         self, packets: Iterator["Packet[VideoStream]"]
     ) -> Iterator["Packet[VideoStream]"]:
-        """The packets as the final container wants them."""
+        """Convert packets to what the final container wants."""
         codec = self._header.codec_context.codec.canonical_name
         wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
         if wanted is None:
@@ -195,7 +201,7 @@ class _OpenSegment:
             self._container.mux_one(packet)
 
     def close(self) -> tuple[tuple[tuple[int, int | None, int], ...], int]:
-        """The times of its packets, and the size of the file, which is whole and on the disk
+        """Complete the file. Returns the times of its packets, and its size; it is on the disk
         then."""
         self._container.close()
         self._file.flush()
@@ -214,7 +220,7 @@ class _OpenSegment:
 
 
 def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
-    """Say of a stream that was made from a template what Matroska may have rounded or left out."""
+    """Set on a stream made from a template what Matroska may have rounded or left out."""
     stream.time_base = plan.time_base
     context = stream.codec_context
     context.framerate = plan.rate
