@@ -61,7 +61,7 @@ def draw(target: Path, clips: dict[str, list[np.ndarray]]) -> None:
 
 
 def enlarged(policy: str, folder: Path) -> list[np.ndarray]:
-    """Upscale the sample without flicker control, losslessly, into `folder`, which has its shot model."""
+    """Upscale the sample losslessly, without flicker control, into `folder` with its shot model."""
     target = folder / f"{policy}.mkv"
     models = folder if policy == "shot" else SAMPLES / "ckpts"
     vsr.run(

@@ -125,7 +125,7 @@ def test_finished_models_are_kept_and_the_same_command_continues(clip, tmp_path)
     assert report.kept == (first.stem,)
     assert len(report.trained) == 2
     assert first.stat().st_mtime_ns == before
-    assert said == ["1 of 3 models are there already and are kept"]
+    assert said == ["1 of 3 models exist already and are kept"]
     assert [path.name for path in bank.iterdir() if path.name.startswith(".")] == []
 
 

@@ -354,7 +354,7 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
     with monkeypatch.context() as patch:
         # What follows the naming is left out, as where the process is killed there.
         patch.setattr(
-            "vsr.video.write.segment_store.SegmentStore.finished",
+            "vsr.video.write.segment_store.SegmentStore.mark_finished",
             lambda _: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         with pytest.raises(KeyboardInterrupt):

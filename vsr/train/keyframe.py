@@ -290,8 +290,8 @@ def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)
         if card.recipe != recipe and not card.is_student:
             raise ModelError(
-                f"{path} was trained on the same keyframe with {card.recipe}, not with {recipe}; "
-                "policies would mix the two. Use another folder for --models."
+                f"{path} belongs to the same keyframe but was trained with {card.recipe}, "
+                f"not with {recipe}; policies would mix the two. Use another folder for --models."
             )
 
 
