@@ -138,7 +138,10 @@ def _convert(value: object, wanted: object, path: str) -> object:
     if origin in (Union, UnionType):
         return _convert_union(value, wanted, path)
     if origin is tuple and isinstance(value, list):
-        return tuple(_convert(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            pairs = enumerate(zip(value, kinds, strict=True))
+            return tuple(_convert(item, kind, f"{path}[{i}]") for i, (item, kind) in pairs)
     if wanted is float and type(value) in (int, float):
         if not isfinite(value):  # type: ignore[arg-type]
             raise UsageError(f"{path!r} in the recipe is {value!r}: expected a finite number")

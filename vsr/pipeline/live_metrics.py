@@ -1,119 +1,274 @@
-"""Live metrics: frames are scored before they are encoded, and never altered."""
+"""Live metrics: pictures are scored before they are encoded, and never altered."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
 
 from vsr.metrics import with_sharpness
+from vsr.metrics.cache import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.pipeline.options import Recipe
+from vsr.records import from_table
+from vsr.temporal.deflicker import is_sampled
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader, open_clip
-from vsr.video.write.segment_store import Json
+from vsr.video.step import State, Steadying, Step
 
-LIVE_METRICS = ("flicker_live", "sharpness_live", "lr_psnr")
-"""What a run measures unless metrics are named. They look at a sample of the frames, since the
-motion between two frames takes most of the time in which one model makes one. Metrics that are
-named look at every frame."""
-LIVE_SAMPLE_INTERVAL = 8
-"""The sample: the first frame, the second, and every so many after that, each with the frame before
-it."""
+FLICKER, SHARPNESS = "flicker_live", "sharpness_live"
+LIVE_METRICS = (FLICKER, SHARPNESS, "lr_psnr")
+"""Measured by a run unless metrics are named, on a sample of the frames (see `is_sampled`). Metrics
+that are named look at every frame."""
 
 
 @dataclass(frozen=True)
-class LiveMetrics:
-    """Scores frames before they are encoded; with a truth, only those that have one at their
-    time."""
+class ShotFlicker:
+    """The work of flicker control on one shot. Figures are None where too few frames could be
+    compared."""
 
-    board: Scoreboard
-    reference: ClipReader | None
-    truth: Timeline | None
-    is_sample: bool
-    unmatched: list[int]
-    """Frames without a truth at their time."""
-    counted: list[int]
-    """How many frames, with and without a truth, a `memory` speaks of already."""
+    first_frame: int
+    strength: float
+    """0: left alone."""
+    back_projection_weight: float
+    """Weight of the back-projection onto the source."""
+    target: float | None = None
+    """Flicker over the source's own that the user asked for."""
+    flicker_before: float | None = None
+    """`flicker_live` of the upscaler's pictures, in grey levels."""
+    flicker_after: float | None = None
+    """The same of what was handed on: the mean over the shot of the run's figure."""
+    sharpness_kept: float | None = None
+    """`sharpness_live` of what was handed on, over that of the upscaler's pictures."""
+
+    def summary(self) -> str:
+        """One line for the user."""
+        line = f"shot from frame {self.first_frame}: flicker control {self.strength:.2f}"
+        if self.flicker_before is not None and self.flicker_after is not None:
+            line += (
+                f", flicker {self.flicker_after:.2f} grey levels ({self.flicker_before:.2f} "
+                "without it)"
+            )
+        if self.sharpness_kept is not None:
+            line += f", {100 * self.sharpness_kept:.0f} % of the sharpness kept"
+        return line
+
+
+class LiveMetrics:
+    """Scores each picture beside its source and, where there is one, its truth. Implements Stage.
+
+    To go on it needs the figures so far, and the frame before the next with its picture.
+    """
+
+    name = "metrics"
+    rewind = 1
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        reference: ClipReader | None,
+        notify: Callable[[str], None],
+        *,
+        is_sample: bool,
+    ) -> None:
+        """With `is_sample`, frames that `is_sampled` does not name are left out."""
+        self._reference = reference
+        self._truth = None if reference is None else Timeline(reference.frames())
+        self._notify = notify
+        self._is_sample = is_sample
+        self._unmatched: list[int] = []
+        """Frames without a truth at their time."""
+        # The boards look at one enlarged input: it and its motion are worked out once.
+        shared = FramePairCache(capacity=1)
+        self.board = Scoreboard(
+            names,
+            has_truth=reference is not None,
+            has_low_resolution=True,
+            with_baseline=True,
+            shared=shared,
+        )
+        pair = (FLICKER, SHARPNESS)
+        before, after = (
+            Scoreboard(pair, has_truth=False, has_low_resolution=True, shared=shared)
+            for _ in range(2)
+        )
+        # Against a truth frames may be cropped and left out, so those figures are others.
+        if reference is None and set(pair) <= set(names):
+            after = self.board
+        self._before, self._after = before, after
+        """Flicker and sharpness of each picture before and after flicker control, where it is
+        on."""
+        self._shots: list[Steadying] = []
+        """The shots that flicker control has begun."""
+        self._num_frames = 0
+        self._upscaled: torch.Tensor | None = None
+        """The last picture before flicker control, where the next frame is measured with it."""
+
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Score the steps of a clip, and tell the user of each shot that was steadied."""
+        for step in steps:
+            if step.is_done:
+                self._look_back(step)
+            else:
+                self._begin_shot(step.shot.steadying)
+                self.update(step)
+            yield step
+        self._tell_of_shot()
+
+    def update(self, step: Step) -> None:
+        """Score one picture."""
+        result, low = step.result, step.frame.pixels
+        self._num_frames = result.index + 1
+        if self._truth is None:
+            if self._is_sample:
+                _update_sample(self.board, result, low)
+            else:
+                self.board.update(result, None, low)
+        elif (true := self._truth.pop_nearest(result.seconds)) is not None:
+            self.board.update(result, true.pixels, low)
+        else:
+            self._unmatched.append(result.index)
+        self._upscaled = step.upscaled if is_sampled(result.index + 1) else None
+        if step.shot.steadying is None:
+            return
+        _update_sample(self._before, _with_pixels(result, step.upscaled), low)
+        if self._after is not self.board:
+            _update_sample(self._after, result, low)
+
+    def state(self) -> State:
+        """All figures so far, and the last picture before flicker control where it is needed."""
+        log: dict[str, list[Any]] = {
+            "shots": [asdict(shot) for shot in self._shots],
+            "unmatched": self._unmatched,
+        }
+        for name, sheet in self._sheets():
+            log |= {f"{name}/{metric}": values for metric, values in sheet.items()}
+        tensors = {} if self._upscaled is None else {"upscaled": self._upscaled}
+        return State({"num_frames": self._num_frames}, tensors, log)
+
+    def restore(self, state: State) -> None:
+        """Take over the figures of an earlier run."""
+        self._num_frames = state.record["num_frames"]
+        self._upscaled = state.tensors.get("upscaled")
+        self._shots = [from_table(Steadying, shot) for shot in state.log.get("shots", ())]
+        self._unmatched = list(state.log.get("unmatched", ()))
+        for name, board in self._boards().items():
+            board.load_state(
+                [
+                    {metric: state.log.get(f"{name}/{number}/{metric}", []) for metric in sheet}
+                    for number, sheet in enumerate(board.state(0))
+                ]
+            )
+
+    def shots(self) -> list[ShotFlicker]:
+        """The work of flicker control on each shot."""
+        ends = [*(shot.first_frame for shot in self._shots[1:]), self._num_frames]
+        return [self._shot(shot, end) for shot, end in zip(self._shots, ends, strict=False)]
 
     def notes(self) -> list[str]:
         """What the user ought to know of the truth, once all frames are measured."""
-        if self.reference is None:
+        if self._reference is None:
             return []
-        path = self.reference.info.path
-        lines = [f"the reference {path} is damaged: {damage}" for damage in self.reference.damage]
-        if self.unmatched:
-            count, first = len(self.unmatched), self.unmatched[0]
+        path = self._reference.info.path
+        lines = [f"the reference {path} is damaged: {damage}" for damage in self._reference.damage]
+        if self._unmatched:
             lines.append(
-                f"{count} frames, the first of them {first}, have no truth at their time in "
-                f"{path}: not scored"
+                f"{len(self._unmatched)} frames, the first of them {self._unmatched[0]}, have no "
+                f"truth at their time in {path}: not scored"
             )
         return lines
 
-    def memory(self) -> Json:
-        """What was measured since the last call, as plain values."""
-        observed, unmatched = self.counted
-        values = self.board.state(observed)
-        alone = self.unmatched[unmatched:]
-        self.counted[:] = (
-            observed + max((len(of_metric) for of_metric in values[0].values()), default=0),
-            len(self.unmatched),
+    def _look_back(self, step: Step) -> None:
+        """Take the last frame of an earlier run as the one before the next."""
+        if step.picture is None:
+            return
+        result, low = step.result, step.frame.pixels
+        if self._truth is None:
+            self.board.set_previous(result, None, low)
+        elif (true := self._truth.pop_nearest(result.seconds)) is not None:
+            self.board.set_previous(result, true.pixels, low)
+        if self._shots:
+            before = None if self._upscaled is None else self._upscaled.to(low.device)
+            self._before.set_previous(_with_pixels(result, before), None, low)
+            if self._after is not self.board:
+                self._after.set_previous(result, None, low)
+
+    def _boards(self) -> dict[str, Scoreboard]:
+        boards = {"result": self.board, "before": self._before, "after": self._after}
+        if self._after is self.board:
+            del boards["after"]
+        return boards
+
+    def _sheets(self) -> Iterator[tuple[str, Values]]:
+        for name, board in self._boards().items():
+            for number, sheet in enumerate(board.state(0)):
+                yield f"{name}/{number}", sheet
+
+    def _begin_shot(self, steadying: Steadying | None) -> None:
+        if steadying is None:
+            return
+        if not self._shots or self._shots[-1].first_frame != steadying.first_frame:
+            self._tell_of_shot()
+            self._shots.append(steadying)
+
+    def _tell_of_shot(self) -> None:
+        if self._shots:
+            self._notify(self._shot(self._shots[-1], self._num_frames).summary())
+
+    def _shot(self, shot: Steadying, end: int) -> ShotFlicker:
+        """Sum up the sampled frames of a shot that ends before frame `end`."""
+        first = shot.first_frame
+        columns = [board.state(first)[0] for board in (self._before, self._after)]
+        # The first frame of a shot changes from another shot's last.
+        sampled = [frame - first for frame in range(first, end) if is_sampled(frame)]
+        before, after = (
+            _mean(column[FLICKER][at] for at in sampled if at > 0) for column in columns
         )
-        return {"values": values, "unmatched": alone}
-
-    def load_state(self, memories: Sequence[Json]) -> None:
-        """Take over what an earlier run measured."""
-        known: list[Values] = [{} for _ in memories[0]["values"]]
-        for memory in memories:
-            self.unmatched.extend(memory["unmatched"])
-            for sheet, more in zip(known, memory["values"], strict=True):
-                for metric, values in more.items():
-                    sheet.setdefault(metric, []).extend(values)
-        self.board.load_state(known)
-        observed = max((len(values) for values in known[0].values()), default=0)
-        self.counted[:] = observed, len(self.unmatched)
-
-    def set_previous(self, low: Frame, large: Frame) -> None:
-        """Take the last frame that an earlier run measured as the one before the next."""
-        if self.truth is None:
-            self.board.set_previous(large, None, low.pixels)
-        elif (true := self.truth.pop_nearest(large.seconds)) is not None:
-            self.board.set_previous(large, true.pixels, low.pixels)
-
-    def update(self, low: Frame, large: Frame) -> None:
-        """Score a frame beside its source and, where there is one, its truth."""
-        if self.is_sample and not (_in_sample(large.index) or _in_sample(large.index + 1)):
-            self.board.skip()
-        elif self.truth is None:
-            measured = not self.is_sample or _in_sample(large.index)
-            self.board.update(large, None, low.pixels, measured=measured)
-        elif (true := self.truth.pop_nearest(large.seconds)) is not None:
-            self.board.update(large, true.pixels, low.pixels)
-        else:
-            self.unmatched.append(large.index)
+        sharp, sharp_after = (_mean(column[SHARPNESS][at] for at in sampled) for column in columns)
+        return ShotFlicker(
+            first,
+            shot.strength,
+            shot.back_projection_weight,
+            shot.target,
+            before,
+            after,
+            sharp_after / sharp if sharp and sharp_after is not None else None,
+        )
 
 
-def _in_sample(frame: int) -> bool:
-    return frame == 0 or frame % LIVE_SAMPLE_INTERVAL == 1
+def _update_sample(board: Scoreboard, picture: Frame, low: torch.Tensor) -> None:
+    """Measure a frame of the sample with the frame before it; leave out the others."""
+    if is_sampled(picture.index) or is_sampled(picture.index + 1):
+        board.update(picture, None, low, measured=is_sampled(picture.index))
+    else:
+        board.skip()
+
+
+def _with_pixels(frame: Frame, pixels: torch.Tensor | None) -> Frame:
+    return frame if pixels is None else replace(frame, pixels=pixels)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    existing = [value for value in values if value is not None]
+    return fmean(existing) if existing else None
 
 
 @contextmanager
 def open_live_metrics(
-    recipe: Recipe, reference: str | Path | None, default: Sequence[str]
+    recipe: Recipe,
+    reference: str | Path | None,
+    default: Sequence[str],
+    notify: Callable[[str], None],
 ) -> Iterator[LiveMetrics]:
-    """Metrics of the recipe's, else `default`; against a truth where there is one."""
-    with ExitStack() as stack:
-        reader = None if reference is None else stack.enter_context(open_clip(reference))
-        truth = None if reader is None else Timeline(reader.frames())
-        names = default if recipe.metrics is None else recipe.metrics
-        if reference is not None and recipe.metrics is None:
-            names = [*default, *(name for name in ("lpips",) if name not in default)]
-        board = Scoreboard(
-            with_sharpness(names, has_truth=truth is not None),
-            has_truth=truth is not None,
-            has_low_resolution=True,
-            with_baseline=True,
-        )
-        yield LiveMetrics(
-            board, reader, truth, reference is None and recipe.metrics is None, [], [0, 0]
-        )
+    """Open the metrics of the recipe, else `default`; against a truth where there is one."""
+    names = list(default if recipe.metrics is None else recipe.metrics)
+    if reference is not None and recipe.metrics is None and "lpips" not in names:
+        names.append("lpips")
+    names = with_sharpness(names, has_truth=reference is not None)
+    is_sample = reference is None and recipe.metrics is None
+    with nullcontext() if reference is None else open_clip(reference, recipe.read) as reader:
+        yield LiveMetrics(names, reader, notify, is_sample=is_sample)

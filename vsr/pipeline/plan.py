@@ -5,28 +5,22 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
 import av
 
-from vsr.engine.options import choose_device, dtype_name
-from vsr.engine.strips import set_num_threads
+from vsr.engine.options import dtype_name
 from vsr.errors import InputError, UsageError
-from vsr.files import check_output
 from vsr.image.resample import scaled_size
-from vsr.pipeline.live_metrics import LIVE_METRICS, open_live_metrics
 from vsr.pipeline.manifest import peak_memory_bytes
 from vsr.pipeline.options import Recipe
-from vsr.pipeline.profile import StageClock
-from vsr.pipeline.run import bank_for, check_recipe, output_path, shot_models_for, with_policy
-from vsr.pipeline.stages import Stages, Upscaling
+from vsr.pipeline.session import RunFiles, Session
 from vsr.progress import Listener
 from vsr.video.frames import ClipInfo
-from vsr.video.reader import open_clip
-from vsr.video.writer import STANDARD_OUTPUT, ClipWriter
+from vsr.video.writer import STANDARD_OUTPUT
 
 TRIAL_SECONDS = 2.0
 MIN_TRIAL_FRAMES = 3
@@ -95,84 +89,72 @@ def plan(
         raise UsageError(
             "the training of --train-ahead cannot be planned; train with vsr train-shot, then plan."
         )
-    recipe = with_policy(recipe, models)
-    check_recipe(recipe, models)
-    device = choose_device(recipe.device)
-    if recipe.threads is not None:
-        set_num_threads(recipe.threads)
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_clip(clip, recipe.read))
-        height, width = scaled_size(reader.info.height, reader.info.width, recipe.scale)
-        target = output_path(reader.info, recipe) if output is None else Path(output)
-        check_output(target, [reference])
-        trial = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"sample{target.suffix}"
-        writer = stack.enter_context(
-            ClipWriter(
-                trial, reader.info, height, width, recipe.encode, overwrite=False, device=device
-            )
-        )
-        bank, shot_models = bank_for([recipe], models), shot_models_for([recipe], models)
-        upscaling = Upscaling(recipe, bank, device, reader, listener.notify, shot_models)
-        sample = _run_trial(upscaling, writer, recipe, reference)
-        report = writer.finish()
-        frames = _num_frames(reader.info)
-        video_bytes, other_bytes = _bytes_of(trial)
-        output_bytes = (
-            None if frames is None else round(video_bytes / sample.frames * frames) + other_bytes
-        )
-        return RunPlan(
-            clip=str(reader.info.path),
-            output=str(target),
-            output_exists=target.exists(),
-            frames=frames,
-            size=(reader.info.width, reader.info.height),
-            output_size=(width, height),
-            policy=recipe.policy or "",
-            models=list(
-                dict.fromkeys(name for decision in upscaling.decisions for name in decision.models)
-            ),
-            device=str(device),
-            dtype=dtype_name(recipe.dtype, device),
-            encoder=report.encoder,
-            streams_kept=list(report.streams_kept),
-            streams_dropped=list(report.streams_dropped),
-            notes=list(dict.fromkeys([*reader.notes, *report.notes])),
-            sampled_frames=sample.frames,
-            seconds_per_frame=sample.seconds_per_frame,
-            stage_seconds_per_frame=sample.stages,
-            seconds=None if frames is None else sample.seconds_per_frame * frames,
-            output_bytes=output_bytes,
-            work_bytes=None if output_bytes is None else 2 * output_bytes,
-            free_bytes=_free_bytes(target),
-            peak_memory_bytes=peak_memory_bytes(),
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        files = RunFiles(output, models, reference, trial=Path(folder))
+        with Session.open(clip, recipe, files, listener) as session:
+            return _plan(session)
+
+
+def _plan(session: Session) -> RunPlan:
+    """Try a session's first frames, and estimate all of them."""
+    sample = _run_trial(session)
+    writer, recipe, info = session.writer, session.recipe, session.reader.info
+    assert writer is not None
+    assert session.output is not None
+    report = writer.finish()
+    target = Path(session.output)
+    frames = _num_frames(info)
+    video_bytes, other_bytes = _bytes_of(writer.target)
+    output_bytes = None
+    if frames is not None:
+        output_bytes = round(video_bytes / sample.frames * frames) + other_bytes
+    height, width = scaled_size(info.height, info.width, recipe.scale)
+    names = (name for decision in session.stages[0].decisions for name in decision.models)
+    return RunPlan(
+        clip=str(info.path),
+        output=str(target),
+        output_exists=target.exists(),
+        frames=frames,
+        size=(info.width, info.height),
+        output_size=(width, height),
+        policy=recipe.policy or "",
+        models=list(dict.fromkeys(names)),
+        device=str(session.device),
+        dtype=dtype_name(recipe.dtype, session.device),
+        encoder=report.encoder,
+        streams_kept=list(report.streams_kept),
+        streams_dropped=list(report.streams_dropped),
+        notes=list(dict.fromkeys([*session.reader.notes, *report.notes])),
+        sampled_frames=sample.frames,
+        seconds_per_frame=sample.seconds_per_frame,
+        stage_seconds_per_frame=sample.stages,
+        seconds=None if frames is None else sample.seconds_per_frame * frames,
+        output_bytes=output_bytes,
+        work_bytes=None if output_bytes is None else 2 * output_bytes,
+        free_bytes=_free_bytes(target),
+        peak_memory_bytes=peak_memory_bytes(),
+    )
 
 
 @dataclass(frozen=True)
 class TrialTimings:
-    """What the first frames took."""
+    """The time of the first frames."""
 
     frames: int
     seconds_per_frame: float
     stages: dict[str, float]
 
 
-def _run_trial(
-    stages: Stages, writer: ClipWriter, recipe: Recipe, reference: str | Path | None
-) -> TrialTimings:
+def _run_trial(session: Session) -> TrialTimings:
     """Run the stages until the time is over; the first frame, for which much is made ready, counts
     little."""
-    clock, finished = StageClock(), []
+    assert session.writer is not None
+    finished = []
     start = perf_counter()
-    with (
-        open_live_metrics(recipe, reference, LIVE_METRICS) as live,
-        closing(stages.pairs(clock)) as pairs,
-    ):
-        for low, large in pairs:
-            with clock.measure("metrics"):
-                live.update(low, large)
-            with clock.measure("write"):
-                writer.write(large)
+    with closing(session.steps()) as steps:
+        for step in steps:
+            with session.clock.measure("write"):
+                session.writer.write(step.result)
             finished.append(perf_counter())
             if len(finished) >= MIN_TRIAL_FRAMES and finished[-1] - start > TRIAL_SECONDS:
                 break
@@ -180,7 +162,7 @@ def _run_trial(
         raise InputError("the clip has no frame that can be decoded.")
     between = finished[-1] - finished[0]
     each = between / (len(finished) - 1) if len(finished) > 1 else finished[0] - start
-    return TrialTimings(len(finished), each, clock.seconds_per_item())
+    return TrialTimings(len(finished), each, session.clock.seconds_per_item())
 
 
 def _num_frames(info: ClipInfo) -> int | None:

@@ -47,8 +47,10 @@ class StageClock:
         return self._timed(stage, self._inside, stage, items)
 
     def prefetch(self, stage: str, items: Iterable[T], depth: int) -> Generator[T, None, None]:
-        """The same, made in a thread of its own, up to `depth` items in advance; close it to end
-        the thread."""
+        """The same, made in a thread of its own, up to `depth` items in advance (0: in turn); close
+        it to end the thread."""
+        if depth == 0:
+            return self.through(stage, items)
         self._fetched[stage] = 0.0
         made = prefetch(self.through(stage, items), depth, stage)
         return self._timed(f"waiting for {stage}", self._fetched, stage, made)

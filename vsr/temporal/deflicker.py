@@ -1,25 +1,14 @@
-"""Flicker control of a clip, shot by shot, with a record of what was done."""
+"""Flicker control: the stage that keeps the enlarged frames of a shot steady along its motion."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import asdict, replace
+from itertools import chain, groupby, islice
 
-import torch
-
-from vsr.image.blur import KernelTaps
-from vsr.temporal.fusion import FusionOptions, fuse_shot
-from vsr.temporal.statistics import (
-    FrameStatistics,
-    TemporalStatistics,
-    flicker_ratios,
-    sharpness_kept,
-)
+from vsr.image.noise import back_projection_weight_for_noise, noise_level
+from vsr.records import from_table
+from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.strength_search import PROBE_FRAMES, search_strength
-from vsr.video.frames import Frame
-
-Pair = tuple[Frame, Frame]
-"""A frame of the source and the same frame enlarged."""
+from vsr.video.step import State, Steadying, Step, split_done
 
 MAX_MEMORY = 0.99
 """Share of the frame before at full strength; a share of 1 would keep a shot's first frame for
@@ -28,194 +17,125 @@ AUTO_STRENGTH = 0.99
 """A memory of 0.98. Less loses steadiness, detail and fidelity at once; more takes longer to forget
 what was wrong."""
 FLICKER_SAMPLE_INTERVAL = 8
-"""The second of so many frames is measured, and the change from it to the third."""
+"""Flicker is measured on a sample, since the motion between two frames takes most of the time in
+which one model makes one: the first frame, the second, and every so many after that."""
 
 
-def no_kernel_at(_: int) -> None:
-    """Of pictures that were enlarged for a bicubic reduction."""
+def is_sampled(frame: int) -> bool:
+    """Whether a run measures this frame of the clip (together with the frame before it)."""
+    return frame == 0 or frame % FLICKER_SAMPLE_INTERVAL == 1
 
 
 def fusion_options(strength: float) -> FusionOptions:
-    """What a strength of 0 to 1 means."""
+    """The fusion that a strength of 0 to 1 stands for."""
     return FusionOptions(memory=MAX_MEMORY * strength, future_weight=strength)
 
 
-@dataclass(frozen=True)
-class ShotFlickerReport:
-    """What flicker control did with a shot. Figures are None where too few frames could be
-    compared."""
-
-    first_frame: int
-    strength: float
-    """0: left alone."""
-    back_projection_weight: float
-    """Weight of the back-projection onto the source."""
-    target: float | None = None
-    """The flicker that was asked for."""
-    flicker_before: float | None = None
-    """Change along the motion of what the upscaler made, over the source's own."""
-    flicker_after: float | None = None
-    """The same of what was handed on."""
-    sharpness_kept: float | None = None
-    """Mean gradient of what was handed on, over that of what the upscaler made."""
-
-    def summary(self) -> str:
-        """One line for the user."""
-        line = f"shot from frame {self.first_frame}: flicker control {self.strength:.2f}"
-        if self.flicker_before is not None and self.flicker_after is not None:
-            line += (
-                f", {self.flicker_after:.2f} times the source's own flicker "
-                f"({self.flicker_before:.2f} without)"
-            )
-        if self.sharpness_kept is not None:
-            line += f", {100 * self.sharpness_kept:.0f} % of the sharpness kept"
-        if self.target is not None and (self.flicker_after or 0) > self.target * 1.1:
-            line += f"; the target of {self.target:.2f} is not met"
-        return line
-
-
-@dataclass(frozen=True)
-class ShotFlickerState:
-    """What was chosen for a shot, and what was read of it so far: all that a later run needs beside
-    one picture."""
-
-    first_frame: int
-    strength: float
-    back_projection_weight: float
-    target: float | None
-    frame_statistics: list[FrameStatistics]
-
-    def up_to(self, frame: int) -> "ShotFlickerState":
-        """Without what was read of later frames."""
-        return replace(
-            self,
-            frame_statistics=[entry for entry in self.frame_statistics if entry.frame <= frame],
-        )
-
-    def report(self) -> ShotFlickerReport:
-        """What was done with the shot, as far as it was read."""
-        before, after = flicker_ratios(self.frame_statistics)
-        kept = sharpness_kept(self.frame_statistics)
-        return ShotFlickerReport(
-            self.first_frame,
-            self.strength,
-            self.back_projection_weight,
-            self.target,
-            before,
-            after,
-            kept,
-        )
-
-
 class FlickerControl:
-    """Steadies the shots of a clip, one after the other."""
+    """Fuses each picture with its motion-compensated neighbors, shot by shot. Implements Stage.
+
+    To go on in the middle of a shot it needs the choices for that shot, which are its state, and
+    the last fused picture, which the step before the next carries.
+    """
+
+    name = "steady"
+    rewind = 1
 
     def __init__(
         self,
         strength: float,
-        target: float | None,
-        back_projection_weight: Callable[[torch.Tensor], float],
-        notify: Callable[[str], None],
-        kernel_at: Callable[[int], KernelTaps | None] = no_kernel_at,
+        target: float | None = None,
+        back_projection_weight: float | None = None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """With a `target` the strength is chosen for each shot by a look at its first frames.
+        """With a `target` the strength is searched for each shot on its first frames.
 
-        `back_projection_weight` gives the weight of the back-projection for a shot whose source
-        begins with a picture (3, h, w), `kernel_at` the blur kernel, where there is one, that a
-        shot which begins with this frame was enlarged for.
+        A `back_projection_weight` of None follows the noise of each shot's first frame.
         """
         self.strength = strength
         self._target = target
         self._back_projection_weight = back_projection_weight
         self._notify = notify
-        self._kernel_at = kernel_at
-        self.record: list[ShotFlickerReport] = []
-        """Of the shots that are done."""
-        self.begun: list[ShotFlickerState] = []
-        """Of the shots that were begun, but for those that `discard_before` was told of."""
+        self.shots: list[Steadying] = []
+        """The choices for each shot so far."""
 
-    def steady(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The pairs of one shot, as many and in order, their second frames steadied; at least
-        one."""
-        pairs = iter(pairs)
-        probe = list(islice(pairs, 1 if self._target is None else PROBE_FRAMES))
-        first_frame, first_low = probe[0][0].index, probe[0][0].pixels
-        back_projection_weight = self._back_projection_weight(first_low)
+    @property
+    def is_on(self) -> bool:
+        """Whether it changes, or might change, a picture."""
+        return self.strength > 0 or self._target is not None
+
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Steady the steps of a clip."""
+        if not self.is_on:
+            yield from steps
+            return
+        for _, shot in groupby(steps, key=lambda step: step.shot.index):
+            done, rest = split_done(shot)
+            yield from done
+            if (first := next(rest, None)) is not None:
+                yield from self._steady(done, chain([first], rest))
+
+    def state(self) -> State:
+        """The choices for all shots up to that of the last step."""
+        return State(log={"shots": [asdict(shot) for shot in self.shots]})
+
+    def restore(self, state: State) -> None:
+        """Know the choices again."""
+        self.shots = [from_table(Steadying, shot) for shot in state.log["shots"]]
+
+    def _steady(self, done: list[Step], steps: Iterator[Step]) -> Iterator[Step]:
+        """Steady the steps of one shot, from its first frame or on from the last that is done."""
+        if not done:
+            probe = list(islice(steps, 1 if self._target is None else PROBE_FRAMES))
+            self.shots.append(self._choose(probe))
+            steps = chain(probe, steps)
+        steadying = self.shots[-1]
+        marked = (replace(step, shot=replace(step.shot, steadying=steadying)) for step in steps)
+        return marked if steadying.strength == 0 else _fused(done[-1:], marked, steadying)
+
+    def _choose(self, probe: list[Step]) -> Steadying:
+        """Choose how a shot that begins with `probe` is steadied."""
+        first = probe[0]
+        weight = self._back_projection_weight
+        if weight is None:
+            weight = back_projection_weight_for_noise(noise_level(first.frame.pixels))
+        strength = self.strength
         if self._target is not None:
-            pictures = [(low.pixels, large.pixels) for low, large in probe]
-            kernel = self._kernel_at(first_frame)
-            strength = search_strength(
-                pictures,
-                self._target,
-                back_projection_weight,
-                fusion_options,
-                AUTO_STRENGTH,
-                kernel,
+            kernel = first.shot.kernel
+            pictures = [Enlarged(one.low, one.picture, None) for one in map(_enlarged, probe)]
+            found = search_strength(
+                pictures, self._target, weight, fusion_options, AUTO_STRENGTH, kernel
             )
-        else:
-            strength = self.strength
-        progress = ShotFlickerState(first_frame, strength, back_projection_weight, self._target, [])
-        yield from self._through(chain(probe, pairs), progress, None)
-
-    def resume(
-        self, pairs: Iterable[Pair], progress: ShotFlickerState, done: torch.Tensor
-    ) -> Iterator[Pair]:
-        """As `steady` would for the rest of a shot whose pairs up to the first of `pairs` were
-        steadied before.
-
-        `done` is what the first pair's second frame became then; that pair is not handed out again.
-        """
-        yield from self._through(iter(pairs), progress, done)
-
-    def discard_before(self, frame: int) -> None:
-        """Shots that ended before this frame need not be gone on with."""
-        # In place: shots are begun in another thread meanwhile.
-        while len(self.begun) > 1 and self.begun[1].first_frame <= frame:
-            self.begun.pop(0)
-
-    def _through(
-        self, pairs: Iterator[Pair], progress: ShotFlickerState, done: torch.Tensor | None
-    ) -> Iterator[Pair]:
-        self.begun.append(progress)
-        if progress.strength == 0:
-            yield from pairs if done is None else islice(pairs, 1, None)
-        else:
-            yield from _fused(pairs, progress, self._kernel_at(progress.first_frame), done)
-        report = progress.report()
-        self.record.append(report)
-        self._notify(report.summary())
+            strength = found.value
+            if not found.reaches_target:
+                self._notify(
+                    f"shot from frame {first.frame.index}: full flicker control does not reach "
+                    f"the target of {self._target:g} times the source's own flicker"
+                )
+        return Steadying(first.shot.first_frame, strength, weight, self._target, first.shot.kernel)
 
 
-def _fused(
-    pairs: Iterable[Pair],
-    progress: ShotFlickerState,
-    kernel: KernelTaps | None,
-    done: torch.Tensor | None,
-) -> Iterator[Pair]:
-    gauge = TemporalStatistics(progress.frame_statistics)
-    waiting: deque[Pair] = deque()
-
-    def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for low, large in pairs:
-            waiting.append((low, large))
-            yield low.pixels, large.pixels
-
-    known = None if done is None else (0, done)
-    options = fusion_options(progress.strength)
-    for picture in fuse_shot(
-        pictures(), options, progress.back_projection_weight, done=known, kernel=kernel
-    ):
-        low, large = waiting.popleft()
-        if done is not None and picture is done:
-            if _is_measured(large.index, progress):
-                gauge.set_previous(low.pixels, large.pixels, picture)
-            continue
-        if _is_measured(large.index, progress):
-            gauge.update(large.index, low.pixels, large.pixels, picture)
-        else:
-            gauge.skip()
-        yield low, replace(large, pixels=picture)
+def _fused(done: list[Step], steps: Iterable[Step], steadying: Steadying) -> Iterator[Step]:
+    """Fuse the steps of a shot, after at most one that is done and comes out no more."""
+    known = None
+    if done:
+        assert done[0].picture is not None, "the last frame of a resumed run comes with its picture"
+        known = (0, done[0].picture)
+    fused = fuse_shot(
+        map(_enlarged, chain(done, steps)),
+        fusion_options(steadying.strength),
+        steadying.back_projection_weight,
+        done=known,
+        kernel=steadying.kernel,
+    )
+    for one in islice(fused, len(done), None):
+        index = one.owner.frame.index
+        # The picture before is kept only where it will be measured: it is as large as the result.
+        is_measured = is_sampled(index) or is_sampled(index + 1)
+        before = one.owner.picture if is_measured else None
+        yield replace(one.owner, picture=one.picture, upscaled=before)
 
 
-def _is_measured(frame: int, progress: ShotFlickerState) -> bool:
-    return (frame - progress.first_frame) % FLICKER_SAMPLE_INTERVAL in (1, 2)
+def _enlarged(step: Step) -> Enlarged[Step]:
+    assert step.picture is not None, "flicker control comes after the upscaler"
+    return Enlarged(step.frame.pixels, step.picture, step)

@@ -8,6 +8,7 @@ averages out. Where a neighbour cannot be trusted, the frame's own picture stand
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -19,6 +20,20 @@ from vsr.temporal.registration import ShotRegistrar
 SECOND_STEP_WEIGHT = 0.5
 """One step leaves an LR-PSNR of 44 to 49 dB after warping. A full second one gives 53 dB, better
 PSNR and LPIPS, and 1 % more flicker (4 % on compressed input); half of it lies between."""
+
+
+T = TypeVar("T")
+
+
+class Enlarged(NamedTuple, Generic[T]):
+    """A frame on its way through fusion, with whatever it belongs to."""
+
+    low: torch.Tensor
+    """The source: float32 RGB (3, h, w), or (1, h, w) for luma alone."""
+    picture: torch.Tensor
+    """The enlargement so far, (3, H, W) or (1, H, W)."""
+    owner: T
+    """Handed on untouched."""
 
 
 @dataclass(frozen=True)
@@ -53,64 +68,74 @@ def memory_weight(confidence: torch.Tensor, memory: float) -> torch.Tensor:
 
 
 def fuse_shot(
-    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    shot: Iterable[Enlarged[T]],
     options: FusionOptions,
     back_projection_weight: float,
     known: ShotRegistrar | None = None,
     done: tuple[int, torch.Tensor] | None = None,
     kernel: KernelTaps | None = None,
-) -> Iterator[torch.Tensor]:
-    """The enlarged pictures of one shot, fused along its motion, as many as come in, `look_ahead`
+) -> Iterator[Enlarged[T]]:
+    """Fuse the pictures of one shot along its motion; as many come out as go in, `look_ahead`
     frames late.
 
-    `pairs` are (low, large): float32 RGB (3, h, w), which motion and back-projection are taken
-    from, and (3, H, W). Every result agrees with its `low` by back-projection of weight
-    `back_projection_weight`, 0 to 1 (see `back_project_twice`), through the blur `kernel` that the
-    pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow with the
-    shot. `known` holds all frames already, numbered from 0, and keeps them. `done` is the number of
-    a pair and what was made of it when the frames before these were still there: that is handed out
-    for it, nothing useful for those before it, and for those behind it what they would have become
-    then.
+    Motion and back-projection come from the low-resolution frames. Every result agrees with its
+    frame by back-projection of weight `back_projection_weight`, 0 to 1 (see `back_project_twice`),
+    through the blur `kernel` that the pictures were enlarged for, or bicubically, and lies in
+    [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0,
+    and keeps them.
+
+    With `done`, a position and its fused picture by an earlier run, the shot goes on behind that
+    position as if the frames before these had been fused again; what comes out up to there is of
+    no use.
     """
     registrar = known or ShotRegistrar(options.refinements)
-    held: deque[tuple[int, torch.Tensor, torch.Tensor]] = deque()
+    held: deque[tuple[int, Enlarged[T]]] = deque()
     before: torch.Tensor | None = None
-    for index, (low, large) in enumerate(pairs):
+    for index, one in enumerate(shot):
         if known is None:
-            registrar.add(index, low)
+            registrar.add(index, one.low)
             registrar.discard_before(index - options.look_ahead - 1)
         if done is not None and index <= done[0]:
-            before = done[1] if index == done[0] else large
-            yield before
+            before = done[1] if index == done[0] else one.picture
+            yield one._replace(picture=before)
             continue
-        held.append((index, low, large))
+        held.append((index, one))
         if len(held) > options.look_ahead:
-            before = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
-            yield before
+            fused = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
+            before = fused.picture
+            yield fused
+    # The last frames of a shot have fewer neighbors to come.
     while held:
-        before = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
-        yield before
+        fused = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
+        before = fused.picture
+        yield fused
 
 
 def _fuse_first(
-    held: deque[tuple[int, torch.Tensor, torch.Tensor]],
+    held: deque[tuple[int, Enlarged[T]]],
     before: torch.Tensor | None,
     registrar: ShotRegistrar,
     options: FusionOptions,
     back_projection_weight: float,
     kernel: KernelTaps | None,
-) -> torch.Tensor:
+) -> Enlarged[T]:
     """Take the first held frame out and fuse it with the result before it and the frames held after
     it."""
-    index, low, large = held.popleft()
+    index, own = held.popleft()
     warped = []
     if before is not None:
         past = registrar.onto(index, index - 1)
-        warped.append((past.warp(before), memory_weight(past.weight(large), options.memory)))
-    for other, _, picture in held:
+        warped.append((past.warp(before), memory_weight(past.weight(own.picture), options.memory)))
+    for other, neighbor in held:
         future = registrar.onto(index, other)
-        warped.append((future.warp(picture), options.future_weight * future.weight(large)))
-    return back_project_twice(fuse(large, warped), low, back_projection_weight, kernel)
+        warped.append(
+            (
+                future.warp(neighbor.picture),
+                options.future_weight * future.weight(own.picture),
+            )
+        )
+    fused = back_project_twice(fuse(own.picture, warped), own.low, back_projection_weight, kernel)
+    return own._replace(picture=fused)
 
 
 def back_project_twice(

@@ -1,72 +1,103 @@
-"""The closed loop: how much flicker control a shot needs, by a look at its first frames."""
+"""The closed loop of flicker control: how much a shot needs, by trying it on its first frames.
+
+The motion is estimated apart from the one that pictures are fused along, whose errors would hide
+themselves.
+"""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from vsr.image.blur import KernelTaps
-from vsr.temporal.fusion import FusionOptions, fuse_shot
+from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
+from vsr.image.resample import resize
+from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
-from vsr.temporal.statistics import change_along, enlarged_luma, luma, source_motion
 
 PROBE_FRAMES = 8
-"""How many frames are looked at; they wait until the strength is chosen."""
+"""Length of the probe; its frames wait until the strength is chosen."""
 BISECTIONS = 5
 SETTLING_FRAMES = 2
 """The first results of a shot have little to be fused with and say nothing of the rest."""
 
-FramePairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
-"""(low, large) of consecutive frames: float32 RGB (3, h, w) and (3, H, W)."""
+
+class Strength(NamedTuple):
+    """The outcome of a search."""
+
+    value: float
+    """0 to 1."""
+    reaches_target: bool = True
 
 
 def search_strength(
-    probe: FramePairs,
+    probe: Sequence[Enlarged[None]],
     target: float,
     back_projection_weight: float,
     options: Callable[[float], FusionOptions],
     fallback: float,
     kernel: KernelTaps | None = None,
-) -> float:
-    """The least strength, 0 to 1, at which the change along the motion is `target` times the
-    source's own.
+) -> Strength:
+    """Find the least strength at which the change along the motion is `target` times the source's
+    own.
 
-    1 where none reaches it, and `fallback` where the look is too short or too still to tell.
+    `probe` holds consecutive frames. The strength is 1 where none reaches the target, and
+    `fallback` where the probe is too short or too still to tell.
     """
     first = max(1, min(SETTLING_FRAMES, len(probe) - 2))
-    size = probe[0][1].shape[-2:]
-    source = [enlarged_luma(low, *size) for low, _ in probe]
+    size = probe[0].picture.shape[-2:]
+    source = [luma(resize(one.low, *size).clamp(0, 1)) for one in probe]
     motions = [(i, source_motion(source[i], source[i - 1])) for i in range(first, len(probe))]
     compared = [(i, motion) for i, motion in motions if motion is not None]
     registrar = ShotRegistrar()
-    for index, (low, _) in enumerate(probe):
-        registrar.add(index, low)
+    for index, one in enumerate(probe):
+        registrar.add(index, one.low)
 
-    def total_change(planes: Sequence[torch.Tensor]) -> float:
-        lumas = [luma(plane) for plane in planes]
+    def total_change(lumas: Sequence[FloatArray]) -> float:
         return sum(change_along(motion, lumas[i], lumas[i - 1]) for i, motion in compared)
 
     def reaches(strength: float) -> bool:
-        return (
-            total_change(
-                list(
-                    fuse_shot(
-                        probe, options(strength), back_projection_weight, registrar, kernel=kernel
-                    )
-                )
-            )
-            <= allowed
+        fused = fuse_shot(
+            probe, options(strength), back_projection_weight, registrar, kernel=kernel
         )
+        return total_change([luma(one.picture) for one in fused]) <= allowed
 
-    own_change = sum(change_along(motion, source[i], source[i - 1]) for i, motion in compared)
+    own_change = total_change(source)
     allowed = target * own_change
     if own_change == 0:
-        return fallback
-    if total_change([large for _, large in probe]) <= allowed:
-        return 0.0
+        return Strength(fallback)
+    if total_change([luma(one.picture) for one in probe]) <= allowed:
+        return Strength(0.0)
     if not reaches(1.0):
-        return 1.0
+        return Strength(1.0, reaches_target=False)
+    # More strength never flickers more, so halving the interval finds the least that is enough.
     too_weak, enough = 0.0, 1.0
     for _ in range(BISECTIONS):
         middle = (too_weak + enough) / 2
         too_weak, enough = (too_weak, middle) if reaches(middle) else (middle, enough)
-    return enough
+    return Strength(enough)
+
+
+def luma(picture: torch.Tensor) -> FloatArray:
+    """BT.601 luma of float32 RGB (3, H, W), 0 to 1, as an array on the CPU."""
+    red, green, blue = picture.unbind()
+    array: FloatArray = (0.299 * red + 0.587 * green + 0.114 * blue).cpu().numpy()
+    return array
+
+
+def source_motion(now: FloatArray, before: FloatArray) -> Motion | None:
+    """Estimate the motion between two lumas of the source; None where they are too small or show
+    nothing in common."""
+    motion = motion_between(_levels(now), _levels(before), DIS_FAST)
+    return motion if motion is not None and motion.visible.any() else None
+
+
+def change_along(motion: Motion, now: FloatArray, before: FloatArray) -> float:
+    """Mean absolute change of luma along the motion where nothing is hidden."""
+    return float(np.abs(motion.change(now, before))[motion.visible].mean())
+
+
+def _levels(plane: FloatArray) -> np.ndarray:
+    levels: np.ndarray = np.rint(plane * 255).astype(np.uint8)
+    return levels

@@ -1,41 +1,67 @@
-"""How the models of a bank are used on the frames of a shot. Adding a policy takes one file and one
-entry."""
+"""Everything that makes a frame larger. Adding a policy takes one file and one entry."""
 
-from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
 
+from vsr.errors import UsageError
+from vsr.models.bank import has_shot_model
 from vsr.upscale.average import avgi
 from vsr.upscale.interpolation import bicubic, lanczos
-from vsr.upscale.policy import Decision, Policy, PolicyContext, PolicyOptions
+from vsr.upscale.network_policy import network_policy
+from vsr.upscale.policy import Decision, Policy, PolicyContext, PolicyOptions, PolicyStage
 from vsr.upscale.selection import dsrfi, selfrec
-from vsr.upscale.shot import shot
+from vsr.upscale.shot import ShotPolicy
 from vsr.upscale.single import ami, kernelgan, smi, student, zssr, zssrgan
 
-POLICIES: dict[str, Callable[[PolicyContext], Policy]] = {
-    "smi": smi,
-    "dsrfi": dsrfi,
-    "selfrec": selfrec,
-    "ami": ami,
-    "avgi": avgi,
-    "zssr": zssr,
-    "kernelgan": kernelgan,
-    "zssrgan": zssrgan,
-    "student": student,
-    "shot": shot,
-    "bicubic": bicubic,
-    "lanczos": lanczos,
-}
-MODEL_FREE = frozenset({"bicubic", "lanczos"})
-"""Policies that need no bank."""
-SELF_STEADY = frozenset({"shot"})
-"""Policies that fuse along the motion themselves: left alone by flicker control unless a strength
-is asked for."""
+_ENTRIES = (
+    Policy("smi", smi, "one model for every frame"),
+    Policy("dsrfi", dsrfi, "the model whose critic fits the frame best"),
+    Policy("selfrec", selfrec, "the model that best restores the frame from its reduction"),
+    Policy("ami", ami, "two models or more that take turns over the steps"),
+    Policy("avgi", avgi, "the mean of all models of the keyframe"),
+    Policy("zssr", zssr, "a model of ZSSR"),
+    Policy("kernelgan", kernelgan, "a model of ZSSR with a blur kernel"),
+    Policy("zssrgan", zssrgan, "a model of ZSSRGAN"),
+    Policy("student", student, "one model that was distilled from many"),
+    Policy("shot", ShotPolicy, "the multi-frame network of the shot", "shot models", True),
+    Policy("bicubic", bicubic, "bicubic interpolation", "nothing"),
+    Policy("lanczos", lanczos, "Lanczos interpolation", "nothing"),
+)
+POLICIES = {policy.name: policy for policy in _ENTRIES}
+UPSCALER = Policy("upscaler", network_policy, "the network of --upscaler FILE", "file")
+"""Takes the place of a policy over a bank."""
+
+
+def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | None) -> Policy:
+    """Find the policy that a run asks for; without a name the one that suits the bank.
+
+    Raises `UsageError` for an unknown name, and for a policy without the bank that it needs.
+    """
+    if upscaler:
+        return UPSCALER
+    if name is None:
+        name = "shot" if models is not None and has_shot_model(Path(models)) else "smi"
+    if name not in POLICIES:
+        nearest = get_close_matches(name, POLICIES, n=1, cutoff=0)[0]
+        raise UsageError(
+            f"unknown policy {name}; did you mean {nearest}? Known: {', '.join(POLICIES)}."
+        )
+    policy = POLICIES[name]
+    if policy.needs != "nothing" and models is None:
+        raise UsageError(
+            f"policy {name} needs a bank: --models DIR. Train one with vsr train-keyframe CLIP "
+            "--models DIR."
+        )
+    return policy
+
 
 __all__ = [
-    "MODEL_FREE",
     "POLICIES",
-    "SELF_STEADY",
+    "UPSCALER",
     "Decision",
     "Policy",
     "PolicyContext",
     "PolicyOptions",
+    "PolicyStage",
+    "resolve_policy",
 ]

@@ -1,6 +1,6 @@
 """AVGI, averaging inference: the mean of what many models of one keyframe make (SinGANxSR)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -8,39 +8,34 @@ from vsr.engine.ensemble import FastEnsemble, can_batch
 from vsr.engine.graphs import Upscale
 from vsr.engine.progressive import progressive_upscale
 from vsr.models.bank import Model
-from vsr.upscale.policy import Decision, Policy, PolicyContext, peek, per_frame, with_note
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
 
-def avgi(context: PolicyContext) -> Policy:
-    """Mean, in float, of the final pictures of `members` models of the shot's own keyframe
+def avgi(context: PolicyContext) -> PolicyStage:
+    """Average, in float, the final pictures of `members` models of the shot's own keyframe
     (default: all)."""
     context.require_models(context.options.members or 2, "avgi")
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        first, frames = peek(frames)
+    def decide(first: Frame, _: Decision | None) -> Decision:
         models, reason = context.own_models(first)
-        models = models[: context.options.members]
-        back_projection_weight, noise = context.back_projection_weight(first)
-        names = tuple(model.name for model in models)
-        upscale, note = context.autotuner.find(
-            _upscale_variants(context, models, back_projection_weight),
-            first.pixels,
-            (names, back_projection_weight),
-        )
-        context.on_decision(
-            Decision(first.index, names, with_note(reason, note), back_projection_weight, noise)
-        )
-        return per_frame(upscale)(frames)
+        names = [model.name for model in models[: context.options.members]]
+        return context.decide(first, names, reason)
 
-    return policy
+    def prepare(decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:
+        models = [context.get_model(name) for name in decision.models]
+        weight = decision.back_projection_weight
+        variants = _upscale_variants(context, models, weight)
+        return context.autotuner.find(variants, pixels, (decision.models, weight))
+
+    return PerFramePolicy(context, decide, prepare)
 
 
 def _upscale_variants(
     context: PolicyContext, models: Sequence[Model], back_projection_weight: float
 ) -> dict[str, Upscale]:
-    """To the mean of what these models make of a frame; the second way, if there is one, differs by
-    rounding."""
+    """Offer ways to the mean of what these models make of a frame; the second, if there is one,
+    differs by rounding."""
     generators = [context.generator_for(model) for model in models]
 
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,21 +1,23 @@
 """Interpolation without a model, to compare with."""
 
 from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize, scaled_size
-from vsr.upscale.policy import Policy, PolicyContext, per_frame
+from vsr.upscale.policy import PlainPolicy, PolicyContext, PolicyStage
 
 
-def bicubic(context: PolicyContext) -> Policy:
+def bicubic(context: PolicyContext) -> PolicyStage:
     """Bicubic interpolation."""
-    return _interpolate(context.scale, BICUBIC)
+    return _interpolate(context, BICUBIC)
 
 
-def lanczos(context: PolicyContext) -> Policy:
+def lanczos(context: PolicyContext) -> PolicyStage:
     """Lanczos interpolation with three lobes."""
-    return _interpolate(context.scale, LANCZOS)
+    return _interpolate(context, LANCZOS)
 
 
-def _interpolate(scale: float, kernel: InterpolationKernel) -> Policy:
+def _interpolate(context: PolicyContext, kernel: InterpolationKernel) -> PolicyStage:
     def size(height: int, width: int) -> tuple[int, int]:
-        return scaled_size(height, width, scale)
+        return scaled_size(height, width, context.scale)
 
-    return per_frame(lambda pixels: resize(pixels, *size(*pixels.shape[-2:]), kernel).clamp(0, 1))
+    return PlainPolicy(
+        context, lambda pixels: resize(pixels, *size(*pixels.shape[-2:]), kernel).clamp(0, 1)
+    )

@@ -1,37 +1,37 @@
 """`--upscaler FILE`: a network from elsewhere, frame by frame, in the place of a policy over a
 bank."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from math import isqrt
-from pathlib import Path
 
 import torch
 
 from vsr.engine.options import name_of_dtype
 from vsr.engine.resampling import back_project_in_place
+from vsr.errors import UsageError
 from vsr.image.noise import noise_level
 from vsr.image.resample import scaled_size
 from vsr.upscale.networks import UpscalingNetwork, apply_network, load_network
 from vsr.upscale.networks.apply import scale_note
-from vsr.upscale.policy import Decision, Policy, PolicyContext, peek
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
 from vsr.video.frames import Frame
 
-UPSCALER = "upscaler"
-"""The policy's name in records."""
 SAMPLE_SEED_STRIDE = 1_000_003
 """Between the noise of one sample and of the next; shots of a sample are told apart by their first
 frames."""
 
 
-def network_policy(context: PolicyContext, file: Path, sample: int = 0) -> Policy:
-    """The network of `file`; back-projection onto the input only where the user asked for it.
+def network_policy(context: PolicyContext) -> PolicyStage:
+    """Use the network of the context's file.
 
-    A stochastic network gets one noise for each shot: `sample` numbers the draws, frames of a shot
-    share theirs.
+    The policy itself projects back onto the input only where the user chose a weight: other
+    networks were not trained for it. Flicker control, where it is on, projects its result back in
+    any case. A stochastic network gets one noise for each shot: `sample` numbers the draws, frames
+    of a shot share theirs.
     """
-    network = load_network(file, context.device, context.engine.dtype)
-    back_projection_weight = context.options.back_projection_weight or 0.0
+    if context.network is None:
+        raise UsageError("policy upscaler needs a network: --upscaler FILE.")
+    network = load_network(context.network, context.device, context.engine.dtype)
+    weight = context.options.back_projection_weight or 0.0
     remarks = [
         scale_note(network, context.scale),
         network.remark,
@@ -41,26 +41,21 @@ def network_policy(context: PolicyContext, file: Path, sample: int = 0) -> Polic
     tile_px = None if largest is None else isqrt(largest)
     summary = "; ".join([network.summary, *filter(None, remarks)])
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        first, frames = peek(frames)
-        context.on_decision(
-            Decision(
-                first.index,
-                (network.name,),
-                summary,
-                back_projection_weight,
-                noise_level(first.pixels),
-            )
-        )
-        seed = SAMPLE_SEED_STRIDE * sample + first.index
-        for frame in frames:
-            height, width = scaled_size(frame.height, frame.width, context.scale)
-            pixels = apply_network(network, frame.pixels, height, width, seed, tile_px)
-            if back_projection_weight:
-                pixels = back_project_in_place(pixels, frame.pixels, back_projection_weight)
-            yield replace(frame, pixels=pixels)
+    def decide(first: Frame, _: Decision | None) -> Decision:
+        noise = noise_level(first.pixels)
+        return Decision(first.index, (network.name,), summary, weight, noise)
 
-    return policy
+    def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
+        seed = SAMPLE_SEED_STRIDE * context.sample + decision.frame
+
+        def upscale(pixels: torch.Tensor) -> torch.Tensor:
+            height, width = scaled_size(pixels.shape[-2], pixels.shape[-1], context.scale)
+            large = apply_network(network, pixels, height, width, seed, tile_px)
+            return back_project_in_place(large, pixels, weight) if weight else large
+
+        return upscale, ""
+
+    return PerFramePolicy(context, decide, prepare)
 
 
 def _precision_note(network: UpscalingNetwork, wanted: torch.dtype) -> str | None:

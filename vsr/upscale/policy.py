@@ -1,9 +1,11 @@
-"""What a policy is, what it is given, and what it says of its choices."""
+"""Policies: what they are given, what they say of their choices, and how they are run."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,24 +15,25 @@ from vsr.engine.graphs import Autotuner
 from vsr.engine.options import EngineOptions
 from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
-from vsr.image.blur import none_if_bicubic
+from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import Model, select_system
 from vsr.models.shot_model import ShotModel
+from vsr.records import from_table
 from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
-
-Policy = Callable[[Iterable[Frame]], Iterator[Frame]]
-"""The frames of one shot -> the same frames, enlarged: same number, same times."""
-
+from vsr.video.step import State, Step, split_done
 
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
 """The first frame of a shot -> the models that it may choose among; may wait for one to be
 trained."""
+Needs = Literal["bank", "shot models", "file", "nothing"]
+Upscale = Callable[[torch.Tensor], torch.Tensor]
+"""A frame (3, h, w) in [0, 1] -> the same enlarged, (3, H, W)."""
 
 
 def no_shot_models(_: Frame) -> Sequence[ShotModel]:
-    """Of a bank without any."""
+    """Offer none, as a bank without shot models does."""
     return ()
 
 
@@ -97,29 +100,21 @@ class Decision:
         best, second = self.ranking[0][1], self.ranking[1][1]
         return (second - best) / max(best, 1e-12)
 
-
-@dataclass(frozen=True)
-class MiddleOfShot:
-    """What a policy that looks back needs to go on behind frame `last`, in another process."""
-
-    last: int
-    lead: int
-    """So many frames before it are wanted again."""
-    pictures: tuple[torch.Tensor, ...]
-    """The policy's own, on the CPU."""
-
-
-@dataclass(frozen=True)
-class ShotMemory:
-    """Where a policy that looks back leaves what it needs to go on at certain frames, and finds
-    what was left."""
-
-    is_wanted: Callable[[int], bool]
-    """Whether a run might have to go on behind this frame."""
-    left: Callable[[MiddleOfShot], None]
-    found: MiddleOfShot | None
-    """Where this run begins: its shot's stream has the frames to choose by, then those from `lead`
-    before `last` on."""
+    def summary(self) -> str:
+        """Explain the decision in one line."""
+        names = self.models
+        shown = ", ".join(names)
+        if len(names) > 3:
+            shown = f"{len(names)} models, {names[0]} to {names[-1]}"
+        line = (
+            f"frame {self.frame}: {shown} ({self.reason}; back-projection "
+            f"{self.back_projection_weight:.2f})"
+        )
+        if self.margin is not None:
+            ranking = ", ".join(f"{name} {score:.4f}" for name, score in self.ranking[:3])
+            worse = 100 * self.margin
+            line += f"; ranking {ranking}: the second is {worse:.0f} % worse than the first"
+        return line
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,8 @@ class PolicyContext:
     device: torch.device
     clip_identity: str
     options: PolicyOptions
-    on_decision: Callable[[Decision], None]
-    """Told of every choice; the run prints and records it."""
+    notify: Callable[[str], None] = lambda _: None
+    """Takes one line for the user about every decision."""
     shot_models: ShotModelSource = no_shot_models
     """For policy `shot`, which alone uses them."""
     engine: EngineOptions = EngineOptions()
@@ -140,8 +135,10 @@ class PolicyContext:
     """Work with the bank's students, not with the models that taught them."""
     system: str | None = None
     """Work with the bank's models of this system; None: with those of the first that it has."""
-    memory: ShotMemory | None = None
-    """For policies that look back."""
+    network: Path | None = None
+    """File of the network that `--upscaler` names."""
+    sample: int = 0
+    """Number of the noise that a stochastic network draws."""
     autotuner: Autotuner = field(default_factory=Autotuner)
     """What suits the device for the shot at hand."""
     _generators: dict[str, FastGenerator] = field(default_factory=dict)
@@ -221,54 +218,145 @@ class PolicyContext:
             )
         return self._generators[model.name]
 
-    def back_projection_weight(self, first: Frame) -> tuple[float, float]:
-        """Weight of the back-projection for a shot that begins with `first`, and the noise that it
-        follows."""
+    def kernel_of(self, decision: Decision) -> KernelTaps | None:
+        """The blur kernel that the models of a decision were trained for; None: bicubic."""
+        kernels = {model.name: model.card.kernel for model in self.bank}
+        return none_if_bicubic(kernels.get(decision.models[0]))
+
+    def decide(
+        self,
+        first: Frame,
+        names: Sequence[str],
+        reason: str,
+        ranking: Sequence[tuple[str, float]] = (),
+    ) -> Decision:
+        """Decide for the models of these names in a shot that begins with `first`; the
+        back-projection follows its noise unless the user chose a weight."""
         noise = noise_level(first.pixels)
-        chosen = self.options.back_projection_weight
-        return (back_projection_weight_for_noise(noise) if chosen is None else chosen), noise
+        weight = self.options.back_projection_weight
+        if weight is None:
+            weight = back_projection_weight_for_noise(noise)
+        return Decision(first.index, tuple(names), reason, weight, noise, tuple(ranking))
 
-    def alternate(
-        self, frames: Iterable[Frame], models: Sequence[Model], reason: str
-    ) -> Iterator[Frame]:
-        """Enlarge a shot with models that take turns over the steps (one model: SMI, several:
-        AMI)."""
-        first, frames = peek(frames)
-        back_projection_weight, noise = self.back_projection_weight(first)
-        generators = [self.generator_for(model) for model in models]
-        names = tuple(model.name for model in models)
-        upscale, note = self.autotuner.find(
-            {
-                "": lambda pixels: progressive_upscale(
-                    pixels, generators, self.scale, back_projection_weight
-                )
-            },
-            first.pixels,
-            (names, back_projection_weight),
+    def alternate(self, decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:
+        """Make the models of a decision take turns over the steps (one model: SMI, several: AMI);
+        also a note on how that is run, found out on `pixels`."""
+        generators = [self.generator_for(self.get_model(name)) for name in decision.models]
+        weight = decision.back_projection_weight
+        return self.autotuner.find(
+            {"": lambda picture: progressive_upscale(picture, generators, self.scale, weight)},
+            pixels,
+            (decision.models, weight),
         )
-        self.on_decision(
-            Decision(first.index, names, with_note(reason, note), back_projection_weight, noise)
-        )
-        return per_frame(upscale)(frames)
 
 
-def with_note(reason: str, remark: str) -> str:
-    """Why a policy chose what it did, and how that is run, where there is something to tell."""
-    return f"{reason}; {remark}" if remark else reason
+class PolicyStage(ABC):
+    """A policy at work on a clip: makes the picture of every step. Implements Stage.
+
+    A policy that looks back or ahead overrides `state` and `restore` by more than its decisions.
+    """
+
+    name = "upscale"
+    rewind = 0
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self.decisions: list[Decision] = []
+        self._notify = notify
+
+    @abstractmethod
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Give every step that is not done its picture."""
+
+    def state(self) -> State:
+        """The decisions up to the step that came out last."""
+        return State(log={"decisions": [asdict(decision) for decision in self.decisions]})
+
+    def restore(self, state: State) -> None:
+        """Take over the decisions of an earlier run."""
+        self.decisions = [from_table(Decision, each) for each in state.log["decisions"]]
+
+    def record(self, decision: Decision) -> None:
+        """Add a decision, and tell the user."""
+        self.decisions.append(decision)
+        self._notify(decision.summary())
 
 
-def per_frame(upscale: Callable[[torch.Tensor], torch.Tensor]) -> Policy:
-    """A policy that looks at one frame at a time: (3, h, w) -> (3, H, W)."""
+class PlainPolicy(PolicyStage):
+    """A function of the frame alone, with nothing to decide."""
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            yield replace(frame, pixels=upscale(frame.pixels))
+    def __init__(self, context: PolicyContext, upscale: Upscale) -> None:
+        super().__init__(context.notify)
+        self._upscale = upscale
 
-    return policy
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Enlarge the steps of a clip."""
+        for step in steps:
+            if step.is_done:
+                yield step
+            else:
+                yield replace(step, picture=self._upscale(step.frame.pixels))
 
 
-def peek(frames: Iterable[Frame]) -> tuple[Frame, Iterator[Frame]]:
-    """The first frame of a shot, and an iterator over all of it. A shot has at least one frame."""
-    iterator = iter(frames)
-    first = next(iterator)
-    return first, itertools.chain([first], iterator)
+class PerFramePolicy(PolicyStage):
+    """A function of the frame alone, by a decision that is taken once a shot.
+
+    `decide` is asked at the first frame of each shot, with None; if `every_frame`, at every other
+    frame as well, with the decision in force, which it returns to keep it. `prepare` turns a
+    decision into the function, with a note on how it is run; it may try that out on the pixels of
+    the frame at hand.
+    """
+
+    def __init__(
+        self,
+        context: PolicyContext,
+        decide: Callable[[Frame, Decision | None], Decision],
+        prepare: Callable[[Decision, torch.Tensor], tuple[Upscale, str]],
+        *,
+        every_frame: bool = False,
+    ) -> None:
+        super().__init__(context.notify)
+        self._context = context
+        self._decide, self._prepare, self._every_frame = decide, prepare, every_frame
+
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Enlarge the steps of a clip, shot by shot."""
+        for _, shot in itertools.groupby(steps, key=lambda step: step.shot.index):
+            done, rest = split_done(shot)
+            yield from done
+            # In the middle of a shot the decision in force is the last of the earlier run.
+            yield from self._through_shot(rest, self.decisions[-1] if done else None)
+
+    def _through_shot(self, steps: Iterator[Step], decision: Decision | None) -> Iterator[Step]:
+        upscale: Upscale | None = None
+        kernel: KernelTaps | None = None
+        for step in steps:
+            frame, before = step.frame, decision
+            if decision is None or self._every_frame:
+                decision = self._decide(frame, decision)
+            if upscale is None or decision is not before:
+                upscale, note = self._prepare(decision, frame.pixels)
+                kernel = self._context.kernel_of(decision)
+                if decision is not before:
+                    decision = replace(decision, reason=with_note(decision.reason, note))
+                    self.record(decision)
+            shot = replace(step.shot, kernel=kernel)
+            yield replace(step, picture=upscale(frame.pixels), shot=shot)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All that is to be known of a policy; `vsr.upscale.POLICIES` has one entry for each."""
+
+    name: str
+    make: Callable[[PolicyContext], PolicyStage]
+    help: str
+    """One line for the user."""
+    needs: Needs = "bank"
+    deflickers: bool = False
+    """Whether it fuses along the motion itself, so that flicker control is off unless a strength
+    is asked for."""
+
+
+def with_note(reason: str, note: str) -> str:
+    """Join the reason of a choice and a note on how it is run, where there is one."""
+    return f"{reason}; {note}" if note else reason

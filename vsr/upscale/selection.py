@@ -1,6 +1,6 @@
 """Choosing one model out of the whole bank by a fitness: what `dsrfi` and `selfrec` share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -9,50 +9,55 @@ from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.bank import Model
 from vsr.upscale.fitness import dsrf, restoration_error
-from vsr.upscale.policy import Decision, Policy, PolicyContext, peek
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
 from vsr.video.frames import Frame
 
 FitnessFunction = Callable[[Model, torch.Tensor], float]
 """Misfit of a model to a low-resolution frame; 0 is best."""
 
 
-def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> Policy:
-    """Use the model of least `fitness`, chosen at the first frame of a shot or, where asked, at
-    every frame."""
+def dsrfi(context: PolicyContext) -> PolicyStage:
+    """Use the model of the whole bank with the least absolute DSRF."""
+    context.require_models(1, "dsrfi")
+    if without := [model.name for model in context.models if model.critic is None]:
+        raise ModelError(
+            f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as "
+            "all of ZSSR are. Use policy selfrec."
+        )
+    return select_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
 
-    def rank(frame: Frame) -> list[tuple[str, float]]:
+
+def selfrec(context: PolicyContext) -> PolicyStage:
+    """Use the model of the whole bank that best restores the frame from its reduction."""
+    context.require_models(1, "selfrec")
+
+    def misfit(model: Model, pixels: torch.Tensor) -> float:
+        return restoration_error(context.generator_for(model), pixels)
+
+    return select_by(context, misfit, "best restores the frame from its reduction")
+
+
+def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> PolicyStage:
+    """Use the model of least `fitness`, chosen at the first frame of a shot or, where the user asks
+    for it, at every frame."""
+
+    def decide(frame: Frame, current: Decision | None) -> Decision:
         scores = [(model.name, fitness(model, frame.pixels)) for model in context.models]
-        return sorted(scores, key=lambda entry: entry[1])
+        ranking = sorted(scores, key=lambda entry: entry[1])
+        if current is None:
+            return context.decide(frame, [ranking[0][0]], reason, ranking)
+        best = _keep_or_switch(current.models[0], ranking, context.options.hysteresis)
+        if best == current.models[0]:
+            return current
+        # The back-projection stays that of the shot: changing it would flicker as well.
+        return replace(current, frame=frame.index, models=(best,), ranking=tuple(ranking))
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        first, frames = peek(frames)
-        back_projection_weight, noise = context.back_projection_weight(first)
-        chosen = ""
-        for frame in frames:
-            if frame is first or context.options.per_frame:
-                ranking = rank(frame)
-                best = _keep_or_switch(chosen, ranking, context.options.hysteresis)
-                if best != chosen:
-                    chosen = best
-                    context.on_decision(
-                        Decision(
-                            frame.index,
-                            (chosen,),
-                            reason,
-                            back_projection_weight,
-                            noise,
-                            tuple(ranking),
-                        )
-                    )
-            generator = context.generator_for(context.get_model(chosen))
-            yield replace(
-                frame,
-                pixels=progressive_upscale(
-                    frame.pixels, [generator], context.scale, back_projection_weight
-                ),
-            )
+    def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
+        generator = context.generator_for(context.get_model(decision.models[0]))
+        weight = decision.back_projection_weight
+        return lambda pixels: progressive_upscale(pixels, [generator], context.scale, weight), ""
 
-    return policy
+    return PerFramePolicy(context, decide, prepare, every_frame=context.options.per_frame)
 
 
 def _keep_or_switch(current: str, ranking: list[tuple[str, float]], hysteresis: float) -> str:
@@ -63,24 +68,3 @@ def _keep_or_switch(current: str, ranking: list[tuple[str, float]], hysteresis: 
     if current in scores and scores[current] <= least * (1 + hysteresis):
         return current
     return best
-
-
-def dsrfi(context: PolicyContext) -> Policy:
-    """The model of the whole bank with the least absolute DSRF."""
-    context.require_models(1, "dsrfi")
-    if without := [model.name for model in context.models if model.critic is None]:
-        raise ModelError(
-            f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as "
-            "all of ZSSR are. Use policy selfrec."
-        )
-    return select_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
-
-
-def selfrec(context: PolicyContext) -> Policy:
-    """The model of the whole bank that best restores the frame from its reduction."""
-    context.require_models(1, "selfrec")
-
-    def misfit(model: Model, pixels: torch.Tensor) -> float:
-        return restoration_error(context.generator_for(model), pixels)
-
-    return select_by(context, misfit, "best restores the frame from its reduction")

@@ -1,10 +1,9 @@
 """The shot model: a window network trained on frames of the shot, applied in stages and fused along
 the motion."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, islice
-from typing import Literal
+from itertools import chain, groupby, islice
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,10 @@ from vsr.image.resample import resize
 from vsr.models.shot_model import ShotModel
 from vsr.temporal.backprojection import MultiframeOptions
 from vsr.temporal.fusion import FusionOptions
-from vsr.upscale.policy import Decision, MiddleOfShot, Policy, PolicyContext, ShotMemory
-from vsr.upscale.shot_stages import STAGE_SCALE, resume_context, to_luma, upscale_shot
+from vsr.upscale.policy import Decision, PolicyContext, PolicyStage
+from vsr.upscale.shot_stages import STAGE_SCALE, ShotStages, to_luma, upscale_shot
 from vsr.video.frames import Frame
-
-Quality = Literal["fast", "balanced", "best"]
+from vsr.video.step import State, Step, split_done
 
 FUSION: dict[str, FusionOptions] = {
     "fast": FusionOptions(memory=0.8, look_ahead=1, refinements=2),
@@ -29,89 +27,92 @@ MODEL_CHOICE_FRAMES = 5
 """Of the start of a shot, where several models could be meant."""
 
 
-def shot(context: PolicyContext) -> Policy:
-    """The shot's own model, else the one that best restores the shot's first frames."""
-    fusion = FUSION[context.options.quality]
-    multiframe = MultiframeOptions() if context.options.quality == "best" else None
+class ShotPolicy(PolicyStage):
+    """Use the shot's own model, else the one that best restores the shot's first frames.
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        iterator = iter(frames)
-        first_frames = list(islice(iterator, MODEL_CHOICE_FRAMES))
-        model, reason, ranking = _select_model(context, first_frames)
-        back_projection_weight, noise = context.back_projection_weight(first_frames[0])
-        context.on_decision(
-            Decision(
-                first_frames[0].index, (model.name,), reason, back_projection_weight, noise, ranking
-            )
+    What it makes of a frame depends on all frames before: see `ShotStages` for what it needs to go
+    on in the middle of a shot. Near the start of a shot it begins the shot anew.
+    """
+
+    def __init__(self, context: PolicyContext) -> None:
+        super().__init__(context.notify)
+        self._context = context
+        self._fusion = FUSION[context.options.quality]
+        self._multiframe = MultiframeOptions() if context.options.quality == "best" else None
+        self._stages: ShotStages | None = None
+        """At work on the shot of the last step."""
+        self._shot_start = self._last = 0
+        """Indices of the first frame of that shot, and of the last step."""
+        self._restored: list[torch.Tensor] = []
+        self.rewind = 0
+
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Enlarge the steps of a clip, shot by shot."""
+        for _, shot in groupby(steps, key=lambda step: step.shot.index):
+            done, rest = split_done(shot)
+            yield from done
+            first = list(islice(rest, MODEL_CHOICE_FRAMES))
+            if first:
+                yield from self._through_shot(done, first, rest)
+
+    def state(self) -> State:
+        """The decisions, and the pictures that the stages can go on from."""
+        pictures = None if self._stages is None else self._stages.pictures()
+        rewind = 1 + self._last - self._shot_start
+        if self._stages is not None and pictures is not None:
+            rewind = min(rewind, 1 + self._stages.lead)
+        tensors = {f"stage{number}": picture for number, picture in enumerate(pictures or ())}
+        return replace(super().state(), record={"rewind": rewind}, tensors=tensors)
+
+    def restore(self, state: State) -> None:
+        """Go on behind the frame of `state`."""
+        super().restore(state)
+        self.rewind = state.record["rewind"]
+        self._restored = [
+            state.tensors[f"stage{number}"].to(self._context.device)
+            for number in range(len(state.tensors))
+        ]
+
+    def _through_shot(
+        self, done: list[Step], first: list[Step], rest: Iterator[Step]
+    ) -> Iterator[Step]:
+        """Enlarge the steps of one shot, of which `done` come again."""
+        if done:
+            model = self._model_of(self.decisions[-1], done[0].frame)
+        else:
+            model = self._decide([step.frame for step in first])
+        weight = self.decisions[-1].back_projection_weight
+        device = self._context.device
+        self._stages = ShotStages(
+            (model.networks[0].to(device), model.networks[1].to(device)),
+            self._context.scale,
+            weight,
+            self._fusion,
+            self._multiframe,
+            self._context.engine,
         )
-        networks = (model.networks[0].to(context.device), model.networks[1].to(context.device))
-        lead, distances = resume_context(networks[0].spec.neighbours, context.scale, multiframe)
-        middle = _middle_of(context, first_frames[0])
-        if middle is not None:
-            # Those of the beginning were only to choose by.
-            yield from first_frames
-            first_frames = list(islice(iterator, 1))
-        start = first_frames[0].index
-        done = (
-            []
-            if middle is None
-            else [
-                (middle.last - distance - start, picture.to(context.device))
-                for distance, picture in zip(distances, middle.pictures, strict=True)
-            ]
+        self._shot_start = first[0].shot.first_frame
+        lows = ((step.frame.pixels, step) for step in chain(done, first, rest))
+        for one in self._stages.through(lows, self._restored if done else (), len(done)):
+            if not one.owner.is_done:
+                self._last = one.owner.frame.index
+                yield replace(one.owner, picture=one.picture)
+
+    def _decide(self, frames: list[Frame]) -> ShotModel:
+        """Choose the model of a shot that begins with `frames`."""
+        model, reason, ranking = _select_model(self._context, frames)
+        self.record(self._context.decide(frames[0], [model.name], reason, ranking))
+        return model
+
+    def _model_of(self, decision: Decision, frame: Frame) -> ShotModel:
+        """Find the model that an earlier run decided for."""
+        for model in self._context.shot_models(frame):
+            if model.name == decision.models[0]:
+                return model
+        raise ModelError(
+            f"the earlier run used the shot model {decision.models[0]}, which the bank no longer "
+            "has. Put it back, or start over with --restart."
         )
-        keep = None if context.memory is None else _Keeper(context.memory, start, lead, distances)
-        waiting: list[Frame] = []
-
-        def lows() -> Iterator[torch.Tensor]:
-            for frame in chain(first_frames, iterator):
-                waiting.append(frame)
-                yield frame.pixels
-
-        pictures = upscale_shot(
-            lows(),
-            networks,
-            context.scale,
-            back_projection_weight,
-            fusion,
-            multiframe,
-            context.engine,
-            keep,
-            done,
-        )
-        for pixels in pictures:
-            yield replace(waiting.pop(0), pixels=pixels)
-
-    return policy
-
-
-class _Keeper:
-    """Leaves the pictures that a later run needs to go on behind a frame, once every stage has made
-    its own."""
-
-    def __init__(self, memory: ShotMemory, start: int, lead: int, distances: Sequence[int]) -> None:
-        self._memory, self._start, self._lead, self._distances = memory, start, lead, distances
-        self._pictures: dict[int, dict[int, torch.Tensor]] = {}
-
-    def __call__(self, stage: int, position: int, picture: torch.Tensor) -> None:
-        last = self._start + position + self._distances[stage]
-        if not self._memory.is_wanted(last):
-            return
-        pictures = self._pictures.setdefault(last, {})
-        pictures[stage] = picture.cpu()
-        if stage == len(self._distances) - 1:
-            whole = self._pictures.pop(last)
-            # Near the start of a shot the first stages have none; such a shot is begun anew.
-            if len(whole) == len(self._distances):
-                self._memory.left(
-                    MiddleOfShot(last, self._lead, tuple(whole[number] for number in sorted(whole)))
-                )
-
-
-def _middle_of(context: PolicyContext, first: Frame) -> MiddleOfShot | None:
-    """What was left of the shot that begins with this frame."""
-    found = None if context.memory is None else context.memory.found
-    return found if found is not None and first.index <= found.last else None
 
 
 def _select_model(

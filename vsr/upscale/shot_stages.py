@@ -2,8 +2,7 @@
 the motion."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from math import ceil, log2
 from typing import TypeVar
@@ -17,17 +16,13 @@ from vsr.engine.shot_network import FastShotNetwork
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
-from vsr.temporal.fusion import FusionOptions, fuse_shot
+from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
 
 STAGE_SCALE = 2
 """What a stage enlarges by."""
 
 T = TypeVar("T")
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""A low-resolution frame (C, h, w) and what has been made of it, (C, H, W)."""
-StageCallback = Callable[[int, int, torch.Tensor], None]
-"""Told of a stage, a frame's place in the stream, and its fused picture."""
 
 
 def upscale_shot(
@@ -38,40 +33,98 @@ def upscale_shot(
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
     options: EngineOptions = EngineOptions(),
-    keep: StageCallback | None = None,
-    done: Sequence[tuple[int, torch.Tensor]] = (),
 ) -> Iterator[torch.Tensor]:
-    """The frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), enlarged `scale`
-    times and fused.
+    """Enlarge the frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), `scale`
+    times; see `ShotStages`."""
+    stages = ShotStages(networks, scale, back_projection_weight, fusion, multiframe, options)
+    return (one.picture for one in stages.through((low, None) for low in lows))
+
+
+class ShotStages:
+    """The doublings of one shot, each fused along the motion, for as many frames as it has.
 
     The first stage uses the first network, all others the second. As many pictures come out as go
     in, `look_ahead` frames late; memory does not grow with the shot. `multiframe` asks for
-    back-projection onto the neighbours of each frame at the end. Raises `ModelError` for values
-    that are not finite.
+    back-projection onto the neighbors of each frame at the end.
 
-    `keep` is shown every stage's pictures. With one of each, of the frames that `resume_context`
-    names, as `done`, a stream that begins in the middle of the shot goes on as if it had begun at
-    its start; what comes out for the frames before the first that is wanted is of no use.
+    What comes out depends on all frames before, through the fused pictures that each stage goes on
+    from. A stage is right behind a known fused picture, and so is the next stage where all
+    neighbors that it looks at are right. So another process can go on with one picture a stage:
+    those at `distances` before the frame that came out last.
     """
-    registrar = ShotRegistrar(fusion.refinements)
-    stream: Iterator[Pair] = _registered(lows, registrar)
-    fast = [FastShotNetwork(network, options) for network in networks]
-    for stage in range(num_stages(scale)):
-        network = fast[min(stage, 1)]
-        stage_scale = min(scale, STAGE_SCALE ** (stage + 1))
-        known = done[stage] if done else None
-        stream = _stage(
-            stream, network, registrar, stage_scale, back_projection_weight, fusion, known
-        )
-        if keep is not None:
-            stream = _with_callback(stream, partial(keep, stage))
-    if multiframe is not None:
-        stream = _back_projected(stream, registrar, multiframe)
-    # What comes last has the shortest memory, so no stage before it looks further back.
-    reach = max(networks[0].spec.neighbours, multiframe.reach if multiframe else 1)
-    for index, (_, picture) in enumerate(stream):
-        registrar.discard_before(index + 1 - reach)
-        yield picture
+
+    def __init__(
+        self,
+        networks: tuple[ShotNetwork, ShotNetwork],
+        scale: float,
+        back_projection_weight: float,
+        fusion: FusionOptions,
+        multiframe: MultiframeOptions | None = None,
+        options: EngineOptions = EngineOptions(),
+    ) -> None:
+        fast = [FastShotNetwork(network, options) for network in networks]
+        self._networks = [fast[min(stage, 1)] for stage in range(num_stages(scale))]
+        self._scale = scale
+        self._back_projection_weight = back_projection_weight
+        self._fusion, self._multiframe = fusion, multiframe
+        self._neighbors = networks[0].spec.neighbours
+        self._distances, self.lead = resume_context(self._neighbors, scale, multiframe)
+        self._position = -1
+        # A stage is ahead of what comes out by all that the stages behind it look ahead.
+        at_the_end = 0 if multiframe is None else multiframe.reach
+        self._recent: list[deque[tuple[int, torch.Tensor]]] = [
+            deque(
+                maxlen=1
+                + distance
+                + at_the_end
+                + (len(self._distances) - 1 - stage) * (self._neighbors + fusion.look_ahead)
+            )
+            for stage, distance in enumerate(self._distances)
+        ]
+
+    def through(
+        self,
+        lows: Iterable[tuple[torch.Tensor, T]],
+        known: Sequence[torch.Tensor] = (),
+        num_done: int = 0,
+    ) -> Iterator[Enlarged[T]]:
+        """Enlarge the frames (C, h, w) of a shot, each with its owner.
+
+        With `known`, the `pictures` of an earlier process, the first `num_done` frames are those
+        from `lead` before the last that came out there up to that one; what comes out for them is
+        of no use. Raises `ModelError` for values that are not finite.
+        """
+        registrar = ShotRegistrar(self._fusion.refinements)
+        stream = _registered(lows, registrar)
+        for stage, network in enumerate(self._networks):
+            done = None
+            if known:
+                done = (num_done - 1 - self._distances[stage], known[stage])
+            scale = min(self._scale, STAGE_SCALE ** (stage + 1))
+            sharpened = _upscaled(stream, network, registrar, scale, self._back_projection_weight)
+            fused = fuse_shot(
+                sharpened, self._fusion, self._back_projection_weight, registrar, done
+            )
+            stream = _remembered(fused, self._recent[stage])
+        if self._multiframe is not None:
+            stream = _back_projected(stream, registrar, self._multiframe)
+        # What comes last has the shortest memory, so no stage before it looks further back.
+        reach = max(self._neighbors, self._multiframe.reach if self._multiframe else 1)
+        for index, one in enumerate(stream):
+            self._position = index
+            registrar.discard_before(index + 1 - reach)
+            yield one
+
+    def pictures(self) -> list[torch.Tensor] | None:
+        """The fused pictures, one a stage, that another process can go on from behind the frame
+        that came out last; None where that lies too near the start of the shot."""
+        found = []
+        for recent, distance in zip(self._recent, self._distances, strict=True):
+            picture = dict(recent).get(self._position - distance)
+            if picture is None:
+                return None
+            found.append(picture)
+        return found
 
 
 def look_ahead(
@@ -80,23 +133,20 @@ def look_ahead(
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
 ) -> int:
-    """Low-resolution frames to come that must be read before a frame is done."""
+    """Count the low-resolution frames to come that must be read before a frame is done."""
     at_the_end = 0 if multiframe is None else multiframe.reach
     return num_stages(scale) * (neighbours + fusion.look_ahead) + at_the_end
 
 
 def resume_context(
     neighbours: int, scale: float, multiframe: MultiframeOptions | None = None
-) -> tuple[int, list[int]]:
-    """How many frames before the first that is wanted a stream must begin, and before it lies the
-    known one, by stage.
-
-    A stage is right behind its known picture, and so is the next where all neighbours that it looks
-    at are right.
-    """
+) -> tuple[list[int], int]:
+    """Tell what a process needs to go on behind a frame: how far before that frame the known fused
+    picture of each stage lies, and how far before it the frames must begin again."""
     behind = 1 if multiframe is None else multiframe.reach
     distances = [behind + number * (neighbours - 1) for number in range(num_stages(scale))]
-    return max([behind, *(distance + neighbours - 1 for distance in distances)]), distances[::-1]
+    lead = max([behind, *(distance + neighbours - 1 for distance in distances)])
+    return distances[::-1], lead
 
 
 def num_stages(scale: float) -> int:
@@ -142,13 +192,13 @@ def pad_planes(planes: torch.Tensor, halo: int) -> torch.Tensor:
 
 
 def _back_projected(
-    pairs: Iterator[Pair], registrar: ShotRegistrar, options: MultiframeOptions
-) -> Iterator[Pair]:
-    for index, (low, picture), near in with_neighbors(pairs, options.reach):
-        low_lumas = {number: to_luma(other) for number, (other, _) in near}
-        luma = to_luma(picture)
+    shot: Iterator[Enlarged[T]], registrar: ShotRegistrar, options: MultiframeOptions
+) -> Iterator[Enlarged[T]]:
+    for index, one, near in with_neighbors(shot, options.reach):
+        low_lumas = {number: to_luma(other.low) for number, other in near}
+        luma = to_luma(one.picture)
         change = back_project_multiframe(luma, index, low_lumas, registrar, options) - luma
-        yield low, (picture + change).clamp(0, 1)
+        yield one._replace(picture=(one.picture + change).clamp(0, 1))
 
 
 def with_neighbors(items: Iterable[T], reach: int) -> Iterator[tuple[int, T, list[tuple[int, T]]]]:
@@ -165,62 +215,47 @@ def with_neighbors(items: Iterable[T], reach: int) -> Iterator[tuple[int, T, lis
         held.extend(islice(numbered, 1))
 
 
-def _registered(lows: Iterable[torch.Tensor], registrar: ShotRegistrar) -> Iterator[Pair]:
-    for index, low in enumerate(lows):
+def _registered(
+    lows: Iterable[tuple[torch.Tensor, T]], registrar: ShotRegistrar
+) -> Iterator[Enlarged[T]]:
+    for index, (low, owner) in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
-        yield low, low
+        yield Enlarged(low, low, owner)
 
 
-def _stage(
-    pairs: Iterator[Pair],
-    network: FastShotNetwork,
-    registrar: ShotRegistrar,
-    scale: float,
-    back_projection_weight: float,
-    fusion: FusionOptions,
-    done: tuple[int, torch.Tensor] | None,
-) -> Iterator[Pair]:
-    waiting: deque[torch.Tensor] = deque()
-
-    def sharpened() -> Iterator[Pair]:
-        for low, picture in _upscaled(pairs, network, registrar, scale, back_projection_weight):
-            waiting.append(low)
-            yield low, picture
-
-    for fused in fuse_shot(sharpened(), fusion, back_projection_weight, registrar, done):
-        yield waiting.popleft(), fused
-
-
-def _with_callback(
-    pairs: Iterator[Pair], show: Callable[[int, torch.Tensor], None]
-) -> Iterator[Pair]:
-    for index, (low, picture) in enumerate(pairs):
-        show(index, picture)
-        yield low, picture
+def _remembered(
+    shot: Iterator[Enlarged[T]], recent: deque[tuple[int, torch.Tensor]]
+) -> Iterator[Enlarged[T]]:
+    for index, one in enumerate(shot):
+        recent.append((index, one.picture))
+        yield one
 
 
 def _upscaled(
-    pairs: Iterator[Pair],
+    shot: Iterator[Enlarged[T]],
     network: FastShotNetwork,
     registrar: ShotRegistrar,
     scale: float,
     back_projection_weight: float,
-) -> Iterator[Pair]:
-    """Each picture at twice its size with the detail that the network finds, then at `scale` times
-    its low one."""
+) -> Iterator[Enlarged[T]]:
+    """Enlarge each picture to twice its size with the detail that the network finds, then to
+    `scale` times its low one."""
     reach = network.spec.neighbours
-    for index, (low, base, own), near in with_neighbors(_doubled(pairs), reach):
+    for index, (one, own), near in with_neighbors(_doubled(shot), reach):
         planes = input_planes(
-            own, index, [(number, luma) for number, (_, _, luma) in near], reach, registrar
+            own, index, [(number, luma) for number, (_, luma) in near], reach, registrar
         )
-        size = scaled_size(low.shape[-2], low.shape[-1], scale)
-        picture = resize_on_cores(base + network.missing_detail(planes), *size).clamp_(0, 1)
-        yield low, back_project_in_place(picture, low, back_projection_weight)
+        size = scaled_size(one.low.shape[-2], one.low.shape[-1], scale)
+        # The network finds detail of luma alone, which is added to all channels.
+        sharpened = one.picture + network.missing_detail(planes)
+        picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
+        back_projected = back_project_in_place(picture, one.low, back_projection_weight)
+        yield one._replace(picture=back_projected)
 
 
-def _doubled(pairs: Iterator[Pair]) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(low, picture at twice its size, the luma of that)."""
-    for low, picture in pairs:
-        height, width = picture.shape[-2:]
-        base = resize_on_cores(picture, STAGE_SCALE * height, STAGE_SCALE * width)
-        yield low, base, to_luma(base)
+def _doubled(shot: Iterator[Enlarged[T]]) -> Iterator[tuple[Enlarged[T], torch.Tensor]]:
+    """Enlarge each picture to twice its size; with the luma of that."""
+    for one in shot:
+        height, width = one.picture.shape[-2:]
+        base = resize_on_cores(one.picture, STAGE_SCALE * height, STAGE_SCALE * width)
+        yield one._replace(picture=base), to_luma(base)

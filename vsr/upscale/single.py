@@ -1,30 +1,25 @@
-"""SMI, single model inference: one model for every frame (SinGANxSR)."""
+"""SMI, single model inference, and AMI, alternating model inference: one model a step of the
+enlargement (SinGANxSR)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vsr.errors import ModelError
-from vsr.upscale.policy import Policy, PolicyContext, peek
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
 
-def smi(context: PolicyContext) -> Policy:
-    """The named model, else the first by name of the shot's own keyframe."""
+def smi(context: PolicyContext) -> PolicyStage:
+    """Use the named model, else the first by name of the shot's own keyframe."""
     context.require_models(1, "smi")
-    chosen = None if context.options.model is None else context.get_model(context.options.model)
-
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        if chosen is not None:
-            return context.alternate(frames, [chosen], "named by the user")
-        first, frames = peek(frames)
-        models, reason = context.own_models(first)
-        return context.alternate(frames, models[:1], reason)
-
-    return policy
+    name = context.options.model
+    named = [] if name is None else [context.get_model(name).name]
+    decide = _decide_once(context, named, "named by the user", num_models=1)
+    return PerFramePolicy(context, decide, context.alternate)
 
 
-def student(context: PolicyContext) -> Policy:
-    """The named student, else that of the shot's own keyframe."""
+def student(context: PolicyContext) -> PolicyStage:
+    """Use the named student, else that of the shot's own keyframe."""
     context = replace(context, use_students=True)
     if not context.models:
         raise ModelError(
@@ -34,22 +29,22 @@ def student(context: PolicyContext) -> Policy:
     return smi(context)
 
 
-def zssr(context: PolicyContext) -> Policy:
-    """ZSSR, for which the clip was reduced bicubically."""
+def zssr(context: PolicyContext) -> PolicyStage:
+    """Use a model of ZSSR, for which the clip was reduced bicubically."""
     return _one_model(context, "zssr", "--method zssr")
 
 
-def kernelgan(context: PolicyContext) -> Policy:
-    """ZSSR with a blur kernel: KernelGAN's, or one from a file."""
+def kernelgan(context: PolicyContext) -> PolicyStage:
+    """Use a model of ZSSR with a blur kernel: KernelGAN's, or one from a file."""
     return _one_model(context, "kernelgan", "--method zssr --kernel auto")
 
 
-def zssrgan(context: PolicyContext) -> Policy:
-    """ZSSR that must please KernelGAN's discriminator as well (ZSSRGAN)."""
+def zssrgan(context: PolicyContext) -> PolicyStage:
+    """Use a model of ZSSR that had to please KernelGAN's discriminator as well (ZSSRGAN)."""
     return _one_model(context, "zssrgan", "--method zssrgan")
 
 
-def _one_model(context: PolicyContext, system: str, training: str) -> Policy:
+def _one_model(context: PolicyContext, system: str, training: str) -> PolicyStage:
     context = replace(context, system=system)
     if not context.models:
         raise ModelError(
@@ -59,8 +54,9 @@ def _one_model(context: PolicyContext, system: str, training: str) -> Policy:
     return smi(context)
 
 
-def ami(context: PolicyContext) -> Policy:
-    """The named models in their order, else the first `alternating` of the shot's own keyframe."""
+def ami(context: PolicyContext) -> PolicyStage:
+    """Alternate the named models in their order, else the first `alternating` of the shot's own
+    keyframe."""
     options = context.options
     chosen = [context.get_model(name) for name in options.order]
     if not chosen:
@@ -75,12 +71,20 @@ def ami(context: PolicyContext) -> Policy:
             "policy ami needs models of one step ratio; those of the order were trained for "
             "several."
         )
+    decide = _decide_once(context, options.order, "ordered by the user", options.alternating)
+    return PerFramePolicy(context, decide, context.alternate)
 
-    def policy(frames: Iterable[Frame]) -> Iterator[Frame]:
-        if chosen:
-            return context.alternate(frames, chosen, "ordered by the user")
-        first, frames = peek(frames)
-        models, reason = context.own_models(first)
-        return context.alternate(frames, models[: options.alternating], reason)
 
-    return policy
+def _decide_once(
+    context: PolicyContext, named: Sequence[str], reason: str, num_models: int
+) -> Callable[[Frame, Decision | None], Decision]:
+    """Decide for the `named` models; where there are none, for the first of the shot's own
+    keyframe."""
+
+    def decide(first: Frame, _: Decision | None) -> Decision:
+        if named:
+            return context.decide(first, named, reason)
+        models, why = context.own_models(first)
+        return context.decide(first, [model.name for model in models[:num_models]], why)
+
+    return decide

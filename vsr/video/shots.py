@@ -6,17 +6,20 @@ frames late, and that is all that is held.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vsr.video.frames import Frame
+
+T = TypeVar("T")
 
 DETECTION_WIDTH_PX = 256
 """Wider pictures are reduced to this before cuts are looked for: it changes no cut, and the time no
@@ -78,9 +81,8 @@ def split_shots(
     left of the one before. A cut within two frames of either end of the stream is not seen, nor is
     a slow dissolve.
     """
-    for (index, first_frame), group in groupby(
-        _mark_by_shot(frames, options), key=itemgetter(0, 1)
-    ):
+    marked = mark_shots(frames, options, lambda frame: frame)
+    for (index, first_frame), group in groupby(marked, key=itemgetter(0, 1)):
         yield ShotFrames(index, first_frame, map(itemgetter(2), group))
 
 
@@ -107,13 +109,13 @@ def choose_keyframe(sharpness: list[float], changes: list[float]) -> int:
     )
 
 
-def _mark_by_shot(
-    frames: Iterable[Frame], options: ShotOptions
-) -> Iterator[tuple[int, int, Frame]]:
-    """Yield each frame after the index and the first frame of its shot, as many frames late as
-    the detector looks ahead."""
-    frames = iter(frames)
-    first = next(frames, None)
+def mark_shots(
+    items: Iterable[T], options: ShotOptions, frame_of: Callable[[T], Frame]
+) -> Iterator[tuple[int, int, T]]:
+    """Yield each item after the index and the first frame of its shot, as many items late as the
+    detector looks ahead. `frame_of` gives an item's frame."""
+    items = iter(items)
+    first = next(items, None)
     if first is None:
         return
     # Takes as long to load as some frames to read, and no shot is looked for before there is a
@@ -124,22 +126,22 @@ def _mark_by_shot(
         options.cut_ratio, options.min_shot_frames, min_content_val=options.min_change
     )
     lag = detector.event_buffer_length
-    held: deque[Frame] = deque()
+    held: deque[T] = deque()
     pictures: deque[np.ndarray] = deque(maxlen=lag + 2)
     index, first_frame = -1, 0
-    for position, frame in enumerate(chain([first], frames)):
-        held.append(frame)
-        pictures.append(_detection_picture(frame.pixels))
+    for position, item in enumerate(chain([first], items)):
+        held.append(item)
+        pictures.append(_detection_picture(frame_of(item).pixels))
         # Lengths are counted in frames: the rate that a timecode has to be given decides nothing.
         cuts = detector.process_frame(FrameTimecode(position, fps=25.0), pictures[-1])
         # The detector names a cut two frames late: the first frame still held begins the shot.
         if position == 0 or (cuts and not _is_flash(*pictures)):
-            index, first_frame = index + 1, held[0].index
+            index, first_frame = index + 1, frame_of(held[0]).index
         # The detector judges a frame only when it has seen `lag` more: no frame leaves before.
         if len(held) > lag:
             yield index, first_frame, held.popleft()
-    for frame in held:
-        yield index, first_frame, frame
+    for item in held:
+        yield index, first_frame, item
 
 
 def _detection_picture(pixels: torch.Tensor) -> np.ndarray:

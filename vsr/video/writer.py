@@ -2,7 +2,7 @@
 every other stream."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from vsr.errors import OutputError, UsageError
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.read.image_sequence import IMAGE_SUFFIXES, is_numbered_pattern
+from vsr.video.step import Checkpoint, Json
 from vsr.video.write.destination import (
     Destination,
     FileDestination,
@@ -25,7 +26,7 @@ from vsr.video.write.destination import (
 from vsr.video.write.disk_space import check_space
 from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
 from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
-from vsr.video.write.segment_store import Json, SegmentStore, WorkOptions, is_committed_result
+from vsr.video.write.segment_store import SegmentStore, WorkOptions, is_committed_result
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
 __all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
@@ -113,23 +114,31 @@ class ClipWriter:
         return tuple(self._notes)
 
     @property
-    def is_segment_full(self) -> bool:
-        """Whether `close_segment` must be called before the next frame is written."""
-        return not isinstance(self._output, PipedVideoOutput) and self._output.is_segment_full
+    def target(self) -> Path:
+        """Where the result goes; a link leads to what it points to."""
+        return self._target
 
-    def write(self, frame: Frame) -> None:
-        """Add a frame, on any device. Times strictly increase, in the source's time base."""
+    @property
+    def keeps_work(self) -> bool:
+        """Whether a later run can go on behind a checkpoint."""
+        return self.work is not None and self.work.plan is not None
+
+    def write(self, frame: Frame, checkpoint: Checkpoint | None = None) -> None:
+        """Add a frame, on any device. Times strictly increase, in the source's time base.
+
+        A `checkpoint` closes the segment: whatever may happen, its frames are safe from then on.
+        Without any, segments are as long as the options say.
+        """
+        output = self._output
         with self._output_errors():
-            if self.is_segment_full:
-                self.close_segment({})
-            self._output.write(frame)
-
-    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
-        """Make what was written last, with what the run wants to find beside it, safe from whatever
-        may happen."""
-        if not isinstance(self._output, PipedVideoOutput):
-            with self._output_errors():
-                self._output.close_segment(memory, pictures)
+            if isinstance(output, PipedVideoOutput):
+                output.write(frame)
+                return
+            if output.is_segment_full:
+                output.close_segment(Checkpoint())
+            output.write(frame)
+            if checkpoint is not None:
+                output.close_segment(checkpoint)
 
     def finish(self) -> WriteReport:
         """Complete the output and give it its name."""
@@ -138,7 +147,7 @@ class ClipWriter:
             raise OutputError("there is no frame to write; nothing was written")
         with self._output_errors():
             if not isinstance(output, PipedVideoOutput):
-                output.close_segment({})
+                output.close_segment(Checkpoint())
             if isinstance(output, ImageSequenceOutput):
                 assert isinstance(self._destination, FolderDestination)
                 self._destination.move_in(output.pictures())

@@ -1,7 +1,6 @@
 """Numbered PNG files as a result."""
 
 import re
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.errors import UsageError
 from vsr.files import flush_to_disk, sync_folder
 from vsr.video.frames import ClipInfo, Frame
+from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_with_format
-from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
+from vsr.video.write.segment_store import PART_SUFFIX, SegmentStore
 from vsr.video.write.segments import FrameConverter
 from vsr.video.write.stream_copy import other_stream_labels
 
@@ -86,17 +86,16 @@ class ImageSequenceOutput:
             flush_to_disk(file.fileno())
         self._last = frame
 
-    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
-        """Keep the pictures since the last call, with what the run wants to find beside them."""
+    def close_segment(self, checkpoint: Checkpoint) -> None:
+        """Complete the segment and keep it, with the checkpoint that a later run goes on from."""
         if self._open is None:
             return
         sync_folder(self._open)
         self._open.replace(self._work.segment_path(self._work.num_segments, ""))
         self._open = None
-        first_frame = self._work.frames_done
         times = ((self._last.pts, None, self._last.duration),)
-        segment = ClosedSegment(first_frame, self.num_frames - first_frame, 0, times, memory)
-        self._work.close_segment(segment, [self._last.pixels, *pictures])
+        num_frames = self.num_frames - self._work.frames_done
+        self._work.close_segment(num_frames, 0, times, self._last.pixels, checkpoint)
 
     def pictures(self) -> list[Path]:
         """Paths of the pictures of all closed segments, unless they have been moved on."""

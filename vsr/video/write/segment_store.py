@@ -4,9 +4,9 @@ on behind it."""
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,14 +24,16 @@ from vsr.files import (
     sync_folder,
     write_atomically,
 )
+from vsr.video.step import Checkpoint, Json, State
 
-Json = dict[str, Any]
-
+FORMAT = 2
+"""Of what stands in a work folder; others are refused."""
 PLAN_NAME = "run.json"
 REQUESTED, RESOLVED = "asked", "decided"
 """Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
 COMMIT_RECORD_NAME = "naming.json"
-FRAMES_SUFFIX = "-last.npz"
+TENSORS_SUFFIX = "-last.npz"
+PICTURE = "picture"
 WORK_SUFFIX = ".vsr-work"
 PART_SUFFIX = ".part"
 """Ends the name of what is not whole yet."""
@@ -60,8 +62,20 @@ class ClosedSegment:
     times: tuple[tuple[int, int | None, int], ...]
     """Presentation time, decoding time and duration of each packet, in the source's time base:
     Matroska would round."""
-    memory: Json
-    """State of the run when the last of these frames was written."""
+    states: Json
+    """Of each stage when the last of these frames was written, by name: its record, and what its
+    log gained since the segment before."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What an earlier run left; without one there is nothing done."""
+
+    frames_done: int = 0
+    picture: torch.Tensor | None = None
+    """The last picture, as it was before it was encoded: (3, H, W)."""
+    states: Mapping[str, State] = field(default_factory=dict)
+    """Of each stage, by name, with the whole of its log."""
 
 
 class SegmentStore:
@@ -101,6 +115,7 @@ class SegmentStore:
             raise OutputError(
                 f"--work-dir {options.folder}: there is no such folder; make it, or name another"
             )
+        plan = {"format": FORMAT, **plan}
         # Through JSON and back, so that it compares equal to what will be read from the disk.
         plan = json.loads(json.dumps(plan, allow_nan=False))
         return cls(work_folder(output, options), plan, keep=options.keep, restart=options.restart)
@@ -152,35 +167,71 @@ class SegmentStore:
     def segment_path(self, number: int, suffix: str) -> Path:
         return self.folder / f"segment-{number:06d}{suffix}"
 
-    def close_segment(self, segment: ClosedSegment, pictures: Sequence[torch.Tensor]) -> None:
+    def close_segment(
+        self,
+        num_frames: int,
+        num_bytes: int,
+        times: tuple[tuple[int, int | None, int], ...],
+        picture: torch.Tensor,
+        checkpoint: Checkpoint,
+    ) -> None:
         """Note that the next segment is whole; its own file or folder must have its final name
-        already.
+        already. See `ClosedSegment` for the first three.
 
-        `pictures` are kept exactly until the next segment is closed: the enlarged last one, before
-        it was encoded, and whatever else the run wants.
+        Until the next segment is closed, the last `picture`, before it was encoded, and the tensors
+        of the checkpoint are kept exactly.
         """
-        picture = self._frames_path(self.num_segments)
+        states = checkpoint.states
         if self._wanted is not None:
-            with picture.open("wb") as file:
-                np.savez(file, *(each.cpu().numpy() for each in pictures))
+            arrays: dict[str, Any] = {PICTURE: picture.cpu().numpy()}
+            for stage, state in states.items():
+                for name, tensor in state.tensors.items():
+                    arrays[f"{stage}/{name}"] = tensor.cpu().numpy()
+            with self._tensors_path(self.num_segments).open("wb") as file:
+                np.savez(file, **arrays)
                 file.flush()
                 flush_to_disk(file.fileno())
             sync_folder(self.folder)
+        records = {
+            stage: {"record": state.record, "log": dict(state.log)}
+            for stage, state in states.items()
+        }
+        segment = ClosedSegment(self.frames_done, num_frames, num_bytes, times, records)
         # This file is what makes the segment count; whatever it speaks of is on the disk by now.
         write_atomically(
             self._record_path(self.num_segments),
             json.dumps(asdict(segment), allow_nan=False).encode(),
         )
-        self._frames_path(self.num_segments - 1).unlink(missing_ok=True)
+        self._tensors_path(self.num_segments - 1).unlink(missing_ok=True)
         self.num_segments += 1
-        self.frames_done += segment.num_frames
+        self.frames_done += num_frames
 
-    def last_frames(self) -> list[torch.Tensor]:
-        """Read the frames that the last segment was closed with."""
-        with np.load(self._frames_path(self.num_segments - 1), allow_pickle=False) as arrays:
-            return [
-                torch.from_numpy(arrays[f"arr_{number}"]) for number in range(len(arrays.files))
-            ]
+    def resumed(self) -> Resumed:
+        """What the closed segments hold for a run that goes on behind them."""
+        if not self.num_segments:
+            return Resumed()
+        records: dict[str, Json] = {}
+        logs: dict[str, dict[str, list[Any]]] = {}
+        for segment in self.segments():
+            for stage, state in segment.states.items():
+                records[stage] = state["record"]
+                for name, entries in state["log"].items():
+                    logs.setdefault(stage, {}).setdefault(name, []).extend(entries)
+        tensors = self._tensors()
+        picture = tensors.pop(PICTURE)
+        by_stage: dict[str, dict[str, torch.Tensor]] = {stage: {} for stage in records}
+        for path, tensor in tensors.items():
+            stage, _, name = path.partition("/")
+            by_stage[stage][name] = tensor
+        states = {
+            stage: State(record, by_stage[stage], logs.get(stage, {}))
+            for stage, record in records.items()
+        }
+        return Resumed(self.frames_done, picture, states)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        with np.load(self._tensors_path(self.num_segments - 1), allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def record_commit(self, whole: Path, target: Path) -> None:
         """Note which result is about to get its name: a later run knows it for its own then, by
@@ -220,6 +271,7 @@ class SegmentStore:
             return
         try:
             self.plan = json.loads(plan.read_bytes())
+            self._check_format()
             while self._record_path(self.num_segments).exists():
                 self.num_segments += 1
             self.frames_done = sum(
@@ -227,7 +279,7 @@ class SegmentStore:
                 for number, each in enumerate(self.segments())
             )
             if self.num_segments:
-                self.last_frames()
+                self.resumed()
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise OutputError(
                 f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins "
@@ -252,9 +304,18 @@ class SegmentStore:
         for path in self.folder.glob("segment-*"):
             if path.name.partition(".")[0] not in closed or path.suffix == PART_SUFFIX:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in [*self.folder.glob(f".*{PART_SUFFIX}"), *self.folder.glob(f"*{FRAMES_SUFFIX}")]:
-            if path != self._frames_path(self.num_segments - 1):
+        parts = self.folder.glob(f".*{PART_SUFFIX}")
+        for path in [*parts, *self.folder.glob(f"*{TENSORS_SUFFIX}")]:
+            if path != self._tensors_path(self.num_segments - 1):
                 path.unlink()
+
+    def _check_format(self) -> None:
+        found = self.plan.get("format", 1) if isinstance(self.plan, dict) else None
+        if found != FORMAT and self._record_path(0).exists():
+            raise UsageError(
+                f"{self.folder} holds the work of another version of vsr (format {found}, expected "
+                f"{FORMAT}): finish it with that version, or begin anew with --restart."
+            )
 
     def _check_size(self, number: int, segment: ClosedSegment) -> ClosedSegment:
         path = self.segment_path(number, ".mkv")
@@ -265,8 +326,8 @@ class SegmentStore:
     def _record_path(self, number: int) -> Path:
         return self.segment_path(number, ".json")
 
-    def _frames_path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}{FRAMES_SUFFIX}"
+    def _tensors_path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}{TENSORS_SUFFIX}"
 
 
 def work_folder(output: Path, options: WorkOptions) -> Path:

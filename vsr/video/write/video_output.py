@@ -1,7 +1,7 @@
 """Video as a result: straight into a pipe, or by closed segments that a later run can go on
 from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
@@ -15,9 +15,10 @@ from av.video.stream import VideoStream
 from vsr.errors import OutputError
 from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
+from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
 from vsr.video.write.mux import VideoMuxer
-from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, Json, SegmentStore
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
 from vsr.video.write.segments import open_encoder
 
 SUFFIX = ".mkv"
@@ -109,19 +110,16 @@ class SegmentedVideoOutput:
         self._last = frame
         self.num_frames += 1
 
-    def close_segment(self, memory: Json, pictures: Sequence[torch.Tensor] = ()) -> None:
-        """Complete the segment and keep it, with what the run wants to find beside it."""
+    def close_segment(self, checkpoint: Checkpoint) -> None:
+        """Complete the segment and keep it, with the checkpoint that a later run goes on from."""
         if self._open is None:
             return
         self._open.add(self._encoder.end_segment())
         times, num_bytes = self._open.close()
         self._open = None
-        first_frame = self._work.frames_done
-        segment = ClosedSegment(
-            first_frame, self.num_frames - first_frame, num_bytes, times, memory
-        )
+        num_frames = self.num_frames - self._work.frames_done
         # The file is on the disk: from here on the segment counts, whatever happens.
-        self._work.close_segment(segment, [self._last.pixels, *pictures])
+        self._work.close_segment(num_frames, num_bytes, times, self._last.pixels, checkpoint)
 
     def finish(self) -> None:
         """Put the closed segments together."""

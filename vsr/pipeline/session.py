@@ -1,0 +1,437 @@
+"""A session: all that is open while a clip is upscaled, made in one place for every kind of run.
+
+reader -> shots -> policy -> flicker control -> live metrics -> writer
+"""
+
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import cv2
+import torch
+
+from vsr.engine.options import choose_device, choose_options, dtype_name
+from vsr.engine.strips import set_num_threads
+from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
+from vsr.files import check_output
+from vsr.image.resample import scaled_size
+from vsr.models.bank import load_bank
+from vsr.models.shot_model import load_shot_models
+from vsr.pipeline.given import GIVEN, GivenVideo, open_given
+from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
+from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.profile import StageClock, stage_utilization
+from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
+from vsr.progress import Listener
+from vsr.records import to_table
+from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
+from vsr.upscale import Policy, PolicyContext, PolicyStage, resolve_policy
+from vsr.upscale.policy import ShotModelSource, no_shot_models
+from vsr.video.frames import ClipInfo, Frame
+from vsr.video.reader import ClipReader, open_clip
+from vsr.video.shots import mark_shots
+from vsr.video.step import Checkpoint, ShotRef, Stage, Step, run_stage
+from vsr.video.write.segment_store import Resumed
+from vsr.video.writer import ClipWriter, WorkOptions, WriteReport
+
+QUEUE_DEPTHS = {"read": 4, "upscale": 2, "steady": 2, "metrics": 0}
+"""How many steps of a stage may wait for the next one, which works beside it; 0: they take turns.
+More would take memory and gain nothing: one stage decides the speed."""
+_OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "Insufficient memory",
+    "bad allocation",
+)
+"""Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words
+to know them by."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run reads and writes beside the clip."""
+
+    output: str | Path | None = None
+    """None: `<stem>_x<scale><suffix>` beside the clip."""
+    models: str | Path | None = None
+    """Folder of the bank."""
+    reference: str | Path | None = None
+    """The truth."""
+    low_resolution: str | Path | None = None
+    """The source of a clip that is upscaled already."""
+    overwrite: bool = False
+    work: WorkOptions = WorkOptions()
+    trial: Path | None = None
+    """Write into this folder instead, without a record of the work."""
+
+
+@dataclass
+class Session:
+    """An open run. `open` makes it; `write`, or the caller's own loop over `steps`, runs it."""
+
+    recipe: Recipe
+    """With all choices made."""
+    output: str | None
+    """None where nothing is written."""
+    device: torch.device
+    reader: ClipReader
+    given: GivenVideo | None
+    """The clip and its source, where it is upscaled already."""
+    stages: tuple[PolicyStage, FlickerControl, LiveMetrics]
+    writer: ClipWriter | None
+    resumed: Resumed
+    notes: "NoteLog"
+    clock: StageClock
+    shot_starts: list[int] = field(default_factory=list)
+    """Index of the first frame of each shot that was read."""
+    frames_in: int = 0
+    frames_out: int = 0
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        clip: str | Path,
+        recipe: Recipe,
+        files: RunFiles = RunFiles(),
+        listener: Listener = Listener(),
+        clock: StageClock | None = None,
+        shot_models: ShotModelSource | None = None,
+        default_metrics: Sequence[str] = LIVE_METRICS,
+        *,
+        writes: bool = True,
+    ) -> Iterator[Self]:
+        """Open all that a run needs, check all that can be checked, and find earlier work.
+
+        `shot_models` gives policy `shot` its models; without it they are those of the bank. Raises
+        a `VsrError` for what a user can mend.
+        """
+        policy = choose_policy(recipe, files)
+        recipe = replace(recipe, policy=policy.name)
+        with ExitStack() as stack:
+            stack.enter_context(limited_threads(recipe.threads))
+            device = choose_device(recipe.device)
+            given = None
+            if files.low_resolution is not None:
+                given = stack.enter_context(open_given(clip, files.low_resolution, recipe.read))
+            reader = given.result if given else stack.enter_context(open_clip(clip, recipe.read))
+            notes = NoteLog(listener)
+            notes.notify_all([*reader.notes, *(given.source.notes if given else ())])
+            output, writer = None, None
+            if writes:
+                target = files.output
+                output = str(output_path(reader.info, recipe) if target is None else target)
+                models = [] if shot_models else model_files(policy, recipe, files.models)
+                writer = _make_writer(output, reader.info, recipe, files, device, models)
+                stack.enter_context(writer)
+                notes.notify_all(writer.notes)
+                recipe = with_earlier_choices(recipe, writer.work)
+            context = _policy_context(policy, recipe, files, device, reader.info, notes.notify)
+            if shot_models is not None:
+                context = replace(context, shot_models=shot_models)
+            metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
+            stages = (
+                policy.make(context),
+                make_flicker_control(recipe, policy, notes.notify),
+                stack.enter_context(metrics),
+            )
+            resumed = Resumed()
+            if writer is not None and writer.work is not None:
+                resumed = writer.work.resumed()
+            for stage in stages:
+                if stage.name in resumed.states:
+                    stage.restore(resumed.states[stage.name])
+            if resumed.frames_done:
+                notes.notify(f"resuming at frame {resumed.frames_done}")
+            clock = clock or StageClock()
+            session = cls(
+                recipe, output, device, reader, given, stages, writer, resumed, notes, clock
+            )
+            session.frames_out = resumed.frames_done
+            stack.enter_context(report_out_of_memory())
+            yield session
+
+    def read(self) -> Iterator[Step]:
+        """Read the clip as steps, from as far before the first frame that is not done as a stage
+        wants.
+
+        Cuts depend on all frames before them, so the clip is decoded from its start in any case.
+        """
+        first_wanted = self.resumed.frames_done - max(stage.rewind for stage in self.stages)
+        pairs = self._pairs()
+        held: Step | None = None
+        for number, first_frame, (frame, picture) in mark_shots(
+            pairs, self.recipe.shots, lambda pair: pair[0]
+        ):
+            self.frames_in += 1
+            if number == len(self.shot_starts):
+                self.shot_starts.append(first_frame)
+                shot = ShotRef(number, first_frame)
+            if frame.index < first_wanted:
+                continue
+            if held is not None:
+                yield held
+            held = self._step(frame, shot, picture)
+        if held is not None:
+            # The last segment ends here, however long it is.
+            yield held if held.is_done else self._with_checkpoint(held)
+
+    def steps(self) -> Generator[Step, None, None]:
+        """Pass the clip through all stages; what comes out is to be written.
+
+        Stages work beside each other, a few steps ahead of the next. Close it to end their threads.
+        """
+        steps = self.clock.prefetch("read", self.read(), QUEUE_DEPTHS["read"])
+        stage: Stage
+        for stage in self.stages:
+            steps = self.clock.prefetch(
+                stage.name, run_stage(stage, steps), QUEUE_DEPTHS[stage.name]
+            )
+        with closing(steps):
+            for step in steps:
+                if not step.is_done:
+                    self.frames_out += 1
+                    yield step
+
+    def write(self) -> WriteReport:
+        """Run the clip to its end and give the output its name.
+
+        Raises `InterruptedRunError` where the user asks for an end.
+        """
+        assert self.writer is not None, "a session that writes was opened with a writer"
+        listener, total = self.notes.listener, self.reader.info.num_frames_from_header
+        with closing(self.steps()) as steps:
+            for step in steps:
+                with self.clock.measure("write"):
+                    self.writer.write(step.result, step.checkpoint)
+                listener.on_progress(step.frame.index + 1, total)
+                if listener.should_stop():
+                    raise self._interrupted()
+        if not self.frames_out:
+            raise InputError(
+                f"{self.reader.info.path} has no frame that can be decoded; nothing was written."
+            )
+        with self.clock.measure("write"):
+            return self.writer.finish()
+
+    def manifest(self, report: WriteReport | None = None) -> Manifest:
+        """Tell what was done, once the clip has come to its end."""
+        policy, _, metrics = self.stages
+        reader, board = self.reader, metrics.board
+        names = (name for decision in policy.decisions for name in decision.models)
+        damage = [str(damage) for damage in reader.damage] + list(report.damage if report else ())
+        self.notes.notify_all([*(report.notes if report else ()), *metrics.notes()])
+        if self.given is not None:
+            source = self.given.source
+            damage += [f"{source.info.path}: {damage}" for damage in source.damage]
+            self.notes.lines += self.given.notes()
+        seconds = self.clock.seconds()
+        return Manifest(
+            clip=str(reader.info.path),
+            clip_identity=reader.info.identity,
+            output=self.output,
+            frames_in=self.frames_in,
+            frames_out=report.frames_out if report else self.frames_out,
+            max_pts_error_seconds=report.max_pts_error_seconds if report else 0.0,
+            resumed_at_frame=self.resumed.frames_done,
+            policy=self.recipe.policy or "",
+            models=list(dict.fromkeys(names)),
+            decisions=[asdict(each) | {"margin": each.margin} for each in policy.decisions],
+            shots=self.shot_starts,
+            steady=[asdict(shot) for shot in metrics.shots()],
+            streams_kept=list(report.streams_kept) if report else [],
+            streams_dropped=list(report.streams_dropped) if report else [],
+            damage=damage,
+            notes=self.notes.lines,
+            encoder=report.encoder if report else None,
+            device=str(self.device),
+            dtype=dtype_name(self.recipe.dtype, self.device),
+            timings_seconds=seconds,
+            stage_shares=stage_utilization(seconds),
+            peak_memory_bytes=peak_memory_bytes(),
+            metrics={name: result.to_json() for name, result in board.compute().items()},
+            baseline={
+                name: result.to_json() for name, result in (board.compute_baseline() or {}).items()
+            },
+            recipe=to_table(self.recipe),
+            command=sys.argv,
+            versions=versions(),
+        )
+
+    def _pairs(self) -> Iterator[tuple[Frame, torch.Tensor | None]]:
+        if self.given is not None:
+            yield from self.given.pairs()
+        else:
+            for frame in self.reader.frames():
+                yield frame, None
+
+    def _step(self, frame: Frame, shot: ShotRef, picture: torch.Tensor | None) -> Step:
+        """Begin the way of a frame: on the device, with what an earlier run has made of it."""
+        frames_done = self.resumed.frames_done
+        frame = replace(frame, pixels=frame.pixels.to(self.device))
+        if frame.index < frames_done:
+            last = self.resumed.picture if frame.index == frames_done - 1 else None
+            return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
+        step = Step(frame, shot, picture)
+        ends_segment = (frame.index + 1) % self.recipe.encode.segment_frames == 0
+        return self._with_checkpoint(step) if ends_segment else step
+
+    def _with_checkpoint(self, step: Step) -> Step:
+        keeps_work = self.writer is not None and self.writer.keeps_work
+        return replace(step, checkpoint=Checkpoint()) if keeps_work else step
+
+    def _interrupted(self) -> InterruptedRunError:
+        """Tell a user who ended the run what is kept."""
+        total = self.reader.info.num_frames_from_header
+        of_all = f" of {total}" if total else ""
+        work = None if self.writer is None else self.writer.work
+        kept = 0 if work is None or work.plan is None else work.frames_done
+        if work is None or work.plan is None:
+            words = "nothing is kept: a run that reads or writes a pipe cannot be resumed"
+        elif kept:
+            words = f"{kept} are kept in {work.folder}"
+        else:
+            words = "nothing is kept yet: the first segment was not complete"
+        return InterruptedRunError(
+            f"stopped after frame {self.frames_out}{of_all}; {words}.", can_resume=kept > 0
+        )
+
+
+class NoteLog:
+    """The sentences for the user, kept for the manifest."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.lines: list[str] = []
+        self.listener = listener
+
+    def notify(self, note: str) -> None:
+        """Tell the user."""
+        self.lines.append(note)
+        self.listener.notify(note)
+
+    def notify_all(self, notes: Sequence[str]) -> None:
+        """Tell the user what was not said before."""
+        for note in notes:
+            if note not in self.lines:
+                self.notify(note)
+
+
+def choose_policy(recipe: Recipe, files: RunFiles) -> Policy:
+    """Find the policy of a run; raise `UsageError` for what can be seen to be impossible."""
+    if files.low_resolution is not None:
+        return GIVEN
+    policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
+    if not 1 <= recipe.scale <= 16:
+        raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
+    return policy
+
+
+def output_path(info: ClipInfo, recipe: Recipe) -> Path:
+    """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
+
+    Raises `UsageError` for standard input and for a numbered pattern, which have no name of their
+    own.
+    """
+    if str(info.path) == "-" or (info.container == "images" and not info.path.is_dir()):
+        raise UsageError(
+            f"the input {info.path} is not one file, so the result has no name yet: give it with "
+            "-o OUT."
+        )
+    path = info.path.absolute()
+    becomes_folder = path.is_dir() or recipe.encode.codec == "png"
+    stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
+    return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
+
+
+def _make_writer(
+    output: str,
+    info: ClipInfo,
+    recipe: Recipe,
+    files: RunFiles,
+    device: torch.device,
+    models: Sequence[Path],
+) -> ClipWriter:
+    """Prepare the writer of the output, or of a trial that leaves nothing behind."""
+    others = {"low_resolution": files.low_resolution, "reference": files.reference}
+    check_output(output, others.values())
+    size = (info.height, info.width)
+    if files.low_resolution is None:
+        size = scaled_size(*size, recipe.scale)
+    if files.trial is not None:
+        trial = files.trial / f"sample{Path(output).suffix}"
+        return ClipWriter(trial, info, *size, recipe.encode, False, device)
+    plan = resume_plan(info, recipe, device, models, others, Path(output).suffix)
+    return ClipWriter(output, info, *size, recipe.encode, files.overwrite, device, plan, files.work)
+
+
+def _policy_context(
+    policy: Policy,
+    recipe: Recipe,
+    files: RunFiles,
+    device: torch.device,
+    info: ClipInfo,
+    notify: Callable[[str], None],
+) -> PolicyContext:
+    """Load what the policy needs."""
+    folder = Path(files.models or "")
+    shot_models = load_shot_models(folder) if policy.needs == "shot models" else []
+    return PolicyContext(
+        load_bank(folder) if policy.needs == "bank" else [],
+        recipe.scale,
+        device,
+        info.identity,
+        recipe.policies,
+        notify,
+        (lambda _: shot_models) if shot_models else no_shot_models,
+        choose_options(recipe.dtype, recipe.tile, device),
+        network=Path(recipe.upscaler) if recipe.upscaler else None,
+        sample=recipe.sample,
+    )
+
+
+def make_flicker_control(
+    recipe: Recipe, policy: Policy, notify: Callable[[str], None] = lambda _: None
+) -> FlickerControl:
+    """Make the flicker control of a recipe. Where that says nothing it is on, but for policies
+    without models and for those that fuse by themselves."""
+    strength = recipe.steady
+    if strength is None:
+        strength = 0.0 if policy.needs == "nothing" else "auto"
+    if strength == "auto":
+        strength = 0.0 if policy.deflickers else AUTO_STRENGTH
+    weight = recipe.policies.back_projection_weight
+    return FlickerControl(strength, recipe.target_flicker, weight, notify)
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Use `count` cores within, None: all; the process has its own number again afterwards."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if count is not None:
+        set_num_threads(count)
+    try:
+        yield
+    finally:
+        if (torch.get_num_threads(), cv2.getNumThreads()) != before:
+            set_num_threads(before[0])
+            cv2.setNumThreads(before[1])
+
+
+@contextmanager
+def report_out_of_memory() -> Iterator[None]:
+    """Raise `ModelError` where there is no memory left for a frame."""
+    try:
+        yield
+    except Exception as error:
+        # No common ancestor but this: torch and OpenCV raise errors of their own.
+        is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_known and not any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES):
+            raise
+        raise ModelError(
+            "the memory does not suffice for a frame of this size. Use a smaller --scale or close "
+            "other programs; the same command goes on with what is done."
+        ) from error

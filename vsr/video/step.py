@@ -1,0 +1,147 @@
+"""The one thing that flows through a run, from the reader to the writer, and what a stage is.
+
+A step carries its own context: its source, its shot, and at the end of a segment all that a later
+run needs to go on behind it. So nothing has to be looked up beside the stream.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, Protocol
+
+import torch
+
+from vsr.image.blur import KernelTaps
+from vsr.video.frames import Frame
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Steadying:
+    """The choices of flicker control for one shot."""
+
+    first_frame: int
+    strength: float
+    """0 to 1; 0 leaves the shot alone."""
+    back_projection_weight: float
+    """Weight of the back-projection onto the source, 0 to 1."""
+    target: float | None = None
+    """Flicker over the source's own that the user asked for."""
+    kernel: KernelTaps | None = None
+    """Blur that the back-projection goes through; None: bicubic."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShotRef:
+    """The shot that a frame lies in, and what stages have found out about it."""
+
+    index: int
+    """Position of the shot in the clip, from 0."""
+    first_frame: int
+    """Index of its first frame in the clip."""
+    kernel: KernelTaps | None = None
+    """Blur kernel that the shot's models were trained for; None: bicubic."""
+    steadying: Steadying | None = None
+    """None where flicker control is off, and before it."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A stage's memory at one frame: enough to go on behind it in another process."""
+
+    record: Json = field(default_factory=dict)
+    """Plain values for JSON."""
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    log: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Lists that only grow, such as decisions, by name. A checkpoint holds what was added since the
+    one before; a restored state has all of it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The states of all stages at the last frame of a segment, by name of the stage."""
+
+    states: Mapping[str, State] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One frame on its way."""
+
+    frame: Frame
+    """The source, on the run's device."""
+    shot: ShotRef
+    picture: torch.Tensor | None = None
+    """The enlargement so far, float32 RGB (3, H, W) in [0, 1]; None before it is made."""
+    upscaled: torch.Tensor | None = None
+    """The picture before flicker control changed it, where that is to be measured."""
+    is_done: bool = False
+    """Written by an earlier run: stages look back at it, change nothing, and pass it on. The last
+    of these has the picture that was written."""
+    checkpoint: Checkpoint | None = None
+    """Empty when it is read, at the end of a segment; each stage adds its state in passing."""
+
+    @property
+    def result(self) -> Frame:
+        """The picture with the time and the transparency of its source."""
+        assert self.picture is not None, "a policy makes a picture of every frame"
+        return replace(self.frame, pixels=self.picture)
+
+
+class Stage(Protocol):
+    """A part of a run that steps pass through: upscaling, flicker control, measuring.
+
+    As many steps come out as go in, in the same order.
+    """
+
+    name: str
+    """As in the record of timings and in checkpoints."""
+
+    @property
+    def rewind(self) -> int:
+        """Number of frames before the next that must come again after `restore`."""
+        ...
+
+    def through(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Work on steps; how many are read ahead is the stage's own affair."""
+        ...
+
+    def state(self) -> State:
+        """The memory as of the step that `through` yielded last, however far it has read ahead."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on behind the frame that `state` was taken at; called before `through`."""
+        ...
+
+
+def run_stage(stage: Stage, steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
+    """Pass steps through a stage, and have it add its state to the checkpoints that come by.
+
+    The generator of a stage stands still while its step is in the hands of the next one, so the
+    state is that of the step. Closing this closes `steps` as well.
+    """
+    logged = {name: len(entries) for name, entries in stage.state().log.items()}
+    with closing(steps):
+        for step in stage.through(steps):
+            if step.checkpoint is None:
+                yield step
+                continue
+            state = stage.state()
+            added = {name: entries[logged.get(name, 0) :] for name, entries in state.log.items()}
+            logged = {name: len(entries) for name, entries in state.log.items()}
+            states = {**step.checkpoint.states, stage.name: replace(state, log=added)}
+            yield replace(step, checkpoint=Checkpoint(states))
+
+
+def split_done(steps: Iterable[Step]) -> tuple[list[Step], Iterator[Step]]:
+    """Split a stream into its first steps, as far as an earlier run has done them, and the rest."""
+    iterator = iter(steps)
+    done: list[Step] = []
+    for step in iterator:
+        if not step.is_done:
+            return done, chain([step], iterator)
+        done.append(step)
+    return done, iter(())
