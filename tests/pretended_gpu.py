@@ -33,6 +33,10 @@ class OnGpu(torch.Tensor):
     def __init__(self, held):
         self.held = held
 
+    def data_ptr(self):
+        """Its place in memory, by which caches know a tensor."""
+        return self.held.data_ptr()
+
     @classmethod
     def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
         return _dispatch(operator, args, kwargs or {})

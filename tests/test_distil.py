@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, card_of, make_model, picture
+from tests.steps import upscale_frames
 from vsr.engine.generator import FastGenerator
 from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
@@ -46,9 +47,11 @@ def frames_of(clip):
 
 def upscale(policy, bank, clip, decisions=None, **options):
     frames, identity = frames_of(clip)
-    record = [] if decisions is None else decisions
-    context = PolicyContext(bank, 4.0, CPU, identity, PolicyOptions(**options), record.append)
-    return [frame.pixels for frame in POLICIES[policy](context)(iter(frames))]
+    context = PolicyContext(bank, 4.0, CPU, identity, PolicyOptions(**options))
+    made, decided = upscale_frames(POLICIES[policy], context, frames)
+    if decisions is not None:
+        decisions += decided
+    return [frame.pixels for frame in made]
 
 
 def psnr_db(one, other):

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from tests.clips import textured_picture
+from tests.steps import fused_pictures
 from vsr.image.resample import back_project, resize
-from vsr.temporal.fusion import FusionOptions, back_project_twice, fuse, fuse_shot, memory_weight
+from vsr.temporal.fusion import FusionOptions, back_project_twice, fuse, memory_weight
 from vsr.temporal.registration import PreparedFrame, ShotRegistrar, register
 
 HEIGHT, WIDTH = 96, 128
@@ -81,7 +82,7 @@ def test_the_light_of_a_neighbour_follows_the_frame():
 def test_frames_too_small_for_flow_are_handed_on_as_they_are():
     lows = [torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     pairs = [(low, back_project(resize(low, 16, 20), low).clamp(0, 1)) for low in lows]
-    for (low, large), fused in zip(pairs, fuse_shot(pairs, FusionOptions(), 0.5), strict=True):
+    for (low, large), fused in zip(pairs, fused_pictures(pairs, FusionOptions(), 0.5), strict=True):
         torch.testing.assert_close(fused, back_project_twice(large, low, 0.5))
 
 
@@ -96,7 +97,7 @@ def test_every_frame_comes_out_once_look_ahead_frames_late():
 
     behind = [
         taken - done
-        for done, _ in enumerate(fuse_shot(pairs(), FusionOptions(look_ahead=1), 1.0), start=1)
+        for done, _ in enumerate(fused_pictures(pairs(), FusionOptions(look_ahead=1), 1.0), start=1)
     ]
     assert behind == [1, 1, 1, 1, 0]
 
@@ -104,7 +105,7 @@ def test_every_frame_comes_out_once_look_ahead_frames_late():
 def test_a_shot_of_one_frame_is_only_made_to_agree_with_its_source():
     large = picture()
     low = reduced(picture(seed=4))
-    (fused,) = fuse_shot([(low, large)], FusionOptions(), 1.0)
+    (fused,) = fused_pictures([(low, large)], FusionOptions(), 1.0)
     torch.testing.assert_close(fused, back_project_twice(large.clone(), low, 1.0))
     assert (reduced(fused) - low).square().mean() < 0.02 * (reduced(large) - low).square().mean()
 
@@ -133,7 +134,7 @@ def test_noise_on_a_still_clip_averages_out():
     low_truth, random = reduced(truth), torch.Generator().manual_seed(0)
     noisy = [low_truth + 0.02 * torch.randn(low_truth.shape, generator=random) for _ in range(12)]
     pairs = [(low, resize(low, HEIGHT, WIDTH)) for low in noisy]
-    fused = list(fuse_shot(pairs, FusionOptions(), back_projection_weight=0.0))
+    fused = list(fused_pictures(pairs, FusionOptions(), back_projection_weight=0.0))
     clean = resize(low_truth, HEIGHT, WIDTH)
     left = (fused[-2] - clean).square().mean().sqrt() / (
         pairs[-2][1] - clean
@@ -145,7 +146,7 @@ def test_detail_that_flickers_becomes_steady_along_the_motion():
     truth, random = moving(10), torch.Generator().manual_seed(1)
     flickering = [large + 0.05 * torch.randn(large.shape, generator=random) for large in truth]
     fused = list(
-        fuse_shot(
+        fused_pictures(
             [(reduced(t), f) for t, f in zip(truth, flickering, strict=True)], FusionOptions(), 1.0
         )
     )

@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from tests.scenes import HEIGHT, SCENES, WIDTH, as_tensor
+from tests.steps import fused_pictures
 from vsr.image.resample import back_project, resize
 from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
-from vsr.temporal.fusion import fuse_shot
 
 ALLOWED = 1.05
 BLOCK_PX = 16
@@ -25,7 +25,7 @@ def errors(request):
     plain = torch.stack([back_project(resize(low, HEIGHT, WIDTH), low).clamp(0, 1) for low in lows])
     pairs = zip(lows, plain, strict=True)
     steadied = torch.stack(
-        list(fuse_shot(pairs, fusion_options(AUTO_STRENGTH), back_projection_weight=1.0))
+        list(fused_pictures(pairs, fusion_options(AUTO_STRENGTH), 1.0))
     )
     return [(pictures - truth).square().mean(dim=1) for pictures in (plain, steadied)]
 

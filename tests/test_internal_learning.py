@@ -392,7 +392,7 @@ def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic
     assert read.card.kernel == taps_from_tensor(SKEWED)
     assert read.card.system == "kernelgan"
     with pytest.raises(ModelError, match=r"bare was trained without one.*selfrec"):
-        POLICIES["dsrfi"](context_of([read]))
+        POLICIES["dsrfi"].make(context_of([read]))
     with pytest.raises(UsageError, match="would not be turned"):
         context_of([read], self_ensemble=True).generator_for(read)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.models import make_model, make_shot_model, picture
+from tests.steps import upscale_frames
 from vsr.engine.generator import FastGenerator
 from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
@@ -16,11 +17,13 @@ from vsr.image.noise import (
 )
 from vsr.image.resample import resize
 from vsr.models.bank import Distillation
-from vsr.upscale import MODEL_FREE, POLICIES, SELF_STEADY, PolicyContext, PolicyOptions
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.fitness import dsrf, restoration_error
 from vsr.video.frames import Frame
 
 CPU = torch.device("cpu")
+FUSING = {name for name, policy in POLICIES.items() if policy.deflickers}
+PLAIN = {name for name, policy in POLICIES.items() if policy.needs == "nothing"}
 HERE, ELSEWHERE = picture(seed=0), picture(seed=9) ** 2
 
 
@@ -64,21 +67,22 @@ def shot(*pictures, start=0):
     ]
 
 
-def context_of(models, decisions=None, scale=2.0, clip_identity="clip", **options):
-    record = [] if decisions is None else decisions
+def context_of(models, scale=2.0, clip_identity="clip", **options):
     return PolicyContext(
         models,
         scale,
         CPU,
         clip_identity,
         PolicyOptions(**options),
-        record.append,
-        lambda _: [make_shot_model()],
+        shot_models=lambda _: [make_shot_model()],
     )
 
 
 def upscale(policy, models, frames, decisions=None, **options):
-    return list(POLICIES[policy](context_of(models, decisions, **options))(iter(frames)))
+    made, decided = upscale_frames(POLICIES[policy], context_of(models, **options), frames)
+    if decisions is not None:
+        decisions += decided
+    return made
 
 
 def by_one(model, pixels, scale=2.0, back_projection_weight=1.0):
@@ -106,7 +110,7 @@ def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_fo
         assert frame.pixels.max() <= 1
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - SELF_STEADY))
+@pytest.mark.parametrize("policy", sorted(POLICIES.keys() - FUSING))
 def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(
     policy, bank_for_all
 ):
@@ -114,7 +118,7 @@ def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(
     assert torch.equal(upscale(policy, bank_for_all, shot(HERE, HERE))[1].pixels, alone)
 
 
-@pytest.mark.parametrize("policy", sorted(MODEL_FREE))
+@pytest.mark.parametrize("policy", sorted(PLAIN))
 def test_a_scale_of_one_leaves_interpolated_frames_as_they_are(policy):
     assert torch.equal(upscale(policy, [], shot(HERE), scale=1.0)[0].pixels, HERE)
 
@@ -186,13 +190,13 @@ def test_avgi_is_the_mean_of_the_models_pictures(bank):
 )
 def test_too_few_models_are_refused_before_a_frame_is_read(policy, count, bank):
     with pytest.raises(ModelError, match=f"policy {policy} needs"):
-        POLICIES[policy](context_of(bank[:count]))
+        POLICIES[policy].make(context_of(bank[:count]))
 
 
 def test_models_of_different_steps_cannot_alternate(bank):
     odd = replace(bank[1], card=replace(bank[1].card, scale_factors=(1.26, 1.26)))
     with pytest.raises(ModelError, match="one step ratio"):
-        POLICIES["ami"](context_of([bank[0], odd], order=("here-0", "here-1")))
+        POLICIES["ami"].make(context_of([bank[0], odd], order=("here-0", "here-1")))
 
 
 def test_dsrf_is_the_difference_of_the_critics_means(bank):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.clips import moving_pictures, write_clip
+from tests.steps import upscale_frames
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
@@ -226,17 +227,16 @@ def frames_of(pixels):
     return [Frame(one, index, index, Fraction(1, 25)) for index, one in enumerate(pixels)]
 
 
-def context_of(models, decisions, identity=""):
+def context_of(models, identity=""):
     return PolicyContext(
-        [], 2, torch.device("cpu"), identity, PolicyOptions(), decisions.append, lambda _: models
+        [], 2, torch.device("cpu"), identity, PolicyOptions(), shot_models=lambda _: models
     )
 
 
 def test_the_policy_takes_the_model_of_the_shot_itself(bank, lows):
     model = load_shot_models(bank[1])[0]
-    decisions = []
-    policy = POLICIES["shot"](context_of([model], decisions, model.card.clip_identity))
-    enlarged = list(policy(frames_of(lows[:4])))
+    context = context_of([model], model.card.clip_identity)
+    enlarged, decisions = upscale_frames(POLICIES["shot"], context, frames_of(lows[:4]))
     assert [frame.pts for frame in enlarged] == [0, 1, 2, 3]
     assert decisions[0].reason == "trained on this shot"
 
@@ -249,15 +249,15 @@ def test_among_models_of_other_shots_the_one_that_restores_best_is_taken(bank, l
     with torch.no_grad():
         noisy.body[-1].weight.mul_(30)
     bad = replace(good, name="bad", networks=(noisy.eval(), noisy.eval()))
-    decisions = []
-    list(POLICIES["shot"](context_of([bad, good], decisions))(frames_of(lows[:3])))
+    context = context_of([bad, good])
+    _, decisions = upscale_frames(POLICIES["shot"], context, frames_of(lows[:3]))
     assert decisions[0].models == (good.name,)
     assert [name for name, _ in decisions[0].ranking] == [good.name, "bad"]
 
 
 def test_without_a_shot_model_the_policy_says_how_to_get_one(lows):
     with pytest.raises(ModelError, match="vsr train-shot"):
-        list(POLICIES["shot"](context_of([], []))(frames_of(lows[:1])))
+        upscale_frames(POLICIES["shot"], context_of([]), frames_of(lows[:1]))
 
 
 @pytest.mark.parametrize(

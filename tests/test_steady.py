@@ -3,8 +3,8 @@ elsewhere."""
 
 import json
 from dataclasses import replace
-from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,18 +13,20 @@ import vsr
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
+from tests.steps import steps_of_pairs
 from vsr import pipeline
 from vsr.cli.steady import parse_strength
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
+from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics
 from vsr.pipeline.options import Recipe, resolve_recipe
-from vsr.pipeline.stages import make_flicker_control
-from vsr.temporal import FlickerControl
-from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options, no_kernel_at
+from vsr.pipeline.session import make_flicker_control
+from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl, fusion_options
+from vsr.temporal.fusion import Enlarged
 from vsr.temporal.strength_search import search_strength
-from vsr.upscale import SELF_STEADY
-from vsr.video.frames import Frame
+from vsr.upscale import resolve_policy
+from vsr.video.step import ShotRef
 from vsr.video.writer import EncodeOptions
 
 LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
@@ -54,33 +56,62 @@ def test_what_was_enlarged_for_a_blur_goes_on_to_agree_with_the_source_through_t
         for truth in truths
     ]
 
-    def distance(kernel_at):
-        control = FlickerControl(AUTO_STRENGTH, None, lambda _: 1.0, lambda _: None, kernel_at)
-        steadied = [large.pixels for _, large in control.steady(frames_of(pairs))]
+    def distance(taps):
+        steadied = control_of().through(iter(steps_of_pairs(pairs, taps)))
         return sum(
-            float((one - truth).square().mean())
-            for one, truth in zip(steadied, truths, strict=True)
+            float((step.picture - truth).square().mean())
+            for step, truth in zip(steadied, truths, strict=True)
         )
 
-    assert distance(lambda _: taps_from_tensor(kernel)) < 0.9 * distance(no_kernel_at)
+    assert distance(taps_from_tensor(kernel)) < 0.9 * distance(None)
 
 
-def frames_of(pairs):
-    times = ((index, index, Fraction(1, 25)) for index in range(1000))
-    return [
-        (Frame(low, *time), Frame(large, *time))
-        for (low, large), time in zip(pairs, times, strict=False)
-    ]
+def control_of(strength=AUTO_STRENGTH, target=None, notify=lambda _: None):
+    return FlickerControl(strength, target, 1.0, notify)
 
 
-def control_of(strength=AUTO_STRENGTH, target=None):
-    return FlickerControl(strength, target, lambda _: 1.0, lambda _: None)
+def steadied(control, pairs):
+    return list(control.through(iter(steps_of_pairs(pairs))))
 
 
-def is_same(pairs, others):
+def measured(control, pairs):
+    """The record of the one shot that these pairs are."""
+    metrics = LiveMetrics((), None, lambda _: None, is_sample=True)
+    for _ in metrics.through(control.through(iter(steps_of_pairs(pairs)))):
+        pass
+    (shot,) = metrics.shots()
+    return shot
+
+
+def change_ratio(steps):
+    """Change along the motion of the pictures over that of their enlarged sources, by OpenCV's own
+    flow and grey."""
+
+    def gray(picture):
+        levels = (picture.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        return cv2.cvtColor(np.ascontiguousarray(levels), cv2.COLOR_RGB2GRAY)
+
+    source = [gray(resize(step.frame.pixels, *step.picture.shape[-2:])) for step in steps]
+    made = [gray(step.picture) for step in steps]
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    height, width = source[0].shape
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+
+    def change(planes, number, motion):
+        before = cv2.remap(planes[number - 1], grid + motion, None, cv2.INTER_CUBIC)
+        inner = (slice(8, -8), slice(8, -8))
+        return np.abs(planes[number].astype(float) - before)[inner].mean()
+
+    totals = np.zeros(2)
+    for number in range(3, len(steps)):
+        motion = flow.calc(source[number], source[number - 1], None)
+        totals += [change(made, number, motion), change(source, number, motion)]
+    return totals[0] / totals[1]
+
+
+def is_same(steps, others):
     return all(
-        torch.equal(one.pixels, other.pixels)
-        for (_, one), (_, other) in zip(pairs, others, strict=True)
+        torch.equal(one.picture, other.picture) for one, other in zip(steps, others, strict=True)
     )
 
 
@@ -118,73 +149,78 @@ def pixels(path):
     return np.stack([frame.to_ndarray(format="rgb24").astype(int) for frame in read_frames(path)])
 
 
-def test_every_pair_keeps_its_place_time_and_source():
-    pairs = frames_of(flickering_pairs())
-    steadied = list(control_of().steady(iter(pairs)))
-    assert [(low.index, low.pts, large.pts) for low, large in steadied] == [
-        (i, i, i) for i in range(9)
-    ]
-    assert all(
-        torch.equal(low.pixels, given.pixels)
-        for (low, _), (given, _) in zip(steadied, pairs, strict=True)
-    )
+def test_every_step_keeps_its_place_time_and_source():
+    steps = steps_of_pairs(flickering_pairs())
+    made = list(control_of().through(iter(steps)))
+    assert [(step.frame.index, step.result.pts) for step in made] == [(i, i) for i in range(9)]
+    assert all(one.frame is given.frame for one, given in zip(made, steps, strict=True))
 
 
 def test_the_record_tells_what_was_gained_and_what_it_cost():
-    control = control_of()
-    list(control.steady(iter(frames_of(flickering_pairs()))))
-    (shot,) = control.record
+    shot = measured(control_of(), flickering_pairs(18))
     assert shot.flicker_after < 0.7 * shot.flicker_before
     assert 0 < shot.sharpness_kept < 1
-    assert f"{shot.flicker_after:.2f} times" in shot.summary()
+    assert f"flicker {shot.flicker_after:.2f} grey levels" in shot.summary()
+
+
+@pytest.mark.parametrize("names", [LIVE_METRICS, ("lr_psnr",), ()])
+def test_flicker_is_one_figure_whether_metrics_are_asked_for_or_not(names):
+    metrics = LiveMetrics(names, None, lambda _: None, is_sample=names == LIVE_METRICS)
+    list(metrics.through(control_of().through(iter(steps_of_pairs(flickering_pairs(18))))))
+    (shot,) = metrics.shots()
+    assert shot == measured(control_of(), flickering_pairs(18))
+    if names == LIVE_METRICS:
+        assert shot.flicker_after == metrics.board.compute()["flicker_live"].mean
 
 
 def test_each_shot_begins_anew():
-    control, pairs = control_of(), frames_of(flickering_pairs())
-    list(control.steady(iter(frames_of(flickering_pairs(4)))))
-    assert is_same(control.steady(iter(pairs)), control_of().steady(iter(pairs)))
-    assert len(control.record) == 2
+    first = steps_of_pairs(flickering_pairs(4))
+    second = [replace(step, shot=ShotRef(1, 4)) for step in steps_of_pairs(flickering_pairs())]
+    control = control_of()
+    both = list(control.through(iter([*first, *second])))
+    assert is_same(both[4:], steadied(control_of(), flickering_pairs()))
+    assert [shot.first_frame for shot in control.shots] == [0, 4]
 
 
 def test_no_strength_is_no_change():
-    pairs = frames_of(flickering_pairs())
-    assert is_same(control_of(0.0).steady(iter(pairs)), pairs)
+    steps = steps_of_pairs(flickering_pairs())
+    assert is_same(control_of(0.0).through(iter(steps)), steps)
 
 
 def test_more_strength_is_steadier():
-    flickers = []
-    for one in (0.3, 0.6, 0.9):
-        control = control_of(one)
-        list(control.steady(iter(frames_of(flickering_pairs()))))
-        flickers.append(control.record[0].flicker_after)
+    flickers = [
+        measured(control_of(one), flickering_pairs(10)).flicker_after for one in (0.3, 0.6, 0.9)
+    ]
     assert flickers == sorted(flickers, reverse=True)
 
 
 def test_the_closed_loop_takes_the_least_strength_that_reaches_the_target():
-    pairs = frames_of(flickering_pairs(20))
     control = control_of(target=1.6)
-    list(control.steady(iter(pairs)))
-    (shot,) = control.record
+    made = steadied(control, flickering_pairs(20))
+    (shot,) = control.shots
     assert 0 < shot.strength < 1
-    assert shot.flicker_after == pytest.approx(1.6, rel=0.25)
-    assert shot.flicker_before > 2
+    assert change_ratio(made) == pytest.approx(1.6, rel=0.25)
+    assert change_ratio(steps_of_pairs(flickering_pairs(20))) > 2
 
 
 def test_a_target_that_is_met_already_changes_nothing():
-    pairs = frames_of(flickering_pairs())
-    assert is_same(control_of(target=50.0).steady(iter(pairs)), pairs)
+    steps = steps_of_pairs(flickering_pairs())
+    assert is_same(control_of(target=50.0).through(iter(steps)), steps)
 
 
 def test_a_target_out_of_reach_is_told():
-    control = control_of(target=0.01)
-    list(control.steady(iter(frames_of(flickering_pairs()))))
-    assert control.record[0].strength == 1.0
-    assert "not met" in control.record[0].summary()
+    said = []
+    control = control_of(target=0.01, notify=said.append)
+    steadied(control, flickering_pairs())
+    assert control.shots[0].strength == 1.0
+    (line,) = said
+    assert "does not reach the target of 0.01" in line
 
 
-def test_a_look_at_a_still_picture_cannot_tell_the_strength():
-    low, large = next(flickering_pairs())
-    assert search_strength([(low, large)] * 5, 1.0, 1.0, fusion_options, fallback=0.5) == 0.5
+def test_a_probe_of_a_still_picture_cannot_tell_the_strength():
+    still = Enlarged(*next(flickering_pairs()), None)
+    found = search_strength([still] * 5, 1.0, 1.0, fusion_options, fallback=0.5)
+    assert found.value == 0.5
 
 
 @pytest.mark.parametrize(
@@ -192,17 +228,19 @@ def test_a_look_at_a_still_picture_cannot_tell_the_strength():
     [
         (Recipe("smi"), AUTO_STRENGTH),
         (Recipe(), AUTO_STRENGTH),
-        (Recipe("bicubic"), None),
+        (Recipe("bicubic"), 0.0),
         (Recipe("bicubic", steady="auto"), AUTO_STRENGTH),
         (Recipe("lanczos", steady=0.5), 0.5),
-        (Recipe("smi", steady=0.0), None),
-        *((Recipe(name), None) for name in sorted(SELF_STEADY)),
-        *((Recipe(name, steady=0.5), 0.5) for name in sorted(SELF_STEADY)),
+        (Recipe("smi", steady=0.0), 0.0),
+        (Recipe("shot"), 0.0),
+        (Recipe("shot", steady=0.5), 0.5),
+        (Recipe("bicubic", upscaler="net.pth"), AUTO_STRENGTH),
     ],
 )
 def test_flicker_control_is_on_for_models_and_off_for_interpolation(recipe, expected):
-    control = make_flicker_control(recipe, lambda _: None)
-    assert (None if control is None else control.strength) == expected
+    policy = resolve_policy(recipe.policy, recipe.upscaler, "bank")
+    control = make_flicker_control(recipe, policy)
+    assert (control.strength, control.is_on) == (expected, expected > 0)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
+from tests.steps import upscale_frames
 from tests.test_policies import context_of
 from vsr.cli import app
 from vsr.errors import ModelError, UsageError
@@ -207,14 +208,12 @@ def test_policies_work_with_one_system_of_a_bank(tmp_path):
     ]
     used = {}
     for policy in ("smi", "zssr", "zssrgan"):
-        context = context_of(bank)
-        decisions = []
-        context = replace(context, on_decision=decisions.append)
-        list(POLICIES[policy](context)(iter([Frame(picture(), 0, 0, Fraction(1, 10))])))
+        frame = Frame(picture(), 0, 0, Fraction(1, 10))
+        _, decisions = upscale_frames(POLICIES[policy], context_of(bank), [frame])
         used[policy] = decisions[0].models
     assert used == {"smi": ("c",), "zssr": ("a",), "zssrgan": ("b",)}
     with pytest.raises(ModelError, match="--method zssr --kernel auto"):
-        POLICIES["kernelgan"](context_of(bank))
+        POLICIES["kernelgan"].make(context_of(bank))
 
 
 def test_a_model_of_before_relu_and_biases_were_options_is_still_read(tmp_path):

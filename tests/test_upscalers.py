@@ -2,7 +2,6 @@
 
 import pickle
 from dataclasses import asdict
-from fractions import Fraction
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from spandrel.architectures.SAFMN import SAFMN
 
 from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
+from tests.steps import frame_of, upscale_frames
 from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
@@ -21,14 +21,12 @@ from vsr.models.networks.rrdb import RrdbSpec
 from vsr.models.networks.srcnn import SrcnnSpec
 from vsr.models.networks.srresnet import SrresnetSpec
 from vsr.pipeline import api
-from vsr.upscale import PolicyContext, PolicyOptions
-from vsr.upscale.network_policy import network_policy
+from vsr.upscale import UPSCALER, PolicyContext, PolicyOptions
 from vsr.upscale.networks import apply_network, load_network
 from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
 from vsr.upscale.networks.architectures import ARCHITECTURES
 from vsr.upscale.networks.files import NetworkCard, encode_network
 from vsr.upscale.networks.tiles import run_in_tiles, tile_spans
-from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
@@ -181,11 +179,10 @@ def test_frames_of_a_shot_share_their_noise_and_shots_do_not(tmp_path):
 
 def frames_by(file, pixels, dtype):
     """What the policy makes of one picture in a precision, and what it says."""
-    said = []
     engine = EngineOptions(dtype)
-    context = PolicyContext([], 2.0, CPU, "clip", PolicyOptions(), said.append, engine=engine)
-    (large,) = network_policy(context, file)(iter([Frame(pixels, 0, 0, Fraction(1, 25))]))
-    return large.pixels, said[0].reason
+    context = PolicyContext([], 2.0, CPU, "clip", PolicyOptions(), engine=engine, network=file)
+    (large,), decisions = upscale_frames(UPSCALER, context, [frame_of(pixels, 0)])
+    return large.pixels, decisions[0].reason
 
 
 @pytest.mark.parametrize(
