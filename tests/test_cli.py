@@ -14,7 +14,7 @@ import pytest
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from vsr import cli
-from vsr.cli.signals import stop_on_signal
+from vsr.cli.terminal import stop_on_signal
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 
@@ -199,7 +199,7 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         (
             ["{clip}", "--policy", "bicubic", "--set", "policies.back_projection_weight=nan"],
             2,
-            "expected a finite number",
+            "expected a number from 0 to 1",
         ),
         (
             ["{clip}", "--policy", "avgi", "--models", "{bank}", "--set", "policies.members=0"],

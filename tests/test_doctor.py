@@ -3,7 +3,7 @@ import json
 import pytest
 import typer
 
-from vsr.cli.plan import doctor as doctor_command
+from vsr.cli.doctor import doctor as doctor_command
 from vsr.pipeline import doctor
 from vsr.pipeline.doctor import run_checks
 

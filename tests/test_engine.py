@@ -20,7 +20,7 @@ from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.bank import load_bank
 from vsr.models.networks.singan import Generator, NetworkSpec
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import resolve_recipe
 from vsr.train.methods.quick import train_quick
 from vsr.video.reader import open_clip
 
@@ -210,5 +210,5 @@ def test_values_that_are_not_finite_name_their_model():
 
 @pytest.mark.parametrize(("option", "least"), [("tile", 32), ("threads", 1)])
 def test_pieces_and_threads_that_cannot_be_are_refused(option, least):
-    with pytest.raises(UsageError, match=f"{option} is 0; expected a whole number from {least}"):
-        Recipe(**{option: 0})
+    with pytest.raises(UsageError, match=f"--{option} is 0; expected a whole number, {least}"):
+        resolve_recipe(None, [], {option: 0})

@@ -18,6 +18,7 @@ from vsr.cli import main
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate.mos import SheetOptions, opinion_table, read_opinions, write_sheet
 from vsr.evaluate.mos.ratings import t_interval
+from vsr.records import from_table
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 PICTURES = moving_pictures(30, 48, 64)
@@ -170,8 +171,8 @@ def test_requests_that_make_no_sheet_are_refused(tmp_path, clips):
         write_sheet(clips[:1], sheet, key)
     with pytest.raises(UsageError, match="would replace the page"):
         write_sheet(clips, sheet, sheet)
-    with pytest.raises(UsageError, match="0 trials"):
-        SheetOptions(trials=0)
+    with pytest.raises(UsageError, match="trials is 0; expected a whole number, 1 or more"):
+        from_table(SheetOptions, {"trials": 0})
     small = write_clip(tmp_path / "small.mkv", moving_pictures(4, 32, 48), **LOSSLESS)
     with pytest.raises(InputError, match=r"48x32.*64x48"):
         write_sheet([clips[0], small], sheet, key)

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from vsr.errors import UsageError
-from vsr.records import from_table, load_recipe, to_table
+from vsr.records import from_table, load_options, to_table
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ def load(tmp_path):
     def load(text, *settings):
         path = tmp_path / "recipe.toml"
         path.write_text(text, encoding="utf-8")
-        return load_recipe(Tiny, path, settings)
+        return load_options(Tiny, path, settings)
 
     return load
 
 
 def test_an_empty_file_and_no_file_give_the_defaults(load):
-    assert load("") == load_recipe(Tiny) == Tiny()
+    assert load("") == load_options(Tiny) == Tiny()
 
 
 def test_every_kind_of_field_is_read(load):
@@ -82,18 +82,18 @@ def test_a_whole_number_is_taken_for_a_float_and_becomes_one(load):
         ("training.stepz = 1", "'training.stepz'", "did you mean 'steps'"),
         ("zzz = 1", "'zzz'", "known here are policy, exact"),
         ("stages = [{}, {stepz = 1}]", "'stages[1].stepz'", "did you mean 'steps'"),
-        ("training.loss = 'charbonier'", "'training.loss'", "did you mean 'charbonnier'"),
-        ("training.loss = 1", "'training.loss'", "'l1' or 'l2' or 'charbonnier'"),
-        ("training.steps = 1.5", "'training.steps'", "a whole number"),
-        ("training.steps = true", "'training.steps'", "a whole number"),
-        ("training = 3", "'training'", "a table"),
-        ("second.steps = 'x'", "'second.steps'", "a whole number"),
-        ("policy = 3", "'policy'", "a text"),
-        ("exact = 1", "'exact'", "true or false"),
-        ("sizes = 3", "'sizes'", "a list, each item a whole number"),
-        ("sizes = [1, 'a']", "'sizes[1]'", "a whole number"),
-        ("seed = 'x'", "'seed'", "a whole number"),
-        ("steady = 'atuo'", "'steady'", "a number or 'auto'"),
+        ("training.loss = 'charbonier'", "training.loss is", "did you mean 'charbonnier'"),
+        ("training.loss = 1", "training.loss is 1", "'l1' or 'l2' or 'charbonnier'"),
+        ("training.steps = 1.5", "training.steps is 1.5", "a whole number"),
+        ("training.steps = true", "training.steps is True", "a whole number"),
+        ("training = 3", "training is 3", "a table"),
+        ("second.steps = 'x'", "second.steps is 'x'", "a whole number"),
+        ("policy = 3", "policy is 3", "a text"),
+        ("exact = 1", "exact is 1", "true or false"),
+        ("sizes = 3", "sizes is 3", "a list, each item a whole number"),
+        ("sizes = [1, 'a']", "sizes[1] is 'a'", "a whole number"),
+        ("seed = 'x'", "seed is 'x'", "a whole number"),
+        ("steady = 'atuo'", "steady is 'atuo'", "a finite number or 'auto'"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_path_and_a_remedy(load, text, found, remedy):
@@ -109,20 +109,20 @@ def test_a_field_without_a_default_must_be_given():
     class Needy:
         name: str
 
-    with pytest.raises(UsageError, match=r"lacks 'name'.*a text"):
+    with pytest.raises(UsageError, match=r"name is missing.*a text"):
         from_table(Needy, {})
     assert from_table(Needy, {"name": "x"}) == Needy("x")
 
 
 def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.toml: No such file"):
-        load_recipe(Tiny, tmp_path / "nowhere.toml")
+        load_options(Tiny, tmp_path / "nowhere.toml")
     (tmp_path / "bad.toml").write_text("steps = = 3")
     with pytest.raises(UsageError, match=r"bad\.toml is not TOML.*line 1"):
-        load_recipe(Tiny, tmp_path / "bad.toml")
+        load_options(Tiny, tmp_path / "bad.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"binary\.toml is not TOML"):
-        load_recipe(Tiny, tmp_path / "binary.toml")
+        load_options(Tiny, tmp_path / "binary.toml")
 
 
 def test_settings_beat_the_file_and_the_last_one_wins(load):
@@ -144,13 +144,13 @@ def test_settings_beat_the_file_and_the_last_one_wins(load):
     ],
 )
 def test_a_setting_is_a_toml_value_or_a_bare_word(setting, expected):
-    assert load_recipe(Tiny, None, [setting]) == expected
+    assert load_options(Tiny, None, [setting]) == expected
 
 
 @pytest.mark.parametrize("setting", ["policy", "=3", "a..b=1", "training.=1"])
 def test_a_setting_without_key_or_value_is_refused(setting):
     with pytest.raises(UsageError, match="write it as key=value"):
-        load_recipe(Tiny, None, [setting])
+        load_options(Tiny, None, [setting])
 
 
 def test_a_setting_under_a_value_is_refused(load):

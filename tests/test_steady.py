@@ -15,7 +15,6 @@ from tests.models import make_model, picture
 from tests.scenes import background
 from tests.steps import steps_of_pairs
 from vsr import pipeline
-from vsr.cli.steady import parse_strength
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
@@ -257,13 +256,10 @@ def test_a_strength_and_a_target_exclude_each_other():
 
 
 def test_the_option_takes_a_number_or_auto():
-    assert [parse_strength(None), parse_strength("auto"), parse_strength("0.5")] == [
-        None,
-        "auto",
-        0.5,
-    ]
-    with pytest.raises(UsageError, match="auto"):
-        parse_strength("much")
+    given = [resolve_recipe(None, [], {"steady": text}).steady for text in (None, "auto", "0.5")]
+    assert given == [None, "auto", 0.5]
+    with pytest.raises(UsageError, match="--steady is 'much'; expected a number from 0 to 1 or"):
+        resolve_recipe(None, [], {"steady": "much"})
 
 
 def test_a_run_steadies_each_shot_and_records_it(folder, bank):

@@ -7,54 +7,28 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from vsr.cli.kernel import kernel
+from vsr.cli.datasets import experiment, train
+from vsr.cli.doctor import doctor
+from vsr.cli.models import list_models, upscalers
 from vsr.cli.mos import mos
-from vsr.cli.options import EXIT_INTERRUPTED, notify
-from vsr.cli.plan import doctor
 from vsr.cli.run import plan, run
 from vsr.cli.score import score
 from vsr.cli.steady import steady
-from vsr.cli.train import experiment, train
-from vsr.cli.train_keyframe import distil, list_models, train_keyframe
-from vsr.cli.train_shot import train_shot
-from vsr.cli.upscalers import upscalers
+from vsr.cli.terminal import EXIT_INTERRUPTED, notify
+from vsr.cli.training import distil, kernel, train_keyframe, train_shot
 from vsr.cli.weights import weights
 from vsr.errors import InterruptedRunError, UsageError, VsrError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Names of settings of glibc's allocator, as in its malloc.h."""
+"""Settings of glibc's allocator, as in its malloc.h."""
 
-app = typer.Typer(
-    help=(
-        "Upscale videos with small models trained on the video itself, with flicker control "
-        "and flicker metrics."
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich would double the time that --help takes
-)
-
-app.command()(run)
-app.command("train-keyframe")(train_keyframe)
-app.command("train-shot")(train_shot)
-app.command()(train)
-app.command()(experiment)
-app.command()(kernel)
-app.command()(distil)
-app.command()(steady)
-app.command()(score)
-app.add_typer(mos, name="mos")
-app.command("models")(list_models)
-app.command()(upscalers)
-app.add_typer(weights, name="weights")
-app.command("plan")(plan)
-app.command()(doctor)
-
-
+HEADINGS = UPSCALE, MEASURE, TRAIN, LIST = "Upscale", "Measure", "Train", "List"
+"""Of the commands in `vsr --help`, in this order."""
 RESUMABLE_COMMANDS = (
     "run",
     "steady",
@@ -64,7 +38,51 @@ RESUMABLE_COMMANDS = (
     "train",
     "experiment",
 )
-"""Commands that find what an earlier one left."""
+"""Commands that continue the work of an earlier one."""
+
+
+class CommandsByPurpose(TyperGroup):
+    """Commands under headings, as rich would print them: rich doubles the start-up time."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the headings of `--help`, and under each its commands in the order of
+        registration."""
+        commands: dict[str, Any] = dict(self.commands)
+        widest = max(map(len, commands))
+        room = formatter.width - 6 - widest
+        for heading in HEADINGS:
+            rows = [
+                (name.ljust(widest), command.get_short_help_str(room))
+                for name, command in commands.items()
+                if command.rich_help_panel == heading
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+app = typer.Typer(
+    cls=CommandsByPurpose,
+    help="Upscale videos with small models trained on the video itself, with flicker control.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(rich_help_panel=UPSCALE)(run)
+app.command(rich_help_panel=UPSCALE)(plan)
+app.command(rich_help_panel=UPSCALE)(steady)
+app.command(rich_help_panel=MEASURE)(score)
+app.add_typer(mos, name="mos", rich_help_panel=MEASURE)
+app.command("train-shot", rich_help_panel=TRAIN)(train_shot)
+app.command("train-keyframe", rich_help_panel=TRAIN)(train_keyframe)
+app.command(rich_help_panel=TRAIN)(distil)
+app.command(rich_help_panel=TRAIN)(kernel)
+app.command(rich_help_panel=TRAIN)(train)
+app.command(rich_help_panel=TRAIN)(experiment)
+app.command("models", rich_help_panel=LIST)(list_models)
+app.command(rich_help_panel=LIST)(upscalers)
+app.add_typer(weights, name="weights", rich_help_panel=LIST)
+app.command(rich_help_panel=LIST)(doctor)
 
 
 def main() -> None:
@@ -79,14 +97,14 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except VsrError as error:
         if not isinstance(error.__cause__, BrokenPipeError):
-            # Whoever closed a pipe knows.
+            # The one who closed a pipe knows.
             notify(f"vsr: {error}")
         if isinstance(error, InterruptedRunError) and error.can_resume:
             notify(f"vsr: resume with: {resume_command(sys.argv)}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain once more when it flushes standard
-        # output.
+        # The reader of our output has left. Python would complain once more when it flushes
+        # standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(UsageError.exit_code)
     except Exception as error:
@@ -102,12 +120,12 @@ def main() -> None:
 
 
 def resume_command(arguments: Sequence[str]) -> str:
-    """The command line that goes on with what this one began, for a shell."""
+    """Write the command line that continues the work of this one, for a shell."""
     return shlex.join(["vsr", *(word for word in arguments[1:] if word != "--restart")])
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next frame; elsewhere nothing happens.
+    """Let glibc keep freed memory for the next frame; elsewhere nothing happens.
 
     By default large blocks go back to the system at once and come again as fresh pages, each with a
     fault: at 2160p a quarter of the processor's time, for no less memory at the peak.
@@ -119,5 +137,5 @@ def keep_freed_memory() -> None:
 
 
 def _is_usage_error(error: Exception) -> bool:
-    """Whether typer refused the arguments; its exception types are not public."""
+    """Tell whether typer refused the arguments; its exception types are not public."""
     return hasattr(error, "show") and getattr(error, "exit_code", None) == UsageError.exit_code

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, notify
+from vsr.cli.terminal import JsonOption, OverwriteOption, notify
 
 mos = typer.Typer(
     help="Let people rate clips without knowing which is which.", no_args_is_help=True
@@ -27,32 +27,39 @@ def mos_sheet(
     reference: Annotated[
         str | None, typer.Option(metavar="TRUTH", help="Shown openly in every trial.")
     ] = None,
-    trials: Annotated[int, typer.Option(metavar="N", help="Moments to rate, at most.")] = 8,
-    loop_frames: Annotated[
-        int, typer.Option(metavar="N", help="Frames of each loop; 1 for stills.")
-    ] = 12,
     window: Annotated[
         str, typer.Option(metavar="WxH", help="Part of the picture that is shown.")
     ] = "320x240",
-    question: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading.")] = (
-        "How good does each picture look?"
-    ),
+    # options of vsr mos-sheet, by tools/write_signatures.py
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", help="Moments to rate, at most.")
+    ] = 8,
+    loop_frames: Annotated[
+        int, typer.Option("--loop-frames", metavar="N", help="Frames of each loop; 1 for stills.")
+    ] = 12,
+    question: Annotated[
+        str, typer.Option("--question", metavar="TEXT", help="The page's heading.")
+    ] = "How good does each picture look?",
     seed: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Seed of the shuffle; default: random.")
+        int | None,
+        typer.Option("--seed", metavar="N", help="Seed of the shuffle; default: random."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", help="Replace files that exist.")] = False,
+    # end of options
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a page that shows clips side by side under shuffled labels, and the key to them."""
+    given = locals()
     from vsr.errors import OutputError
     from vsr.evaluate.mos import SheetOptions, write_sheet
     from vsr.files import check_record
+    from vsr.records import load_options
 
     key = output.with_suffix(".key.json") if key is None else key
     for path in (output, key):
         check_record(path, [*clips, reference])
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists; give -y to replace it or another name")
-    options = SheetOptions(trials, loop_frames, _window_px(window), question, seed)
+    options = load_options(SheetOptions, None, [f"window_px={_window_px(window)}"], given)
     made = write_sheet(clips, output, key, reference, options)
     notify(f"{output}: {made}; the key is in {key}: keep it from the raters")
 
@@ -60,9 +67,9 @@ def mos_sheet(
 @mos.command("read")
 def mos_read(
     ratings: Annotated[
-        list[Path], typer.Argument(metavar="RATINGS...", help="What the raters saved.")
+        list[Path], typer.Argument(metavar="RATINGS...", help="Files that the raters saved.")
     ],
-    key: Annotated[Path, typer.Option(metavar="FILE", help="What was written with the sheet.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="Key that was written with the sheet.")],
     json: JsonOption = None,
 ) -> None:
     """Turn ratings into a mean opinion score for each clip, with its confidence interval."""
@@ -79,10 +86,10 @@ def mos_read(
         Console().print(opinion_table(opinions))
 
 
-def _window_px(text: str) -> tuple[int, int]:
+def _window_px(text: str) -> list[int]:
     from vsr.errors import UsageError
 
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise UsageError(f"--window is {text}; expected width x height in pixels, such as 320x240")
-    return int(height), int(width)
+    return [int(height), int(width)]

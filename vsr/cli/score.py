@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, exit_if_damaged, frame_progress, notify, split_names
+from vsr.cli.terminal import JsonOption, counter, exit_if_damaged, notify, split_names
 
 FLOWS = {"medium": False, "fast": True}
 
@@ -46,12 +46,12 @@ def score(
     check_distinct({"--json": json, "--csv": csv, "--html": html})
     for record in (json, csv, html):
         check_record(record, [*results, reference, low_resolution])
-    with frame_progress("scoring") as on_progress:
+    with counter("scoring") as on_progress:
         scores = scoring.score(
             results,
             reference=reference,
             low_resolution=low_resolution,
-            metrics=None if metrics is None else split_names(metrics),
+            metrics=split_names(metrics),
             border=border,
             fast_flow=FLOWS[flow],
             progress=on_progress,
@@ -65,7 +65,7 @@ def score(
     if html is not None:
         from vsr.evaluate.report import write_score_page
 
-        with frame_progress("page") as on_progress:
+        with counter("page") as on_progress:
             write_score_page(scores, html, on_progress)
     if json != "-":
         Console().print(scoring.score_table(scores))

@@ -1,113 +1,136 @@
-"""`vsr steady`, and the options of flicker control."""
+"""`vsr steady`."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, exit_if_damaged, frame_progress, notify, split_names
-from vsr.cli.signals import KeepWorkOption, RestartOption, WorkDirOption, stop_on_signal
-from vsr.errors import UsageError
-
-SteadyOption = Annotated[
-    str | None,
-    typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest."),
-]
-TargetFlickerOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        help="Choose the strength for each shot so that flicker is X times the source's own.",
-    ),
-]
-
-
-def parse_strength(text: str | None) -> float | Literal["auto"] | None:
-    """What `--steady` says. Raises `UsageError` for another word."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--steady is {text}; expected a number from 0 to 1, or auto.") from None
+from vsr.cli.terminal import (
+    JsonOption,
+    RecipeOption,
+    SettingsOption,
+    counter,
+    exit_if_damaged,
+    notify,
+    read_options,
+    stop_on_signal,
+)
 
 
 def steady(
     result: Annotated[str, typer.Argument(metavar="RESULT", help="A video that an upscaler made.")],
-    low_resolution: Annotated[str, typer.Option(metavar="LR", help="What it was made from.")],
+    low_resolution: Annotated[str, typer.Option(metavar="LR", help="The clip it was made from.")],
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="OUT", help="The steadied video.")
     ],
-    steady: SteadyOption = None,
-    target_flicker: TargetFlickerOption = None,
+    # options of vsr steady, by tools/write_signatures.py
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", metavar="TRUTH", help="The clip at the output's size, as a truth."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
+    ] = False,
+    work_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--work-dir",
+            metavar="DIR",
+            help="Folder for the unfinished segments; default: a hidden folder beside the output.",
+        ),
+    ] = None,
+    keep_work: Annotated[
+        bool, typer.Option("--keep-work", help="Keep the segments after the run has finished.")
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Discard the unfinished segments and start at the first frame."
+        ),
+    ] = False,
+    steady: Annotated[
+        str | None,
+        typer.Option("--steady", metavar="0..1|auto", help="Flicker control: 0 none, 1 strongest."),
+    ] = None,
+    target_flicker: Annotated[
+        float | None,
+        typer.Option(
+            "--target-flicker",
+            metavar="X",
+            help="Choose the strength for each shot so that flicker is X times the source's own.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B", help="Metrics measured before encoding; an empty string disables them."
+            "--metrics",
+            metavar="A,B",
+            help="Metrics measured before encoding; an empty string disables them.",
         ),
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="TRUTH", help="The clip at the result's size.")
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: auto.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    codec: Annotated[str | None, typer.Option("-c", "--codec", help="As for vsr run.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help="Cores to use; default: all.")
+    ] = None,
+    on_damage: Annotated[
+        str | None,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop; default:"
+            " keep.",
+        ),
+    ] = None,
+    deinterlace: Annotated[
+        bool | None, typer.Option("--deinterlace", help="Deinterlace before upscaling.")
+    ] = None,
+    allow_huge: Annotated[
+        bool | None,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "-c",
+            "--codec",
+            help="auto, libx264, libx265, libsvtav1, ffv1, png, ffmpeg:NAME; default: auto.",
+        ),
+    ] = None,
     crf: Annotated[
-        float | None, typer.Option(help="Quality of the encoding; lower is better.")
+        float | None, typer.Option("--crf", help="Quality of the encoding; lower is better.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Preset of the encoder, such as slow or veryfast.")
+        str | None,
+        typer.Option("--preset", help="Preset of the encoder, such as slow or veryfast."),
     ] = None,
-    pixel_format: Annotated[
-        str | None, typer.Option("--pix-fmt", help="Default: like the result.")
+    pix_fmt: Annotated[
+        str | None,
+        typer.Option("--pix-fmt", help="Pixel format by its libav name; default: like the input."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
-    ] = False,
-    work_dir: WorkDirOption = None,
-    keep_work: KeepWorkOption = False,
-    restart: RestartOption = False,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="A recipe.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
-        ),
-    ] = None,
+    # end of options
+    recipe: RecipeOption = None,
+    settings: SettingsOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Apply flicker control to RESULT, which any upscaler made from LR, along the motion of LR."""
+    """Apply flicker control to a video that any upscaler made of LR, along the motion of LR."""
+    chosen, files = read_options(locals())
     from vsr import pipeline
     from vsr.cli.tables import print_run
-    from vsr.files import check_record, write_json
-    from vsr.pipeline.api import command_recipe, work_options
+    from vsr.files import write_json
 
-    if output == json == "-":
-        raise UsageError(
-            "standard output cannot carry both the video and the JSON; give one of them a file."
-        )
-    check_record(json, [result, low_resolution, output, reference])
-    chosen = command_recipe(
-        recipe,
-        settings or [],
-        steady=parse_strength(steady),
-        target_flicker=target_flicker,
-        metrics=None if metrics is None else split_names(metrics),
-        device=device,
-        codec=codec,
-        crf=crf,
-        preset=preset,
-        pix_fmt=pixel_format,
-    )
-    with frame_progress("steadying") as on_progress, stop_on_signal() as should_stop:
+    with counter("steadying") as on_progress, stop_on_signal() as should_stop:
         manifest = pipeline.steady(
             result,
             low_resolution,
             output,
             recipe=chosen,
-            reference=reference,
-            overwrite=overwrite,
+            reference=files.reference,
+            overwrite=files.overwrite,
             listener=pipeline.Listener(notify, on_progress, should_stop),
-            work=work_options(work_dir, keep_work, restart),
+            work=files.work,
         )
     print_run(manifest)
     if json is not None:

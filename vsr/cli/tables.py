@@ -1,4 +1,4 @@
-"""Tables for people: what a run made, how policies compare, what a bank holds."""
+"""Tables for people: figures of a run, its plan, policies compared, the models of a bank."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,31 +9,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
+from vsr.pipeline import RunPlan
 from vsr.pipeline.manifest import Manifest
+from vsr.pipeline.profile import StageClock
+from vsr.progress import format_duration
 from vsr.text import printable
+
+MIB = 2**20
 
 
 def print_run(manifest: Manifest) -> None:
-    """The figures of a run beside those of bicubic interpolation, on standard error."""
-    console = Console(stderr=True)
-    seconds = manifest.timings_seconds["total"]
-    console.print(
-        f"{printable(str(manifest.output))}: {manifest.frames_out} frames in {seconds:.1f} s, "
-        f"largest timestamp error {manifest.max_pts_error_seconds:g} s",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+    """Print the figures of a run beside those of bicubic interpolation, on standard error."""
+    shares = ", ".join(f"{name} {100 * of:.0f} %" for name, of in manifest.stage_shares.items())
+    notify(
+        f"{manifest.output}: {manifest.frames_out} frames in "
+        f"{manifest.timings_seconds['total']:.1f} s, largest timestamp error "
+        f"{manifest.max_pts_error_seconds:g} s"
     )
-    at_work = ", ".join(
-        f"{stage} {100 * share:.0f} %" for stage, share in manifest.stage_shares.items()
-    )
-    console.print(f"stage utilization: {at_work}", highlight=False, markup=False, soft_wrap=True)
+    notify(f"stage utilization: {shares}")
     for stream in manifest.streams_dropped:
-        console.print(
-            f"left out: {printable(stream)}", highlight=False, markup=False, soft_wrap=True
-        )
+        notify(f"dropped: {stream}")
     if manifest.metrics:
         measured, frames = num_measured_frames(manifest), manifest.frames_out
         sample = "" if measured == frames else f" and on {measured} of {frames} frames"
@@ -52,11 +50,59 @@ def print_run(manifest: Manifest) -> None:
             table.add_row(
                 metric_label(name, result), *(_mean(column.get(name, {})) for column in columns)
             )
-        console.print(table)
+        Console(stderr=True).print(table)
+
+
+def print_profile(manifest: Manifest, clock: StageClock) -> None:
+    """Print the time of each stage, on standard error."""
+    table = Table(
+        "stage",
+        *(Column(heading, justify="right") for heading in ("s", "of the time", "ms a frame")),
+    )
+    for stage, seconds in clock.seconds_per_item().items():
+        spent, share = manifest.timings_seconds[stage], manifest.stage_shares[stage]
+        table.add_row(stage, f"{spent:.2f}", f"{100 * share:.1f} %", f"{1000 * seconds:.1f}")
+    Console(stderr=True).print(table)
+
+
+def plan_lines(plan: RunPlan) -> list[str]:
+    """Put a plan into lines for people."""
+    frames = "an unknown number of frames" if plan.frames is None else f"{plan.frames} frames"
+    sizes = " to ".join(f"{width}x{height}" for width, height in (plan.size, plan.output_size))
+    models = (
+        f" with {len(plan.models)} models"
+        if len(plan.models) > 1
+        else "".join(f" with {n}" for n in plan.models)
+    )
+    stages = sorted(plan.stage_seconds_per_frame.items(), key=lambda item: -item[1])
+    lines = [
+        f"clip      {plan.clip}: {frames}, {sizes}",
+        f"output    {plan.output}, by {plan.encoder}"
+        + ("; it exists: -y would replace it" * plan.output_exists),
+        f"policy    {plan.policy}{models}, on {plan.device} in {plan.dtype}",
+        "time      "
+        f"{'unknown' if plan.seconds is None else f'about {format_duration(plan.seconds)}'}, "
+        f"{plan.seconds_per_frame:.2f} s a frame, measured on {plan.sampled_frames} frames",
+        (
+            "stages    "
+            f"{', '.join(f'{stage} {1000 * seconds:.0f} ms' for stage, seconds in stages)} a "
+            "frame, in parallel"
+        ),
+        f"memory    {plan.peak_memory_bytes / MIB:.0f} MiB",
+    ]
+    if plan.output_bytes is not None and plan.work_bytes is not None:
+        free = "" if plan.free_bytes is None else f", {plan.free_bytes / MIB:.0f} MiB are free"
+        lines.append(
+            f"disk      about {plan.output_bytes / MIB:.1f} MiB, {plan.work_bytes / MIB:.1f} MiB "
+            f"while it runs{free}"
+        )
+    lines += [f"kept      {stream}" for stream in plan.streams_kept]
+    lines += [f"dropped   {stream}" for stream in plan.streams_dropped]
+    return lines + [f"note      {note}" for note in plan.notes]
 
 
 def print_comparison(manifests: Sequence[Manifest]) -> None:
-    """Policies down, metrics across, on standard error."""
+    """Print a row for each policy and a column for each metric, on standard error."""
     table = Table(caption="before encoding; s/frame is the upscaling alone")
     table.add_column("policy")
     for name, result in manifests[0].metrics.items():
@@ -69,8 +115,8 @@ def print_comparison(manifests: Sequence[Manifest]) -> None:
 
 
 def bank_table(folder: Path) -> Table:
-    """The models of a bank with where each comes from. Raises `ModelError` for an unreadable bank
-    or an empty one."""
+    """List the models of a bank and their origins. Raises `ModelError` for an unreadable bank or an
+    empty one."""
     files = bank_files(folder)
     if not files:
         raise ModelError(
@@ -98,13 +144,13 @@ def bank_table(folder: Path) -> Table:
 
 
 def num_measured_frames(manifest: Manifest) -> int:
-    """How many frames were measured by the metric that measured most."""
+    """Count the frames that were measured by the metric that measured most."""
     per_frame = [result["per_frame"] or [] for result in manifest.metrics.values()]
     return max(sum(value is not None for value in values) for values in per_frame)
 
 
 def metric_label(name: str, result: dict[str, Any]) -> str:
-    """A metric's name with its unit, network and the better direction."""
+    """Name a metric with its unit, network and the better direction."""
     arrow = "higher" if result["higher_is_better"] else "lower"
     details = [text for text in (result["unit"], result.get("network")) if text and text != "1"]
     return f"{name} ({', '.join([*details, arrow])})"

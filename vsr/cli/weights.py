@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vsr.cli.options import notify
+from vsr.cli.terminal import OverwriteOption, notify
 from vsr.errors import OutputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vsr.metrics.metric import Metric
 
 weights = typer.Typer(
-    help="What the metrics need, what is there, and NIQE's model.", rich_markup_mode=None
+    help="List the weight files that metrics need; fit NIQE's model.", rich_markup_mode=None
 )
 
 
@@ -47,9 +47,9 @@ def fit_niqe(
         list[str], typer.Argument(metavar="PICTURE...", help="Sharp, undamaged pictures or clips.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where the model goes.")
+        Path, typer.Option("--output", "-o", metavar="FILE.npz", help="File for the model.")
     ],
-    overwrite: Annotated[bool, typer.Option("-y", help="Replace a file that exists.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are
     marked by its name."""

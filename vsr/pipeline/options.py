@@ -1,8 +1,4 @@
-"""The options of a run, and TOML -> frozen dataclasses, strictly: nothing else reads TOML.
-
-A key that is left out has the default of its field; there is no other inheritance and there are no
-expressions.
-"""
+"""Options of a run. Nothing is assigned to them after loading, and no key inherits from another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,83 +6,137 @@ from pathlib import Path
 from typing import Literal
 
 from vsr.errors import UsageError
-from vsr.records import _apply_setting, _read_toml, _set_dotted, from_table
+from vsr.records import load_options, option
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
-from vsr.video.writer import EncodeOptions
+from vsr.video.writer import EncodeOptions, WorkOptions
 
-MIN_TILE = 32
-"""Smaller ones would spend their time on their borders."""
+UPSCALING = ("run",)
+"""Commands that make larger frames; `vsr steady` has all options but those of this part."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The options of a run. The command line beats the recipe file, which beats these defaults."""
+    """Options that decide the result. The command line beats the recipe file, which beats these
+    defaults."""
 
-    policy: str | None = None
-    """Where not given, the one that suits the bank."""
-    upscaler: str | None = None
-    """File of a network that takes the policy's place; an empty text is the same as none."""
-    sample: int = 0
-    """Number of the noise that a stochastic `network_policy` draws."""
-    scale: float = 4.0
-    """Output sides over input sides; any number from 1."""
-    steady: float | Literal["auto"] | None = None
-    """Strength of the flicker control, 0 (none) to 1; where not given, `auto` for policies with
-    models, else 0."""
-    target_flicker: float | None = None
-    """Change along the motion over the source's own: chooses the strength for each shot."""
-    train_ahead: bool = False
-    """Policy `shot`: train the model of each shot while the one before is enlarged."""
-    metrics: tuple[str, ...] | None = None
-    """Names of the metrics of the frames before encoding; where not given, those that cost
-    little."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    dtype: str = "auto"
-    """What networks compute in: `fp32`, `bf16`, `fp16`, or `auto`, the fastest that the device
-    has."""
-    tile: int | None = None
-    """Networks work on at most so many pixels, squared, at once; where not given, what suits the
-    device."""
-    threads: int | None = None
-    """Cores to use; where not given, all."""
-    compare: tuple[str, ...] = ()
-    """Policies to compare on a clip with a truth: nothing is written, a table is printed."""
+    policy: str | None = option(
+        None,
+        "shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, bicubic or "
+        "lanczos; default: shot where the bank has a shot model, else smi.",
+        "--policy",
+        commands=UPSCALING,
+    )
+    upscaler: str | None = option(
+        None,
+        "Use a network from a file instead of a policy.",
+        "--upscaler",
+        metavar="FILE",
+        commands=UPSCALING,
+    )
+    """An empty text is the same as none."""
+    sample: int = option(0, "Number of the noise that a network with noise draws.")
+    scale: float = option(
+        4.0,
+        "Output sides over input sides, any number from 1 to 16.",
+        "-s",
+        "--scale",
+        at_least=1,
+        at_most=16,
+        commands=UPSCALING,
+    )
+    # None: `auto` for policies with models, else 0.
+    steady: float | Literal["auto"] | None = option(
+        None,
+        "Flicker control: 0 none, 1 strongest.",
+        "--steady",
+        metavar="0..1|auto",
+        at_least=0,
+        at_most=1,
+    )
+    target_flicker: float | None = option(
+        None,
+        "Choose the strength for each shot so that flicker is X times the source's own.",
+        "--target-flicker",
+        metavar="X",
+        above=0,
+    )
+    train_ahead: bool = option(
+        False,
+        "Policy shot: train the model of each shot while the previous shot is upscaled.",
+        "--train-ahead",
+        commands=UPSCALING,
+    )
+    # None: those that cost little.
+    metrics: tuple[str, ...] | None = option(
+        None,
+        "Metrics measured before encoding; an empty string disables them.",
+        "--metrics",
+        metavar="A,B",
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
+    dtype: str = option(
+        "auto",
+        "Precision of networks; auto takes the fastest.",
+        "--dtype",
+        metavar="auto|fp32|bf16|fp16",
+        commands=UPSCALING,
+    )
+    # Smaller tiles would spend their time on their borders.
+    tile: int | None = option(
+        None,
+        "At most N x N pixels at once, where memory is short.",
+        "--tile",
+        metavar="N",
+        at_least=32,
+        commands=UPSCALING,
+    )
+    threads: int | None = option(
+        None, "Cores to use; default: all.", "--threads", metavar="N", at_least=1
+    )
+    compare: tuple[str, ...] = option(
+        (), "Policies to compare on a clip with a truth: prints a table, writes no video."
+    )
     read: ReadOptions = ReadOptions()
     policies: PolicyOptions = PolicyOptions()
     shots: ShotOptions = ShotOptions()
     encode: EncodeOptions = EncodeOptions()
 
     def __post_init__(self) -> None:
-        if isinstance(self.steady, float) and not 0 <= self.steady <= 1:
-            raise UsageError(f"steady is {self.steady:g}; expected a number from 0 to 1, or auto.")
-        for name, value, minimum in (("tile", self.tile, MIN_TILE), ("threads", self.threads, 1)):
-            if value is not None and value < minimum:
-                raise UsageError(f"{name} is {value}; expected a whole number from {minimum}.")
-        if self.target_flicker is not None and not self.target_flicker > 0:
-            raise UsageError(
-                f"target_flicker is {self.target_flicker:g}; expected a number above 0, such as 1."
-            )
         if self.target_flicker is not None and self.steady is not None:
             raise UsageError(
                 "steady and target_flicker both set the strength of the flicker control; give one."
             )
 
 
-def resolve_recipe(
-    path: Path | None, settings: Sequence[str], options: Mapping[str, object]
-) -> Recipe:
-    """The recipe file, with `settings` ("a.b=value") over it, and over both `options`, by dotted
-    key; None: not given.
+@dataclass(frozen=True)
+class RunFiles:
+    """Files of a run beside the clip and the result, and what may happen to them."""
 
-    Raises UsageError as `load_recipe` does.
+    models: Path | None = option(
+        None, "The bank: a folder of models.", "--models", metavar="DIR", commands=UPSCALING
+    )
+    reference: Path | None = option(
+        None, "The clip at the output's size, as a truth.", "--reference", metavar="TRUTH"
+    )
+    overwrite: bool = option(False, "Replace an existing output.", "--overwrite", "-y")
+    work: WorkOptions = WorkOptions()
+
+
+def resolve_recipe(
+    path: str | Path | None, settings: Sequence[str], given: Mapping[str, object]
+) -> Recipe:
+    """Read a recipe file, with `settings` ("a.b=value") over it, and over both the options that a
+    call was `given`, by keyword.
+
+    Raises UsageError as `load_options` does.
     """
-    table = _read_toml(path) if path else {}
-    for setting in settings:
-        _apply_setting(table, setting)
-    for dotted, value in options.items():
-        if value is not None:
-            _set_dotted(table, dotted, list(value) if isinstance(value, tuple) else value)
-    return from_table(Recipe, table)
+    if given.get("policy") is not None:
+        if given.get("upscaler") is not None:
+            raise UsageError(
+                "an upscaler takes the policy's place: give --policy or --upscaler, not both."
+            )
+        # A policy that is named beats a recipe's network, and a recipe that compares several.
+        settings = [*settings, "upscaler=''", "compare=[]"]
+    return load_options(Recipe, None if path is None else Path(path), settings, given)

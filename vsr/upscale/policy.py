@@ -4,7 +4,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import Model, select_system
 from vsr.models.shot_model import ShotModel
-from vsr.records import from_table
+from vsr.records import from_table, option
 from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
 from vsr.video.step import State, Step, split_done
@@ -39,43 +38,43 @@ def no_shot_models(_: Frame) -> Sequence[ShotModel]:
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a user may choose about policies; each policy reads its own."""
+    """Options of policies; each policy reads its own."""
 
-    model: str | None = None
-    """`smi`: name of the model to use."""
-    order: tuple[str, ...] = ()
-    """`ami`: names of the models in the order in which they take turns."""
-    alternating: int = 2
-    """`ami`: how many models take turns where `order` names none."""
-    members: int | None = None
-    """`avgi`: how many models are averaged; all of the keyframe's where not given."""
-    per_frame: bool = False
-    """`dsrfi`, `selfrec`: choose for every frame, not once a shot."""
-    hysteresis: float = 0.2
-    """Share by which another model must be better before a choice per frame switches to it."""
-    back_projection_weight: float | None = None
-    """Weight of the back-projection onto the input, 0 to 1; where not given it follows the input's
-    noise."""
-    projections: int = 1
-    """Rounds of that back-projection after each step; ZSSR takes 10 where the input is clean."""
-    self_ensemble: bool = False
-    """Median over the eight flips and quarter turns of a frame, as ZSSR has it: eight times the
-    work."""
-    quality: Literal["fast", "balanced", "best"] = "balanced"
-    """`shot`: what is spent on a frame."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "alternating": (self.alternating, 2, inf),
-            "members": (self.members, 2, inf),
-            "hysteresis": (self.hysteresis, 0, inf),
-            "projections": (self.projections, 1, inf),
-            "back_projection_weight": (self.back_projection_weight, 0, 1),
-        }
-        for name, (value, minimum, maximum) in limits.items():
-            if value is not None and not minimum <= value <= maximum:
-                to = "or more" if maximum == inf else f"to {maximum:g}"
-                raise UsageError(f"policies.{name} is {value:g}; expected {minimum:g} {to}.")
+    model: str | None = option(None, "`smi`: name of the model to use.")
+    order: tuple[str, ...] = option((), "`ami`: names of the models in the order of their turns.")
+    alternating: int = option(
+        2, "`ami`: number of models that take turns where `order` names none.", at_least=2
+    )
+    members: int | None = option(
+        None, "`avgi`: number of models averaged; default: all of the keyframe's.", at_least=2
+    )
+    per_frame: bool = option(
+        False, "`dsrfi`, `selfrec`: choose a model for every frame, not once a shot."
+    )
+    hysteresis: float = option(
+        0.2,
+        "Share by which another model must be better before a choice per frame switches to it.",
+        at_least=0,
+    )
+    back_projection_weight: float | None = option(
+        None,
+        "Weight of the back-projection onto the input; default: by the input's noise.",
+        at_least=0,
+        at_most=1,
+        formerly="agreement",
+    )
+    projections: int = option(
+        1,
+        "Rounds of back-projection after each step; ZSSR takes 10 where the input is clean.",
+        at_least=1,
+    )
+    self_ensemble: bool = option(
+        False,
+        "Median over the eight flips and quarter turns of a frame, as in ZSSR; takes 8 x the time.",
+    )
+    quality: Literal["fast", "balanced", "best"] = option(
+        "balanced", "Policy shot: time spent on a frame.", "--quality", commands=("run",)
+    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from vsr.image.resample import resize
+from vsr.records import option
 from vsr.video.color import read_alpha, read_channels, resolve_matrix, to_rgb
 from vsr.video.frames import ClipInfo, ColorDescription, Frame
 from vsr.video.pixel_layouts import LAYOUTS, nearest_format
@@ -55,13 +56,15 @@ __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
 class ReadOptions:
     """Options of reading a clip."""
 
-    on_damage: Literal["keep", "repeat", "stop"] = "keep"
-    """`keep` shows what could be decoded, `repeat` the last whole frame instead; `stop` raises
-    InputError."""
-    deinterlace: bool = False
-    """Make one progressive frame of the two fields of each."""
-    allow_huge: bool = False
-    """Read what is larger or longer than a video is expected to be."""
+    on_damage: Literal["keep", "repeat", "stop"] = option(
+        "keep",
+        "Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        "--on-damage",
+    )
+    deinterlace: bool = option(False, "Deinterlace before upscaling.", "--deinterlace")
+    allow_huge: bool = option(
+        False, "Read clips beyond 64 million pixels or seven days.", "--allow-huge"
+    )
 
 
 def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "ClipReader":

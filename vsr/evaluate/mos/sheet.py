@@ -17,6 +17,7 @@ import numpy as np
 
 from vsr.errors import OutputError, UsageError
 from vsr.evaluate.mos.clips import RgbImage, Source, Trial, sample_trials
+from vsr.records import option
 
 MAX_PICTURE_BYTES = 20_000_000
 LOSSLESS = 101
@@ -29,27 +30,20 @@ LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class SheetOptions:
     """What raters are shown."""
 
-    trials: int = 8
-    """At most; a short clip has room for fewer."""
-    loop_frames: int = 12
-    window_px: tuple[int, int] = (240, 320)
-    """Height and width of the part of the picture that is shown."""
-    question: str = "How good does each picture look?"
-    seed: int | None = None
-    """Of the shuffling; None draws one, which the key tells."""
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("trials", self.trials, 1),
-            ("frames of a loop", self.loop_frames, 1),
-        ):
-            if value < least:
-                raise UsageError(f"{value} {name} were asked for; expected {least} or more")
-        if min(self.window_px) < 16:
-            raise UsageError(
-                f"the window is {self.window_px[1]}x{self.window_px[0]} px; expected 16 px a side "
-                "or more"
-            )
+    trials: int = option(8, "Moments to rate, at most.", "--trials", metavar="N", at_least=1)
+    loop_frames: int = option(
+        12, "Frames of each loop; 1 for stills.", "--loop-frames", metavar="N", at_least=1
+    )
+    window_px: tuple[int, int] = option(
+        (240, 320), "Height and width of the part of the picture that is shown.", at_least=16
+    )
+    question: str = option(
+        "How good does each picture look?", "The page's heading.", "--question", metavar="TEXT"
+    )
+    seed: int | None = option(
+        None, "Seed of the shuffle; default: random.", "--seed", metavar="N", at_least=0
+    )
+    """Where none is given, one is drawn, and the key tells it."""
 
 
 def write_sheet(

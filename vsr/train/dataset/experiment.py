@@ -15,7 +15,7 @@ from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
 from vsr.metrics.scoreboard import Scoreboard
-from vsr.records import load_recipe, to_table
+from vsr.records import load_options, to_table
 from vsr.train.dataset.dataset import ImageDataset, find_images
 from vsr.train.dataset.training import TrainingListener, train
 from vsr.upscale.networks import apply_network, load_network
@@ -74,7 +74,7 @@ class Row:
 
 def load_experiment(path: Path) -> Experiment:
     """Raises `UsageError` for a recipe that is not an experiment or contradicts itself."""
-    experiment = load_recipe(Experiment, path)
+    experiment = load_options(Experiment, path)
     known: set[str] = set()
     for system in experiment.systems:
         if sum(map(bool, (system.interpolation, system.file, system.method))) != 1:

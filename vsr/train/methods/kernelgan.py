@@ -9,13 +9,12 @@ explains the picture far better than that Gaussian (cross_scale.py).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-from vsr.errors import ModelError, UsageError
+from vsr.errors import ModelError
 from vsr.image.blur import (
     FACTOR,
     KernelTaps,
@@ -31,6 +30,7 @@ from vsr.models.networks.kernelgan import (
     PatchDiscriminator,
     label_loss,
 )
+from vsr.records import option
 from vsr.train.methods.adam import Adam
 from vsr.train.methods.crops import texture_map, texture_weighted_sampler
 from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
@@ -51,11 +51,12 @@ class KernelGanOptions:
     """Settings of the game. Published: ten times as long, at twice the rate, 5 for sparsity, 40
     taps."""
 
-    iterations: int = 300
-    crop_px: int = 64
+    iterations: int = option(300, "Iterations of the game.", at_least=0)
+    crop_px: int = option(64, "Side of the crops.", at_least=MIN_KERNELGAN_CROP_PX)
     learning_rate: float = 1e-4
-    decay_every: int = 750
-    """Iterations between two falls of the learning rate to a tenth."""
+    decay_every: int = option(
+        750, "Iterations between two falls of the learning rate to a tenth.", at_least=1
+    )
     input_noise: float = 1 / 255
     """Standard deviation of what is added to the discriminator's pictures."""
     spectrum_weight: float = 1.0
@@ -64,21 +65,13 @@ class KernelGanOptions:
     border_weight: float = 0.5
     centre_weight: float = 1.0
     sparsity_weight: float = 1.0
-    kept_taps: int = 80
-    """Of the estimate, about: smaller ones are cut off. 40 would cut a tenth to a third off a wide
-    Gaussian."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "iterations": (self.iterations, 0, inf),
-            "crop_px": (self.crop_px, MIN_KERNELGAN_CROP_PX, inf),
-            "decay_every": (self.decay_every, 1, inf),
-            "kept_taps": (self.kept_taps, 1, KERNEL_SIDE**2 - 1),
-        }
-        for name, (value, least, most) in limits.items():
-            if not least <= value <= most:
-                to = "or more" if most == inf else f"to {most:g}"
-                raise UsageError(f"{name} is {value}; expected {least} {to}.")
+    kept_taps: int = option(
+        80,
+        "Taps kept of the estimate, about; the smaller ones are cut off.",
+        at_least=1,
+        at_most=KERNEL_SIDE**2 - 1,
+    )
+    """40 would cut a tenth to a third off a wide Gaussian."""
 
 
 LONG_KERNELGAN = KernelGanOptions(iterations=3000)

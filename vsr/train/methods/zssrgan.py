@@ -12,9 +12,9 @@ from typing import Literal
 
 import torch
 
-from vsr.errors import UsageError
 from vsr.image.blur import taps_from_tensor
 from vsr.models.networks.kernelgan import label_loss
+from vsr.records import option
 from vsr.train.methods.kernelgan import (
     LONG_KERNELGAN,
     KernelFit,
@@ -36,19 +36,16 @@ from vsr.train.methods.zssr import (
 class ZssrGanOptions(ZssrOptions):
     """Settings that suit two cores; `ZSSRGAN_AS_PUBLISHED` has those of the source."""
 
-    regime: Literal["fixed", "serial", "semi-e2e"] = "serial"
-    """How the discriminator is trained: on the kernel's game alone, then on the restorer too, or on
-    both at once."""
+    regime: Literal["fixed", "serial", "semi-e2e"] = option(
+        "serial",
+        "Training of the discriminator: on the kernel's game alone, then on the restorer too, or "
+        "on both at once.",
+    )
     game: KernelGanOptions = KernelGanOptions()
     """Of the kernel; its length counts where it is played first."""
-    adversarial_share: float = 0.5
-    """Of the loss at the first iteration that is the discriminator's; 0 to below 1."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.adversarial_share < 1:
-            raise UsageError(
-                f"adversarial_share is {self.adversarial_share:g}; expected 0 to below 1."
-            )
+    adversarial_share: float = option(
+        0.5, "Discriminator's share of the loss at the first iteration.", at_least=0, below=1
+    )
 
 
 ZSSRGAN_AS_PUBLISHED = ZssrGanOptions(

@@ -16,6 +16,7 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.errors import OutputError, UsageError
+from vsr.records import option
 from vsr.video.color import UNSUPPORTED_MATRICES, resolve_matrix
 from vsr.video.frames import ClipInfo, ColorDescription
 from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, nearest_format
@@ -30,20 +31,22 @@ DEFAULT_RATE = Fraction(25)
 class EncodeOptions:
     """Options of encoding. None leaves the choice to the encoder's entry in ENCODERS."""
 
-    codec: str = AUTO
-    """A name in ENCODERS, `png`, `ffmpeg:NAME`, or `auto`."""
-    crf: float | None = None
-    """Constant quality on the encoder's own scale; lower is better."""
-    preset: str | None = None
-    """Speed against size, by the encoder's own names."""
-    pixel_format: str | None = None
-    """libav name; None keeps the input's depth, chroma and RGB or YUV as far as the encoder can."""
-    segment_frames: int = 240
-    """Frames of a closed segment: what a run that is ended loses at most."""
-
-    def __post_init__(self) -> None:
-        if self.segment_frames < 1:
-            raise UsageError(f"encode.segment_frames is {self.segment_frames}; expected 1 or more.")
+    codec: str = option(
+        AUTO,
+        "auto, libx264, libx265, libsvtav1, ffv1, png, ffmpeg:NAME.",
+        "-c",
+        "--codec",
+    )
+    crf: float | None = option(None, "Quality of the encoding; lower is better.", "--crf")
+    preset: str | None = option(
+        None, "Preset of the encoder, such as slow or veryfast.", "--preset"
+    )
+    pixel_format: str | None = option(
+        None, "Pixel format by its libav name; default: like the input.", "--pix-fmt"
+    )
+    segment_frames: int = option(
+        240, "Frames of a segment: an interrupted run loses at most so many.", at_least=1
+    )
 
 
 @dataclass(frozen=True)

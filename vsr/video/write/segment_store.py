@@ -24,6 +24,7 @@ from vsr.files import (
     sync_folder,
     write_atomically,
 )
+from vsr.records import option
 from vsr.video.step import Checkpoint, Json, State
 
 FORMAT = 2
@@ -43,12 +44,16 @@ PART_SUFFIX = ".part"
 class WorkOptions:
     """Options of where the work of a run is kept, and for how long."""
 
-    folder: Path | None = None
-    """Takes the work folders; where not given, they lie hidden beside their outputs."""
-    keep: bool = False
-    """Leave the work where it is when the run is finished."""
-    restart: bool = False
-    """Throw away what an earlier run left, and begin at the first frame."""
+    folder: Path | None = option(
+        None,
+        "Folder for the unfinished segments; default: a hidden folder beside the output.",
+        "--work-dir",
+        metavar="DIR",
+    )
+    keep: bool = option(False, "Keep the segments after the run has finished.", "--keep-work")
+    restart: bool = option(
+        False, "Discard the unfinished segments and start at the first frame.", "--restart"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
-"""`vsr train` and `vsr experiment`."""
+"""Commands that train on folders of pictures: `vsr train` and `vsr experiment`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, notify
-from vsr.cli.signals import stop_on_signal
+from vsr.cli.terminal import JsonOption, counter, notify, stop_on_signal
 
 
 def train(
@@ -19,16 +16,40 @@ def train(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE.safetensors", help="The network.")
     ],
+    # options of vsr train, by tools/write_signatures.py
     method: Annotated[
-        str, typer.Option(help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan or stochastic.")
+        str,
+        typer.Option(
+            "--method", help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan or stochastic."
+        ),
     ] = "fsrcnn",
     validation: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--validation", metavar="DIR", help="Pictures to judge the network on as it learns."
+            "--validation",
+            metavar="DIR",
+            help="Pictures to validate the network on during training.",
         ),
     ] = None,
-    scale: Annotated[int, typer.Option("-s", "--scale", min=2, max=8)] = 4,
+    scale: Annotated[int, typer.Option("-s", "--scale", help="Enlargement, 2 to 8.")] = 4,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            metavar="FILE",
+            help="A network whose weights are the first; layers may differ.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Discard the state of a stopped training of this output."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
+    ] = False,
+    # end of options
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,48 +58,39 @@ def train(
             help="Such as steps=2000, network.width=32, losses.fft_weight=0.3.",
         ),
     ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A network whose weights are the first; layers may differ."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     tensorboard: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Takes curves and validation pictures for TensorBoard."),
+        typer.Option(
+            metavar="DIR", help="Folder for curves and validation pictures for TensorBoard."
+        ),
     ] = None,
-    restart: Annotated[
-        bool,
-        typer.Option("--restart", help="Discard the state of a stopped training of this output."),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
-    ] = False,
     json: JsonOption = None,
 ) -> None:
-    """Train a network on a folder of pictures, for `vsr run --upscaler`. A stopped training goes on
-    by itself."""
+    """Train a network on folders of pictures. `vsr run --upscaler` takes it; a stopped training
+    continues by itself."""
+    given = locals()
     from dataclasses import asdict
 
     from vsr.files import check_record, strict_json, write_json
+    from vsr.records import load_options
     from vsr.train import dataset as external
+    from vsr.train.options import DatasetTraining
 
     check_record(json, [output])
-    with _step_progress() as progress, stop_on_signal() as should_stop:
+    options = load_options(DatasetTraining, given=given)
+    with counter("training", "step") as progress, stop_on_signal() as should_stop:
         report = external.train(
             images,
             output,
-            method=method,
-            scale=scale,
+            method=options.method,
+            scale=options.scale,
             settings=settings or [],
-            validation=validation,
-            start=start,
-            seed=seed,
-            device=device,
-            restart=restart,
-            overwrite=overwrite,
+            validation=options.validation,
+            start=options.start,
+            seed=options.seed,
+            device=options.device,
+            restart=options.restart,
+            overwrite=options.overwrite,
             listener=external.TrainingListener(notify, progress, tensorboard, should_stop),
         )
     notify(
@@ -95,10 +107,12 @@ def experiment(
     ],
     data: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Holds the folders of pictures that the recipe names."),
+        typer.Option(
+            metavar="DIR", help="Parent of the folders of pictures that the recipe names."
+        ),
     ],
     models: Annotated[
-        Path, typer.Option(metavar="DIR", help="Takes the networks; finished ones are used again.")
+        Path, typer.Option(metavar="DIR", help="Folder for the networks; finished ones are reused.")
     ],
     full: Annotated[
         bool, typer.Option("--full", help="Train at the published size: for a GPU.")
@@ -112,14 +126,15 @@ def experiment(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json: JsonOption = None,
 ) -> None:
-    """Train the systems of a recipe, score them on still pictures, and print its table."""
+    """Compare trained networks. Trains the systems of a recipe, scores them on still pictures, and
+    prints the table."""
     from vsr.files import check_record, strict_json, write_json
     from vsr.train import dataset as external
     from vsr.train.dataset.experiment import load_experiment, run_experiment, to_json, to_markdown
 
     check_record(json, [])
     chosen = load_experiment(recipe)
-    with _step_progress() as progress, stop_on_signal() as should_stop:
+    with counter("training", "step") as progress, stop_on_signal() as should_stop:
         listener = external.TrainingListener(notify, progress, should_stop=should_stop)
         rows = run_experiment(
             chosen,
@@ -134,13 +149,3 @@ def experiment(
         print(to_markdown(chosen, rows))
     if json is not None:
         write_json(strict_json(to_json(chosen, rows)), json)
-
-
-@contextmanager
-def _step_progress() -> Iterator[Callable[[int, int, float], None]]:
-    from vsr.progress import progress_line
-
-    with progress_line() as update:
-        yield lambda done, total, loss: update(
-            f"training: step {done} of {total}, loss {loss:.4f}", done / total
-        )

@@ -1,9 +1,20 @@
-"""`vsr upscalers`."""
+"""Commands that list what can enlarge a frame: `vsr models` and `vsr upscalers`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def list_models(
+    bank: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of models.")],
+) -> None:
+    """List the models of a bank."""
+    from rich.console import Console
+
+    from vsr.cli.tables import bank_table
+
+    Console().print(bank_table(bank))
 
 
 def upscalers(

@@ -1,0 +1,250 @@
+"""Commands that train on a clip: `vsr train-keyframe`, `train-shot`, `distil` and `kernel`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vsr.cli.terminal import JsonOption, counter, notify
+
+ClipArgument = Annotated[str, typer.Argument(help="The video to learn from.")]
+BankOption = Annotated[
+    Path, typer.Option("--models", metavar="DIR", help="The folder that takes the models.")
+]
+
+
+def train_keyframe(
+    clip: ClipArgument,
+    models: BankOption,
+    # options of vsr train-keyframe, by tools/write_signatures.py
+    count: Annotated[
+        int | None,
+        typer.Option("--count", help="Models for each keyframe; default: 15, zssr and zssrgan 1."),
+    ] = None,
+    shots: Annotated[
+        str, typer.Option("--shots", metavar="longest|all|N", help="Shots to train for.")
+    ] = "longest",
+    keyframe: Annotated[
+        str, typer.Option("--keyframe", metavar="auto|N", help="Frame to train on, from 0.")
+    ] = "auto",
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the first model; later models count up.")
+    ] = 0,
+    method: Annotated[
+        str, typer.Option("--method", help="quick, faithful, pyramid, zssr or zssrgan.")
+    ] = "quick",
+    full: Annotated[
+        bool, typer.Option("--full", help="zssr, zssrgan: the schedule as published.")
+    ] = False,
+    regime: Annotated[
+        str | None, typer.Option("--regime", help="zssrgan: fixed, serial or semi-e2e.")
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="FILE|auto",
+            help="quick, zssr, zssrgan: the blur to undo (see vsr kernel).",
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int,
+        typer.Option(
+            "--neighbours",
+            metavar="N",
+            help="Train with a temporal loss over N frames on each side of the keyframe.",
+        ),
+    ] = 0,
+    budget_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-seconds",
+            metavar="S",
+            help="quick: seconds for all models together; default: a fixed number of iterations.",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; a GPU trains method quick.")
+    ] = "auto",
+    # end of options
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the method, as crop_px=96."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Train small models on a keyframe of CLIP. Finished models are kept; the same command
+    continues."""
+    given = locals()
+    from vsr.files import check_record, write_json
+    from vsr.progress import progress_line
+    from vsr.records import load_options
+    from vsr.train import keyframe as learning
+    from vsr.train.options import KeyframeTraining
+
+    check_record(json, [clip])
+    options = load_options(KeyframeTraining, given=given)
+    with progress_line() as update:
+
+        def show(state: Any) -> None:
+            update(
+                f"training: {state.models_done} of {state.models} models, loss {state.loss:.4f}",
+                state.share_done,
+            )
+
+        report = learning.train_keyframe(
+            clip,
+            models,
+            count=options.count,
+            shots=options.shots,
+            keyframe=None if options.keyframe == "auto" else options.keyframe,
+            seed=options.seed,
+            method=options.method,
+            full=options.full,
+            regime=options.regime,
+            settings=settings or [],
+            kernel=options.kernel,
+            neighbours=options.neighbours,
+            budget_seconds=options.budget_seconds,
+            workers=len(os.sched_getaffinity(0)),
+            device=options.device,
+            say=notify,
+            progress=show,
+        )
+    kept = f", {len(report.kept)} kept" if report.kept else ""
+    notify(f"{len(report.trained)} models trained{kept} in {report.seconds:.0f} s: {report.bank}")
+    if json is not None:
+        write_json(report.to_json(), json)
+
+
+def train_shot(
+    clip: ClipArgument,
+    models: BankOption,
+    # options of vsr train-shot, by tools/write_signatures.py
+    shots: Annotated[
+        str, typer.Option("--shots", metavar="longest|all|N", help="Shots to train for.")
+    ] = "longest",
+    budget_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-seconds",
+            metavar="S",
+            help="Seconds for each model; default: a fixed number of iterations.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
+    # end of options
+    json: JsonOption = None,
+) -> None:
+    """Train a network on whole shots of CLIP, for policy shot. Finished models are kept."""
+    given = locals()
+    from vsr.files import check_record, write_json
+    from vsr.records import load_options
+    from vsr.train import shot as learning
+    from vsr.train.options import ShotTraining
+
+    check_record(json, [clip])
+    options = load_options(ShotTraining, given=given)
+    with counter("training", "step") as progress:
+        report = learning.train_shot(
+            clip,
+            models,
+            shots=options.shots,
+            budget_seconds=options.budget_seconds,
+            seed=options.seed,
+            say=notify,
+            progress=progress,
+        )
+    notify(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
+    if json is not None:
+        write_json(report.to_json(), json)
+
+
+def distil(
+    clip: Annotated[str, typer.Argument(help="The video that the models were trained on.")],
+    models: Annotated[
+        Path, typer.Option("--models", metavar="DIR", help="The folder of its models.")
+    ],
+    # options of vsr distil, by tools/write_signatures.py
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher", help="Policy whose output the student learns to reproduce: avgi."
+        ),
+    ] = "avgi",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the student.")] = 0,
+    # end of options
+    json: JsonOption = None,
+) -> None:
+    """Distil models into one student. Policy student runs it at the cost of one model."""
+    given = locals()
+    from vsr.files import check_record, write_json
+    from vsr.records import load_options
+    from vsr.train import distill as learning
+    from vsr.train.options import StudentTraining
+
+    check_record(json, [clip])
+    options = load_options(StudentTraining, given=given)
+    # The teachers work before the first step: their time would spoil an estimate of the rest.
+    with counter("distilling", "step", has_eta=False) as progress:
+        report = learning.distil(
+            clip, models, teacher=options.teacher, seed=options.seed, say=notify, progress=progress
+        )
+    kept = f", {len(report.kept)} kept" if report.kept else ""
+    notify(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
+    if json is not None:
+        write_json(report.to_json(), json)
+
+
+def kernel(
+    clip: Annotated[str, typer.Argument(help="A video.")],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="FILE.json for --kernel, FILE.png to look at; repeatable.",
+        ),
+    ] = None,
+    # options of vsr kernel, by tools/write_signatures.py
+    shots: Annotated[
+        str, typer.Option("--shots", metavar="longest|N", help="Shot whose keyframe is examined.")
+    ] = "longest",
+    keyframe: Annotated[
+        str, typer.Option("--keyframe", metavar="auto|N", help="Frame to examine, from 0.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
+    # end of options
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of KernelGAN, as iterations=1000."),
+    ] = None,
+) -> None:
+    """Estimate the blur kernel of CLIP. KernelGAN finds it for a downscale by 2, on one frame."""
+    given = locals()
+    from vsr.files import check_record
+    from vsr.models.kernel_file import check_kernel_name, kernel_summary, write_kernel
+    from vsr.records import load_options
+    from vsr.train.kernel import find_kernel
+    from vsr.train.methods.kernelgan import KernelGanOptions
+    from vsr.train.options import KernelSearch
+
+    for path in output or []:
+        check_kernel_name(path)
+        check_record(path, [clip])
+    options = load_options(KernelSearch, given=given)
+    with counter("kernel", "iteration") as progress:
+        record = find_kernel(
+            clip,
+            shots=options.shots,
+            keyframe=None if options.keyframe == "auto" else options.keyframe,
+            seed=options.seed,
+            options=load_options(KernelGanOptions, settings=settings or []),
+            say=notify,
+            progress=progress,
+        )
+    notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")
+    for path in output or []:
+        write_kernel(record, path)

@@ -1,0 +1,136 @@
+"""Options of trainings, as commands and Python calls have them.
+
+`--set` reaches the options of the methods themselves, which lie beside each method.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vsr.records import option
+
+MAX_SEED = 2**31 - 1
+MAX_KEYFRAME_NEIGHBORS = 8
+"""On each side of the keyframe: farther frames show little of the same, and each takes memory in
+every process."""
+
+
+@dataclass(frozen=True)
+class KeyframeTraining:
+    """Options of `vsr train-keyframe`."""
+
+    count: int | None = option(
+        None, "Models for each keyframe; default: 15, zssr and zssrgan 1.", "--count", at_least=1
+    )
+    shots: int | Literal["longest", "all"] = option(
+        "longest", "Shots to train for.", "--shots", metavar="longest|all|N", at_least=0
+    )
+    keyframe: int | Literal["auto"] = option(
+        "auto", "Frame to train on, from 0.", "--keyframe", metavar="auto|N", at_least=0
+    )
+    seed: int = option(
+        0,
+        "Seed of the first model; later models count up.",
+        "--seed",
+        at_least=0,
+        at_most=MAX_SEED,
+    )
+    method: str = option("quick", "quick, faithful, pyramid, zssr or zssrgan.", "--method")
+    full: bool = option(False, "zssr, zssrgan: the schedule as published.", "--full")
+    regime: str | None = option(None, "zssrgan: fixed, serial or semi-e2e.", "--regime")
+    kernel: str | None = option(
+        None,
+        "quick, zssr, zssrgan: the blur to undo (see vsr kernel).",
+        "--kernel",
+        metavar="FILE|auto",
+    )
+    neighbours: int = option(
+        0,
+        "Train with a temporal loss over N frames on each side of the keyframe.",
+        "--neighbours",
+        metavar="N",
+        at_least=0,
+        at_most=MAX_KEYFRAME_NEIGHBORS,
+    )
+    budget_seconds: float | None = option(
+        None,
+        "quick: seconds for all models together; default: a fixed number of iterations.",
+        "--budget-seconds",
+        metavar="S",
+        above=0,
+    )
+    device: str = option(
+        "auto", "auto, cpu, cuda or cuda:N; a GPU trains method quick.", "--device"
+    )
+
+
+@dataclass(frozen=True)
+class ShotTraining:
+    """Options of `vsr train-shot`."""
+
+    shots: int | Literal["longest", "all"] = option(
+        "longest", "Shots to train for.", "--shots", metavar="longest|all|N", at_least=0
+    )
+    budget_seconds: float | None = option(
+        None,
+        "Seconds for each model; default: a fixed number of iterations.",
+        "--budget-seconds",
+        metavar="S",
+        above=0,
+    )
+    seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
+
+
+@dataclass(frozen=True)
+class StudentTraining:
+    """Options of `vsr distil`."""
+
+    teacher: str = option(
+        "avgi", "Policy whose output the student learns to reproduce: avgi.", "--teacher"
+    )
+    seed: int = option(0, "Seed of the student.", "--seed", at_least=0, at_most=MAX_SEED)
+
+
+@dataclass(frozen=True)
+class KernelSearch:
+    """Options of `vsr kernel`."""
+
+    shots: int | Literal["longest"] = option(
+        "longest",
+        "Shot whose keyframe is examined.",
+        "--shots",
+        metavar="longest|N",
+        at_least=0,
+    )
+    keyframe: int | Literal["auto"] = option(
+        "auto", "Frame to examine, from 0.", "--keyframe", metavar="auto|N", at_least=0
+    )
+    seed: int = option(0, "Seed of the search.", "--seed", at_least=0, at_most=MAX_SEED)
+
+
+@dataclass(frozen=True)
+class DatasetTraining:
+    """Options of `vsr train`."""
+
+    method: str = option(
+        "fsrcnn", "srcnn, fsrcnn, espcn, srresnet, srgan, esrgan or stochastic.", "--method"
+    )
+    validation: Path | None = option(
+        None,
+        "Pictures to validate the network on during training.",
+        "--validation",
+        metavar="DIR",
+    )
+    scale: int = option(4, "Enlargement, 2 to 8.", "-s", "--scale", at_least=2, at_most=8)
+    start: Path | None = option(
+        None,
+        "A network whose weights are the first; layers may differ.",
+        "--start",
+        metavar="FILE",
+    )
+    seed: int = option(0, "Seed of the training.", "--seed", at_least=0, at_most=MAX_SEED)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
+    restart: bool = option(
+        False, "Discard the state of a stopped training of this output.", "--restart"
+    )
+    overwrite: bool = option(False, "Replace an existing output.", "-y", "--overwrite")
