@@ -2,12 +2,22 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-from vsr.errors import UsageError
-from vsr.records import from_table, load_options, to_table
+from vsr.errors import ModelError, UsageError
+from vsr.records import (
+    Origin,
+    from_json,
+    from_metadata,
+    from_table,
+    limits,
+    load_options,
+    option,
+    to_table,
+)
 
 
 @dataclass(frozen=True)
@@ -163,3 +173,73 @@ def test_a_table_survives_json_and_comes_back_equal():
     table = json.loads(json.dumps(to_table(tiny)))
     assert table["second"] == {"steps": 9, "learning_rate": 5e-4, "loss": "l1"}
     assert from_table(Tiny, table) == tiny
+
+
+@dataclass(frozen=True)
+class Card:
+    """A record as files of ours hold it."""
+
+    arch: str
+    width: int = field(metadata=limits(at_least=1, at_most=256))
+    factors: tuple[float, float] = field(metadata=limits(above=1, at_most=8))
+    parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    leak: float = option(0.2, "Slope below 0.", at_least=0, below=1)
+
+    def __post_init__(self):
+        if self.arch == "none":
+            raise ValueError("arch is none; expected a network")
+
+
+CARD = {"arch": "a", "width": 8, "factors": [2, 1.5]}
+FILE = Origin("a.safetensors", ModelError)
+NEWER = Origin("a.safetensors", ModelError, lenient=True)
+
+
+def test_a_record_is_read_from_json_and_from_metadata():
+    parts = {"parts": {"x": [1, 2]}, "training": {"steps": 3}, "folder": "a/b"}
+    card = from_json(Card, json.dumps(CARD | parts), FILE)
+    assert card == Card("a", 8, (2.0, 1.5), {"x": (1, 2)}, {"steps": 3}, Path("a/b"))
+    assert from_metadata(Card, {key: json.dumps(value) for key, value in CARD.items()}, FILE) == (
+        Card("a", 8, (2.0, 1.5))
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 0}, "a.safetensors: width is 0; expected a whole number from 1 to 256"),
+        ({"width": 257}, "width is 257"),
+        ({"factors": [2]}, "factors is .*expected a list of 2 items, each item a number above 1"),
+        ({"factors": [2, 1]}, r"factors\[1\] is 1"),
+        ({"factors": [2, float("inf")]}, r"factors\[1\] is inf"),
+        ({"leak": 1}, "leak is 1; expected a number from 0 to below 1"),
+        ({"parts": {"x": ["y"]}}, r"parts.x\[0\] is 'y'"),
+        ({"arch": "none"}, "a.safetensors: arch is none"),
+        ({"depth": 3}, "unknown key 'depth'"),
+    ],
+)
+def test_a_wrong_record_raises_the_error_of_its_origin(change, message):
+    with pytest.raises(ModelError, match=message):
+        from_table(Card, CARD | change, FILE)
+
+
+def test_keys_of_a_newer_version_are_passed_over_where_that_is_asked():
+    assert from_table(Card, CARD | {"depth": 3}, NEWER) == from_table(Card, CARD, FILE)
+    assert from_metadata(
+        Card, {key: json.dumps(value) for key, value in CARD.items()} | {"format": "pt"}, NEWER
+    ) == from_table(Card, CARD, FILE)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"arch": }', "[" * 100_000, b"\xff", "3"])
+def test_text_that_is_no_json_object_is_refused_in_one_line(text):
+    with pytest.raises(ModelError, match=r"^a\.safetensors.*(not JSON|JSON object)") as caught:
+        from_json(Card, text, FILE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_value_does_not_fill_the_terminal():
+    with pytest.raises(UsageError) as caught:
+        from_table(Tiny, {"sizes": "x" * 10_000})
+    assert len(str(caught.value)) < 300

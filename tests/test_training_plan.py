@@ -104,7 +104,11 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
             "adversarial_every is 0; expected 1 or more",
         ),
         ("quick", {"settings": ["pair_scales=[0.01]"]}, "pair_scales is 0.01; expected 0.4 to 1"),
-        ("zssrgan", {"settings": ["game.crop_px=8"]}, "crop_px is 8; expected a whole number, 32 or more"),
+        (
+            "zssrgan",
+            {"settings": ["game.crop_px=8"]},
+            "crop_px is 8; expected a whole number, 32 or more",
+        ),
         ("zssr", {"settings": ["step_ratio=1.5"]}, "unknown key 'step_ratio'"),
         ("zssrgan", {"settings": ["adversarial_share=1.0"]}, "a number from 0 to below 1"),
         ("zsr", {}, "did you mean zssr"),

@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for from its home, so that `import vsr` is instant."""
+    """Import a public name when it is first used, so that `import vsr` is instant."""
     if name not in _HOMES:
         raise AttributeError(f"module 'vsr' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

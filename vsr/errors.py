@@ -1,8 +1,9 @@
-"""What can go wrong for a user. A message says what was found, what was expected and what to do."""
+"""Errors that a user can cause or meet. A message tells in one line what was found, what was
+expected and what to do."""
 
 
 class VsrError(Exception):
-    """A failure that is not a bug. `exit_code` is what the command line leaves with."""
+    """A failure that is not a bug; `exit_code` is that of the command line."""
 
     exit_code = 1
 
@@ -34,11 +35,11 @@ class ModelError(VsrError):
 
 
 class InterruptedRunError(VsrError):
-    """The user asked for an end."""
+    """The user asked the run to stop."""
 
     exit_code = 130
 
     def __init__(self, message: str, *, can_resume: bool) -> None:
-        """`can_resume` tells whether the same command finds work that it can go on with."""
+        """`can_resume` tells whether the same command can continue from kept work."""
         super().__init__(message)
         self.can_resume = can_resume

@@ -8,16 +8,15 @@ from time import monotonic
 
 SECONDS_BETWEEN_LINES = 5.0
 MIN_SHARE_FOR_ETA = 0.02
-"""Before this much is done, what it took says little about the rest: getting ready is counted
-in."""
+"""Share before which no time is predicted: the start of a run says little about the rest."""
 
 ProgressCallback = Callable[[str, float | None], None]
-"""Told what is going on and the share done, 0 to 1, or None where the whole is unknown."""
+"""Takes a line of text and the share done, 0 to 1, or None where the whole is unknown."""
 
 
 @contextmanager
 def progress_line() -> Iterator[ProgressCallback]:
-    """Shows the updates that it yields a function for."""
+    """Show progress as a bar or as lines; yields the function that takes it."""
     show = _progress_bar if sys.stderr.isatty() else _progress_lines
     with show() as update:
         yield update
@@ -73,7 +72,7 @@ def _progress_lines() -> Iterator[ProgressCallback]:
 
 
 def format_duration(seconds: float) -> str:
-    """A time as people say it, to the unit that matters."""
+    """Write a duration with one unit: seconds, minutes or hours."""
     minutes, hours = round(seconds / 60), seconds / 3600
     if seconds < 99.5:
         return f"{seconds:.0f} s"
@@ -81,7 +80,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _ignore(*_: object) -> None:
-    """What is said to nobody."""
+    """Ignore a message that nobody listens to."""
 
 
 def _never() -> bool:
@@ -90,11 +89,11 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of a run while it goes on."""
+    """Listener to a run in progress."""
 
     notify: Callable[[str], None] = _ignore
-    """A sentence for the user."""
+    """Takes a sentence for the user."""
     on_progress: Callable[[int, int | None], None] = _ignore
-    """Frames done, and how many there should be where the header says."""
+    """Takes the frames done, and their number where the header tells it."""
     should_stop: Callable[[], bool] = _never
-    """Whether the run is to end after the frame in hand, with its work kept."""
+    """Tells whether the run is to end after the current frame, with its work kept."""

@@ -28,7 +28,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's allocator, as in its malloc.h."""
 
 HEADINGS = UPSCALE, MEASURE, TRAIN, LIST = "Upscale", "Measure", "Train", "List"
-"""Of the commands in `vsr --help`, in this order."""
+"""Headings of `vsr --help`, in this order."""
 RESUMABLE_COMMANDS = (
     "run",
     "steady",

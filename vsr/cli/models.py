@@ -28,7 +28,7 @@ def upscalers(
         bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")
     ] = False,
 ) -> None:
-    """Model cards: what each upscaler is, where it comes from, what it costs and when to use it."""
+    """Describe the upscalers: source, cost, and when to use which."""
     from vsr.cli import cards
 
     if markdown:

@@ -13,25 +13,27 @@ FLOWS = {"medium": False, "fast": True}
 def score(
     results: Annotated[list[str], typer.Argument(metavar="RESULT...", help="Videos to score.")],
     reference: Annotated[
-        str | None, typer.Option(metavar="TRUTH", help="What they should look like.")
+        str | None, typer.Option(metavar="TRUTH", help="The clip at their size, as a truth.")
     ] = None,
     low_resolution: Annotated[
-        str | None, typer.Option(metavar="LR", help="What they were made from.")
+        str | None, typer.Option(metavar="LR", help="The clip they were made from.")
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="A,B", help="Default: all that can be computed.")
     ] = None,
-    border: Annotated[int, typer.Option(metavar="PX", help="Pixels left off at each side.")] = 0,
+    border: Annotated[int, typer.Option(metavar="PX", help="Pixels ignored at each side.")] = 0,
     flow: Annotated[
         str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")
     ] = "medium",
     json: JsonOption = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One row per frame.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one row per frame.")
+    ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One page to look at, with pictures.")
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML page with pictures.")
     ] = None,
 ) -> None:
-    """Score videos against a truth or their input, frame by frame, and say which is better beyond
+    """Score videos against a truth or their input. Several are ranked, where the difference exceeds
     the noise."""
     from rich.console import Console
 

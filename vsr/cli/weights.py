@@ -22,8 +22,8 @@ weights = typer.Typer(
 
 @weights.callback(invoke_without_command=True)
 def list_weights(context: typer.Context) -> None:
-    """List the weight files that metrics want: which are here, and where to get the others. Nothing
-    is downloaded."""
+    """List the weight files of metrics: those found, and where to get the others. Nothing is
+    downloaded."""
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
@@ -51,8 +51,8 @@ def fit_niqe(
     ],
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Fit NIQE's model of pristine pictures to pictures of your own; figures made with it are
-    marked by its name."""
+    """Fit NIQE's model of pristine pictures to your own pictures. Figures made with it carry its
+    name."""
     from vsr.files import check_record
     from vsr.metrics.niqe import fit_model
 
@@ -97,7 +97,7 @@ def _metric_table() -> "Table":
 
 
 def _state(metric: "Metric") -> str:
-    """Whether the metric can be measured, told by making it ready where its files are."""
+    """Tell whether a metric can be measured, by loading it where its files are."""
     from vsr.metrics.metric import MetricUnavailableError
     from vsr.models.weights import find_weights
 
@@ -136,7 +136,7 @@ def _file_table() -> "Table":
 
 
 def _folding_table(*heads: str) -> "Table":
-    """Long names go on in the next line: a file's name is of no use without its end."""
+    """Make a table that wraps long names: a file's name is of no use without its end."""
     from rich.table import Table
 
     table = Table()

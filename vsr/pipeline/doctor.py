@@ -1,5 +1,5 @@
-"""What this machine brings to a run: each thing that matters tried out, with what to do where it
-falls short."""
+"""Checks of this machine: everything that a run depends on is tried, with advice where it falls
+short."""
 
 import os
 import shutil
@@ -33,17 +33,17 @@ CheckState = Literal["good", "fair", "bad"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found out about one thing."""
+    """Finding of one check."""
 
     subject: str
     state: CheckState
     found: str
     advice: str = ""
-    """What to do; empty where all is well."""
+    """Remedy; empty where all is well."""
 
 
 def run_checks(folder: Path) -> Iterator[CheckResult]:
-    """Try everything, cheapest first; `folder` is where results would be written."""
+    """Run every check, cheapest first; `folder` is where results would be written."""
     checks: list[Callable[[], Iterator[CheckResult]]] = [
         _versions,
         _processor,
@@ -75,14 +75,14 @@ def _processor() -> Iterator[CheckResult]:
         "threads"
     )
     limited = torch.get_num_threads() < usable
-    advice = "OMP_NUM_THREADS keeps vsr from using all cores; unset it" if limited else ""
+    advice = "OMP_NUM_THREADS limits the threads; unset it" if limited else ""
     yield CheckResult("CPU", "fair" if limited else "good", found, advice)
     gain = bf16_speedup()
     chosen = "bf16" if gain >= MIN_BF16_SPEEDUP else "fp32"
     yield CheckResult(
         "CPU precision",
         "good",
-        f"bf16 runs at {gain:.2f} times the speed of fp32: auto takes {chosen}",
+        f"bf16 runs at {gain:.2f} times the speed of fp32; auto takes {chosen}",
     )
     if not fused_activation_works(torch.float32):
         yield CheckResult(
@@ -166,10 +166,10 @@ def _weights() -> Iterator[CheckResult]:
         )
     ]
     if lacking:
-        advice = "vsr weights tells which files, where to get them and where to put them"
+        advice = "vsr weights lists the files, their sources and the folders to put them in"
         yield CheckResult("weights of metrics", "fair", f"none for {', '.join(lacking)}", advice)
     else:
-        yield CheckResult("weights of metrics", "good", "all are there")
+        yield CheckResult("weights of metrics", "good", "all found")
 
 
 def _memory() -> Iterator[CheckResult]:

@@ -32,7 +32,7 @@ in a file: any that spandrel recognizes, FSRCNN, ESPCN and SRCNN as published, a
 
 
 def file_card(path: Path) -> str:
-    """What is known of a network in a file. Raises `ModelError` as `load_network` does."""
+    """Describe a network in a file. Raises `ModelError` as `load_network` does."""
     upscaler = load_network(path, torch.device("cpu"))
     cost = f"cost: {format_macs(network_macs(upscaler))} for each output pixel at x{upscaler.scale}"
     lines = [
@@ -45,7 +45,7 @@ def file_card(path: Path) -> str:
 
 
 def named_card(name: str) -> Card:
-    """Raises `UsageError` for a name without a card."""
+    """Find a card by name. Raises `UsageError` for a name without one."""
     if name not in CARDS:
         raise UsageError(
             f"there is no upscaler {name}, and no file of that name; known: {', '.join(CARDS)}."
@@ -54,7 +54,7 @@ def named_card(name: str) -> Card:
 
 
 def markdown() -> str:
-    """All cards as a page."""
+    """Write all cards as a page."""
     lines = [
         INTRODUCTION,
         *(f"| [{name}](#{name}) | {card.cost} | {card.when} |" for name, card in CARDS.items()),

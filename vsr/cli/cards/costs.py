@@ -1,5 +1,4 @@
-"""What networks cost, counted by running them: multiply-adds of convolutions for each output
-pixel."""
+"""Cost of networks, counted by running them: multiply-adds of convolutions per output pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from vsr.upscale.networks.network import ForwardFunction
 
 SCALE = 4
 PROBE_SIDE_PX = 32
-"""Of the input; all of these networks cost the same at every pixel."""
+"""Side of the input; all of these networks cost the same at every pixel."""
 
 
 def generator_macs(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Callable[[], float]:
-    """A generator that is applied again and again: each step works on the picture as large as it
-    makes it."""
+    """Count a generator that is applied repeatedly, each step at the size that it makes."""
 
     def macs() -> float:
         with torch.device("meta"):
@@ -35,14 +33,14 @@ def generator_macs(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Call
 
 
 def shot_model_macs() -> float:
-    """The two doublings of a shot model; the first works on a quarter of the pixels."""
+    """Count the two doublings of a shot model; the first works on a quarter of the pixels."""
     spec = ShotNetworkSpec()
     with torch.device("meta"):
         return _valid_macs(ShotNetwork(spec), spec.planes, spec.halo) * (1 + 1 / 4)
 
 
 def method_macs(name: str) -> Callable[[], float]:
-    """The network of a method of `vsr train` with its default shape."""
+    """Count the network of a method of `vsr train` with its default shape."""
 
     def macs() -> float:
         method = METHODS[name]
@@ -58,7 +56,7 @@ def method_macs(name: str) -> Callable[[], float]:
 
 
 def network_macs(upscaler: UpscalingNetwork) -> float:
-    """A network from a file, at its own scale."""
+    """Count a network from a file, at its own scale."""
     channels = 1 if upscaler.luma else 3 + upscaler.noise_channels
     return _macs(
         upscaler.run, channels, PROBE_SIDE_PX, 1 if upscaler.enlarged_first else upscaler.scale
@@ -66,8 +64,8 @@ def network_macs(upscaler: UpscalingNetwork) -> float:
 
 
 def _valid_macs(network: nn.Module, channels: int, halo: int) -> float:
-    """Of a network that uses up `halo` pixels on each side, which for a large picture are
-    nothing."""
+    """Count a network without padding, whose `halo` pixels on each side weigh nothing in a large
+    picture."""
     return _macs(network, channels, PROBE_SIDE_PX, 1, halo)
 
 
@@ -97,13 +95,13 @@ class Card:
 
     @property
     def cost(self) -> str:
-        """In words."""
+        """Cost in words."""
         counted = "" if self.macs is None else format_macs(self.macs())
         return ", ".join(filter(None, [counted, self.besides]))
 
 
 def format_macs(macs: float) -> str:
-    """A number of multiply-adds, to three digits."""
+    """Write a number of multiply-adds, to three digits."""
     for unit, word in ((1e6, "million "), (1e3, "thousand ")):
         if macs >= unit:
             return f"{macs / unit:.3g} {word}multiply-adds"
