@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import partial
-from math import inf
+from math import inf, isfinite
 from os import PathLike, fspath
 from pathlib import Path
 from reprlib import Repr
@@ -65,18 +65,15 @@ class Option:
     @property
     def span(self) -> str:
         """The limits in words, to follow the name of a type."""
-        if self.at_least > -inf and self.at_most == self.below == inf:
-            return f", {self.at_least:g} or more"
-        words = ""
-        if self.at_least > -inf:
-            words += f" from {self.at_least:g}"
-        if self.above > -inf:
-            words += f" above {self.above:g}"
-        if self.at_most < inf:
-            words += f" to {self.at_most:g}"
-        if self.below < inf:
-            words += f" to below {self.below:g}"
-        return words
+        bounds = {
+            "from": self.at_least,
+            "above": self.above,
+            "to": self.at_most,
+            "to below": self.below,
+        }
+        words = [f" {word} {bound:.15g}" for word, bound in bounds.items() if isfinite(bound)]
+        is_open = words == [f" from {self.at_least:.15g}"]
+        return f", {self.at_least:.15g} or more" if is_open else "".join(words)
 
     def takes(self, number: float) -> bool:
         """Tell whether a number lies within the limits."""
