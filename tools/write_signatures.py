@@ -113,11 +113,11 @@ def command_parameter(each: Keyword, is_laid_over: bool) -> str:
 def call_parameter(each: Keyword, is_laid_over: bool) -> str:
     """Render an option as a keyword of a Python call."""
     default = None if is_laid_over else each.default
-    kinds = [source(kind) for kind in members(each.type)]
-    if "FILE" in each.option.metavar and "str" in kinds:
-        kinds += ["Path"]
-    kinds += ["None"] if default is None else []
-    return f"    {each.option.keyword}: {' | '.join(kinds)} = {literal(default)},\n"
+    kinds = list(members(each.type))
+    if Path in kinds or (str in kinds and "FILE" in each.option.metavar):
+        kinds = [str, Path]
+    names = [source(kind) for kind in kinds] + ["None"] * (default is None)
+    return f"    {each.option.keyword}: {' | '.join(names)} = {literal(default)},\n"
 
 
 def members(kind: Any) -> Sequence[Any]:
@@ -128,9 +128,7 @@ def members(kind: Any) -> Sequence[Any]:
 
 
 def source(kind: Any) -> str:
-    """Write a type as Python source; calls take any sequence for a tuple, and text for a path."""
-    if kind is Path:
-        return "str | Path"
+    """Write a type as Python source; calls take any sequence for a tuple."""
     if get_origin(kind) is Literal:
         return f"Literal[{', '.join(json.dumps(word) for word in get_args(kind))}]"
     if get_origin(kind) is tuple:

@@ -11,14 +11,12 @@ from vsr.cli.terminal import (
     SettingsOption,
     counter,
     exit_if_damaged,
-    notify,
     read_options,
-    stop_on_signal,
+    run_listener,
 )
 from vsr.errors import UsageError
 
 if TYPE_CHECKING:
-    from vsr.pipeline.manifest import Manifest
     from vsr.pipeline.options import Recipe, RunFiles
 
 ClipArgument = Annotated[
@@ -53,7 +51,7 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
     work_dir: Annotated[
         str | None,
@@ -201,17 +199,16 @@ def run(
     """Upscale CLIP and print how much it flickers. Timestamps and all streams are kept."""
     chosen, files = read_options(locals())
     if dry_run:
-        _plan(clip, output, chosen, files, json)
+        _plan(clip, chosen, files, json)
     elif chosen.compare:
         if report is not None or profile is not None:
             raise UsageError(
                 "a recipe that compares policies writes no video that --report or --profile could "
                 "show."
             )
-        _compare(clip, output, chosen, files, json)
+        _compare(clip, chosen, files, json)
     else:
-        manifest = _upscale(clip, output, chosen, files, json, profile, report)
-        exit_if_damaged(manifest.damage)
+        _upscale(clip, chosen, files, json, profile, report)
 
 
 def plan(
@@ -228,7 +225,7 @@ def plan(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
     work_dir: Annotated[
         str | None,
@@ -368,32 +365,29 @@ def plan(
 ) -> None:
     """Predict a run. Upscales the first frames with these options, and prints the expected time,
     memory, disk space and dropped streams."""
-    _plan(clip, output, *read_options(locals()), json)
+    _plan(clip, *read_options(locals()), json)
 
 
 def _upscale(
     clip: str,
-    output: str | None,
     recipe: "Recipe",
     files: "RunFiles",
     json: str | None,
     profile: Path | None,
     report: Path | None,
-) -> "Manifest":
+) -> None:
+    from vsr import pipeline
     from vsr.cli.tables import print_profile, print_run
     from vsr.files import write_json
-    from vsr.pipeline.api import run_recipe
     from vsr.pipeline.profile import StageClock
-    from vsr.progress import Listener
 
     if report is not None:
         from vsr.evaluate.report import check_run_files, write_run_page
 
-        check_run_files(clip, output)
+        check_run_files(clip, files.output)
     clock = StageClock(traced=profile is not None)
-    with counter("upscaling") as on_progress, stop_on_signal() as should_stop:
-        listener = Listener(notify, on_progress, should_stop)
-        manifest = run_recipe(clip, output, recipe, files, listener, clock)
+    with run_listener("upscaling") as listener:
+        manifest = pipeline.run(clip, recipe, files, listener, clock)
     print_run(manifest)
     if profile is not None:
         print_profile(manifest, clock)
@@ -403,45 +397,28 @@ def _upscale(
     if report is not None:
         with counter("page") as on_progress:
             write_run_page(manifest, report, files.reference, on_progress)
-    return manifest
+    exit_if_damaged(manifest.damage)
 
 
-def _compare(
-    clip: str, output: str | None, recipe: "Recipe", files: "RunFiles", json: str | None
-) -> None:
+def _compare(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> None:
+    from vsr import pipeline
     from vsr.cli.tables import print_comparison
     from vsr.files import write_json
-    from vsr.pipeline import compare
-    from vsr.progress import Listener
 
-    if output is not None or files.reference is None:
-        raise UsageError(
-            "a recipe that compares policies needs --reference TRUTH and writes no -o OUT."
-        )
-    with counter("upscaling") as on_progress, stop_on_signal() as should_stop:
-        manifests = compare(
-            clip,
-            recipe=recipe,
-            models=files.models,
-            reference=files.reference,
-            listener=Listener(notify, on_progress, should_stop),
-        )
+    with run_listener("upscaling") as listener:
+        manifests = pipeline.compare(clip, recipe, files, listener)
     print_comparison(manifests)
     if json is not None:
         write_json("[" + ",\n".join(manifest.to_json() for manifest in manifests) + "]", json)
     exit_if_damaged([line for manifest in manifests for line in manifest.damage])
 
 
-def _plan(
-    clip: str, output: str | None, recipe: "Recipe", files: "RunFiles", json: str | None
-) -> None:
+def _plan(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> None:
+    from vsr import pipeline
     from vsr.cli.tables import plan_lines
     from vsr.files import write_json
-    from vsr.pipeline import plan
 
-    if recipe.compare:
-        raise UsageError("a recipe that compares policies has no plan; name one with --policy.")
-    planned = plan(clip, output, recipe=recipe, models=files.models, reference=files.reference)
+    planned = pipeline.plan(clip, recipe, files)
     if json != "-":
         for line in plan_lines(planned):
             print(line)

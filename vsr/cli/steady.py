@@ -8,11 +8,9 @@ from vsr.cli.terminal import (
     JsonOption,
     RecipeOption,
     SettingsOption,
-    counter,
     exit_if_damaged,
-    notify,
     read_options,
-    stop_on_signal,
+    run_listener,
 )
 
 
@@ -30,7 +28,7 @@ def steady(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
+        bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
     work_dir: Annotated[
         str | None,
@@ -121,17 +119,8 @@ def steady(
     from vsr.cli.tables import print_run
     from vsr.files import write_json
 
-    with counter("steadying") as on_progress, stop_on_signal() as should_stop:
-        manifest = pipeline.steady(
-            result,
-            low_resolution,
-            output,
-            recipe=chosen,
-            reference=files.reference,
-            overwrite=files.overwrite,
-            listener=pipeline.Listener(notify, on_progress, should_stop),
-            work=files.work,
-        )
+    with run_listener("steadying") as listener:
+        manifest = pipeline.steady(result, chosen, files, listener)
     print_run(manifest)
     if json is not None:
         write_json(manifest.to_json(), json)

@@ -15,6 +15,7 @@ from vsr.text import printable
 
 if TYPE_CHECKING:
     from vsr.pipeline.options import Recipe, RunFiles
+    from vsr.progress import Listener
 
 EXIT_DEVICE, EXIT_DAMAGED, EXIT_INTERRUPTED = 5, 6, 130
 CLIPS = ("clip", "result", "low_resolution", "output", "reference")
@@ -89,6 +90,16 @@ def counter(verb: str, unit: str = "frame", has_eta: bool = True) -> Iterator[Ca
             )
 
         yield show
+
+
+@contextmanager
+def run_listener(verb: str) -> Iterator["Listener"]:
+    """Make the listener of a run: lines and progress on standard error, Ctrl-C as a request to
+    stop."""
+    from vsr.progress import Listener
+
+    with counter(verb) as on_progress, stop_on_signal() as should_stop:
+        yield Listener(notify, on_progress, should_stop)
 
 
 @contextmanager

@@ -1,16 +1,13 @@
 """Python calls that do as `vsr run` and `vsr steady` do, with the commands' options as keywords."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from vsr import pipeline
 from vsr.errors import UsageError
 from vsr.pipeline.manifest import Manifest
-from vsr.pipeline.options import Recipe, RunFiles, resolve_recipe
-from vsr.pipeline.profile import StageClock
+from vsr.pipeline.options import RunFiles, resolve_recipe
 from vsr.progress import Listener
 from vsr.records import load_options
 
@@ -59,42 +56,7 @@ def run(
     chosen = resolve_recipe(recipe, settings, given)
     if chosen.compare:
         raise UsageError("this recipe compares policies and writes no video; use vsr.compare.")
-    return run_recipe(clip, output, chosen, load_options(RunFiles, given=given), listener)
-
-
-def run_recipe(
-    clip: str | Path,
-    output: str | Path | None,
-    recipe: Recipe,
-    files: RunFiles,
-    listener: Listener,
-    clock: StageClock | None = None,
-) -> Manifest:
-    """Upscale by a recipe, with shot models trained ahead where it asks for that."""
-    with ExitStack() as stack:
-        source = None
-        if recipe.train_ahead:
-            if recipe.policy not in (None, "shot"):
-                raise UsageError(
-                    f"policy {recipe.policy} has no models that could be trained ahead; use policy "
-                    "shot."
-                )
-            from vsr.train.ahead import training_ahead
-
-            recipe = replace(recipe, policy="shot")
-            source = stack.enter_context(training_ahead(clip, files.models))
-        return pipeline.run(
-            clip,
-            output,
-            recipe=recipe,
-            models=files.models,
-            reference=files.reference,
-            overwrite=files.overwrite,
-            listener=listener,
-            shot_models=source,
-            work=files.work,
-            clock=clock,
-        )
+    return pipeline.run(clip, chosen, load_options(RunFiles, given=given), listener)
 
 
 def compare(
@@ -108,9 +70,7 @@ def compare(
 ) -> list[Manifest]:
     """Run every policy that a recipe compares and score each against the truth; write nothing."""
     chosen = resolve_recipe(recipe, settings, {})
-    return pipeline.compare(
-        clip, recipe=chosen, models=models, reference=reference, listener=listener
-    )
+    return pipeline.compare(clip, chosen, RunFiles(None, models, reference), listener)
 
 
 def steady(
@@ -146,14 +106,5 @@ def steady(
     Keywords are those of the command. Raises a `VsrError` for a user's mistake.
     """
     given = locals()
-    files = load_options(RunFiles, given=given)
-    return pipeline.steady(
-        result,
-        low_resolution,
-        output,
-        recipe=resolve_recipe(recipe, settings, given),
-        reference=files.reference,
-        overwrite=files.overwrite,
-        listener=listener,
-        work=files.work,
-    )
+    chosen = resolve_recipe(recipe, settings, given)
+    return pipeline.steady(result, chosen, load_options(RunFiles, given=given), listener)

@@ -15,6 +15,9 @@ from vsr.video.writer import EncodeOptions, WorkOptions
 UPSCALING = ("run",)
 """Commands that make larger frames; `vsr steady` has all options but those of this part."""
 
+BY_HAND = ("",)
+"""No command's options but its arguments, which differ from command to command."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -112,16 +115,24 @@ class Recipe:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of a run beside the clip and the result, and what may happen to them."""
+    """Files that a run reads and writes beside the clip."""
 
-    models: Path | None = option(
+    output: str | Path | None = option(
+        None, "Default: <stem>_x<scale> beside the clip.", "-o", "--output", commands=BY_HAND
+    )
+    models: str | Path | None = option(
         None, "The bank: a folder of models.", "--models", metavar="DIR", commands=UPSCALING
     )
-    reference: Path | None = option(
+    reference: str | Path | None = option(
         None, "The clip at the output's size, as a truth.", "--reference", metavar="TRUTH"
     )
-    overwrite: bool = option(False, "Replace an existing output.", "--overwrite", "-y")
+    low_resolution: str | Path | None = option(
+        None, "Source of a clip that is upscaled already.", "--low-resolution", commands=BY_HAND
+    )
+    overwrite: bool = option(False, "Replace an existing output.", "-y", "--overwrite")
     work: WorkOptions = WorkOptions()
+    trial: Path | None = None
+    """Folder to write into instead, without a record of the work."""
 
 
 def resolve_recipe(

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -16,8 +16,8 @@ from vsr.engine.options import dtype_name
 from vsr.errors import InputError, UsageError
 from vsr.image.resample import scaled_size
 from vsr.pipeline.manifest import peak_memory_bytes
-from vsr.pipeline.options import Recipe
-from vsr.pipeline.session import RunFiles, Session
+from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.session import Session
 from vsr.progress import Listener
 from vsr.video.frames import ClipInfo
 from vsr.video.writer import STANDARD_OUTPUT
@@ -69,11 +69,8 @@ class RunPlan:
 
 def plan(
     clip: str | Path,
-    output: str | Path | None = None,
-    *,
     recipe: Recipe = Recipe(),
-    models: str | Path | None = None,
-    reference: str | Path | None = None,
+    files: RunFiles = RunFiles(),
     listener: Listener = Listener(),
 ) -> RunPlan:
     """Try the run that these options ask for on its first frames, for two seconds, and write
@@ -85,12 +82,14 @@ def plan(
         raise UsageError(
             "a plan reads the clip before the run does, so it cannot be a pipe; give a file."
         )
+    if recipe.compare:
+        raise UsageError("a recipe that compares policies has no plan; name one with --policy.")
     if recipe.train_ahead:
         raise UsageError(
             "the training of --train-ahead cannot be planned; train with vsr train-shot, then plan."
         )
     with tempfile.TemporaryDirectory() as folder:
-        files = RunFiles(output, models, reference, trial=Path(folder))
+        files = replace(files, trial=Path(folder))
         with Session.open(clip, recipe, files, listener) as session:
             return _plan(session)
 

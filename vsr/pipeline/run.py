@@ -1,18 +1,17 @@
 """Runs: `run` writes an upscaled clip, `steady` one that was upscaled before, and `compare` scores
 several policies and writes nothing."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 from vsr.errors import UsageError
 from vsr.pipeline.manifest import Manifest
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock
-from vsr.pipeline.session import RunFiles, Session, choose_policy
+from vsr.pipeline.session import Session, choose_policy
 from vsr.progress import Listener
 from vsr.upscale.policy import ShotModelSource
-from vsr.video.writer import WorkOptions
 
 COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
 """Measured by a comparison of policies, which has a truth."""
@@ -20,73 +19,71 @@ COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "
 
 def run(
     clip: str | Path,
-    output: str | Path | None = None,
-    *,
     recipe: Recipe = Recipe(),
-    models: str | Path | None = None,
-    reference: str | Path | None = None,
-    overwrite: bool = False,
+    files: RunFiles = RunFiles(),
     listener: Listener = Listener(),
-    shot_models: ShotModelSource | None = None,
-    work: WorkOptions = WorkOptions(),
     clock: StageClock | None = None,
+    shot_models: ShotModelSource | None = None,
 ) -> Manifest:
-    """Upscale a clip into `output` (default: `<stem>_x<scale><suffix>` beside it) and tell what was
-    done.
+    """Upscale a clip.
 
-    `shot_models` gives policy `shot` its models; where not given, those of the bank. The output
-    appears under its name only when it is whole; a run that was ended before is gone on with.
-    `clock` tells more of the stages than the manifest does. Raises a `VsrError` for what a user can
-    mend.
+    `shot_models` gives policy `shot` its models; without it they come from a training beside the
+    run, where the recipe asks for one, else from the bank. The output appears under its name only
+    when it is whole; an earlier run that was stopped is continued. `clock` tells more of the stages
+    than the manifest. Raises a `VsrError` for a user's mistake.
     """
-    files = RunFiles(output, models, reference, overwrite=overwrite, work=work)
-    with Session.open(clip, recipe, files, listener, clock, shot_models) as session:
+    with ExitStack() as stack:
+        if recipe.train_ahead:
+            if recipe.policy not in (None, "shot"):
+                raise UsageError(
+                    f"policy {recipe.policy} has no models that could be trained ahead; use policy "
+                    "shot."
+                )
+            from vsr.train.ahead import training_ahead
+
+            recipe = replace(recipe, policy="shot")
+            shot_models = stack.enter_context(training_ahead(clip, files.models))
+        session = stack.enter_context(
+            Session.open(clip, recipe, files, listener, clock, shot_models)
+        )
         return session.manifest(session.write())
 
 
 def steady(
     result: str | Path,
-    low_resolution: str | Path,
-    output: str | Path,
-    *,
-    recipe: Recipe = Recipe(),
-    reference: str | Path | None = None,
-    overwrite: bool = False,
+    recipe: Recipe,
+    files: RunFiles,
     listener: Listener = Listener(),
-    work: WorkOptions = WorkOptions(),
 ) -> Manifest:
-    """Keep `result` steady along the motion of `low_resolution`, which it was made from, and write
-    it to `output`.
+    """Keep `result` steady along the motion of `files.low_resolution`, which it was made from.
 
-    Frames are matched by time; the streams of `result` are kept. Of the recipe, what concerns
-    policies is not used but the weight of the back-projection. Raises a `VsrError` for what a user
-    can mend.
+    Frames are matched by time; the streams of `result` are kept. Policies are not used, but for the
+    weight of the back-projection. Raises a `VsrError` for a user's mistake.
     """
-    if "-" in (str(result), str(low_resolution)):
+    if "-" in (str(result), str(files.low_resolution)):
         raise UsageError(
             "RESULT and LR are each read twice, which standard input cannot be: name files."
         )
-    recipe = replace(recipe, upscaler=None)
-    files = RunFiles(output, None, reference, low_resolution, overwrite, work)
-    with Session.open(result, recipe, files, listener) as session:
+    with Session.open(result, replace(recipe, upscaler=None), files, listener) as session:
         return session.manifest(session.write())
 
 
 def compare(
     clip: str | Path,
-    *,
     recipe: Recipe,
-    models: str | Path | None = None,
-    reference: str | Path,
+    files: RunFiles,
     listener: Listener = Listener(),
 ) -> list[Manifest]:
-    """Run each policy of `recipe.compare` on a clip and score it against its truth, before any
-    encoding.
+    """Run each policy of `recipe.compare` on a clip and score it against its truth,
+    `files.reference`, before any encoding.
 
     Nothing is written. The manifests come in the recipe's order, each with the same metrics; an
-    upscaler from a file comes last.
+    upscaler from a file comes last. Raises a `VsrError` for a user's mistake.
     """
-    files = RunFiles(models=models, reference=reference)
+    if files.output is not None or files.reference is None:
+        raise UsageError(
+            "a recipe that compares policies needs --reference TRUTH and writes no -o OUT."
+        )
     recipes = [replace(recipe, policy=policy, upscaler=None) for policy in recipe.compare]
     if recipe.upscaler:
         recipes.append(recipe)

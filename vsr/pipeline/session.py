@@ -23,7 +23,7 @@ from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
 from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
 from vsr.progress import Listener
@@ -36,7 +36,7 @@ from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import mark_shots
 from vsr.video.step import Checkpoint, ShotRef, Stage, Step, run_stage
 from vsr.video.write.segment_store import Resumed
-from vsr.video.writer import ClipWriter, WorkOptions, WriteReport
+from vsr.video.writer import ClipWriter, WriteReport
 
 QUEUE_DEPTHS = {"read": 4, "upscale": 2, "steady": 2, "metrics": 0}
 """How many steps of a stage may wait for the next one, which works beside it; 0: they take turns.
@@ -49,24 +49,6 @@ _OUT_OF_MEMORY_MESSAGES = (
 )
 """Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words
 to know them by."""
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run reads and writes beside the clip."""
-
-    output: str | Path | None = None
-    """None: `<stem>_x<scale><suffix>` beside the clip."""
-    models: str | Path | None = None
-    """Folder of the bank."""
-    reference: str | Path | None = None
-    """The truth."""
-    low_resolution: str | Path | None = None
-    """The source of a clip that is upscaled already."""
-    overwrite: bool = False
-    work: WorkOptions = WorkOptions()
-    trial: Path | None = None
-    """Write into this folder instead, without a record of the work."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ from vsr.evaluate.report.content import (
 from vsr.pipeline.manifest import Manifest
 
 
-def check_run_files(clip: str, output: str | None) -> None:
+def check_run_files(clip: str, output: str | Path | None) -> None:
     """Raises UsageError for a pipe: a page reads the clip and its result again."""
     if "-" in (clip, output):
         raise UsageError(
