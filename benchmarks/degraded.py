@@ -19,7 +19,7 @@ from benchmarks.clips import EXCERPTS, SCALE, Pair, degraded_pair, reduce, use_s
 from benchmarks.measure import cells, labels, measure, options_parser, print_table, train_bank
 from vsr import pipeline
 from vsr.models.shot_model import load_shot_models
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.train.shot import train_shot
 from vsr.upscale import PolicyOptions
 from vsr.video.writer import EncodeOptions
@@ -87,7 +87,7 @@ def compress(clean: Pair, name: str, crf: int) -> Pair:
     label = f"{name}-crf{crf}"
     encode = EncodeOptions("libx264", crf, "medium", "yuv420p")
     low = clean.low.with_name(f"{label}.mkv")
-    pipeline.run(clean.low, low, recipe=Recipe("bicubic", scale=1, metrics=(), encode=encode))
+    pipeline.run(clean.low, Recipe("bicubic", scale=1, metrics=(), encode=encode), RunFiles(low))
     return Pair(label, low, clean.truth)
 
 

@@ -19,7 +19,7 @@ import av
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import options_parser, print_table, train_bank
 from vsr import pipeline
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
 MEASURED_RUN = """
@@ -98,7 +98,7 @@ def show_stages(folder: Path, name: str, models: Path) -> None:
     pair = make_pair(name, folder)
     train_bank(pair.low, models / name, 1)
     manifest = pipeline.run(
-        pair.low, folder / "large.mp4", recipe=Recipe("smi", steady=0.0), models=models / name
+        pair.low, Recipe("smi", steady=0.0), RunFiles(folder / "large.mp4", models=models / name)
     )
     total = manifest.timings_seconds["total"]
     rows = [

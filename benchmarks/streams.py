@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
 from vsr import pipeline
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 
 DEFAULT_CLIPS = ("format/audio_subs_stream-of-water.mkv", "format/vfr_flower.mp4")
 
@@ -33,7 +33,7 @@ def main() -> None:
         for name in options.clips:
             clip = CLIPS / name
             output = Path(folder) / clip.name
-            pipeline.run(clip, output, recipe=Recipe("bicubic", scale=2))
+            pipeline.run(clip, Recipe("bicubic", scale=2), RunFiles(output))
             rows.append([clip.name, *compare(clip, output)])
     head = [
         "clip",

@@ -30,7 +30,7 @@ from vsr.engine.strips import set_num_threads
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline import run
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock
 from vsr.train.keyframe import train_keyframe
 from vsr.video.reader import open_clip
@@ -110,7 +110,7 @@ def whole_run(clip: str, policy: str, bank: str, is_plain: bool) -> Callable[[],
         FastGenerator.__init__, FastGenerator.enlarge = keep_plain, enlarge_plainly  # type: ignore[method-assign]
     recipe = Recipe(policy, steady=0.0, metrics=(), encode=LIKE_FFMPEG)
     target = Path(tempfile.mkdtemp()) / "out.mp4"
-    return lambda: run(clip, target, recipe=recipe, models=bank, overwrite=True)
+    return lambda: run(clip, recipe, RunFiles(target, models=bank, overwrite=True))
 
 
 def keep_plain(self, name, generator, step_ratio, _, step_options=None, options=None):  # noqa: ARG001
@@ -134,7 +134,7 @@ def outside_the_network(clip: Path, frames: int) -> float:
     """Seconds of reading and writing a frame."""
     clock = StageClock()
     recipe = Recipe("bicubic", steady=0.0, metrics=(), threads=1, encode=LIKE_FFMPEG)
-    run(clip, clip.with_name("bicubic.mp4"), recipe=recipe, clock=clock)
+    run(clip, recipe, RunFiles(clip.with_name("bicubic.mp4")), clock=clock)
     seconds = clock.seconds()
     return (seconds["read"] + seconds["write"]) / frames
 

@@ -15,7 +15,7 @@ from tests.test_writer import skip_without_ffmpeg
 from vsr import pipeline
 from vsr.errors import ModelError, OutputError
 from vsr.pipeline import Listener
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.video.writer import EncodeOptions
 
 PATIENCE_SECONDS = 60
@@ -122,7 +122,7 @@ def test_an_error_in_any_stage_ends_the_run_and_the_same_command_goes_on(
     threads = set(threading.enumerate())
     with monkeypatch.context() as patch:
         patch.setattr(holder, name, failing(original, after, raise_broken))
-        error = outcome_of(lambda: pipeline.run(clip, out, recipe=RECIPE, models=bank))
+        error = outcome_of(lambda: pipeline.run(clip, RECIPE, RunFiles(out, models=bank)))
     assert isinstance(error, BrokenPartError)
     assert not out.exists()
     assert [
@@ -130,7 +130,7 @@ def test_an_error_in_any_stage_ends_the_run_and_the_same_command_goes_on(
         for thread in set(threading.enumerate()) - threads
         if not thread.name.startswith("ThreadPool")
     ] == []
-    manifest = pipeline.run(clip, out, recipe=RECIPE, models=bank)
+    manifest = pipeline.run(clip, RECIPE, RunFiles(out, models=bank))
     assert len(read_frames(out)) == manifest.frames_out == FRAMES
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv"]
 
@@ -139,7 +139,9 @@ def test_no_memory_for_a_frame_is_one_clear_line(tmp_path, clip, bank, monkeypat
     holder, name, original = find(STAGES["enlarging"])
     # What torch itself says where it cannot get so much.
     monkeypatch.setattr(holder, name, failing(original, 3, lambda: torch.empty(1 << 60)))
-    error = outcome_of(lambda: pipeline.run(clip, tmp_path / "out.mkv", recipe=RECIPE, models=bank))
+    error = outcome_of(
+        lambda: pipeline.run(clip, RECIPE, RunFiles(tmp_path / "out.mkv", models=bank))
+    )
     assert isinstance(error, ModelError)
     assert "memory does not suffice" in str(error)
     assert "\n" not in str(error)
@@ -161,11 +163,11 @@ def test_an_encoding_program_that_is_killed_ends_the_run(tmp_path, clip):
     out = tmp_path / "out.mkv"
     error = outcome_of(
         lambda: pipeline.run(
-            clip, out, recipe=recipe, listener=Listener(on_progress=kill_the_encoder)
+            clip, recipe, RunFiles(out), listener=Listener(on_progress=kill_the_encoder)
         )
     )
     assert isinstance(error, OutputError)
     assert "ffmpeg" in str(error)
     assert not out.exists()
-    assert pipeline.run(clip, out, recipe=recipe).resumed_at_frame == 5
+    assert pipeline.run(clip, recipe, RunFiles(out)).resumed_at_frame == 5
     assert len(read_frames(out)) == FRAMES

@@ -24,9 +24,7 @@ def errors(request):
     lows = (resize(truth, HEIGHT // 4, WIDTH // 4).clamp(0, 1) * 255).round() / 255
     plain = torch.stack([back_project(resize(low, HEIGHT, WIDTH), low).clamp(0, 1) for low in lows])
     pairs = zip(lows, plain, strict=True)
-    steadied = torch.stack(
-        list(fused_pictures(pairs, fusion_options(AUTO_STRENGTH), 1.0))
-    )
+    steadied = torch.stack(list(fused_pictures(pairs, fusion_options(AUTO_STRENGTH), 1.0)))
     return [(pictures - truth).square().mean(dim=1) for pictures in (plain, steadied)]
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from vsr.pipeline import run
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.prefetch import prefetch
 from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.video.writer import EncodeOptions
@@ -143,7 +143,7 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
     recipe = Recipe(policy, scale=2.0, steady="auto", encode=EncodeOptions(codec="ffv1"))
     results = []
     for name in ("beside.mkv", "in_turn.mkv"):
-        manifest = run(clip, tmp_path / name, recipe=recipe, models=tmp_path / "bank")
+        manifest = run(clip, recipe, RunFiles(tmp_path / name, models=tmp_path / "bank"))
         assert manifest.frames_out == 12
         assert set(manifest.stage_shares) == {"read", "upscale", "steady", "metrics", "write"}
         results.append(decoded(tmp_path / name))
@@ -169,6 +169,6 @@ def test_an_error_in_any_stage_of_a_run_ends_it_and_all_its_threads(tmp_path, mo
     monkeypatch.setattr(places[stage], broken)
     before = threads_now()
     with pytest.raises(RuntimeError, match=f"{stage} is broken"):
-        run(clip, tmp_path / "out.mkv", recipe=Recipe("bicubic", scale=2.0, steady=0.5))
+        run(clip, Recipe("bicubic", scale=2.0, steady=0.5), RunFiles(tmp_path / "out.mkv"))
     assert threads_now() <= before
     assert not (tmp_path / "out.mkv").exists()

@@ -42,7 +42,7 @@ from vsr.evaluate.report.moments import (
 )
 from vsr.evaluate.report.regions import Box, busiest_box, busiest_column, difference
 from vsr.evaluate.report.spectrum import NUM_BINS, frequencies, radial_power_db
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 
 MAX_PAGE_BYTES = 15_000_000
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">{{ 7 * 7 }}&amp;.mkv"
@@ -389,7 +389,7 @@ def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
         [cv2.resize(p, (24, 16), interpolation=cv2.INTER_AREA) for p in pictures],
     )
     recipe = Recipe(policy="lanczos", metrics=("psnr", "lr_psnr"))
-    manifest = pipeline.run(low, tmp_path / "large.mkv", recipe=recipe, reference=truth)
+    manifest = pipeline.run(low, recipe, RunFiles(tmp_path / "large.mkv", reference=truth))
     write_run_page(manifest, tmp_path / "page.html", truth)
     data = data_of(tmp_path / "page.html")
     assert [version["role"] for version in data["versions"]] == ["enlarged", "result", "truth"]
@@ -406,7 +406,7 @@ def test_the_page_of_a_run_shows_input_result_and_truth(tmp_path):
 def test_a_run_through_a_pipe_has_no_page(tmp_path):
     clip = lossless(tmp_path / "clip.mkv", moving_pictures(8))
     manifest = pipeline.run(
-        clip, tmp_path / "large.mkv", recipe=Recipe(policy="bicubic", metrics=())
+        clip, Recipe(policy="bicubic", metrics=()), RunFiles(tmp_path / "large.mkv")
     )
     with pytest.raises(UsageError, match="pipe"):
         write_run_page(type(manifest)(**vars(manifest) | {"output": "-"}), tmp_path / "page.html")

@@ -8,7 +8,7 @@ from tests.models import make_model, picture
 from vsr import cli
 from vsr.errors import OutputError, UsageError
 from vsr.pipeline import plan, run
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def command(monkeypatch, *arguments):
 
 def test_a_plan_is_what_the_run_then_does_and_leaves_nothing(folder, clip, bank):
     before = sorted(path.name for path in folder.iterdir())
-    planned = plan(clip, recipe=Recipe(scale=2.0), models=bank)
+    planned = plan(clip, Recipe(scale=2.0), RunFiles(models=bank))
     assert sorted(path.name for path in folder.iterdir()) == before
-    done = run(clip, recipe=Recipe(scale=2.0), models=bank)
+    done = run(clip, Recipe(scale=2.0), RunFiles(models=bank))
     assert planned.output == done.output
     assert not planned.output_exists
     assert (planned.frames, planned.size, planned.output_size) == (12, (40, 32), (80, 64))
@@ -52,11 +52,11 @@ def test_a_plan_is_what_the_run_then_does_and_leaves_nothing(folder, clip, bank)
 
 def test_what_a_run_would_refuse_its_plan_refuses(folder, clip, bank):
     with pytest.raises(UsageError, match="needs a bank"):
-        plan(clip, recipe=Recipe("smi"))
+        plan(clip, files=RunFiles(Recipe("smi")))
     with pytest.raises(OutputError, match="gif takes neither"):
-        plan(clip, folder / "out.gif", recipe=Recipe("bicubic"))
+        plan(clip, Recipe("bicubic"), RunFiles(folder / "out.gif"))
     with pytest.raises(UsageError, match="cannot be a pipe"):
-        plan("-", recipe=Recipe("bicubic"))
+        plan("-", files=RunFiles(Recipe("bicubic")))
 
 
 def test_the_command_and_the_dry_run_print_the_same_plan(monkeypatch, capsys, clip, tmp_path):

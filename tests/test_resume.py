@@ -22,7 +22,7 @@ from vsr.files import FolderLock
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.shot_model import save_shot_model
 from vsr.pipeline import Listener
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.upscale import PolicyOptions
 from vsr.video.writer import EncodeOptions, WorkOptions
 
@@ -99,9 +99,9 @@ def end_after(frame):
     return Listener(on_progress=on_progress)
 
 
-def run_until(frame, clip, output, **options):
+def run_until(frame, clip, output, recipe, **files):
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(clip, output, listener=end_after(frame), **options)
+        pipeline.run(clip, recipe, RunFiles(output, **files), end_after(frame))
 
 
 def packets(path):
@@ -141,12 +141,12 @@ def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(
     tmp_path, clip, bank, name
 ):
     recipe, out = RECIPES[name], tmp_path / "out.mkv"
-    whole = pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=bank)
+    whole = pipeline.run(clip, recipe, RunFiles(tmp_path / "whole.mkv", models=bank))
     for first, second in ENDS if policy_is_quick(recipe) else ENDS[:1]:
         run_until(first, clip, out, recipe=recipe, models=bank)
         run_until(second, clip, out, recipe=recipe, models=bank)
         assert not out.exists()
-        resumed = pipeline.run(clip, out, recipe=recipe, models=bank)
+        resumed = pipeline.run(clip, recipe, RunFiles(out, models=bank))
         assert resumed.resumed_at_frame == second // 5 * 5
         assert packets(out) == packets(tmp_path / "whole.mkv")
         assert {field: getattr(resumed, field) for field in SAME} == {
@@ -159,9 +159,9 @@ def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "avi"])
 def test_containers_that_store_other_packets_are_the_same_too(tmp_path, clip, suffix):
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
-    pipeline.run(clip, whole, recipe=BICUBIC)
+    pipeline.run(clip, BICUBIC, RunFiles(whole))
     run_until(13, clip, out, recipe=BICUBIC)
-    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
+    assert pipeline.run(clip, BICUBIC, RunFiles(out)).resumed_at_frame == 10
     assert out.read_bytes() == whole.read_bytes()
     assert len(read_frames(out)) == FRAMES
 
@@ -169,14 +169,14 @@ def test_containers_that_store_other_packets_are_the_same_too(tmp_path, clip, su
 @pytest.mark.parametrize("overwrites", [False, True])
 def test_pictures_go_on_too(tmp_path, clip, overwrites):
     recipe = replace(BICUBIC, encode=EncodeOptions("png", segment_frames=5))
-    pipeline.run(clip, tmp_path / "whole", recipe=recipe)
+    pipeline.run(clip, recipe, RunFiles(tmp_path / "whole"))
     out = tmp_path / "out"
     if overwrites:
         out.mkdir()
         (out / "000077.png").write_text("of an earlier, longer run")
         (out / "notes.txt").write_text("mine")
     run_until(13, clip, out, recipe=recipe, overwrite=overwrites)
-    assert pipeline.run(clip, out, recipe=recipe, overwrite=overwrites).resumed_at_frame == 10
+    assert pipeline.run(clip, recipe, RunFiles(out, overwrite=overwrites)).resumed_at_frame == 10
     mine = {"notes.txt": b"mine"} if overwrites else {}
     assert contents(out) == contents(tmp_path / "whole") | mine
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
@@ -184,27 +184,35 @@ def test_pictures_go_on_too(tmp_path, clip, overwrites):
 
 def test_a_metric_of_the_whole_clip_says_why_it_has_no_value(tmp_path, clip):
     truth = tmp_path / "truth.mkv"
-    pipeline.run(clip, truth, recipe=replace(BICUBIC, policy="lanczos"))
+    pipeline.run(clip, replace(BICUBIC, policy="lanczos"), RunFiles(truth))
     recipe = replace(BICUBIC, metrics=("spectrum", "psnr"))
     run_until(13, clip, tmp_path / "out.mkv", recipe=recipe, reference=truth)
-    metrics = pipeline.run(clip, tmp_path / "out.mkv", recipe=recipe, reference=truth).metrics
+    metrics = pipeline.run(clip, recipe, RunFiles(tmp_path / "out.mkv", reference=truth)).metrics
     assert metrics["spectrum"]["mean"] is None
     assert "vsr score" in metrics["spectrum"]["reason"]
-    whole = pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, reference=truth).metrics
+    whole = pipeline.run(clip, recipe, RunFiles(tmp_path / "whole.mkv", reference=truth)).metrics
     assert metrics["psnr"] == whole["psnr"]
 
 
 def test_a_steadied_video_goes_on(tmp_path, clip, bank):
     plain = tmp_path / "plain.mkv"
-    pipeline.run(clip, plain, recipe=RECIPES["smi"], models=bank)
+    pipeline.run(clip, RECIPES["smi"], RunFiles(plain, models=bank))
     recipe = replace(BICUBIC, policy=None)
-    pipeline.steady(plain, clip, tmp_path / "whole.mkv", recipe=recipe)
+    pipeline.steady(plain, recipe, RunFiles(tmp_path / "whole.mkv", low_resolution=clip))
     for frame in (8, 18):
         with pytest.raises(KeyboardInterrupt):
             pipeline.steady(
-                plain, clip, tmp_path / "out.mkv", recipe=recipe, listener=end_after(frame)
+                plain,
+                recipe,
+                RunFiles(tmp_path / "out.mkv", low_resolution=clip),
+                listener=end_after(frame),
             )
-    assert pipeline.steady(plain, clip, tmp_path / "out.mkv", recipe=recipe).resumed_at_frame == 15
+    assert (
+        pipeline.steady(
+            plain, recipe, RunFiles(tmp_path / "out.mkv", low_resolution=clip)
+        ).resumed_at_frame
+        == 15
+    )
     assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
 
 
@@ -223,13 +231,13 @@ def test_the_shot_policy_does_not_begin_a_long_take_anew(tmp_path, monkeypatch, 
     monkeypatch.setattr(
         FastShotNetwork, "missing_detail", lambda *given: made.append(1) or make(*given)
     )
-    pipeline.run(clip, tmp_path / "whole.mkv", recipe=recipe, models=tmp_path / "bank")
+    pipeline.run(clip, recipe, RunFiles(tmp_path / "whole.mkv", models=tmp_path / "bank"))
     assert len(made) == 2 * FRAMES
     run_until(22, clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank")
     made.clear()
     assert (
         pipeline.run(
-            clip, tmp_path / "out.mkv", recipe=recipe, models=tmp_path / "bank"
+            clip, recipe, RunFiles(tmp_path / "out.mkv", models=tmp_path / "bank")
         ).resumed_at_frame
         == 20
     )
@@ -247,12 +255,12 @@ def test_what_was_changed_is_named_and_the_work_stays(tmp_path, bank):
         UsageError,
         match=r"scale was 2.0 and is 3.0; options.encode.crf was not set and is 30.0.*--restart",
     ):
-        pipeline.run(clip, out, recipe=other, models=bank)
+        pipeline.run(clip, other, RunFiles(out, models=bank))
     os.utime(clip, (1, 1))
     with pytest.raises(UsageError, match=r"input.changed_at_ns was"):
-        pipeline.run(clip, out, recipe=RECIPES["smi"], models=bank)
+        pipeline.run(clip, RECIPES["smi"], RunFiles(out, models=bank))
     assert contents(tmp_path / ".out.mkv.vsr-work") == work
-    manifest = pipeline.run(clip, out, recipe=other, models=bank, work=WorkOptions(restart=True))
+    manifest = pipeline.run(clip, other, RunFiles(out, models=bank, work=WorkOptions(restart=True)))
     assert manifest.resumed_at_frame == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", "out.mkv"]
 
@@ -262,7 +270,7 @@ def test_a_changed_model_is_named(tmp_path, clip):
     run_until(8, clip, tmp_path / "out.mkv", recipe=RECIPES["smi"], models=tmp_path / "bank")
     make_model(tmp_path / "bank", "a", picture(), 1)
     with pytest.raises(UsageError, match=r"models.a.safetensors was"):
-        pipeline.run(clip, tmp_path / "out.mkv", recipe=RECIPES["smi"], models=tmp_path / "bank")
+        pipeline.run(clip, RECIPES["smi"], RunFiles(tmp_path / "out.mkv", models=tmp_path / "bank"))
 
 
 def test_work_without_a_closed_segment_hinders_nothing(tmp_path, clip):
@@ -270,7 +278,7 @@ def test_work_without_a_closed_segment_hinders_nothing(tmp_path, clip):
     assert list(tmp_path.iterdir()) == []
     assert (
         pipeline.run(
-            clip, tmp_path / "out.mkv", recipe=replace(BICUBIC, scale=3.0)
+            clip, replace(BICUBIC, scale=3.0), RunFiles(tmp_path / "out.mkv")
         ).resumed_at_frame
         == 0
     )
@@ -282,7 +290,7 @@ def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
     out = tmp_path / "out.mkv"
     run_until(8, clip, out, recipe=BICUBIC, work=places)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["work"]
-    manifest = pipeline.run(clip, out, recipe=BICUBIC, work=places)
+    manifest = pipeline.run(clip, BICUBIC, RunFiles(out, work=places))
     assert manifest.resumed_at_frame == 5
     kept = {path.name for path in (tmp_path / "work" / ".out.mkv.vsr-work").iterdir()}
     assert {f"segment-00000{number}.mkv" for number in range(5)} <= kept
@@ -296,7 +304,7 @@ def test_the_work_can_be_elsewhere_and_can_be_kept(tmp_path, clip):
 def test_a_folder_for_work_that_is_not_there_is_told(tmp_path, clip):
     with pytest.raises(OutputError, match=r"--work-dir .*none: there is no such folder"):
         pipeline.run(
-            clip, tmp_path / "out.mkv", recipe=BICUBIC, work=WorkOptions(tmp_path / "none")
+            clip, BICUBIC, RunFiles(tmp_path / "out.mkv", work=WorkOptions(tmp_path / "none"))
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -304,7 +312,7 @@ def test_a_folder_for_work_that_is_not_there_is_told(tmp_path, clip):
 def test_a_name_as_long_as_may_be_has_work_too(tmp_path, clip):
     out = tmp_path / ("\udcff" + 250 * "o" + ".mkv")
     run_until(8, clip, out, recipe=BICUBIC)
-    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 5
+    assert pipeline.run(clip, BICUBIC, RunFiles(out)).resumed_at_frame == 5
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -314,7 +322,7 @@ def test_damaged_work_is_told_and_not_used(tmp_path, clip):
     segment = tmp_path / ".out.mkv.vsr-work" / "segment-000001.mkv"
     segment.write_bytes(segment.read_bytes()[:-100])
     with pytest.raises(OutputError, match=r"is damaged .*--restart"):
-        pipeline.run(clip, out, recipe=BICUBIC)
+        pipeline.run(clip, BICUBIC, RunFiles(out))
     assert segment.exists()
 
 
@@ -324,9 +332,9 @@ def test_the_second_run_on_an_output_says_who_holds_it(tmp_path, clip):
     def begin_another(done, _):
         if done == 7:
             with pytest.raises(OutputError, match=f"is being done by process {os.getpid()} on"):
-                pipeline.run(clip, out, recipe=BICUBIC)
+                pipeline.run(clip, BICUBIC, RunFiles(out))
 
-    pipeline.run(clip, out, recipe=BICUBIC, listener=Listener(on_progress=begin_another))
+    pipeline.run(clip, BICUBIC, RunFiles(out), listener=Listener(on_progress=begin_another))
     assert len(read_frames(out)) == FRAMES
 
 
@@ -350,7 +358,7 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
     tmp_path, clip, monkeypatch
 ):
     out = tmp_path / "out.mkv"
-    pipeline.run(clip, tmp_path / "whole.mkv", recipe=BICUBIC)
+    pipeline.run(clip, BICUBIC, RunFiles(tmp_path / "whole.mkv"))
     with monkeypatch.context() as patch:
         # What follows the naming is left out, as where the process is killed there.
         patch.setattr(
@@ -358,14 +366,14 @@ def test_a_run_that_was_killed_between_naming_and_tidying_up_is_finished_by_the_
             lambda _: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         with pytest.raises(KeyboardInterrupt):
-            pipeline.run(clip, out, recipe=BICUBIC)
+            pipeline.run(clip, BICUBIC, RunFiles(out))
     assert out.exists()
     assert (tmp_path / ".out.mkv.vsr-work").is_dir()
-    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == FRAMES
+    assert pipeline.run(clip, BICUBIC, RunFiles(out)).resumed_at_frame == FRAMES
     assert packets(out) == packets(tmp_path / "whole.mkv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
     with pytest.raises(OutputError, match="exists already"):
-        pipeline.run(clip, out, recipe=BICUBIC)
+        pipeline.run(clip, BICUBIC, RunFiles(out))
 
 
 def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, monkeypatch):
@@ -376,10 +384,10 @@ def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, 
             lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         with pytest.raises(KeyboardInterrupt):
-            pipeline.run(clip, out, recipe=BICUBIC)
+            pipeline.run(clip, BICUBIC, RunFiles(out))
     whole = packets(out)
     assert [path.name for path in (tmp_path / ".out.mkv.vsr-work").iterdir()] == ["naming.json"]
-    pipeline.run(clip, out, recipe=BICUBIC)
+    pipeline.run(clip, BICUBIC, RunFiles(out))
     assert packets(out) == whole
     assert list(tmp_path.iterdir()) == [out]
 
@@ -390,9 +398,9 @@ def test_an_end_that_is_asked_for_keeps_the_work_and_says_so(tmp_path, clip):
         on_progress=lambda frame, _: done.append(frame), should_stop=lambda: len(done) == 13
     )
     with pytest.raises(InterruptedRunError, match="stopped after frame 13; 10 are kept in") as end:
-        pipeline.run(clip, out, recipe=BICUBIC, listener=listener)
+        pipeline.run(clip, BICUBIC, RunFiles(out), listener=listener)
     assert end.value.can_resume
-    assert pipeline.run(clip, out, recipe=BICUBIC).resumed_at_frame == 10
+    assert pipeline.run(clip, BICUBIC, RunFiles(out)).resumed_at_frame == 10
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from vsr.errors import InputError, OutputError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics
-from vsr.pipeline.options import Recipe, resolve_recipe
+from vsr.pipeline.options import Recipe, RunFiles, resolve_recipe
 from vsr.pipeline.session import make_flicker_control
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl, fusion_options
 from vsr.temporal.fusion import Enlarged
@@ -140,7 +140,7 @@ def bank(folder):
 def plain(folder, clip, bank):
     """The clip upscaled without flicker control."""
     recipe = Recipe("smi", scale=2.0, steady=0.0, metrics=(), encode=LOSSLESS)
-    pipeline.run(clip, folder / "plain.mkv", recipe=recipe, models=bank)
+    pipeline.run(clip, recipe, RunFiles(folder / "plain.mkv", models=bank))
     return folder / "plain.mkv"
 
 
@@ -267,7 +267,7 @@ def test_a_run_steadies_each_shot_and_records_it(folder, bank):
     pictures = [*bright, *(one // 4 for one in dark)]
     cut = write_clip(folder / "cut.mkv", pictures, codec="ffv1", pixel_format="bgr0")
     recipe = Recipe("smi", scale=2.0, metrics=(), encode=LOSSLESS)
-    manifest = pipeline.run(cut, folder / "cut_x2.mkv", recipe=recipe, models=bank)
+    manifest = pipeline.run(cut, recipe, RunFiles(folder / "cut_x2.mkv", models=bank))
     assert [shot["first_frame"] for shot in manifest.steady] == [0, 12]
     assert {shot["strength"] for shot in manifest.steady} == {AUTO_STRENGTH}
     assert read_times(folder / "cut_x2.mkv") == read_times(cut)
@@ -276,9 +276,9 @@ def test_a_run_steadies_each_shot_and_records_it(folder, bank):
 
 def test_a_given_video_is_steadied_as_the_run_itself_would_have(folder, clip, bank, plain):
     recipe = Recipe("smi", scale=2.0, metrics=(), encode=LOSSLESS)
-    pipeline.run(clip, folder / "run.mkv", recipe=recipe, models=bank)
+    pipeline.run(clip, recipe, RunFiles(folder / "run.mkv", models=bank))
     manifest = pipeline.steady(
-        plain, clip, folder / "given.mkv", recipe=replace(recipe, policy=None)
+        plain, replace(recipe, policy=None), RunFiles(folder / "given.mkv", low_resolution=clip)
     )
     assert manifest.frames_out == 8
     assert any("audio" in stream for stream in manifest.streams_kept)
@@ -294,7 +294,9 @@ def test_the_source_is_found_by_time(folder, clip, plain):
         folder / "late.mkv", pictures, codec="ffv1", pixel_format="bgr0", pts=range(2, 8)
     )
     recipe = Recipe(steady=0.5, metrics=("lr_psnr",), encode=LOSSLESS)
-    manifest = pipeline.steady(late, clip, folder / "late_steady.mkv", recipe=recipe)
+    manifest = pipeline.steady(
+        late, recipe, RunFiles(folder / "late_steady.mkv", low_resolution=clip)
+    )
     assert manifest.frames_out == 6
     assert manifest.metrics["lr_psnr"]["mean"] > 40
 
@@ -304,13 +306,13 @@ def test_a_source_that_the_video_was_not_made_from_is_refused(folder, plain):
         folder / "other.mkv", [np.full((40, 48, 3), 255, np.uint8)] * 8, codec="ffv1"
     )
     with pytest.raises(InputError, match="does not show"):
-        pipeline.steady(plain, other, folder / "never.mkv")
+        pipeline.steady(plain, Recipe(), RunFiles(folder / "never.mkv", low_resolution=other))
     assert not (folder / "never.mkv").exists()
 
 
 def test_a_source_larger_than_the_video_is_refused(folder, clip, plain):
     with pytest.raises(InputError, match="smaller"):
-        pipeline.steady(clip, plain, folder / "never.mkv")
+        pipeline.steady(clip, Recipe(), RunFiles(folder / "never.mkv", low_resolution=plain))
 
 
 def test_no_clip_that_is_read_beside_the_input_is_ever_replaced(tmp_path):
