@@ -1,8 +1,9 @@
 """BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100;
 needs no truth.
 
-Defined by OpenCV's `quality` module, for whose features the parameter file was trained: full-range BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a
-support vector regression.
+Defined by OpenCV's `quality` module, for whose features the parameter file was trained: full-range
+BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a support vector
+regression.
 """
 
 from dataclasses import dataclass

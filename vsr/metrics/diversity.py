@@ -84,6 +84,7 @@ class ClipDiversity:
 
 
 def load() -> LoadedClipMetric:
-    """Load diversity on the first LPIPS network that has weights; raises MetricUnavailableError without any."""
+    """Load diversity on the first LPIPS network that has weights; raises MetricUnavailableError
+    without any."""
     distance = load_distance(is_spatial=True)
     return LoadedClipMetric(lambda: ClipDiversity(distance), distance.network)

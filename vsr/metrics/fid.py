@@ -72,7 +72,8 @@ class FrechetInceptionDistance:
             gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
 
     def compute(self) -> float:
-        """Return FID of the frames so far; raises MetricUnavailableError for fewer than `MIN_FRAMES`."""
+        """Return FID of the frames so far; raises MetricUnavailableError for fewer than
+        `MIN_FRAMES`."""
         if self._result.count < MIN_FRAMES:
             raise MetricUnavailableError(
                 f"FID needs {MIN_FRAMES} frames or more, found {self._result.count}"

@@ -93,7 +93,8 @@ class InceptionFeatures:
     size = NUM_FEATURES
 
     def __init__(self, weights: InceptionWeights, path: Path) -> None:
-        """Read the weights; raises ModelError where the file does not hold the network's weights."""
+        """Read the weights; raises ModelError where the file does not hold the network's
+        weights."""
         self.name = weights.name
         network = build_frozen(weights.architecture)
         load_into(network, path)

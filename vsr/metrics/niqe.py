@@ -78,7 +78,8 @@ def load() -> LoadedMetric:
 
 
 def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
-    """Return NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have statistics."""
+    """Return NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have
+    statistics."""
     features, _ = block_features(gray)
     existing = features[~np.isnan(features).any(axis=1)]
     if len(existing) < 2:

@@ -60,7 +60,8 @@ class SpectrumDiscrepancy:
         self._count += 1
 
     def compute(self) -> float:
-        """Return the discrepancy of the mean profiles; raises MetricUnavailableError where no frame was large enough."""
+        """Return the discrepancy of the mean profiles; raises MetricUnavailableError where no frame
+        was large enough."""
         if self._difference is None:
             raise MetricUnavailableError(f"no frame has {MIN_SIDE_PX} px or more a side")
         return float(((self._difference / self._count) ** 2).mean())
