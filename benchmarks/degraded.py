@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 from benchmarks.clips import EXCERPTS, SCALE, Pair, degraded_pair, reduce, use_shared_data
 from benchmarks.measure import cells, labels, measure, options_parser, print_table, train_bank
-from vsr import pipeline
 from vsr.models.shot_model import load_shot_models
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.train.shot import train_shot
 from vsr.upscale import PolicyOptions

@@ -18,7 +18,7 @@ import av
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
 from benchmarks.measure import options_parser, print_table, train_bank
-from vsr import pipeline
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
-from vsr import pipeline
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
 
 DEFAULT_CLIPS = ("format/audio_subs_stream-of-water.mkv", "format/vfr_flower.mp4")

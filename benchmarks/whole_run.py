@@ -29,9 +29,9 @@ from vsr.engine.generator import FastGenerator
 from vsr.engine.strips import set_num_threads
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec
-from vsr.pipeline import run
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock
+from vsr.pipeline.run import run
 from vsr.train.keyframe import train_keyframe
 from vsr.video.reader import open_clip
 from vsr.video.writer import EncodeOptions

@@ -12,10 +12,10 @@ import torch
 from tests.clips import moving_pictures, read_frames, write_clip
 from tests.models import make_model, picture
 from tests.test_writer import skip_without_ffmpeg
-from vsr import pipeline
 from vsr.errors import ModelError, OutputError
-from vsr.pipeline import Listener
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
+from vsr.progress import Listener
 from vsr.video.writer import EncodeOptions
 
 PATIENCE_SECONDS = 60

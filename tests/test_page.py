@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.clips import moving_pictures, write_clip
-from vsr import cli, pipeline
+from vsr import cli
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate import score
 from vsr.evaluate.images import data_uri
@@ -46,6 +46,7 @@ from vsr.evaluate.report.moments import (
     difference,
     num_moments,
 )
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
 
 MAX_PAGE_BYTES = 15_000_000

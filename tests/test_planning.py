@@ -7,8 +7,9 @@ from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from vsr import cli
 from vsr.errors import OutputError, UsageError
-from vsr.pipeline import plan, run
 from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.plan import plan
+from vsr.pipeline.run import run
 
 
 @pytest.fixture(scope="module")

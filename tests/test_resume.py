@@ -15,14 +15,14 @@ import pytest
 
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
 from tests.models import make_model, make_shot_model, picture
-from vsr import pipeline
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import InterruptedRunError, OutputError, UsageError
 from vsr.files import FolderLock
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.shot_model import save_shot_model
-from vsr.pipeline import Listener
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.options import Recipe, RunFiles
+from vsr.progress import Listener
 from vsr.upscale import PolicyOptions
 from vsr.video.writer import EncodeOptions, WorkOptions
 

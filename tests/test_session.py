@@ -15,9 +15,9 @@ import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
 from vsr.errors import InputError, UsageError
-from vsr.pipeline import compare, run, steady
 from vsr.pipeline.manifest import OPENCV_BUILDS, versions
 from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.run import compare, run, steady
 from vsr.pipeline.session import Session
 from vsr.progress import Listener
 from vsr.video.reader import ReadOptions

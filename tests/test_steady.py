@@ -14,10 +14,10 @@ from tests.clips import moving_pictures, read_frames, read_times, write_clip
 from tests.models import make_model, picture
 from tests.scenes import background
 from tests.steps import steps_of_pairs
-from vsr import pipeline
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics
 from vsr.pipeline.options import Recipe, RunFiles, resolve_recipe
 from vsr.pipeline.session import make_flicker_control

@@ -376,9 +376,9 @@ def _upscale(
     profile: Path | None,
     report: Path | None,
 ) -> None:
-    from vsr import pipeline
     from vsr.cli.tables import print_profile, print_run
     from vsr.files import write_json
+    from vsr.pipeline import run as pipeline
     from vsr.pipeline.profile import StageClock
 
     if report is not None:
@@ -401,9 +401,9 @@ def _upscale(
 
 
 def _compare(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> None:
-    from vsr import pipeline
     from vsr.cli.tables import print_comparison
     from vsr.files import write_json
+    from vsr.pipeline import run as pipeline
 
     with run_listener("upscaling") as listener:
         manifests = pipeline.compare(clip, recipe, files, listener)
@@ -414,11 +414,11 @@ def _compare(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -
 
 
 def _plan(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> None:
-    from vsr import pipeline
     from vsr.cli.tables import plan_lines
     from vsr.files import write_json
+    from vsr.pipeline.plan import plan
 
-    planned = pipeline.plan(clip, recipe, files)
+    planned = plan(clip, recipe, files)
     if json != "-":
         for line in plan_lines(planned):
             print(line)

@@ -115,9 +115,9 @@ def steady(
 ) -> None:
     """Apply flicker control to a video that any upscaler made of LR, along the motion of LR."""
     chosen, files = read_options(locals())
-    from vsr import pipeline
     from vsr.cli.tables import print_run
     from vsr.files import write_json
+    from vsr.pipeline import run as pipeline
 
     with run_listener("steadying") as listener:
         manifest = pipeline.steady(result, chosen, files, listener)

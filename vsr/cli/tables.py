@@ -12,8 +12,8 @@ from rich.table import Column, Table
 from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
-from vsr.pipeline import RunPlan
 from vsr.pipeline.manifest import Manifest
+from vsr.pipeline.plan import RunPlan
 from vsr.pipeline.profile import StageClock
 from vsr.progress import format_duration
 from vsr.text import printable

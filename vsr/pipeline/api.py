@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vsr import pipeline
 from vsr.errors import UsageError
+from vsr.pipeline import run as pipeline
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.options import RunFiles, resolve_recipe
 from vsr.progress import Listener
