@@ -84,7 +84,8 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
         (
             "quick",
             {"full": True},
-            "--full is for methods with a shorter schedule by default: zssr, zssrgan",
+            "--full is only for methods whose default schedule is shorter than the published one: "
+            "zssr, zssrgan",
         ),
         ("zssr", {"regime": "fixed"}, "--regime is not for method zssr; it is for zssrgan"),
         ("zssrgan", {"regime": "fixd"}, "did you mean 'fixed'"),

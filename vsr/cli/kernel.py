@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import notify, parse_number
+from vsr.cli.options import DeinterlaceOption, notify, parse_number
 
 
 def kernel(
@@ -30,14 +30,17 @@ def kernel(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Option of KernelGAN, as iterations=1000."),
     ] = None,
+    deinterlace: DeinterlaceOption = False,
 ) -> None:
     """Estimate the blur kernel of a downscale by 2 from one frame of CLIP (KernelGAN)."""
     from vsr.files import check_record
     from vsr.models.kernel_file import check_kernel_name, kernel_summary, write_kernel
     from vsr.progress import progress_line
     from vsr.records import with_settings
+    from vsr.train.fit import TrainingListener
     from vsr.train.kernel import find_kernel
     from vsr.train.methods.kernelgan import KernelGanOptions
+    from vsr.video.reader import ReadOptions
 
     for path in output or []:
         check_kernel_name(path)
@@ -50,9 +53,12 @@ def kernel(
             keyframe=None if keyframe == "auto" else parse_number(keyframe, "--keyframe"),
             seed=seed,
             options=options,
-            say=notify,
-            progress=lambda done, total, _: update(
-                f"kernel: iteration {done} of {total}", done / total
+            read=ReadOptions(deinterlace=deinterlace),
+            listener=TrainingListener(
+                notify,
+                lambda state: update(
+                    f"kernel: iteration {state.iteration} of {state.iterations}", state.share_done
+                ),
             ),
         )
     notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")

@@ -22,6 +22,9 @@ ModelsOption = Annotated[
     Path | None,
     typer.Option("--models", metavar="DIR", readable=False, help="The bank: a folder of models."),
 ]
+DeinterlaceOption = Annotated[
+    bool, typer.Option("--deinterlace", help="Deinterlace before training.")
+]
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
 """`vsr train` and `vsr experiment`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vsr.cli.options import JsonOption, notify
 from vsr.cli.signals import stop_on_signal
+
+if TYPE_CHECKING:
+    from vsr.train.fit import TrainingListener
 
 
 def train(
@@ -66,7 +69,7 @@ def train(
     from vsr.train import dataset as external
 
     check_record(json, [output])
-    with _step_progress() as progress, stop_on_signal() as should_stop:
+    with training_listener() as listener:
         report = external.train(
             images,
             output,
@@ -79,7 +82,8 @@ def train(
             device=device,
             restart=restart,
             overwrite=overwrite,
-            listener=external.TrainingListener(notify, progress, tensorboard, should_stop),
+            tensorboard=tensorboard,
+            listener=listener,
         )
     notify(
         f"{report.file}: {report.steps} steps on {report.pictures} pictures in "
@@ -114,13 +118,11 @@ def experiment(
 ) -> None:
     """Train the systems of a recipe, score them on still pictures, and print its table."""
     from vsr.files import check_record, strict_json, write_json
-    from vsr.train import dataset as external
     from vsr.train.dataset.experiment import load_experiment, run_experiment, to_json, to_markdown
 
     check_record(json, [])
     chosen = load_experiment(recipe)
-    with _step_progress() as progress, stop_on_signal() as should_stop:
-        listener = external.TrainingListener(notify, progress, should_stop=should_stop)
+    with training_listener() as listener:
         rows = run_experiment(
             chosen,
             data,
@@ -137,10 +139,24 @@ def experiment(
 
 
 @contextmanager
-def _step_progress() -> Iterator[Callable[[int, int, float], None]]:
-    from vsr.progress import progress_line
+def training_listener(*, estimates: bool = True) -> Iterator["TrainingListener"]:
+    """Yields what shows a training's progress and ends it when the user asks.
 
-    with progress_line() as update:
-        yield lambda done, total, loss: update(
-            f"training: step {done} of {total}, loss {loss:.4f}", done / total
-        )
+    Without `estimates` the time left is not shown: where what comes before the first step takes
+    long, it would be wrong.
+    """
+    from vsr.progress import progress_line
+    from vsr.train.fit import TrainingListener, TrainingProgress
+
+    with progress_line() as update, stop_on_signal() as should_stop:
+
+        def show(state: TrainingProgress) -> None:
+            done = (
+                f"{state.models_done} of {state.models} models"
+                if state.models > 1
+                else f"step {state.iteration} of {state.iterations}"
+            )
+            text = f"training: {done}, loss {state.loss:.4f}"
+            update(text, state.share_done if estimates else None)
+
+        yield TrainingListener(notify, show, should_stop)

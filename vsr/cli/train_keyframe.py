@@ -1,14 +1,12 @@
 """Commands that train models, and the one that lists them."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, notify, parse_number
+from vsr.cli.options import DeinterlaceOption, JsonOption, notify, parse_number
+from vsr.cli.train import training_listener
 
 
 def train_keyframe(
@@ -62,15 +60,18 @@ def train_keyframe(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; a GPU trains method quick.")
     ] = "auto",
+    deinterlace: DeinterlaceOption = False,
     json: JsonOption = None,
 ) -> None:
     """Train small models on a keyframe of CLIP. Finished models are kept; the same command
     continues."""
     from vsr.files import check_record, write_json
     from vsr.train import keyframe as learning
+    from vsr.train.workers import available_cores
+    from vsr.video.reader import ReadOptions
 
     check_record(json, [clip])
-    with training_progress() as progress:
+    with training_listener() as listener:
         report = learning.train_keyframe(
             clip,
             models,
@@ -85,10 +86,10 @@ def train_keyframe(
             kernel=kernel,
             neighbours=neighbours,
             budget_seconds=budget_seconds,
-            workers=len(os.sched_getaffinity(0)),
+            workers=available_cores(),
             device=device,
-            say=notify,
-            progress=progress,
+            read=ReadOptions(deinterlace=deinterlace),
+            listener=listener,
         )
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.trained)} models trained{kept} in {report.seconds:.0f} s: {report.bank}")
@@ -105,17 +106,27 @@ def distil(
         str, typer.Option(help="Policy whose output the student learns to reproduce: avgi.")
     ] = "avgi",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the student.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    deinterlace: DeinterlaceOption = False,
     json: JsonOption = None,
 ) -> None:
     """Distil the models of each keyframe into one student, which --policy student runs at the cost
     of one model."""
     from vsr.files import check_record, write_json
     from vsr.train import distill as distilling
+    from vsr.video.reader import ReadOptions
 
     check_record(json, [clip])
-    with distillation_progress() as progress:
+    # The teachers work for long before the first step.
+    with training_listener(estimates=False) as listener:
         report = distilling.distil(
-            clip, models, teacher=teacher, seed=seed, say=notify, progress=progress
+            clip,
+            models,
+            teacher=teacher,
+            seed=seed,
+            device=device,
+            read=ReadOptions(deinterlace=deinterlace),
+            listener=listener,
         )
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
@@ -132,30 +143,3 @@ def list_models(
     from vsr.cli.tables import bank_table
 
     Console().print(bank_table(bank))
-
-
-@contextmanager
-def training_progress() -> Iterator[Callable[[Any], None]]:
-    from vsr.progress import progress_line
-
-    with progress_line() as update:
-
-        def show(state: Any) -> None:
-            update(
-                f"training: {state.models_done} of {state.models} models, loss {state.loss:.4f}",
-                state.share_done,
-            )
-
-        yield show
-
-
-@contextmanager
-def distillation_progress() -> Iterator[Callable[[int, int, float], None]]:
-    from vsr.progress import progress_line
-
-    with progress_line() as update:
-        # No share: the time before the first step, in which the teachers work, would spoil every
-        # estimate.
-        yield lambda done, total, loss: update(
-            f"distilling: step {done} of {total}, loss {loss:.4f}", None
-        )

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.options import JsonOption, notify, parse_number
+from vsr.cli.options import DeinterlaceOption, JsonOption, notify, parse_number
+from vsr.cli.train import training_listener
 
 
 def train_shot(
@@ -23,26 +24,27 @@ def train_shot(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    deinterlace: DeinterlaceOption = False,
     json: JsonOption = None,
 ) -> None:
     """Train the shot model of CLIP's shots, which --policy shot applies. Finished models are
     kept."""
     from vsr.files import check_record, write_json
-    from vsr.progress import progress_line
     from vsr.train import shot as shot_learning
+    from vsr.video.reader import ReadOptions
 
     check_record(json, [clip])
-    with progress_line() as update:
+    with training_listener() as listener:
         report = shot_learning.train_shot(
             clip,
             models,
             shots=shots if shots in ("longest", "all") else parse_number(shots, "--shots"),  # type: ignore[arg-type]
             budget_seconds=budget_seconds,
             seed=seed,
-            say=notify,
-            progress=lambda done, total, loss: update(
-                f"training: step {done} of {total}, loss {loss:.4f}", done / total
-            ),
+            device=device,
+            read=ReadOptions(deinterlace=deinterlace),
+            listener=listener,
         )
     notify(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
     if json is not None:

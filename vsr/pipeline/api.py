@@ -117,7 +117,7 @@ def run_recipe(
             from vsr.train.ahead import training_ahead
 
             recipe = replace(recipe, policy="shot")
-            source = stack.enter_context(training_ahead(clip, models))
+            source = stack.enter_context(training_ahead(clip, models, recipe.read, recipe.device))
         return pipeline.run(
             clip,
             output,
