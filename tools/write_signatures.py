@@ -24,10 +24,10 @@ from vsr.pipeline.options import Recipe, RunFiles
 from vsr.records import Keyword, keywords
 from vsr.train.options import (
     DatasetTraining,
+    Distilling,
     KernelSearch,
     KeyframeTraining,
     ShotTraining,
-    StudentTraining,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "steady": (RunFiles, Recipe),
     "train-keyframe": (KeyframeTraining,),
     "train-shot": (ShotTraining,),
-    "distil": (StudentTraining,),
+    "distil": (Distilling,),
     "kernel": (KernelSearch,),
     "train": (DatasetTraining,),
     "mos-sheet": (SheetOptions,),

@@ -42,7 +42,9 @@ def run(
             from vsr.train.ahead import training_ahead
 
             recipe = replace(recipe, policy="shot")
-            shot_models = stack.enter_context(training_ahead(clip, files.models))
+            shot_models = stack.enter_context(
+                training_ahead(clip, files.models, recipe.read, recipe.device)
+            )
         session = stack.enter_context(
             Session.open(clip, recipe, files, listener, clock, shot_models)
         )

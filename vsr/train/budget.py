@@ -13,8 +13,9 @@ import torch
 from vsr.errors import UsageError
 from vsr.models.bank import bank_files, load_card
 from vsr.train.methods.batched import REPORT_EVERY
-from vsr.train.methods.method import BatchedMethod, Method, single_thread
+from vsr.train.methods.method import BatchedMethod, Method
 from vsr.train.methods.quick import QuickOptions
+from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 
 SETUP_SECONDS = 8.0
@@ -37,8 +38,8 @@ def iterations_for_budget(
     keyframe_hash: str,
     device: torch.device = CPU,
 ) -> int:
-    """For each of `models` models; those that were begun within such a budget before keep their
-    number.
+    """Plan how many iterations each of `models` models may have; those that were begun within such
+    a budget before keep their number.
 
     Raises `UsageError` for another method than `quick`, or where the time does not suffice.
     """
@@ -71,7 +72,7 @@ def iterations_for_budget(
 
 
 def budget_label(iterations: int) -> str:
-    """What the names of models tell of it."""
+    """Name of a number of iterations, as models bear it."""
     return f"{iterations}it"
 
 
@@ -86,7 +87,7 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
 
 
 def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
-    """By a short training of the same parts, without its first iterations, in which torch makes
+    """Time a short training of the same parts, without its first iterations, in which torch makes
     itself ready."""
     ends: list[float] = []
     with single_thread():
@@ -97,16 +98,16 @@ def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
 
 def _seconds_per_batched_iteration(
     method: Method,
-    together: BatchedMethod,
+    batched: BatchedMethod,
     keyframe: torch.Tensor,
     models: int,
     device: torch.device,
 ) -> float:
-    """The same, of all models as one job, without the iterations before its first report."""
+    """Time an iteration of all models as one job, without those before its first report."""
     options = replace(method.options, iterations=TRIAL_ITERATIONS)
     ends: list[float] = []
     deque(
-        together.train(
+        batched.train(
             keyframe, options, range(models), device, lambda *_: ends.append(perf_counter())
         ),
         maxlen=0,

@@ -1,4 +1,4 @@
-"""A folder of pictures to learn from: what serves, and what is told of the rest."""
+"""A folder of pictures to learn from: those that serve, and a word on the rest."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import torch
 
 from vsr.errors import InputError
 from vsr.image.resample import resize
+from vsr.train.crops import draw_placement, integer_sampler
 from vsr.video.read.integrity import is_complete_jpeg
 from vsr.video.reader import open_clip
 
@@ -50,8 +51,8 @@ def find_images(folder: Path) -> list[Path]:
 def usable_images(
     folders: Sequence[Path], min_px: int, notify: Callable[[str], None]
 ) -> list[Path]:
-    """The pictures of folders that can be read and are `min_px` or more a side; one line is said of
-    each odd one.
+    """Choose the pictures of folders that can be read and are `min_px` or more a side; each odd one
+    gets a line.
 
     Raises `InputError` where none is left.
     """
@@ -78,8 +79,8 @@ def usable_images(
 
 
 def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
-    """RGB (3, H, W) in [0, 1], and what is odd about it. Raises `InputError` for one that cannot be
-    read."""
+    """Read a picture as RGB (3, H, W) in [0, 1], with remarks on what is odd about it. Raises
+    `InputError` for one that cannot be read."""
     with open_clip(path) as reader:
         frames = list(islice(reader.frames(), 2))
         if not frames or reader.damage:
@@ -101,8 +102,8 @@ def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
 
 
 def make_pair(pixels: torch.Tensor, scale: int) -> ImagePair:
-    """A picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution, both
-    rounded to 8 bit."""
+    """Pair a picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution,
+    both rounded to 8 bit."""
     height, width = (side - side % scale for side in pixels.shape[-2:])
     high = _to_8_bit(pixels[:, :height, :width])
     return ImagePair(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
@@ -134,7 +135,7 @@ class ImageDataset:
 
 
 class BatchSampler:
-    """Crops, flipped and turned. What is in a batch follows from the seed and its step alone, so
+    """Crops, flipped and turned, in batches. A batch follows from the seed and its step alone, so
     that a training that is taken up again sees what it would have seen."""
 
     def __init__(
@@ -151,17 +152,7 @@ class BatchSampler:
         return low, high
 
     def _crop(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        def draw(bound: int) -> int:
-            return int(torch.randint(bound, (), generator=random))
-
+        draw = integer_sampler(random)
         example = self._store[draw(len(self._store.paths))]
-        height, width = example.low.shape[-2:]
-        top, left = draw(height - self._side + 1), draw(width - self._side + 1)
-        turns, flip = draw(4), draw(2)
-        crops = []
-        for picture, ratio in ((example.low, 1), (example.high, self._scale)):
-            rows = slice(top * ratio, (top + self._side) * ratio)
-            columns = slice(left * ratio, (left + self._side) * ratio)
-            crop = torch.rot90(picture[:, rows, columns], turns, (-2, -1))
-            crops.append(crop.flip(-1) if flip else crop)
-        return crops[0], crops[1]
+        place = draw_placement(example.low.shape[-2:], self._side, draw)
+        return place.cut(example.low), place.enlarged(self._scale).cut(example.high)

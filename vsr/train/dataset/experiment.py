@@ -17,7 +17,8 @@ from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.records import load_options, to_table
 from vsr.train.dataset.dataset import ImageDataset, find_images
-from vsr.train.dataset.training import TrainingListener, train
+from vsr.train.dataset.training import train
+from vsr.train.fit import TrainingListener
 from vsr.upscale.networks import apply_network, load_network
 from vsr.video.frames import Frame
 
