@@ -30,17 +30,16 @@ from benchmarks.measure import (
     upscale,
 )
 from benchmarks.shot import train_shot_models
-from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Model, load_bank
 from vsr.models.shot_model import ShotModel
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
-from vsr.temporal import FlickerControl
-from vsr.temporal.deflicker import AUTO_STRENGTH
+from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.train.distill import distil
-from vsr.upscale import MODEL_FREE, POLICIES
+from vsr.upscale import POLICIES
 from vsr.video.frames import Frame
+from vsr.video.step import ShotRef, Step
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "figures" / "front.png"
 STRENGTHS = (0.0, 0.5, 0.8, 0.9, AUTO_STRENGTH)
@@ -76,7 +75,7 @@ def main() -> None:
 def measure_front(pair: Pair, options: Namespace) -> Front:
     folder = options.models / pair.name
     shot_models = train_shot_models(pair.low, folder) if "shot" in options.policies else []
-    needs_bank = set(options.policies) - MODEL_FREE - {"shot"}
+    needs_bank = any(POLICIES[name].needs == "bank" for name in options.policies)
     bank = train_bank(pair.low, folder, options.count) if needs_bank else []
     if "student" in options.policies:
         distil(pair.low, folder)
@@ -101,19 +100,15 @@ def measure_policy(
 
 
 def measure_strength(pair: Pair, plain: Sequence[tuple[Frame, Frame]], strength: float) -> Figures:
-    control = FlickerControl(
-        strength,
-        None,
-        lambda low: back_projection_weight_for_noise(noise_level(low)),
-        lambda _: None,
-    )
+    shot = ShotRef(0, 0)
+    steps = (Step(low, shot, large.pixels) for low, large in plain)
     start = perf_counter()
-    steadied = list(control.steady(iter(plain)))
+    steadied = list(FlickerControl(strength).through(steps))
     seconds = (perf_counter() - start) / len(plain)
     metrics = [name for name in SHOWN if name != SECONDS]
     board = Scoreboard(metrics, has_truth=True, has_low_resolution=True, border=BORDER_PX)
-    for (low, large), truth in zip(steadied, pair.truth.pictures(), strict=False):
-        board.update(large, truth, low.pixels)
+    for step, truth in zip(steadied, pair.truth.pictures(), strict=False):
+        board.update(step.result, truth, step.frame.pixels)
     return {name: result.mean for name, result in board.compute().items()} | {SECONDS: seconds}
 
 

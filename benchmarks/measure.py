@@ -5,23 +5,21 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
 from benchmarks.clips import Pair
-from vsr.engine.options import choose_device
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Model, load_bank
-from vsr.pipeline import Upscaling
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
+from vsr.pipeline.session import Session
 from vsr.train.keyframe import train_keyframe
 from vsr.upscale import Decision
-from vsr.upscale.policy import ShotModelSource, no_shot_models
+from vsr.upscale.policy import ModelSet, ShotModelSource, no_shot_models
 from vsr.video.frames import Frame
-from vsr.video.reader import open_clip
 
 BORDER_PX = 8
 """Left off at each side, as the literature does for a scale of 4."""
@@ -106,13 +104,12 @@ def upscale(
 ) -> Iterator[tuple[Frame, Frame]]:
     """Each frame of a clip with its enlargement, as a run makes them before it encodes; choices go
     to `decisions`."""
-    with open_clip(clip) as reader:
-        upscaling = Upscaling(
-            recipe, bank, choose_device(recipe.device), reader, lambda _: None, shot_models
-        )
-        for pair in upscaling.pairs(clock):
-            decisions[:] = upscaling.decisions
-            yield pair
+    recipe = replace(recipe, metrics=())
+    models = ModelSet(bank, shot_models)
+    with Session.open(clip, recipe, clock=clock, models=models, writes=False) as session:
+        for step in session.steps():
+            decisions[:] = session.stages[0].decisions
+            yield step.frame, step.result
 
 
 def measure(

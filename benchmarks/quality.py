@@ -20,7 +20,7 @@ from benchmarks.measure import (
     train_bank,
 )
 from vsr.pipeline.options import Recipe
-from vsr.upscale import MODEL_FREE, POLICIES
+from vsr.upscale import POLICIES
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.clips:
             pair = make_pair(name, Path(folder))
-            needs_bank = set(options.policies) - MODEL_FREE
+            needs_bank = any(POLICIES[name].needs != "nothing" for name in options.policies)
             bank = train_bank(pair.low, options.models / name, options.count) if needs_bank else []
             outcomes[name] = {
                 policy: measure(

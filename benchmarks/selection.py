@@ -23,6 +23,7 @@ from vsr.models.bank import Model
 from vsr.upscale import POLICIES, Decision, PolicyContext, PolicyOptions
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
+from vsr.video.step import ShotRef, Step
 
 DEFAULT_CLIPS = (
     *VID4,
@@ -110,10 +111,10 @@ def run_policy(
     policy: str, options: PolicyOptions, frame: Frame, models: Sequence[Model]
 ) -> tuple[Frame, Decision]:
     """A policy on a shot of one frame."""
-    decisions = []
-    context = PolicyContext(models, 4.0, torch.device("cpu"), "", options, decisions.append)
-    [large] = POLICIES[policy](context)([frame])
-    return large, decisions[0]
+    context = PolicyContext(models, 4.0, torch.device("cpu"), "", options)
+    stage = POLICIES[policy].make(context)
+    [step] = stage.through(iter([Step(frame, ShotRef(0, frame.index))]))
+    return step.result, stage.decisions[0]
 
 
 def summary(selector: str, trials: Sequence[Trial]) -> list[str]:

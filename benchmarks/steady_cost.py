@@ -5,8 +5,8 @@ python -m benchmarks.steady_cost
 """
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
+from itertools import islice, repeat
 from statistics import median
 from time import perf_counter
 
@@ -20,7 +20,7 @@ from vsr.image.resample import resize
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator
 from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
-from vsr.temporal.fusion import fuse_shot
+from vsr.temporal.fusion import Enlarged, fuse_shot
 from vsr.train.methods.quick import QuickOptions
 from vsr.upscale.shot import FUSION
 from vsr.upscale.shot_stages import upscale_shot
@@ -52,10 +52,10 @@ def main() -> None:
     )
     networks = (ShotNetwork().eval(), ShotNetwork().eval())
     large = [progressive_upscale(low, [generator], SCALE, 1.0) for low in lows]
-    parts: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
+    parts: dict[str, Callable[[], Iterable[object]]] = {
         "one model": lambda: (progressive_upscale(low, [generator], SCALE, 1.0) for low in lows),
         "flicker control": lambda: fuse_shot(
-            zip(lows, large, strict=True), fusion_options(AUTO_STRENGTH), 1.0
+            map(Enlarged, lows, large, repeat(None)), fusion_options(AUTO_STRENGTH), 1.0
         ),
         "shot, fast": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
         "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +13,7 @@ from vsr.metrics import with_sharpness
 from vsr.metrics.cache import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.pipeline.options import Recipe
-from vsr.records import from_table
+from vsr.records import from_table, to_table
 from vsr.temporal.deflicker import is_sampled
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
@@ -142,7 +142,7 @@ class LiveMetrics:
     def state(self) -> State:
         """All figures so far, and the last picture before flicker control where it is needed."""
         log: dict[str, list[Any]] = {
-            "shots": [asdict(shot) for shot in self._shots],
+            "shots": [to_table(shot) for shot in self._shots],
             "unmatched": self._unmatched,
         }
         for name, sheet in self._sheets():

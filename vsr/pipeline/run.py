@@ -11,7 +11,7 @@ from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock
 from vsr.pipeline.session import Session, choose_policy
 from vsr.progress import Listener
-from vsr.upscale.policy import ShotModelSource
+from vsr.upscale.policy import ModelSet
 
 COMPARED_METRICS = ("psnr_y", "ssim_y", "sharpness", "lpips", "warping_error", "flicker", "lr_psnr")
 """Measured by a comparison of policies, which has a truth."""
@@ -23,12 +23,12 @@ def run(
     files: RunFiles = RunFiles(),
     listener: Listener = Listener(),
     clock: StageClock | None = None,
-    shot_models: ShotModelSource | None = None,
+    models: ModelSet | None = None,
 ) -> Manifest:
     """Upscale a clip.
 
-    `shot_models` gives policy `shot` its models; without it they come from a training beside the
-    run, where the recipe asks for one, else from the bank. The output appears under its name only
+    `models` take the place of those of `files.models` and of a training beside the run, which the
+    recipe may ask for. The output appears under its name only
     when it is whole; an earlier run that was stopped is continued. `clock` tells more of the stages
     than the manifest. Raises a `VsrError` for a user's mistake.
     """
@@ -42,12 +42,9 @@ def run(
             from vsr.train.ahead import training_ahead
 
             recipe = replace(recipe, policy="shot")
-            shot_models = stack.enter_context(
-                training_ahead(clip, files.models, recipe.read, recipe.device)
-            )
-        session = stack.enter_context(
-            Session.open(clip, recipe, files, listener, clock, shot_models)
-        )
+            trained = training_ahead(clip, files.models, recipe.read, recipe.device)
+            models = ModelSet(shot_models=stack.enter_context(trained))
+        session = stack.enter_context(Session.open(clip, recipe, files, listener, clock, models))
         return session.manifest(session.write())
 
 

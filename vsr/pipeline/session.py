@@ -30,7 +30,7 @@ from vsr.progress import Listener
 from vsr.records import to_table
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.upscale import Policy, PolicyContext, PolicyStage, resolve_policy
-from vsr.upscale.policy import ShotModelSource, no_shot_models
+from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import mark_shots
@@ -82,17 +82,17 @@ class Session:
         files: RunFiles = RunFiles(),
         listener: Listener = Listener(),
         clock: StageClock | None = None,
-        shot_models: ShotModelSource | None = None,
+        models: ModelSet | None = None,
         default_metrics: Sequence[str] = LIVE_METRICS,
         *,
         writes: bool = True,
     ) -> Iterator[Self]:
         """Open all that a run needs, check all that can be checked, and find earlier work.
 
-        `shot_models` gives policy `shot` its models; without it they are those of the bank. Raises
-        a `VsrError` for what a user can mend.
+        `models` take the place of those of `files.models`. Raises a `VsrError` for what a user can
+        mend.
         """
-        policy = choose_policy(recipe, files)
+        policy = choose_policy(recipe, files, models)
         recipe = replace(recipe, policy=policy.name)
         with ExitStack() as stack:
             stack.enter_context(limited_threads(recipe.threads))
@@ -107,14 +107,23 @@ class Session:
             if writes:
                 target = files.output
                 output = str(output_path(reader.info, recipe) if target is None else target)
-                models = [] if shot_models else model_files(policy, recipe, files.models)
-                writer = _make_writer(output, reader.info, recipe, files, device, models)
+                used = model_files(policy, recipe, files.models) if models is None else []
+                writer = _make_writer(output, reader.info, recipe, files, device, used)
                 stack.enter_context(writer)
                 notes.notify_all(writer.notes)
                 recipe = with_earlier_choices(recipe, writer.work)
-            context = _policy_context(policy, recipe, files, device, reader.info, notes.notify)
-            if shot_models is not None:
-                context = replace(context, shot_models=shot_models)
+            context = PolicyContext(
+                (models := models or load_models(policy, files.models)).bank,
+                recipe.scale,
+                device,
+                reader.info.identity,
+                recipe.policies,
+                notes.notify,
+                models.shot_models,
+                choose_options(recipe.dtype, recipe.tile, device),
+                network=Path(recipe.upscaler) if recipe.upscaler else None,
+                sample=recipe.sample,
+            )
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
             stages = (
                 policy.make(context),
@@ -302,14 +311,29 @@ class NoteLog:
                 self.notify(note)
 
 
-def choose_policy(recipe: Recipe, files: RunFiles) -> Policy:
+def choose_policy(recipe: Recipe, files: RunFiles, models: ModelSet | None = None) -> Policy:
     """Find the policy of a run; raise `UsageError` for what can be seen to be impossible."""
     if files.low_resolution is not None:
         return GIVEN
     policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
     if not 1 <= recipe.scale <= 16:
         raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
+    if policy.needs in ("bank", "shot models") and files.models is None and models is None:
+        raise UsageError(
+            f"policy {policy.name} needs a bank: --models DIR. Train one with vsr train-keyframe "
+            "CLIP --models DIR."
+        )
     return policy
+
+
+def load_models(policy: Policy, folder: str | Path | None) -> ModelSet:
+    """Load what a policy needs of the bank in a folder."""
+    if policy.needs == "bank":
+        return ModelSet(load_bank(Path(folder or "")))
+    if policy.needs == "shot models":
+        loaded = load_shot_models(Path(folder or ""))
+        return ModelSet(shot_models=lambda _: loaded)
+    return ModelSet()
 
 
 def output_path(info: ClipInfo, recipe: Recipe) -> Path:
@@ -348,31 +372,6 @@ def _make_writer(
         return ClipWriter(trial, info, *size, recipe.encode, False, device)
     plan = resume_plan(info, recipe, device, models, others, Path(output).suffix)
     return ClipWriter(output, info, *size, recipe.encode, files.overwrite, device, plan, files.work)
-
-
-def _policy_context(
-    policy: Policy,
-    recipe: Recipe,
-    files: RunFiles,
-    device: torch.device,
-    info: ClipInfo,
-    notify: Callable[[str], None],
-) -> PolicyContext:
-    """Load what the policy needs."""
-    folder = Path(files.models or "")
-    shot_models = load_shot_models(folder) if policy.needs == "shot models" else []
-    return PolicyContext(
-        load_bank(folder) if policy.needs == "bank" else [],
-        recipe.scale,
-        device,
-        info.identity,
-        recipe.policies,
-        notify,
-        (lambda _: shot_models) if shot_models else no_shot_models,
-        choose_options(recipe.dtype, recipe.tile, device),
-        network=Path(recipe.upscaler) if recipe.upscaler else None,
-        sample=recipe.sample,
-    )
 
 
 def make_flicker_control(

@@ -1,11 +1,11 @@
 """Flicker control: the stage that keeps the enlarged frames of a shot steady along its motion."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain, groupby, islice
 
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
-from vsr.records import from_table
+from vsr.records import from_table, to_table
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.strength_search import PROBE_FRAMES, search_strength
 from vsr.video.step import State, Steadying, Step, split_done
@@ -77,7 +77,7 @@ class FlickerControl:
 
     def state(self) -> State:
         """The choices for all shots up to that of the last step."""
-        return State(log={"shots": [asdict(shot) for shot in self.shots]})
+        return State(log={"shots": [to_table(shot) for shot in self.shots]})
 
     def restore(self, state: State) -> None:
         """Know the choices again."""

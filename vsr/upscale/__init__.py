@@ -33,10 +33,8 @@ UPSCALER = Policy("upscaler", network_policy, "the network of --upscaler FILE", 
 
 
 def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | None) -> Policy:
-    """Find the policy that a run asks for; without a name the one that suits the bank.
-
-    Raises `UsageError` for an unknown name, and for a policy without the bank that it needs.
-    """
+    """Find the policy of a name; without one that of `upscaler`, or the one that suits the bank
+    `models`. Raises `UsageError` for an unknown name."""
     if upscaler:
         return UPSCALER
     if name is None:
@@ -46,13 +44,7 @@ def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | 
         raise UsageError(
             f"unknown policy {name}; did you mean {nearest}? Known: {', '.join(POLICIES)}."
         )
-    policy = POLICIES[name]
-    if policy.needs != "nothing" and models is None:
-        raise UsageError(
-            f"policy {name} needs a bank: --models DIR. Train one with vsr train-keyframe CLIP "
-            "--models DIR."
-        )
-    return policy
+    return POLICIES[name]
 
 
 __all__ = [

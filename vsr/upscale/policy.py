@@ -3,7 +3,7 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,10 @@ from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import Model, select_system
 from vsr.models.shot_model import ShotModel
-from vsr.records import from_table, option
+from vsr.records import from_table, option, to_table
 from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
-from vsr.video.step import State, Step, split_done
+from vsr.video.step import ShotRef, State, Step, split_done
 
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
 """The first frame of a shot -> the models that it may choose among; may wait for one to be
@@ -34,6 +34,14 @@ Upscale = Callable[[torch.Tensor], torch.Tensor]
 def no_shot_models(_: Frame) -> Sequence[ShotModel]:
     """Offer none, as a bank without shot models does."""
     return ()
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The models that policies choose among."""
+
+    bank: Sequence[Model] = ()
+    shot_models: ShotModelSource = no_shot_models
 
 
 @dataclass(frozen=True)
@@ -268,7 +276,7 @@ class PolicyStage(ABC):
 
     def state(self) -> State:
         """The decisions up to the step that came out last."""
-        return State(log={"decisions": [asdict(decision) for decision in self.decisions]})
+        return State(log={"decisions": [to_table(decision) for decision in self.decisions]})
 
     def restore(self, state: State) -> None:
         """Take over the decisions of an earlier run."""
@@ -322,23 +330,24 @@ class PerFramePolicy(PolicyStage):
         for _, shot in itertools.groupby(steps, key=lambda step: step.shot.index):
             done, rest = split_done(shot)
             yield from done
-            # In the middle of a shot the decision in force is the last of the earlier run.
-            yield from self._through_shot(rest, self.decisions[-1] if done else None)
+            if (first := next(rest, None)) is not None:
+                yield from self._through_shot(first.shot, itertools.chain([first], rest))
 
-    def _through_shot(self, steps: Iterator[Step], decision: Decision | None) -> Iterator[Step]:
+    def _through_shot(self, shot: ShotRef, steps: Iterator[Step]) -> Iterator[Step]:
+        # A run that goes on in the middle of a shot has its decision already.
+        taken = [each for each in self.decisions[-1:] if each.frame >= shot.first_frame]
+        decision = taken[0] if taken else None
         upscale: Upscale | None = None
-        kernel: KernelTaps | None = None
         for step in steps:
             frame, before = step.frame, decision
             if decision is None or self._every_frame:
                 decision = self._decide(frame, decision)
             if upscale is None or decision is not before:
                 upscale, note = self._prepare(decision, frame.pixels)
-                kernel = self._context.kernel_of(decision)
+                shot = replace(shot, kernel=self._context.kernel_of(decision))
                 if decision is not before:
                     decision = replace(decision, reason=with_note(decision.reason, note))
                     self.record(decision)
-            shot = replace(step.shot, kernel=kernel)
             yield replace(step, picture=upscale(frame.pixels), shot=shot)
 
 

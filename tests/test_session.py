@@ -1,0 +1,198 @@
+"""What every kind of run shares: one session opens it."""
+
+import importlib.metadata
+import pkgutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import cv2
+import pytest
+import torch
+
+import vsr
+from tests.clips import moving_pictures, write_clip
+from tests.models import make_model, picture
+from vsr.errors import InputError, UsageError
+from vsr.pipeline import compare, run, steady
+from vsr.pipeline.manifest import OPENCV_BUILDS, versions
+from vsr.pipeline.options import Recipe
+from vsr.pipeline.session import RunFiles, Session
+from vsr.progress import Listener
+from vsr.video.reader import ReadOptions
+from vsr.video.writer import EncodeOptions, WorkOptions
+
+WORK = WorkOptions()
+LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
+BICUBIC = Recipe("bicubic", scale=2.0, encode=LOSSLESS, metrics=())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("session")
+
+
+@pytest.fixture(scope="module")
+def clip(folder):
+    pictures = moving_pictures(8, 32, 40)
+    return write_clip(folder / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+
+
+@pytest.fixture(scope="module")
+def large(folder, clip):
+    run(clip, folder / "large.mkv", recipe=BICUBIC)
+    return folder / "large.mkv"
+
+
+@pytest.fixture(scope="module")
+def broken(folder, clip):
+    """The clip without its end: a damage that every reader sees."""
+    path = folder / "broken.mkv"
+    path.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    return path
+
+
+def threads_in(call):
+    """The numbers of threads while a call is at work, and afterwards."""
+    within = set()
+
+    def on_progress(*_):
+        within.add((torch.get_num_threads(), cv2.getNumThreads()))
+
+    call(Listener(on_progress=on_progress))
+    return within, (torch.get_num_threads(), cv2.getNumThreads())
+
+
+@pytest.mark.parametrize("kind", ["run", "compare", "steady"])
+def test_threads_are_those_asked_for_within_a_run_and_the_callers_own_afterwards(
+    tmp_path, clip, large, kind
+):
+    recipe = replace(BICUBIC, threads=3, compare=("bicubic",))
+    calls = {
+        "run": lambda hears: run(clip, tmp_path / "out.mkv", recipe=recipe, listener=hears),
+        "compare": lambda hears: compare(clip, recipe=recipe, reference=large, listener=hears),
+        "steady": lambda hears: steady(
+            large, clip, tmp_path / "out.mkv", recipe=recipe, listener=hears
+        ),
+    }
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    within, after = threads_in(calls[kind])
+    assert within == {(3, 3)}
+    assert after == before
+
+
+def test_a_run_that_fails_leaves_the_callers_threads_too(tmp_path, broken):
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    recipe = replace(BICUBIC, threads=3, read=ReadOptions("stop"))
+    with pytest.raises(InputError):
+        run(broken, tmp_path / "out.mkv", recipe=recipe)
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+def test_every_clip_of_a_run_is_read_as_the_recipe_says(tmp_path, clip, large, broken, folder):
+    stopping = replace(BICUBIC, read=ReadOptions("stop"))
+    truth = folder / "truth.mkv"
+    truth.write_bytes(large.read_bytes()[: large.stat().st_size * 2 // 3])
+    calls = {
+        "the clip": lambda: run(broken, tmp_path / "out.mkv", recipe=stopping),
+        "the reference": lambda: run(
+            clip,
+            tmp_path / "out.mkv",
+            recipe=replace(stopping, metrics=("psnr",)),
+            reference=truth,
+        ),
+        "a given video": lambda: steady(truth, clip, tmp_path / "out.mkv", recipe=stopping),
+        "its source": lambda: steady(large, broken, tmp_path / "out.mkv", recipe=stopping),
+    }
+    for call in calls.values():
+        with pytest.raises(InputError):
+            call()
+        assert not (tmp_path / "out.mkv").exists()
+
+
+def test_any_build_of_opencv_will_do_for_the_record(monkeypatch):
+    genuine = importlib.metadata.version
+
+    def only_headless(name):
+        if name in OPENCV_BUILDS and name != "opencv-python-headless":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "4.9.0" if name in OPENCV_BUILDS else genuine(name)
+
+    monkeypatch.setattr("vsr.pipeline.manifest.version", only_headless)
+    assert versions()["opencv-python"] == "4.9.0"
+
+
+def test_a_session_can_be_run_step_by_step(clip):
+    with Session.open(clip, BICUBIC, writes=False) as session:
+        steps = list(session.steps())
+        manifest = session.manifest()
+    assert [step.frame.index for step in steps] == list(range(8))
+    assert all(step.picture.shape == (3, 64, 80) for step in steps)
+    assert all(step.checkpoint is None for step in steps)
+    assert (manifest.output, manifest.frames_in, manifest.frames_out) == (None, 8, 8)
+
+
+def test_leaving_a_session_early_ends_its_threads(clip, bank):
+    before = set(threading.enumerate())
+    files = RunFiles(models=bank)
+    with Session.open(clip, Recipe("smi", scale=2.0), files, writes=False) as session:
+        steps = session.steps()
+        next(steps)
+        steps.close()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not [name for name in left if not name.startswith("ThreadPool")]
+
+
+@pytest.fixture(scope="module")
+def bank(folder):
+    make_model(folder / "bank", "a", picture(32, 40), 0)
+    return folder / "bank"
+
+
+def test_the_work_of_another_version_is_refused_in_one_line(tmp_path, clip):
+    recipe = replace(BICUBIC, encode=replace(LOSSLESS, segment_frames=3))
+
+    def stop(done, _):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, out, recipe=recipe, listener=Listener(on_progress=stop))
+    written = tmp_path / ".out.mkv.vsr-work" / "run.json"
+    # Plans of before had no number.
+    written.write_text(written.read_text().replace('"format": 2,', ""))
+    with pytest.raises(UsageError, match=r"another version of vsr .*--restart") as refusal:
+        run(clip, out, recipe=recipe)
+    assert "\n" not in str(refusal.value)
+    assert run(clip, out, recipe=recipe, work=replace(WORK, restart=True)).frames_out == 8
+
+
+def test_importing_a_module_never_hides_a_function_of_the_package():
+    """Each public function is called, all modules are imported, and it is called again."""
+    code = """
+import importlib, pkgutil, vsr
+names = [name for name in vsr.__all__ if name != "VsrError"]
+def call(name):
+    try:
+        getattr(vsr, name)()
+    except TypeError as error:
+        assert "required" in str(error), error
+for name in names:
+    call(name)
+for module in pkgutil.walk_packages(vsr.__path__, "vsr."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+for name in names:
+    call(name)
+print("called", len(names))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("called")
+
+
+def test_no_module_directly_under_the_package_bears_the_name_of_a_public_function():
+    modules = {module.name for module in pkgutil.iter_modules(vsr.__path__)}
+    assert not modules & set(vsr.__all__)
