@@ -17,13 +17,12 @@ from tests.models import make_model, picture
 from vsr.errors import InputError, UsageError
 from vsr.pipeline import compare, run, steady
 from vsr.pipeline.manifest import OPENCV_BUILDS, versions
-from vsr.pipeline.options import Recipe
-from vsr.pipeline.session import RunFiles, Session
+from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.session import Session
 from vsr.progress import Listener
 from vsr.video.reader import ReadOptions
 from vsr.video.writer import EncodeOptions, WorkOptions
 
-WORK = WorkOptions()
 LOSSLESS = EncodeOptions("ffv1", pixel_format="bgr0")
 BICUBIC = Recipe("bicubic", scale=2.0, encode=LOSSLESS, metrics=())
 
@@ -41,7 +40,7 @@ def clip(folder):
 
 @pytest.fixture(scope="module")
 def large(folder, clip):
-    run(clip, folder / "large.mkv", recipe=BICUBIC)
+    run(clip, BICUBIC, RunFiles(folder / "large.mkv"))
     return folder / "large.mkv"
 
 
@@ -68,13 +67,11 @@ def threads_in(call):
 def test_threads_are_those_asked_for_within_a_run_and_the_callers_own_afterwards(
     tmp_path, clip, large, kind
 ):
-    recipe = replace(BICUBIC, threads=3, compare=("bicubic",))
+    recipe, out = replace(BICUBIC, threads=3, compare=("bicubic",)), tmp_path / "out.mkv"
     calls = {
-        "run": lambda hears: run(clip, tmp_path / "out.mkv", recipe=recipe, listener=hears),
-        "compare": lambda hears: compare(clip, recipe=recipe, reference=large, listener=hears),
-        "steady": lambda hears: steady(
-            large, clip, tmp_path / "out.mkv", recipe=recipe, listener=hears
-        ),
+        "run": lambda hears: run(clip, recipe, RunFiles(out), hears),
+        "compare": lambda hears: compare(clip, recipe, RunFiles(reference=large), hears),
+        "steady": lambda hears: steady(large, recipe, RunFiles(out, low_resolution=clip), hears),
     }
     before = torch.get_num_threads(), cv2.getNumThreads()
     within, after = threads_in(calls[kind])
@@ -86,7 +83,7 @@ def test_a_run_that_fails_leaves_the_callers_threads_too(tmp_path, broken):
     before = torch.get_num_threads(), cv2.getNumThreads()
     recipe = replace(BICUBIC, threads=3, read=ReadOptions("stop"))
     with pytest.raises(InputError):
-        run(broken, tmp_path / "out.mkv", recipe=recipe)
+        run(broken, recipe, RunFiles(tmp_path / "out.mkv"))
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
 
@@ -94,21 +91,17 @@ def test_every_clip_of_a_run_is_read_as_the_recipe_says(tmp_path, clip, large, b
     stopping = replace(BICUBIC, read=ReadOptions("stop"))
     truth = folder / "truth.mkv"
     truth.write_bytes(large.read_bytes()[: large.stat().st_size * 2 // 3])
+    out, scored = tmp_path / "out.mkv", replace(stopping, metrics=("psnr",))
     calls = {
-        "the clip": lambda: run(broken, tmp_path / "out.mkv", recipe=stopping),
-        "the reference": lambda: run(
-            clip,
-            tmp_path / "out.mkv",
-            recipe=replace(stopping, metrics=("psnr",)),
-            reference=truth,
-        ),
-        "a given video": lambda: steady(truth, clip, tmp_path / "out.mkv", recipe=stopping),
-        "its source": lambda: steady(large, broken, tmp_path / "out.mkv", recipe=stopping),
+        "the clip": lambda: run(broken, stopping, RunFiles(out)),
+        "the reference": lambda: run(clip, scored, RunFiles(out, reference=truth)),
+        "a given video": lambda: steady(truth, stopping, RunFiles(out, low_resolution=clip)),
+        "its source": lambda: steady(large, stopping, RunFiles(out, low_resolution=broken)),
     }
     for call in calls.values():
         with pytest.raises(InputError):
             call()
-        assert not (tmp_path / "out.mkv").exists()
+        assert not out.exists()
 
 
 def test_any_build_of_opencv_will_do_for_the_record(monkeypatch):
@@ -159,14 +152,14 @@ def test_the_work_of_another_version_is_refused_in_one_line(tmp_path, clip):
 
     out = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
-        run(clip, out, recipe=recipe, listener=Listener(on_progress=stop))
+        run(clip, recipe, RunFiles(out), Listener(on_progress=stop))
     written = tmp_path / ".out.mkv.vsr-work" / "run.json"
     # Plans of before had no number.
     written.write_text(written.read_text().replace('"format": 2,', ""))
     with pytest.raises(UsageError, match=r"another version of vsr .*--restart") as refusal:
-        run(clip, out, recipe=recipe)
+        run(clip, recipe, RunFiles(out))
     assert "\n" not in str(refusal.value)
-    assert run(clip, out, recipe=recipe, work=replace(WORK, restart=True)).frames_out == 8
+    assert run(clip, recipe, RunFiles(out, work=WorkOptions(restart=True))).frames_out == 8
 
 
 def test_importing_a_module_never_hides_a_function_of_the_package():

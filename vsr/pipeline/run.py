@@ -27,10 +27,10 @@ def run(
 ) -> Manifest:
     """Upscale a clip.
 
-    `models` take the place of those of `files.models` and of a training beside the run, which the
-    recipe may ask for. The output appears under its name only
-    when it is whole; an earlier run that was stopped is continued. `clock` tells more of the stages
-    than the manifest. Raises a `VsrError` for a user's mistake.
+    `models` take the place of those of `files.models`, unless the recipe asks for a training beside
+    the run. The output appears under its name only when it is whole; an earlier run that was
+    stopped is continued. `clock` tells more of the stages than the manifest. Raises a `VsrError`
+    for a user's mistake.
     """
     with ExitStack() as stack:
         if recipe.train_ahead:

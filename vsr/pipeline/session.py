@@ -316,8 +316,6 @@ def choose_policy(recipe: Recipe, files: RunFiles, models: ModelSet | None = Non
     if files.low_resolution is not None:
         return GIVEN
     policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
-    if not 1 <= recipe.scale <= 16:
-        raise UsageError(f"the scale is {recipe.scale:g}; expected a number from 1 to 16.")
     if policy.needs in ("bank", "shot models") and files.models is None and models is None:
         raise UsageError(
             f"policy {policy.name} needs a bank: --models DIR. Train one with vsr train-keyframe "
