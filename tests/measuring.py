@@ -1,5 +1,7 @@
-"""Pictures and clips for the tests of metrics, and the short way to measure them."""
+"""Pictures and clips for the tests of metrics, the short way to measure them, and a full disk."""
 
+import resource
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
@@ -55,3 +57,15 @@ def value(name, result, truth=None, low_resolution=None, border=0):
     truths = None if truth is None else [truth]
     lows = None if low_resolution is None else [low_resolution]
     return measure([name], [result], truths, lows, border)[name].per_frame[0]
+
+
+@contextmanager
+def full_disk(num_bytes=64):
+    """Within it no file can become larger than that: writing more raises OSError, as on a full
+    disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -30,7 +30,7 @@ def test_a_loss_without_its_weights_says_where_they_go(monkeypatch, tmp_path):
 
 
 def test_lpips_as_a_loss_is_lpips_as_a_metric_and_has_a_gradient(shared_data, monkeypatch):
-    from vsr.metrics.perceptual import load_distance
+    from vsr.metrics.lpips import load_distance
 
     monkeypatch.setenv("VSR_WEIGHTS", str(shared_data / "weights"))
     one, other = torch.rand(2, 1, 3, 48, 48)

@@ -8,7 +8,7 @@ import torch
 from scipy.io import savemat
 from scipy.stats import gennorm
 
-from tests.measuring import measure, moving, noisy, value
+from tests.measuring import full_disk, measure, moving, noisy, value
 from vsr.errors import InputError, ModelError
 from vsr.image.resample import resize
 from vsr.metrics import brisque, niqe
@@ -210,3 +210,14 @@ def test_files_that_are_no_brisque_parameters_are_refused_by_name(parameters, no
     cut.write_bytes(model.read_bytes()[:100_000])
     shutil.copy(limits, no_parameters)
     assert os.fspath(cut) in measure(["brisque"], moving(1, 64, 64))["brisque"].reason
+
+
+def test_on_a_full_disk_a_fitted_model_stays_as_it_was(tmp_path):
+    path = tmp_path / "niqe.npz"
+    model = niqe.NiqeModel(np.zeros(niqe.NUM_FEATURES), np.eye(niqe.NUM_FEATURES))
+    model.save(path)
+    stored = path.read_bytes()
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        model.save(path)
+    assert path.read_bytes() == stored
+    assert list(tmp_path.iterdir()) == [path]

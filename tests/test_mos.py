@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import ttest_1samp, ttest_rel
 
 from tests.clips import moving_pictures, write_clip
+from tests.measuring import full_disk
 from vsr.cli import main
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate.mos import SheetOptions, opinion_table, read_opinions, write_sheet
@@ -181,6 +182,17 @@ def test_requests_that_make_no_sheet_are_refused(tmp_path, clips):
     assert not sheet.exists()
 
 
+def test_on_a_full_disk_page_and_key_stay_as_they_were(tmp_path, clips):
+    before = make(tmp_path, clips)
+    for name, limit in (("key.json", 64), ("sheet.html", 4096)):
+        with full_disk(limit), pytest.raises(OutputError, match=f"{name} cannot be written"):
+            make(tmp_path, clips)
+        assert {path.name for path in tmp_path.glob("*.[jh]*")} == {"key.json", "sheet.html"}
+        assert (tmp_path / name).read_text() == (
+            before[0] if name == "sheet.html" else json.dumps(before[1], indent=2)
+        )
+
+
 ORDERS = [[0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1]]
 NAMES = ["good.mkv", "fair.mkv", "[red]fair too.mkv"]
 
@@ -263,11 +275,14 @@ def test_the_table_and_the_record_say_the_same(answers):
     ("record", "words"),
     [
         ("not JSON", "is not JSON"),
-        ([], "holds no JSON object"),
+        ([], "expected a JSON object"),
         ({"sheet": "other", "ratings": []}, "rates sheet other"),
         ({"sheet": "s1", "ratings": [[1, 2, 3]]}, "expected ratings of 4 trials"),
-        ({"sheet": "s1", "ratings": [[1, 2, 6]] + [[1, 2, 3]] * 3}, "trial 1"),
-        ({"sheet": "s1", "ratings": [[1, 2, True]] + [[1, 2, 3]] * 3}, "trial 1"),
+        ({"sheet": "s1", "ratings": [[1, 2, 6]] + [[1, 2, 3]] * 3}, r"ratings\[0\]\[2\] is 6"),
+        (
+            {"sheet": "s1", "ratings": [[1, 2, True]] + [[1, 2, 3]] * 3},
+            r"ratings\[0\]\[2\] is True",
+        ),
         ({"sheet": "s1", "ratings": [[1, 2]] + [[1, 2, 3]] * 3}, "trial 1"),
         ({"sheet": "s1", "ratings": [[None] * 3] * 4}, "nobody rated"),
     ],
@@ -287,7 +302,7 @@ def test_a_rater_counts_once(answers):
 
 def test_a_file_that_is_no_key_is_refused(answers):
     key, paths, _ = answers
-    with pytest.raises(InputError, match="not the key of a sheet"):
+    with pytest.raises(InputError, match="clips is missing"):
         read_opinions(paths, paths[0])
     with pytest.raises(InputError, match="cannot be read"):
         read_opinions(paths, key.with_name("missing.json"))

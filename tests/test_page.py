@@ -16,6 +16,7 @@ from tests.clips import moving_pictures, write_clip
 from vsr import cli, pipeline
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate import score
+from vsr.evaluate.images import data_uri
 from vsr.evaluate.report import MAX_IMAGE_BYTES, write_page, write_run_page, write_score_page
 from vsr.evaluate.report.content import (
     Cell,
@@ -28,20 +29,23 @@ from vsr.evaluate.report.content import (
     by_number,
     compared_versions,
 )
+from vsr.evaluate.report.data import NUM_BINS, frequencies, radial_power_db
 from vsr.evaluate.report.document import render, safe_json
 from vsr.evaluate.report.frames import MomentFrames, ReportFrames, collect_frames
-from vsr.evaluate.report.images import data_uri, encode_moments
+from vsr.evaluate.report.images import encode_moments
 from vsr.evaluate.report.moments import (
     LOOP_FRAMES,
     MAX_MOMENTS,
     SLICE_FRAMES,
+    Box,
     Moment,
+    busiest_box,
+    busiest_column,
     choose_moments,
     decimate,
+    difference,
     num_moments,
 )
-from vsr.evaluate.report.regions import Box, busiest_box, busiest_column, difference
-from vsr.evaluate.report.spectrum import NUM_BINS, frequencies, radial_power_db
 from vsr.pipeline.options import Recipe, RunFiles
 
 MAX_PAGE_BYTES = 15_000_000

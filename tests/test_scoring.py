@@ -15,13 +15,14 @@ from rich.console import Console
 from skimage.metrics import peak_signal_noise_ratio
 
 from tests.clips import moving_pictures, write_clip
+from tests.measuring import full_disk
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate import ClipScores, score, score_table, write_csv
 from vsr.evaluate.results import rank_results
 from vsr.image.motion import motion_between
 from vsr.metrics import observation
 from vsr.metrics.scoreboard import MetricResult, Scoreboard
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions, open_clip
 
 LOSSLESS = {"codec": "ffv1", "pixel_format": "bgr0"}
 TRUTH = moving_pictures(8, 48, 64)
@@ -276,6 +277,44 @@ def test_a_table_that_cannot_be_written_is_an_output_error(tmp_path, truth_clip)
     scores = score([truth_clip], truth_clip, metrics=["psnr"])
     with pytest.raises(OutputError, match="missing"):
         write_csv(scores, tmp_path / "missing" / "scores.csv")
+
+
+def test_on_a_full_disk_the_table_of_frames_stays_as_it_was(tmp_path, truth_clip):
+    scores = score([truth_clip], truth_clip, metrics=["psnr"])
+    path = tmp_path / "scores.csv"
+    path.write_text("before")
+    with full_disk(), pytest.raises(OutputError, match="cannot be written"):
+        write_csv(scores, path)
+    assert path.read_text() == "before"
+
+
+def test_a_table_for_a_device_leaves_it_a_device(tmp_path, truth_clip):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    scores = score([truth_clip], truth_clip, metrics=["psnr"])
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_csv(scores, pipe)
+    assert os.read(reading, 4096).startswith(b"file,frame")
+    os.close(reading)
+    assert pipe.is_fifo()
+
+
+def test_clips_are_read_as_the_options_say(tmp_path):
+    combed = [picture.copy() for picture in TRUTH]
+    for before, picture in zip(TRUTH, combed[1:], strict=False):
+        picture[1::2] = before[1::2]
+    result = write_clip(tmp_path / "combed.mkv", combed, **LOSSLESS)
+    truth = write_clip(tmp_path / "truth.mkv", TRUTH, **LOSSLESS)
+    options = ReadOptions(deinterlace=True)
+    with open_clip(result, options) as one, open_clip(truth, options) as other:
+        pairs = [(a.pixels, b.pixels) for a, b in zip(one.frames(), other.frames(), strict=True)]
+    expected = [min(100, float(-10 * ((a - b) ** 2).mean().log10())) for a, b in pairs]
+    found = [
+        score([result], truth, metrics=["psnr"], read=read).results[0].metrics["psnr"].per_frame
+        for read in (options, ReadOptions())
+    ]
+    assert found[0] == pytest.approx(expected, abs=1e-3)
+    assert found[1] != pytest.approx(expected, abs=0.1)
 
 
 def test_progress_tells_how_many_frames_of_how_many_are_done(tmp_path, truth_clip):

@@ -20,6 +20,10 @@ MAX_NAME_BYTES = 255
 def write_atomically(path: Path, content: bytes) -> None:
     """Give `path` this content, or leave it as it was: also where the power fails. Raises
     OSError."""
+    # A device or a pipe, such as /dev/null, is written to; putting a file in its place destroys it.
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     temporary = hidden_sibling(path, f".{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Scores finished clips: aligned by time with a truth and the low-resolution input, measured,
+"""Scores of finished clips: aligned by time with a truth and the low-resolution input, measured,
 ranked."""
 
 from vsr.evaluate.alignment import Source

@@ -1,5 +1,5 @@
-"""How a clip lies on the one that all are compared with: by which clock, and over which part of the
-picture."""
+"""Alignment of a clip with the one that all are compared with, the leader: by which clock, and over
+which part of the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from vsr.video.align.time_map import (
     take_fingerprint,
 )
 from vsr.video.frames import ClipInfo, Frame
-from vsr.video.reader import open_clip
+from vsr.video.reader import ClipReader, ReadOptions, open_clip
 
 Source = str | Path
 
@@ -32,12 +32,18 @@ FRAMES_BETWEEN_CROP_PAIRS = 8
 
 
 class ProbedClip:
-    """A clip, looked at as far as its placing needs."""
+    """A clip, looked at as far as its alignment needs."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, read: ReadOptions = ReadOptions()) -> None:
+        """Open it once for its header; raises InputError where it cannot be read."""
         self.source = source
-        with open_clip(source) as clip:
+        self._read = read
+        with self.open() as clip:
             self.info: ClipInfo = clip.info
+
+    def open(self) -> ClipReader:
+        """Open it from its start."""
+        return open_clip(self.source, self._read)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -46,7 +52,7 @@ class ProbedClip:
 
     @property
     def frames_per_second(self) -> float | None:
-        """As the header has it."""
+        """Average rate, where the header has one."""
         rate = self.info.average_rate
         return None if rate is None else float(rate)
 
@@ -57,32 +63,34 @@ class ProbedClip:
 
     @cached_property
     def brief(self) -> Fingerprint:
-        """Of its first seconds."""
-        return self._survey(BRIEF_FINGERPRINT_FRAMES)
+        """Fingerprint of its first seconds."""
+        return self._take_fingerprint(BRIEF_FINGERPRINT_FRAMES)
 
     @cached_property
     def long(self) -> Fingerprint:
-        """Of the whole clip, or as much as memory allows."""
-        return self._survey(LONG_FINGERPRINT_FRAMES)
+        """Fingerprint of the whole clip, or as much as memory allows."""
+        return self._take_fingerprint(LONG_FINGERPRINT_FRAMES)
 
-    def _survey(self, frames: int) -> Fingerprint:
-        with open_clip(self.source) as clip:
+    def _take_fingerprint(self, frames: int) -> Fingerprint:
+        with self.open() as clip:
             return take_fingerprint(clip.frames(), frames, self.frames_per_second)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where a clip's frames lie on those of the leading clip."""
+    """Place of a clip's frames on those of the leader."""
 
     time_map: TimeMap
     """Turns its times into the leader's."""
     crop: Crop | None = None
-    """Of a result on its truth; None where their sizes are equal."""
+    """Crop of a result on its truth; None where their sizes are equal."""
     notes: tuple[str, ...] = ()
 
 
 def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
-    """Raises InputError where the sizes differ from the reference's by more than a small crop, and
+    """Align a result with the clips that it is compared with, by name.
+
+    Raises InputError where the sizes differ from the reference's by more than a small crop, and
     where the result cannot be the low-resolution input enlarged.
     """
     if "low_resolution" in others:
@@ -104,7 +112,7 @@ def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
 def align_to_still(
     result: ProbedClip, stills: dict[str, ProbedClip], pictures: dict[str, Frame]
 ) -> Alignment:
-    """The same for others that are one picture each, which belongs to every frame."""
+    """Align a result with single pictures, each of which belongs to every frame."""
     notes = [
         f"{probe.source} is one picture: every frame of {result.source} was compared with it"
         for probe in stills.values()
@@ -115,13 +123,15 @@ def align_to_still(
         return Alignment(TimeMap(), None, tuple(notes))
     size = stills["reference"].size
     check_sizes(result.size, size)
-    with open_clip(result.source) as clip:
+    with result.open() as clip:
         crop = find_crop([(next(clip.frames()).pixels, pictures["reference"].pixels)])
     return Alignment(TimeMap(), crop, (*notes, crop_note(crop, result.size, size)))
 
 
 def find_time_map(clip: ProbedClip, leader: ProbedClip) -> TimeMap:
-    """By the time stamps where the pictures do not contradict them, else by the pictures."""
+    """Map times by the time stamps where the pictures do not contradict them, else by the
+    pictures."""
+    # Reading whole clips takes long, so their first seconds are asked first.
     time_map = guess_time_map(clip.brief, leader.brief)
     return (
         search_time_map(clip.long, leader.long)
@@ -131,7 +141,7 @@ def find_time_map(clip: ProbedClip, leader: ProbedClip) -> TimeMap:
 
 
 def time_map_notes(clip: ProbedClip, leader: ProbedClip, time_map: TimeMap) -> list[str]:
-    """What is unlike in the two clips' times, in words."""
+    """Tell what differs in the two clips' times."""
     notes = []
     if time_map.offset_seconds:
         notes.append(
@@ -159,9 +169,9 @@ def _rates(clip: ProbedClip, leader: ProbedClip) -> str:
 def _spread_pairs(
     result: ProbedClip, reference: ProbedClip, time_map: TimeMap
 ) -> Sequence[tuple[torch.Tensor, torch.Tensor]]:
-    """A few matched pictures of both from their first seconds; raises InputError where none
+    """Return a few matched pictures of both from their first seconds; raises InputError where none
     match."""
-    with open_clip(result.source) as result_clip, open_clip(reference.source) as reference_clip:
+    with result.open() as result_clip, reference.open() as reference_clip:
         timeline = Timeline(result_clip.frames())
         partners = (
             (frame.pixels, true.pixels)
@@ -177,7 +187,7 @@ def _spread_pairs(
 
 
 def no_match_error(result: Source, *others: Source) -> InputError:
-    """For clips that have no time in common."""
+    """Return the error for clips that have no time in common."""
     return InputError(
         f"no frame of {result} matches in time with a frame of {' and '.join(map(str, others))}"
     )

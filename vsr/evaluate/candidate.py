@@ -1,4 +1,4 @@
-"""One result on its way through scoring: its frames are met by those of the leading clip, measured
+"""One result on its way through scoring: its frames are matched with those of the leader, measured
 and counted."""
 
 import numpy as np
@@ -34,7 +34,7 @@ class Candidate:
         self._shot: int | None = None
 
     def match(self, frame_set: FrameSet) -> Frame | None:
-        """Measure the frame of this time and return it, if there is one; instants come in order."""
+        """Measure the frame of this time and return it, if there is one; times come in order."""
         frame = frame_set.partner(self._timeline, self._alignment.time_map)
         if frame is not None and frame_set.is_whole:
             self._measure(frame, frame_set)
@@ -47,14 +47,13 @@ class Candidate:
     def scores(
         self, clocks: dict[str, TimeMap], unmatched_frames: dict[str, list[int]]
     ) -> ClipScores:
-        """What was found, once all instants are over.
+        """Return the scores, once all frame sets have passed.
 
-        By the names of the clips that it was compared with: their clocks onto the leader, and their
-        frames that no instant held.
+        `clocks` and `unmatched_frames` are those of the clips that it was compared with: their time
+        maps onto the leader, and their frames that no frame set held.
         """
         metrics = self._board.compute()
         unmatched = self._unmatched(unmatched_frames)
-        readings = [f"{self._clip.info.path}: {note}" for note in self._clip.notes]
         return ClipScores(
             file=str(self._clip.info.path),
             frame_indices=tuple(self._indices),
@@ -65,8 +64,8 @@ class Candidate:
             notes=(
                 *self._alignment.notes,
                 *self._match_notes(unmatched),
-                *self._drift_notes(),
-                *readings,
+                *(f"{self._clip.info.path}: {note}" for note in self._drift.notes()),
+                *(f"{self._clip.info.path}: {note}" for note in self._clip.notes),
             ),
             damage=tuple(damage_lines(self._clip)),
             partners={name: tuple(numbers) for name, numbers in self._partners.items()},
@@ -84,14 +83,10 @@ class Candidate:
         pixels = {
             name: other.pixels for name, other in frame_set.others.items() if other is not None
         }
-        truth, crop = pixels.get("reference"), self._alignment.crop
-        if truth is None or crop is None:
-            self._board.update(frame, truth, pixels.get("low_resolution"))
-        else:
-            corner = crop.result_top, crop.result_left
-            self._board.update(
-                frame, crop.of_reference(truth), pixels.get("low_resolution"), corner=corner
-            )
+        truth, crop, corner = pixels.get("reference"), self._alignment.crop, (0, 0)
+        if truth is not None and crop is not None:
+            truth, corner = crop.of_reference(truth), (crop.result_top, crop.result_left)
+        self._board.update(frame, truth, pixels.get("low_resolution"), corner=corner)
         self._drift.update(frame.index, frame.pixels, frame_set.leader.pixels)
         if self._shot not in (None, frame_set.shot):
             self._cuts.append(frame.index)
@@ -99,7 +94,7 @@ class Candidate:
         self._indices.append(frame.index)
         self._seconds.append(frame.seconds)
         for name, other in frame_set.others.items():
-            assert other is not None, "the instant is whole"
+            assert other is not None, "the frame set is whole"
             self._partners.setdefault(name, []).append(other.index)
 
     def _unmatched(self, unmatched_frames: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
@@ -119,9 +114,6 @@ class Candidate:
             return []
         path, count = self._clip.info.path, len(self._indices)
         return [f"{path}: {count} frames were matched; without a partner: {', '.join(lacking)}"]
-
-    def _drift_notes(self) -> list[str]:
-        return [f"{self._clip.info.path}: {note}" for note in self._drift.notes()]
 
 
 def _intervals(metrics: dict[str, MetricResult]) -> dict[str, Interval]:

@@ -8,15 +8,15 @@ import torch
 
 from vsr.metrics import METRICS
 from vsr.metrics.diversity import Diversity
+from vsr.metrics.lpips import PerceptualDistance, load_distance
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.metrics.perceptual import PerceptualDistance, load_distance
 from vsr.metrics.scoreboard import MetricResult
 
 DIVERSITY = "diversity"
 
 
 class SampleDiversity:
-    """Sees the truth's frames beside those of all results."""
+    """Diversity of all results beside the truth's frames."""
 
     def __init__(self, border: int) -> None:
         self._border = border
@@ -31,8 +31,8 @@ class SampleDiversity:
             self._reason = str(absent)
 
     def update(self, truth: torch.Tensor, samples: Sequence[torch.Tensor | None]) -> None:
-        """The next frame of the truth (3, H, W), with what each result shows there; None for one
-        without a partner."""
+        """Take the next frame of the truth (3, H, W), with what each result shows there; None for
+        one without a partner."""
         if self._distance is None:
             return
         diversity = Diversity()
@@ -46,7 +46,7 @@ class SampleDiversity:
         self._values.append(diversity.score)
 
     def compute(self) -> MetricResult:
-        """In percent."""
+        """Return the mean over the frames, in percent."""
         metric = METRICS[DIVERSITY]
         return MetricResult(
             mean=fmean(self._values) if self._values else None,

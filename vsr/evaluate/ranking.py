@@ -1,4 +1,4 @@
-"""Which result is better, and whether that is more than noise: paired bootstrap intervals over
+"""Ranking of results, and whether it is more than noise: paired bootstrap intervals over
 blocks of frames.
 
 Frames that follow each other are alike, so that n frames tell less than n independent ones: whole
@@ -22,7 +22,7 @@ RESAMPLES = 2000
 RESAMPLES_PER_DRAW = 100
 SEED = 0
 MIN_FRAMES = 6
-"""With fewer values nothing is said about their noise."""
+"""Smallest number of values whose noise is judged."""
 MIN_BLOCKS = 4
 """A block is never longer than this share of the frames: the spread is that between blocks."""
 MAX_CORRELATION = 0.97
@@ -30,7 +30,7 @@ MAX_CORRELATION = 0.97
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a mean over frames lies, with a stated confidence."""
+    """Range of a mean over frames, with a stated confidence."""
 
     low: float
     high: float
@@ -39,6 +39,7 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
+        """Whether the mean may be 0."""
         return self.low <= 0 <= self.high
 
 
@@ -49,13 +50,13 @@ class Entry:
     file: str
     mean: float
     by_frame: dict[int, float] | None
-    """The value for each frame of the clip that all are compared with; None for a metric of whole
+    """Value for each frame of the clip that all are compared with; None for a metric of whole
     clips."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a result stands in a ranking."""
+    """Place of a result in a ranking."""
 
     file: str
     mean: float
@@ -65,8 +66,8 @@ class Standing:
     """Mean over the common frames of this result's value less that of the first in the ranking;
     None for itself, and where there are no common frames."""
     interval: Interval | None
-    """Of the difference, at a confidence of 95 % for all results of the ranking together; None
-    where unknown."""
+    """Interval of the difference, at a confidence of 95 % for all results of the ranking together;
+    None where unknown."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Ranking:
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """Files by rank: who shares a group is tied."""
+        """Files by rank: those that share a group are tied."""
         ranks = dict.fromkeys(standing.rank for standing in self.standings)
         return tuple(
             tuple(standing.file for standing in self.standings if standing.rank == rank)
@@ -91,7 +92,7 @@ class Ranking:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for strict JSON."""
+        """Return plain values for strict JSON."""
         return {
             "order": [standing.file for standing in self.standings],
             "groups": [list(group) for group in self.groups],
@@ -105,8 +106,8 @@ class Ranking:
 
 
 def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ...]:
-    """Places from best to worst by the mean over the frames that all have a value for, else by
-    their own means.
+    """Rank entries from best to worst by the mean over the frames that all have a value for, else
+    by their own means.
 
     A result ties with the best of its rank unless their paired difference is more than noise; with
     fewer than `MIN_FRAMES` common values, and for metrics of whole clips, nothing is known of the
@@ -133,8 +134,8 @@ def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ..
 
 
 def paired_differences(one: Entry, other: Entry) -> Values:
-    """Values of one less those of the other on the frames where both have one, in order; may be
-    empty."""
+    """Return the values of one less those of the other on the frames where both have one, in order;
+    may be empty."""
     if one.by_frame is None or other.by_frame is None:
         return np.empty(0)
     common = sorted(one.by_frame.keys() & other.by_frame.keys())
@@ -142,13 +143,14 @@ def paired_differences(one: Entry, other: Entry) -> Values:
 
 
 def is_tie(differences: Values, confidence: float = CONFIDENCE) -> bool:
-    """Whether the mean difference may be noise."""
+    """Tell whether the mean difference may be noise."""
     interval = mean_interval(differences, confidence)
     return interval is None or interval.holds_zero
 
 
 def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | None:
-    """Percentile interval of the mean of successive values; None for fewer than `MIN_FRAMES`.
+    """Return the percentile interval of the mean of successive values; None for fewer than
+    `MIN_FRAMES`.
 
     Drawn means spread too little where there are few blocks, so their deviations are widened as
     Student's t asks for (Hesterberg, 2015). The same values always give the same interval.
@@ -166,10 +168,10 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Interval | 
 
 
 def block_frames(values: Values) -> int:
-    """Block length for the mean of a series whose correlation falls off like an autoregression of
-    order one.
+    """Return the block length for the mean of a series whose correlation falls off like an
+    autoregression of order one.
 
-    (6 r^2 / (1 - r^2)^2)^(1/3) n^(1/3) for correlation r of neighbours (Politis and White, 2004), 1
+    (6 r^2 / (1 - r^2)^2)^(1/3) n^(1/3) for correlation r of neighbors (Politis and White, 2004), 1
     for r <= 0.
     """
     deviations = values - values.mean()
@@ -192,8 +194,9 @@ def _common_means(entries: Sequence[Entry]) -> list[float]:
 
 
 def _drawn_means(values: Values, length: int, blocks: int) -> Values:
-    """Means of `RESAMPLES` series made of blocks that start anywhere, the end of the series joined
-    to its start."""
+    """Draw the means of `RESAMPLES` series made of blocks that start anywhere, the end of the
+    series joined to its start."""
+    # Running sums give each block's sum as one difference.
     sums = np.cumsum(np.concatenate([[0.0], values, values[: length - 1]]))
     block_sums = sums[length:] - sums[:-length]
     random = np.random.default_rng(SEED)

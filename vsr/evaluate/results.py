@@ -1,4 +1,4 @@
-"""What scoring says: plain data for the table, JSON, CSV and the page."""
+"""Results of scoring: plain data for the table, JSON, CSV and the page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,23 +11,23 @@ from vsr.video.align import Crop, TimeMap
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What the metrics say of one result. All per-frame tuples have one entry for each matched
+    """Figures of one result. All per-frame tuples have one entry for each matched
     frame, in order."""
 
     file: str
     frame_indices: tuple[int, ...]
-    """Of the result's frames that were matched and measured."""
+    """Numbers of the result's frames that were matched and measured."""
     frame_seconds: tuple[float, ...]
     """Their presentation times on the result's clock."""
     metrics: dict[str, MetricResult]
     baseline: dict[str, MetricResult] | None
-    """The same of the enlarged low-resolution input (bicubic), where that was given."""
+    """Figures of the enlarged low-resolution input (bicubic), where that was given."""
     unmatched: dict[str, tuple[int, ...]]
     """Frame numbers without a partner: of `result`, `reference` and `low_resolution`."""
     notes: tuple[str, ...]
-    """What the user ought to know: offsets, rates, crops, repeats, what the readers chose."""
+    """Notes for the user: offsets, rates, crops, repeats, what the readers chose."""
     damage: tuple[str, ...]
-    """What was damaged in the clips; empty for sound ones."""
+    """Damage found in the clips; empty for sound ones."""
     reference: str | None = None
     """The truth's file, where one was given."""
     low_resolution: str | None = None
@@ -36,34 +36,33 @@ class ClipScores:
     """Frame numbers of the partners, by clip (`reference`, `low_resolution`), where there are such
     clips."""
     clocks: dict[str, TimeMap] | None = None
-    """How the result's times become those of `reference` and `low_resolution`, where there are such
-    clips."""
+    """Maps from the result's times to those of `reference` and `low_resolution`, where there are
+    such clips."""
     crop: Crop | None = None
-    """Which part of the result was compared with which part of the reference; None where nothing
-    was cut off."""
+    """Part of the result that was compared, and of the reference; None where nothing was cut
+    off."""
     repeats: tuple[int, ...] = ()
-    """Of the result's frames that show the frame before once more while the clip it was compared
-    with moves on."""
+    """Numbers of the result's frames that show the frame before once more while the clip it was
+    compared with moves on."""
     cuts: tuple[int, ...] = ()
-    """Of the result's frames that were matched with the first frame of a new shot."""
+    """Numbers of the result's frames that were matched with the first frame of a new shot."""
     intervals: dict[str, Interval] | None = None
-    """By metric: where its mean lies, at 95 % by a block bootstrap over the frames; left out where
-    it has none."""
+    """Range of each metric's mean, at 95 % by a block bootstrap over the frames; left out where it
+    has none."""
     fast_flow: bool = False
     """Whether motion was estimated fast; such figures are not those of the full estimate."""
 
     @property
     def partner_indices(self) -> tuple[int, ...]:
-        """Frame numbers in the clip that all results are compared with; a result's own where there
-        is none.
+        """Frame numbers in the clip that all results are compared with.
 
-        Likewise a result's own where one picture is the partner of every frame.
+        A result's own where there is none, or where one picture is the partner of every frame.
         """
         leading = next(iter((self.partners or {}).values()), self.frame_indices)
         return leading if len(set(leading)) == len(leading) else self.frame_indices
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for strict JSON."""
+        """Return plain values for strict JSON."""
         fields: dict[str, Any] = {
             "file": self.file,
             "frames": len(self.frame_indices),
@@ -105,7 +104,7 @@ class Scores:
     for."""
 
     def to_json(self) -> dict[str, Any]:
-        """The one result's object, or `results` and `ranking` for several."""
+        """Return the one result's object, or `results` and `ranking` for several."""
         if len(self.results) == 1:
             return self.results[0].to_json()
         ranking = {entry.label: entry.to_json() for entry in self.ranking}
@@ -119,8 +118,8 @@ class Scores:
 
 
 def rank_results(results: Sequence[ClipScores]) -> tuple[Ranking, ...]:
-    """By every metric; results whose figures come from different networks apart, those without a
-    figure left out."""
+    """Rank by every metric; results whose figures come from different networks apart, those without
+    a figure left out."""
     return tuple(ranking for metric in results[0].metrics for ranking in _rank_by(metric, results))
 
 

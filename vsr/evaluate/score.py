@@ -1,4 +1,4 @@
-"""Scores finished clips in one pass over what they are compared with.
+"""Scoring of finished clips in one pass over what they are compared with.
 
 The truth leads, without one the low-resolution input, without either each result by itself. Memory
 does not grow with the clips but for the figures themselves.
@@ -17,11 +17,11 @@ from vsr.evaluate.diversity import DIVERSITY, SampleDiversity
 from vsr.evaluate.reference import ReferenceClips, leader_frame_sets, num_frames
 from vsr.evaluate.results import ClipScores, Scores, rank_results
 from vsr.metrics import possible_metrics, select_metrics, with_sharpness
-from vsr.metrics.cache import FramePairCache
+from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions
 
 FrameProgress = Callable[[int, int | None], None]
 """Told how many frames of the leading clip are done, and of how many; None where its header does
@@ -30,15 +30,15 @@ not say."""
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """What is to be measured, and how."""
+    """Choice of what is measured, and how."""
 
     metrics: tuple[str, ...]
     border: int
     fast_flow: bool
 
     def board(self, given: Collection[str], shared: FramePairCache | None = None) -> Scoreboard:
-        """For one result beside the given clips (`reference`, `low_resolution`); refuses metrics
-        that lack theirs."""
+        """Make the board of one result beside the given clips (`reference`, `low_resolution`);
+        refuses metrics that lack theirs."""
         return Scoreboard(
             self.metrics,
             has_truth="reference" in given,
@@ -57,12 +57,14 @@ def score_against_reference(
     diversity: SampleDiversity | None,
     progress: FrameProgress,
 ) -> list[ClipScores]:
-    """In one pass over the reference or, without one, over the low-resolution input."""
+    """Score results in one pass over the reference or, without one, over the low-resolution
+    input."""
+    # Results share the truth's luma and motion, the dearest part of measuring.
     shared = FramePairCache()
     boards = [options.board(others.keys(), shared) for _ in results]
     alignments = [align(result, others) for result in results]
     with ExitStack() as stack:
-        clips = [stack.enter_context(open_clip(result.source)) for result in results]
+        clips = [stack.enter_context(result.open()) for result in results]
         candidates = [
             Candidate(clip, Timeline(clip.frames()), alignment, board)
             for clip, alignment, board in zip(clips, alignments, boards, strict=True)
@@ -93,12 +95,13 @@ def score_separately(
     options: MeasurementOptions,
     progress: FrameProgress,
 ) -> ClipScores:
-    """Every frame by itself, or each against the same pictures: of a truth that is one picture,
-    say."""
+    """Score every frame by itself, or against the same pictures: those of a truth that is one
+    picture, say."""
     board = options.board(stills.keys())
     pictures = {name: _only_frame(probe) for name, probe in stills.items()}
     alignment = align_to_still(result, stills, pictures)
-    with open_clip(result.source) as clip:
+    with result.open() as clip:
+        # The result leads itself: its frames come once for the cuts and once to be measured.
         leading, own = tee(clip.frames())
         candidate = Candidate(clip, Timeline(own), alignment, board)
         for done, frame_set in enumerate(leader_frame_sets(leading), start=1):
@@ -108,7 +111,7 @@ def score_separately(
 
 
 def _only_frame(probe: ProbedClip) -> Frame:
-    with open_clip(probe.source) as clip:
+    with probe.open() as clip:
         return next(clip.frames())
 
 
@@ -120,6 +123,7 @@ def score(
     border: int = 0,
     *,
     fast_flow: bool = False,
+    read: ReadOptions = ReadOptions(),
     progress: FrameProgress | None = None,
 ) -> Scores:
     """Score one clip or several against a truth and/or their low-resolution input, and rank
@@ -127,8 +131,8 @@ def score(
 
     `metrics` defaults to all that these allow; `diversity` of several results is a figure of the
     set. A truth of one picture stands for all frames. `fast_flow` estimates motion faster and less
-    exactly. Raises UsageError for a request that cannot be met, InputError for clips that cannot be
-    read or compared.
+    exactly; `read` is how all clips are read. Raises UsageError for a request that cannot be met,
+    InputError for clips that cannot be read or compared.
     """
     results = [results] if isinstance(results, str | Path) else results
     if not results:
@@ -152,8 +156,10 @@ def score(
     )
     select_metrics(options.metrics, reference is not None, low_resolution is not None)
     given = {"reference": reference, "low_resolution": low_resolution}
-    others = {name: ProbedClip(source) for name, source in given.items() if source is not None}
-    probes = [ProbedClip(result) for result in results]
+    others = {
+        name: ProbedClip(source, read) for name, source in given.items() if source is not None
+    }
+    probes = [ProbedClip(result, read) for result in results]
     report_progress = progress or (lambda _done, _total: None)
     is_still = all(probe.is_still for probe in others.values())
     if not others or (is_still and not all(probe.is_still for probe in probes)):

@@ -1,6 +1,7 @@
-"""Scores for reading: a table of means, and a file with a row per frame."""
+"""Scores to read: a table of means, and a file with a row per frame."""
 
 import csv
+import io
 from pathlib import Path
 
 from rich.table import Table
@@ -9,30 +10,31 @@ from rich.text import Text
 from vsr.errors import OutputError
 from vsr.evaluate.ranking import RESAMPLES, SEED, Ranking, Standing
 from vsr.evaluate.results import ClipScores, Scores
+from vsr.files import write_atomically
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import MetricResult
 
 
 def write_csv(scores: Scores, path: Path) -> None:
-    """One row per frame and file, the baseline's rows after the result's; an absent value is an
-    empty cell.
+    """Write one row per frame and file, the baseline's rows after the result's; an absent value is
+    an empty cell. The file appears whole or not at all.
 
     Raises OutputError where the file cannot be written.
     """
     names = list(scores.results[0].metrics)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file", "frame", "seconds", *names])
+    for clip in scores.results:
+        for label, figures in _labeled_figures(clip):
+            columns = [
+                figures[name].per_frame or (None,) * len(clip.frame_indices) for name in names
+            ]
+            rows = zip(clip.frame_indices, clip.frame_seconds, *columns, strict=True)
+            writer.writerows([label, *row] for row in rows)
     try:
         # A file name need not be UTF-8.
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["file", "frame", "seconds", *names])
-            for clip in scores.results:
-                for label, figures in _labeled_figures(clip):
-                    columns = [
-                        figures[name].per_frame or (None,) * len(clip.frame_indices)
-                        for name in names
-                    ]
-                    rows = zip(clip.frame_indices, clip.frame_seconds, *columns, strict=True)
-                    writer.writerows([label, *row] for row in rows)
+        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror}; name another file"
@@ -40,8 +42,8 @@ def write_csv(scores: Scores, path: Path) -> None:
 
 
 def score_table(scores: Scores) -> Table:
-    """Means with their intervals: metrics down, results across, each beside its bicubic baseline
-    where there is one.
+    """Tabulate means with their intervals: metrics down, results across, each beside its bicubic
+    baseline where there is one.
 
     Ranks stand beside the means of several results.
     """
@@ -72,7 +74,7 @@ def _heading(name: str, result: MetricResult) -> str:
 
 
 def _cells(clip: ClipScores, name: str, rank: str | None) -> list[str]:
-    """One for the result and, where there is one, one for its baseline."""
+    """Return a cell for the result and, where there is one, a cell for its baseline."""
     mean = _mean(clip.metrics[name])
     interval = (clip.intervals or {}).get(name)
     spread = "" if interval is None else f" ±{(interval.high - interval.low) / 2:.4f}"
@@ -101,7 +103,7 @@ def _format_rank(ranking: Ranking, standing: Standing) -> str:
 
 
 def _captions(scores: Scores) -> list[str]:
-    """What has to be known for reading the figures."""
+    """Return what has to be known to read the figures."""
     shown = scores.results[0].metrics
     lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
     lines += [
@@ -131,15 +133,15 @@ def _captions(scores: Scores) -> list[str]:
 
 
 def _labeled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult]]]:
-    labelled = [(clip.file, clip.metrics)]
+    labeled = [(clip.file, clip.metrics)]
     return (
-        labelled
+        labeled
         if clip.baseline is None
-        else [*labelled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
+        else [*labeled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
     )
 
 
 def _plain_text(text: str) -> Text:
-    """For a table: brackets are no markup, and bytes of a file name that are no text are shown
-    escaped."""
+    """Make text for a table: brackets are no markup, and bytes of a file name that are no text are
+    shown escaped."""
     return Text(text.encode(errors="backslashreplace").decode())

@@ -15,18 +15,15 @@ from vsr.metrics import (
     flicker,
     lpips,
     lr_psnr,
-    ms_ssim,
     niqe,
     psnr,
     sharpness,
     spectrum,
     ssim,
-    tlpips,
     tof,
-    warping_error,
 )
+from vsr.metrics.lpips import BACKBONES, LPIPS_WEIGHTS
 from vsr.metrics.metric import Metric, Needs
-from vsr.metrics.perceptual import BACKBONES, LPIPS_WEIGHTS
 from vsr.models.weights import (
     BRISQUE_MODEL,
     BRISQUE_RANGE,
@@ -39,7 +36,7 @@ from vsr.models.weights import (
 
 _LPIPS = Metric("lpips", "1", False, Needs.TRUTH, lpips.load, weights=LPIPS_WEIGHTS)
 _TLPIPS = Metric(
-    "tlpips", "1", False, Needs.TRUTH, tlpips.load, of_pairs=True, weights=LPIPS_WEIGHTS
+    "tlpips", "1", False, Needs.TRUTH, lpips.load_temporal, of_pairs=True, weights=LPIPS_WEIGHTS
 )
 _DISTS_WEIGHTS = ((DISTS_WEIGHTS, VGG16),)
 _BRISQUE_WEIGHTS = ((BRISQUE_MODEL, BRISQUE_RANGE),)
@@ -48,7 +45,7 @@ _FID_WEIGHTS = ((FID_INCEPTION,), (IMAGENET_INCEPTION,))
 METRICS: dict[str, Metric] = {
     "psnr": Metric("psnr", "dB", True, Needs.TRUTH, psnr.load_rgb),
     "ssim": Metric("ssim", "1", True, Needs.TRUTH, ssim.load_rgb),
-    "ms_ssim": Metric("ms_ssim", "1", True, Needs.TRUTH, ms_ssim.load),
+    "ms_ssim": Metric("ms_ssim", "1", True, Needs.TRUTH, ssim.load_multi_scale),
     "psnr_y": Metric("psnr_y", "dB", True, Needs.TRUTH, psnr.load_luma),
     "ssim_y": Metric("ssim_y", "1", True, Needs.TRUTH, ssim.load_luma),
     "lpips": _LPIPS,
@@ -69,7 +66,12 @@ METRICS: dict[str, Metric] = {
         only_when_named=True,
     ),
     "warping_error": Metric(
-        "warping_error", "grey levels", False, Needs.EITHER, warping_error.load, of_pairs=True
+        "warping_error",
+        "grey levels",
+        False,
+        Needs.EITHER,
+        flicker.load_warping_error,
+        of_pairs=True,
     ),
     "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
     "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
@@ -85,19 +87,19 @@ METRICS: dict[str, Metric] = {
             metric,
             name=f"{metric.name}:{network}",
             load=partial(load, (network,)),
-            weights=((backbone.file,),),
+            weights=((file,),),
             only_when_named=True,
         )
-        for metric, load in ((_LPIPS, lpips.load), (_TLPIPS, tlpips.load))
-        for network, backbone in BACKBONES.items()
+        for metric, load in ((_LPIPS, lpips.load), (_TLPIPS, lpips.load_temporal))
+        for network, file in BACKBONES.items()
     },
 }
 """`lpips` and `tlpips` take the best network that has weights; `lpips:vgg` insists on one."""
 
 
 def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bool) -> list[Metric]:
-    """The named metrics, in that order; raises UsageError for an unknown one and one that lacks
-    what it needs."""
+    """Return the named metrics, in that order; raises UsageError for an unknown one and one that
+    lacks what it needs."""
     chosen = [_find_metric(name) for name in dict.fromkeys(names)]
     for metric in chosen:
         if not metric.needs.are_met(has_truth, has_low_resolution):
@@ -109,8 +111,8 @@ def select_metrics(names: Sequence[str], has_truth: bool, has_low_resolution: bo
 
 
 def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
-    """Names of the metrics that can be computed from what there is, but for those that must be
-    asked for by name."""
+    """Return the names of the metrics that can be computed from these clips, but for those that
+    must be asked for by name."""
     return [
         name
         for name, metric in METRICS.items()
@@ -119,8 +121,8 @@ def possible_metrics(has_truth: bool, has_low_resolution: bool) -> list[str]:
 
 
 def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
-    """The names, with a sharpness figure added where a figure across frames would stand alone: blur
-    never flickers."""
+    """Add a sharpness figure where a figure across frames would stand alone: blur never
+    flickers."""
     across_frames = any(_find_metric(name).of_pairs for name in names)
     if not across_frames or {"sharpness", "sharpness_live"} & set(names):
         return list(names)

@@ -1,9 +1,9 @@
 """BRISQUE (Mittal et al., 2012): the quality that people would give a picture, 0 (best) to 100;
 needs no truth.
 
-As OpenCV's `quality` module defines it, for whose features the parameter file was trained:
-full-range BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a
-support vector regression.
+Defined by OpenCV's `quality` module, for whose features the parameter file was trained: full-range
+BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a support vector
+regression.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ import numpy as np
 
 from vsr.errors import ModelError
 from vsr.image.motion import FloatArray
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError, too_small_reason
+from vsr.metrics.metric import LoadedMetric, build_from, too_small_reason
 from vsr.metrics.observation import Observation
 from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
-from vsr.models.weights import BRISQUE_MODEL, BRISQUE_RANGE, find_weights
+from vsr.models.weights import BRISQUE_MODEL, BRISQUE_RANGE
 
 NUM_FEATURES = 36
 MIN_SIDE_PX = 16
-"""Below this there is not enough to gather statistics of."""
+"""Smallest side with enough pixels to gather statistics of."""
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
-"""Neighbours whose products count: to the right, below, and on both diagonals."""
+"""Neighbors whose products count: to the right, below, and on both diagonals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,34 +31,27 @@ class BrisqueModel:
     """A support vector regression with a radial kernel on features that are brought to -1..1."""
 
     lowest: Array
-    """Of each feature, (36,)."""
+    """Smallest value of each feature in training, (36,)."""
     highest: Array
+    """Largest value of each, (36,)."""
     support: Array
-    """(N, 36)."""
+    """Support vectors, (N, 36)."""
     weights: Array
-    """Of each support vector, (N,)."""
-    sharpness: float
-    """Of the kernel: exp(-sharpness * squared distance)."""
+    """Coefficient of each support vector, (N,)."""
+    gamma: float
+    """Gamma of the kernel exp(-gamma * squared distance)."""
     offset: float
 
     def predict(self, features: Array) -> float:
-        """The score of (36,) features, kept within 0..100."""
+        """Return the score of (36,) features, kept within 0..100."""
         scaled = 2 * (features - self.lowest) / (self.highest - self.lowest) - 1
-        likeness = np.exp(-self.sharpness * ((self.support - scaled) ** 2).sum(axis=1))
-        return float(np.clip(self.weights @ likeness - self.offset, 0, 100))
+        kernel = np.exp(-self.gamma * ((self.support - scaled) ** 2).sum(axis=1))
+        return float(np.clip(self.weights @ kernel - self.offset, 0, 100))
 
 
 def load() -> LoadedMetric:
-    """Raises MetricUnavailableError without the two parameter files."""
-    paths = {file: find_weights(file.patterns) for file in (BRISQUE_MODEL, BRISQUE_RANGE)}
-    missing = [file.missing for file, path in paths.items() if path is None]
-    model_path, range_path = paths[BRISQUE_MODEL], paths[BRISQUE_RANGE]
-    if model_path is None or range_path is None:
-        raise MetricUnavailableError("; ".join(missing))
-    try:
-        model = read_model(model_path, range_path)
-    except ModelError as error:
-        raise MetricUnavailableError(str(error)) from error
+    """Load BRISQUE; raises MetricUnavailableError without the two parameter files."""
+    model = build_from((BRISQUE_MODEL, BRISQUE_RANGE), read_model)
 
     def measure(observation: Observation) -> float | None:
         gray = observation.inner_array(observation.result.current.gray_bytes).astype(np.float32)
@@ -69,9 +62,10 @@ def load() -> LoadedMetric:
 
 
 def brisque_features(gray: FloatArray) -> Array | None:
-    """The 36 features of (H, W) in grey levels 0..255; None where a flat picture has no
+    """Return the 36 features of (H, W) in grey levels 0..255; None where a flat picture has no
     statistics."""
     height, width = gray.shape
+    # Not antialiased: the regression was trained on such features.
     halved: FloatArray = cv2.resize(gray, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
     features = np.concatenate(
         [_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])]
@@ -80,7 +74,7 @@ def brisque_features(gray: FloatArray) -> Array | None:
 
 
 def read_model(model_path: Path, range_path: Path) -> BrisqueModel:
-    """From the two files of OpenCV's `quality` module; raises ModelError where they hold something
+    """Read the two files of OpenCV's `quality` module; raises ModelError where they hold something
     else."""
     # The nodes of a storage live as long as it does.
     storages = _open(model_path), _open(range_path)
@@ -105,7 +99,7 @@ def read_model(model_path: Path, range_path: Path) -> BrisqueModel:
         highest=limits[1].astype(np.float64),
         support=support,
         weights=weights[:, 0],
-        sharpness=model.getNode("kernel").getNode("gamma").real(),
+        gamma=model.getNode("kernel").getNode("gamma").real(),
         offset=decision.getNode("rho").real(),
     )
 
@@ -118,7 +112,7 @@ def _open(path: Path) -> cv2.FileStorage:
 
 
 def _numbers(node: cv2.FileNode, columns: int) -> Array:
-    """A sequence of numbers, or of sequences of them, as rows of `columns`."""
+    """Return a sequence of numbers, or of sequences of them, as rows of `columns`."""
     rows = [node.at(index) for index in range(node.size())]
     values = [
         [row.at(index).real() for index in range(row.size())] if row.isSeq() else [row.real()]
@@ -128,9 +122,10 @@ def _numbers(node: cv2.FileNode, columns: int) -> Array:
 
 
 def _features(structure: FloatArray) -> Array:
-    """The 18 features of one scale."""
+    """Return the 18 features of one scale, of MSCN coefficients (H, W)."""
     own = fit_asymmetric_gaussian(structure.reshape(1, -1))
     columns = [own.shape, (own.left**2 + own.right**2) / 2]
+    # Products of neighbors are skewed where a picture is blurred or blocky.
     for shift in _SHIFTS:
         pairs = fit_asymmetric_gaussian((structure * _shifted(structure, *shift)).reshape(1, -1))
         columns += [pairs.shape, pairs.mean, pairs.left**2, pairs.right**2]
@@ -138,7 +133,7 @@ def _features(structure: FloatArray) -> Array:
 
 
 def _shifted(plane: FloatArray, down: int, across: int) -> FloatArray:
-    """For each pixel the one that far below and to the right; 0 outside the picture."""
+    """Return for each pixel the one that far below and to the right; 0 outside the picture."""
     height, width = plane.shape
     padded = np.pad(plane, 1)
     return padded[1 + down : 1 + down + height, 1 + across : 1 + across + width]

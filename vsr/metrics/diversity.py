@@ -1,4 +1,4 @@
-"""Diversity of samples (NTIRE 2021 challenge on learning the SR space): what is gained by choosing
+"""Diversity of samples (NTIRE 2021 challenge on learning the SR space): gain of choosing among them
 per pixel.
 
 `100 (G - L) / G` with LPIPS maps d_i between sample i and the truth: G is the least of their means,
@@ -8,9 +8,9 @@ truth anywhere gains nothing.
 
 import torch
 
+from vsr.metrics.lpips import PerceptualDistance, load_distance
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
 from vsr.metrics.observation import Observation
-from vsr.metrics.perceptual import PerceptualDistance, load_distance
 
 
 class Diversity:
@@ -27,13 +27,14 @@ class Diversity:
         if self._nearest is None:
             self._nearest, self._best_mean = distances, mean
         else:
+            # Only the least of all maps is kept, so that a thousand samples take no more room.
             self._nearest = torch.minimum(self._nearest, distances)
             self._best_mean = min(self._best_mean, mean)
         self.count += 1
 
     @property
     def score(self) -> float:
-        """In percent, 0 up to 100; 0 as well where a sample is the truth itself."""
+        """Gain in percent, 0 up to 100; 0 as well where a sample is the truth itself."""
         assert self._nearest is not None, "a score is asked for without a sample"
         if self._best_mean == 0:
             return 0.0
@@ -50,7 +51,7 @@ class ClipDiversity:
         self._truth: torch.Tensor | None = None
         self._problem: str | None = None
 
-    def add(self, observation: Observation) -> None:
+    def update(self, observation: Observation) -> None:
         """Take in the next sample."""
         assert observation.truth is not None
         truth = observation.truth.current.pixels
@@ -64,17 +65,15 @@ class ClipDiversity:
                 "one picture"
             )
             return
-        distances = self._distance.map_between(
-            observation.inner(observation.result.current.pixels), observation.inner(truth)
-        )
+        distances = self._distance.map_between(*observation.rgb_pair())
         if distances is None:
             self._problem = "the pictures are too small for LPIPS"
             return
         self._diversity.add(distances)
 
-    def value(self) -> float:
-        """Raises MetricUnavailableError where the frames are no samples of one picture, or too
-        few."""
+    def compute(self) -> float:
+        """Return the gain in percent; raises MetricUnavailableError where the frames are no samples
+        of one picture, or too few."""
         if self._problem is not None:
             raise MetricUnavailableError(self._problem)
         if self._diversity.count < 2:
@@ -85,6 +84,7 @@ class ClipDiversity:
 
 
 def load() -> LoadedClipMetric:
-    """On the first LPIPS network that has weights; raises MetricUnavailableError without any."""
+    """Load diversity on the first LPIPS network that has weights; raises MetricUnavailableError
+    without any."""
     distance = load_distance(is_spatial=True)
     return LoadedClipMetric(lambda: ClipDiversity(distance), distance.network)

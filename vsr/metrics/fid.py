@@ -1,5 +1,5 @@
-"""FID (Heusel et al., 2017): the distance between what Inception sees in a clip's frames and in the
-truth's.
+"""FID (Heusel et al., 2017): distance between the features that Inception finds in a clip's frames
+and in the truth's.
 
 One figure for a clip. It is biased upwards for few frames: below some thousands, compare only clips
 of equal length.
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vsr.errors import ModelError
-from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError
+from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError, build_from_first
 from vsr.metrics.observation import Observation
-from vsr.models.weights import FID_INCEPTION, find_weights
+from vsr.models.weights import FID_INCEPTION
 
 if TYPE_CHECKING:
     from vsr.metrics.inception import InceptionFeatures
@@ -41,12 +40,13 @@ class Gaussian:
 
     @property
     def covariance(self) -> Array:
-        """Unbiased, (size, size); of two rows or more."""
+        """Unbiased covariance (size, size) of two rows or more."""
         return self._scatter / (self.count - 1)
 
 
 def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two Gaussians of the same size."""
+    """Return |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two Gaussians of the same size."""
+    # The root of a product of large, nearly singular matrices is complex by rounding.
     root = _square_root(one.covariance)
     # S1 S2 and the symmetric R S2 R, with R the root of S1, have the same eigenvalues.
     eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
@@ -62,7 +62,7 @@ class FrechetInceptionDistance:
         self._features = features
         self._result, self._truth = Gaussian(features.size), Gaussian(features.size)
 
-    def add(self, observation: Observation) -> None:
+    def update(self, observation: Observation) -> None:
         """Take in the next frame."""
         assert observation.truth is not None
         for gaussian, picture in (
@@ -71,8 +71,9 @@ class FrechetInceptionDistance:
         ):
             gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
 
-    def value(self) -> float:
-        """Raises MetricUnavailableError for fewer than `MIN_FRAMES`."""
+    def compute(self) -> float:
+        """Return FID of the frames so far; raises MetricUnavailableError for fewer than
+        `MIN_FRAMES`."""
         if self._result.count < MIN_FRAMES:
             raise MetricUnavailableError(
                 f"FID needs {MIN_FRAMES} frames or more, found {self._result.count}"
@@ -81,24 +82,18 @@ class FrechetInceptionDistance:
 
 
 def load() -> LoadedClipMetric:
-    """On the published weights, else on torchvision's; raises MetricUnavailableError with every
-    reason."""
+    """Load FID on the published weights, else on torchvision's; raises MetricUnavailableError with
+    every reason."""
     from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
 
-    reasons = []
-    for inception_file in INCEPTIONS:
-        path = find_weights(inception_file.file.patterns)
-        if path is None:
-            continue
-        try:
-            features = InceptionFeatures(inception_file, path)
-            return LoadedClipMetric(partial(FrechetInceptionDistance, features), features.name)
-        except ModelError as error:
-            reasons.append(str(error))
-    raise MetricUnavailableError("; ".join([*reasons, FID_INCEPTION.missing]))
+    features = build_from_first(
+        {weights.file: partial(InceptionFeatures, weights) for weights in INCEPTIONS},
+        FID_INCEPTION.missing,
+    )
+    return LoadedClipMetric(partial(FrechetInceptionDistance, features), features.name)
 
 
 def _square_root(matrix: Array) -> Array:
-    """Of a symmetric matrix without negative eigenvalues but for rounding."""
+    """Return the root of a symmetric matrix without negative eigenvalues but for rounding."""
     eigenvalues, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.clip(eigenvalues, 0, None))) @ vectors.T)

@@ -1,38 +1,59 @@
-"""Change that the reference does not have: mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|, unoccluded,
-in grey levels.
+"""Change along the motion, in grey levels of luma over unoccluded pixels: `warping_error`, how much
+there is, and `flicker`, how much of it the reference does not have.
 
-W follows the motion of the reference T in both terms. T's own noise, which nobody can follow, is
-its floor.
+`warping_error` = mean |Y_t - W(Y_t-1)| rewards blur, so read it beside sharpness; the truth itself
+does not score 0. `flicker` = mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|. W follows the motion of
+the reference T in all terms. T's own noise, which nobody can follow, is flicker's floor.
 """
 
+import cv2
+import numpy as np
+
+from vsr.image.motion import FloatArray, Motion
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import FramePair, Observation
-from vsr.metrics.warping_error import mean_visible
+
+
+def load_warping_error() -> LoadedMetric:
+    """Load the change along the truth's motion; without a truth, along the enlarged input's."""
+    return LoadedMetric(_measure_warping_error)
 
 
 def load() -> LoadedMetric:
-    """With the truth for T."""
-    return LoadedMetric(_measure)
+    """Load flicker with the truth for T."""
+    return LoadedMetric(lambda observation: _excess_change(observation, observation.truth))
 
 
 def load_live() -> LoadedMetric:
-    """With the enlarged input for T: what can be said without a truth."""
-    return LoadedMetric(_measure_live)
+    """Load flicker with the enlarged input for T: what can be said without a truth."""
+    return LoadedMetric(lambda observation: _excess_change(observation, observation.enlarged))
 
 
-def _measure(observation: Observation) -> float | None:
-    assert observation.truth is not None
-    return _excess_change(observation, observation.truth)
+def _measure_warping_error(observation: Observation) -> float | None:
+    motion = observation.reference.motion
+    if motion is None:
+        return None
+    return _mean_visible(observation, motion, observation.result.luma_change(motion))
 
 
-def _measure_live(observation: Observation) -> float | None:
-    assert observation.enlarged is not None
-    return _excess_change(observation, observation.enlarged)
-
-
-def _excess_change(observation: Observation, reference: FramePair) -> float | None:
+def _excess_change(observation: Observation, reference: FramePair | None) -> float | None:
+    assert reference is not None
     motion = reference.motion
     if motion is None:
         return None
     excess = observation.result.luma_change(motion) - reference.luma_change(motion)
-    return mean_visible(observation, motion, excess)
+    return _mean_visible(observation, motion, excess)
+
+
+def _mean_visible(observation: Observation, motion: Motion, values: FloatArray) -> float | None:
+    """Return the mean of |values| (H, W) where both frames show the pixel, border left off; None
+    where that is nowhere."""
+    visible = observation.inner_array(motion.visible)
+    count = np.count_nonzero(visible)
+    if not count:
+        return None
+    # OpenCV sums |values| under a mask without a copy, in float64.
+    return (
+        float(cv2.norm(observation.inner_array(values), cv2.NORM_L1, visible.view(np.uint8)))
+        / count
+    )

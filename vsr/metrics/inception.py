@@ -1,4 +1,4 @@
-"""The Inception network as FID uses it, with genuine weights from a file."""
+"""Inception v3 in the form that FID uses, with genuine weights from a file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import Inception3, inception
 
-from vsr.metrics.backbones import build_frozen, exact_inference, load_into
+from vsr.metrics.backbones import FrozenNetwork, build_frozen, exact_inference, load_into
 from vsr.models.weights import FID_INCEPTION, IMAGENET_INCEPTION, WeightFile
 
 NUM_FEATURES = 2048
@@ -29,8 +29,8 @@ class _EdgeAwareC(inception.InceptionC):  # type: ignore[misc]
 
 
 class _EdgeAwareE(inception.InceptionE):  # type: ignore[misc]
-    """The last of these blocks takes the greatest neighbour instead of the mean, as in the
-    published network."""
+    """The last of these blocks takes the greatest neighbor instead of the mean, as in the published
+    network."""
 
     def __init__(
         self, in_channels: int, conv_block: Callable[..., torch.nn.Module] | None = None
@@ -75,7 +75,7 @@ class InceptionWeights:
     """One of the two sets of weights, with the network that they belong to."""
 
     name: str
-    """What figures are marked by: those of different weights cannot be compared."""
+    """Mark of its figures: those of different weights cannot be compared."""
     file: WeightFile
     architecture: Callable[[], torch.nn.Module]
 
@@ -84,29 +84,30 @@ INCEPTIONS = (
     InceptionWeights("inception-fid", FID_INCEPTION, _tensorflow_inception),
     InceptionWeights("inception-imagenet", IMAGENET_INCEPTION, _torchvision_inception),
 )
-"""In order of preference: the first is what published FID figures are made with."""
+"""Weights in order of preference: published FID figures are made with the first."""
 
 
 class InceptionFeatures:
-    """What the network sees in a picture, after its last pooling."""
+    """Features of a picture after the network's last pooling."""
 
     size = NUM_FEATURES
 
-    def __init__(self, inception_file: InceptionWeights, path: Path) -> None:
-        """Raises ModelError where the file does not hold the network's weights."""
-        self.name = inception_file.name
-        self._network = build_frozen(inception_file.architecture)
-        load_into(self._network, path)
+    def __init__(self, weights: InceptionWeights, path: Path) -> None:
+        """Read the weights; raises ModelError where the file does not hold the network's
+        weights."""
+        self.name = weights.name
+        network = build_frozen(weights.architecture)
+        load_into(network, path)
+        self._network = FrozenNetwork(network)
 
     def of(self, picture: torch.Tensor) -> torch.Tensor:
-        """float64 (2048,) on the CPU, of (3, H, W) in [0, 1], resized to 299x299 bilinearly as
-        FID's programs do."""
-        self._network.to(picture.device)
+        """Return float64 (2048,) on the CPU for (3, H, W) in [0, 1], resized to 299x299 bilinearly
+        as FID's programs do."""
         resized = F.interpolate(
             picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False
         )
         with exact_inference():
-            features: torch.Tensor = self._network(2 * resized - 1)
+            features: torch.Tensor = self._network.on(picture.device)(2 * resized - 1)
         return features[0].double().cpu()
 
 

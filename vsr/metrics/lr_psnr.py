@@ -1,5 +1,5 @@
-"""Agreement with the input: PSNR between the result, reduced again, and the low-resolution input,
-on RGB."""
+"""LR-PSNR: agreement with the input, by the PSNR between the result, reduced again, and the
+low-resolution input on RGB."""
 
 from math import ceil
 
@@ -10,7 +10,7 @@ from vsr.metrics.psnr import psnr
 
 
 def load() -> LoadedMetric:
-    """LR-PSNR; 45 dB or more counts as full agreement (NTIRE 2021)."""
+    """Load LR-PSNR; 45 dB or more counts as full agreement (NTIRE 2021)."""
     return LoadedMetric(_measure)
 
 
@@ -18,8 +18,9 @@ def _measure(observation: Observation) -> float:
     low = observation.low_resolution
     assert low is not None
     result = observation.result.current.uncropped
-    reduced = resize(result, *low.shape[-2:])
-    border = ceil(observation.border * low.shape[-1] / result.shape[-1])
     height, width = low.shape[-2:]
+    reduced = resize(result, height, width)
+    # The border is counted in the result's pixels; a part of a small pixel leaves off the whole.
+    border = ceil(observation.border * width / result.shape[-1])
     inner = (..., slice(border, height - border), slice(border, width - border))
     return psnr(reduced[inner], low[inner], peak=1.0)

@@ -1,13 +1,17 @@
-"""What a metric is: a name, a direction, what it needs, and a function of one observation."""
+"""The description of a metric: a name, a direction, what it needs, and a function of one
+observation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-from vsr.errors import VsrError
+from vsr.errors import ModelError, VsrError
 from vsr.metrics.observation import Observation
-from vsr.models.weights import WeightFile
+from vsr.models.weights import WeightFile, find_weights
+
+T = TypeVar("T")
 
 Measure = Callable[[Observation], float | None]
 """The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded,
@@ -20,7 +24,7 @@ class MetricUnavailableError(VsrError):
 
 
 class Needs(Enum):
-    """What a result has to be compared with."""
+    """The clips that a result has to be compared with."""
 
     NOTHING = "nothing"
     TRUTH = "a truth (--reference)"
@@ -28,7 +32,7 @@ class Needs(Enum):
     EITHER = "a truth (--reference) or the low-resolution input (--low-resolution)"
 
     def are_met(self, has_truth: bool, has_low_resolution: bool) -> bool:
-        """Whether this is there."""
+        """Tell whether these clips are there."""
         return {
             Needs.NOTHING: True,
             Needs.TRUTH: has_truth,
@@ -38,13 +42,13 @@ class Needs(Enum):
 
 
 class ClipMetric(Protocol):
-    """Gathers the one figure of a whole clip, in memory that does not grow with it."""
+    """One figure of a whole clip, gathered in memory that does not grow with it."""
 
-    def add(self, observation: Observation) -> None:
+    def update(self, observation: Observation) -> None:
         """Take in the next frame."""
 
-    def value(self) -> float:
-        """The figure of the frames so far; raises MetricUnavailableError with why they have
+    def compute(self) -> float:
+        """Return the figure of the frames so far; raises MetricUnavailableError with why they have
         none."""
 
 
@@ -56,12 +60,7 @@ class LoadedMetric:
     network: str | None = None
     """The network or model whose weights it uses; figures of different ones are never compared."""
     missing_reason: str = "no frame has a value for it"
-    """What to say where no frame has a value."""
-
-
-def too_small_reason(side_px: int) -> str:
-    """What to say where all frames are too small."""
-    return f"the frames are smaller than {side_px} px a side"
+    """The reason to give where no frame has a value."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class LoadedClipMetric:
     start: Callable[[], ClipMetric]
     """Begins a clip."""
     network: str | None = None
-    """As in `LoadedMetric`."""
+    """See `LoadedMetric`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Metric:
 
     name: str
     unit: str
-    """Of its values; `1` for a pure number."""
+    """Unit of its values; `1` for a pure number."""
     higher_is_better: bool
     needs: Needs
     load: Callable[[], LoadedMetric | LoadedClipMetric]
@@ -95,3 +94,38 @@ class Metric:
     only_when_named: bool = False
     """Left out of what is measured by default: a variant of another metric, or one of another kind
     of input."""
+
+
+def too_small_reason(side_px: int) -> str:
+    """Return the reason to give where all frames are too small."""
+    return f"the frames are smaller than {side_px} px a side"
+
+
+def build_from(files: tuple[WeightFile, ...], build: Callable[..., T]) -> T:
+    """Build something from the paths of weight files; raises MetricUnavailableError where one is
+    missing or does not serve."""
+    found = {file: find_weights(file.patterns) for file in files}
+    paths = [path for path in found.values() if path is not None]
+    if len(paths) < len(files):
+        missing = [file.missing for file, path in found.items() if path is None]
+        raise MetricUnavailableError("; ".join(missing))
+    try:
+        return build(*paths)
+    except ModelError as error:
+        raise MetricUnavailableError(str(error)) from error
+
+
+def build_from_first(builders: Mapping[WeightFile, Callable[[Path], T]], missing: str) -> T:
+    """Build from the first of several files that is there and serves.
+
+    Raises MetricUnavailableError with what is wrong with those that do not, and with `missing`.
+    """
+    reasons = []
+    for file, build in builders.items():
+        # A bad file must not hide a good one further down the list.
+        if find_weights(file.patterns) is not None:
+            try:
+                return build_from((file,), build)
+            except MetricUnavailableError as error:
+                reasons.append(str(error))
+    raise MetricUnavailableError("; ".join([*reasons, missing]))

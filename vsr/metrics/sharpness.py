@@ -1,42 +1,34 @@
-"""How much detail there is: mean Sobel gradient magnitude of luma over the reference's. 1 is the
-reference's own."""
+"""Sharpness: mean Sobel gradient magnitude of luma over the reference's. 1 is the reference's own
+detail, below is blur, above is more edge than there was."""
 
 import torch
 import torch.nn.functional as F
 
 from vsr.metrics.metric import LoadedMetric
-from vsr.metrics.observation import MetricImage, Observation
+from vsr.metrics.observation import FramePair, MetricImage, Observation
 
 
 def load() -> LoadedMetric:
-    """Over the truth's; below 1 is blur, above 1 is more edge than there was."""
-    return LoadedMetric(_measure)
+    """Load sharpness over the truth's."""
+    return LoadedMetric(lambda observation: _ratio(observation, observation.truth))
 
 
 def load_live() -> LoadedMetric:
-    """Over the enlarged input's, for want of a truth."""
-    return LoadedMetric(_measure_live)
+    """Load sharpness over the enlarged input's, for want of a truth."""
+    return LoadedMetric(lambda observation: _ratio(observation, observation.enlarged))
 
 
-def _measure(observation: Observation) -> float | None:
-    assert observation.truth is not None
-    return _ratio(observation, observation.truth.current)
-
-
-def _measure_live(observation: Observation) -> float | None:
-    assert observation.enlarged is not None
-    return _ratio(observation, observation.enlarged.current)
-
-
-def _ratio(observation: Observation, reference: MetricImage) -> float | None:
-    """None where the reference is perfectly flat."""
-    gradient = _mean_gradient(observation, reference)
+def _ratio(observation: Observation, reference: FramePair | None) -> float | None:
+    """Return None where the reference is perfectly flat."""
+    assert reference is not None
+    gradient = _mean_gradient(observation, reference.current)
     return (
         _mean_gradient(observation, observation.result.current) / gradient if gradient > 0 else None
     )
 
 
 def _mean_gradient(observation: Observation, picture: MetricImage) -> float:
+    # Sobel's kernel is separable: a difference one way, a smoothing the other way.
     padded = F.pad(picture.luma[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     across = _smooth(padded[:, 2:] - padded[:, :-2])
     down = _smooth((padded[2:] - padded[:-2]).T).T
@@ -45,5 +37,5 @@ def _mean_gradient(observation: Observation, picture: MetricImage) -> float:
 
 
 def _smooth(planes: torch.Tensor) -> torch.Tensor:
-    """Weights 1, 2, 1 down the rows."""
+    """Weigh three neighbors down the columns by 1, 2, 1."""
     return (planes[:-2] + planes[2:]).add_(planes[1:-1], alpha=2)

@@ -1,5 +1,5 @@
-"""Discrepancy of 1-D power spectra, the exact form of which is `FORM`; 0 where the clip has the
-truth's spectrum."""
+"""Discrepancy of 1-D power spectra (after Durall et al., 2020), the exact form of which is `FORM`;
+0 where the clip has the truth's spectrum."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 
 
 def profile(luma: FloatArray) -> Array:
-    """P of one picture (H, W), (min(H, W) // 2 + 1,); all 0 for one whose spectrum is flat."""
+    """Return P of one picture (H, W), (min(H, W) // 2 + 1,); all 0 for one whose spectrum is
+    flat."""
     height, width = luma.shape
     shorter = min(height, width)
     power = np.abs(np.fft.rfft2(luma)) ** 2
@@ -31,6 +32,7 @@ def profile(luma: FloatArray) -> Array:
     copies[:, 0] = 1
     if width % 2 == 0:
         copies[:, -1] = 1
+    # The logarithm is taken before the mean over directions, as in the authors' program.
     sums = np.bincount(rings.ravel(), (copies * np.log10(1 + power)).ravel())
     means = (sums / np.bincount(rings.ravel(), copies.ravel()))[: shorter // 2 + 1]
     span = means.max() - means.min()
@@ -38,13 +40,13 @@ def profile(luma: FloatArray) -> Array:
 
 
 class SpectrumDiscrepancy:
-    """The discrepancy of one clip so far."""
+    """Discrepancy of one clip so far."""
 
     def __init__(self) -> None:
         self._difference: Array | None = None
         self._count = 0
 
-    def add(self, observation: Observation) -> None:
+    def update(self, observation: Observation) -> None:
         """Take in the next frame."""
         assert observation.truth is not None
         result, truth = (
@@ -57,13 +59,15 @@ class SpectrumDiscrepancy:
         self._difference = difference if self._difference is None else self._difference + difference
         self._count += 1
 
-    def value(self) -> float:
-        """Raises MetricUnavailableError where no frame was large enough."""
+    def compute(self) -> float:
+        """Return the discrepancy of the mean profiles; raises MetricUnavailableError where no frame
+        was large enough."""
         if self._difference is None:
             raise MetricUnavailableError(f"no frame has {MIN_SIDE_PX} px or more a side")
         return float(((self._difference / self._count) ** 2).mean())
 
 
 def load() -> LoadedClipMetric:
-    """Of the whole clip, since profiles are averaged over the frames before they are compared."""
+    """Load the discrepancy of a whole clip: profiles are averaged over the frames before they are
+    compared."""
     return LoadedClipMetric(SpectrumDiscrepancy)

@@ -1,7 +1,7 @@
-"""tOF: how far the result's own motion is from the truth's, in pixels (TecoGAN, Chu et al., 2020).
+"""tOF (TecoGAN, Chu et al., 2020): distance of the result's own motion from the truth's, in pixels.
 
 Mean length of the difference of Farneback's flows from frame t-1 to t on full-range grey. As in
-TecoGAN's script, only a centred window counts whose sides are the largest multiples of 32 that
+TecoGAN's script, only a centered window counts whose sides are the largest multiples of 32 that
 leave 8 px on each side. Every pair counts: the script also skips the first and last two frames of a
 clip, which hides where a clip begins badly.
 """
@@ -16,7 +16,7 @@ _WINDOW_STEP_PX = 32
 
 
 def load() -> LoadedMetric:
-    """Against the truth."""
+    """Load tOF against the truth."""
     return LoadedMetric(_measure)
 
 
@@ -33,8 +33,8 @@ def _measure(observation: Observation) -> float | None:
 
 
 def _centered(side: int, margin: int) -> slice:
-    """The part of a side that counts; all but the margin where no multiple of 32 fits, all where
-    that is nothing."""
+    """Return the part of a side that counts; all but the margin where no multiple of 32 fits, all
+    where that is nothing."""
     room = side - 2 * margin
     length = room // _WINDOW_STEP_PX * _WINDOW_STEP_PX or max(room, 0) or side
     start = (side - length) // 2

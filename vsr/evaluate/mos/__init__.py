@@ -1,4 +1,4 @@
-"""Mean opinion scores: a blind page for human raters, and what their ratings say."""
+"""Mean opinion scores: a blind page for human raters, and their evaluation."""
 
 from vsr.evaluate.mos.ratings import ClipOpinion, Opinions, opinion_table, read_opinions
 from vsr.evaluate.mos.sheet import SheetOptions, write_sheet

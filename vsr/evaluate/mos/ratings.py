@@ -1,32 +1,34 @@
-"""What raters said: means with confidence intervals, and which clips they tell apart."""
+"""Ratings: their means with confidence intervals, and the clips that raters tell apart."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 from rich.text import Text
 from scipy.stats import t
 
 from vsr.errors import InputError
+from vsr.records import Origin, from_json, limits
 
 CONFIDENCE = 0.95
 WORST, BEST = 1, 5
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class ClipOpinion:
-    """What raters think of one clip."""
+    """Opinion of the raters of one clip."""
 
     clip: str
     mean: float
-    """Of the raters' own means, 1 to 5."""
+    """Mean of the raters' own means, 1 to 5."""
     interval: tuple[float, float] | None
-    """Where the mean of all such raters lies, at 95 %; None for a single rater."""
+    """Range of the mean of all such raters, at 95 %; None for a single rater."""
     raters: int
     ratings: int
     rank: int
@@ -41,7 +43,7 @@ class Opinions:
     clips: tuple[ClipOpinion, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for strict JSON."""
+        """Return plain values for strict JSON."""
         clips = [
             {**asdict(clip), "interval": clip.interval and list(clip.interval)}
             for clip in self.clips
@@ -62,11 +64,11 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
     are more than noise. Raises InputError for files that are no ratings of this key's sheet, hold
     none, or repeat a rater.
     """
-    answer_key = _Key.read(key)
+    answer_key = _read_key(key)
     by_rater: dict[str, dict[int, float]] = {}
     counts = dict.fromkeys(range(len(answer_key.clips)), 0)
     for path in ratings:
-        rater, given = answer_key.read_ratings(path)
+        rater, given = _read_ratings(path, answer_key)
         if rater in by_rater:
             raise InputError(f"{path}: a second file by rater '{rater}'; give one for each rater")
         by_rater[rater] = {clip: fmean(values) for clip, values in given.items() if values}
@@ -91,7 +93,7 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
 
 
 def opinion_table(opinions: Opinions) -> Table:
-    """For reading."""
+    """Tabulate the clips from best to worst."""
     table = Table(
         caption="#: rank; = is a tie: the paired difference over the raters is not significant"
     )
@@ -118,7 +120,7 @@ def opinion_table(opinions: Opinions) -> Table:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's interval of a mean at 95 %; None for fewer than two values."""
+    """Return Student's interval of a mean at 95 %; None for fewer than two values."""
     if len(values) < 2:
         return None
     half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / sqrt(len(values))
@@ -126,6 +128,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _ranks(ordered: Sequence[int], raters: Sequence[dict[int, float]]) -> dict[int, int]:
+    # Paired by rater: that some are stricter than others is no noise.
     leader, ranks = ordered[0], {ordered[0]: 1}
     for position, clip in enumerate(ordered[1:], start=2):
         differences = [own[leader] - own[clip] for own in raters if leader in own and clip in own]
@@ -138,65 +141,67 @@ def _ranks(ordered: Sequence[int], raters: Sequence[dict[int, float]]) -> dict[i
 
 
 @dataclass(frozen=True)
+class _KeyTrial:
+    """One trial in the key of a sheet."""
+
+    order: tuple[int, ...]
+    """Clip that stood at each label."""
+
+
+@dataclass(frozen=True)
 class _Key:
+    """Part of a sheet's key that ratings are read by; other tools may add to the file."""
+
     sheet: str
     clips: tuple[str, ...]
-    orders: tuple[tuple[int, ...], ...]
-    """For each trial the clip that stood at each label."""
+    trials: tuple[_KeyTrial, ...]
 
-    @classmethod
-    def read(cls, path: Path) -> "_Key":
-        record = _read_object(path)
-        try:
-            key = cls(
-                str(record["sheet"]),
-                tuple(str(clip) for clip in record["clips"]),
-                tuple(tuple(int(clip) for clip in trial["order"]) for trial in record["trials"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+
+@dataclass(frozen=True)
+class _Ratings:
+    """Ratings of one rater, as the page saves them."""
+
+    sheet: str
+    ratings: tuple[tuple[int | None, ...], ...] = field(
+        metadata=limits(at_least=WORST, at_most=BEST)
+    )
+    """One row for each trial, one entry for each label; None for a picture left unrated."""
+    rater: str = ""
+
+
+def _read_key(path: Path) -> _Key:
+    key = _read(_Key, path, "give what vsr mos sheet wrote beside the page")
+    clips = list(range(len(key.clips)))
+    if any(sorted(trial.order) != clips for trial in key.trials):
+        raise InputError(
+            f"{path}: its trials do not show each clip once; give what vsr mos sheet wrote"
+        )
+    return key
+
+
+def _read_ratings(path: Path, key: _Key) -> tuple[str, dict[int, list[int]]]:
+    """Return the rater's name, or the file's for one without, and the ratings of each clip."""
+    saved = _read(_Ratings, path, "give what the sheet saved")
+    if saved.sheet != key.sheet:
+        raise InputError(f"{path} rates sheet {saved.sheet}; the key belongs to {key.sheet}")
+    if len(saved.ratings) != len(key.trials):
+        raise InputError(f"{path}: expected ratings of {len(key.trials)} trials")
+    given: dict[int, list[int]] = {clip: [] for clip in range(len(key.clips))}
+    for number, (row, trial) in enumerate(zip(saved.ratings, key.trials, strict=True), start=1):
+        if len(row) != len(trial.order):
             raise InputError(
-                f"{path} is not the key of a sheet; give what vsr mos sheet wrote beside it"
-            ) from error
-        if any(sorted(order) != list(range(len(key.clips))) for order in key.orders):
-            raise InputError(
-                f"{path}: its trials do not show each clip once; give what vsr mos sheet wrote"
+                f"{path}: trial {number} has {len(row)} ratings; expected {len(trial.order)}"
             )
-        return key
-
-    def read_ratings(self, path: Path) -> tuple[str, dict[int, list[int]]]:
-        """The rater's name, or the file's for one without, and what was given to each clip."""
-        record = _read_object(path)
-        if record.get("sheet") != self.sheet:
-            raise InputError(
-                f"{path} rates sheet {record.get('sheet')}; the key belongs to {self.sheet}"
-            )
-        rows = record.get("ratings")
-        if not isinstance(rows, list) or len(rows) != len(self.orders):
-            raise InputError(f"{path}: expected ratings of {len(self.orders)} trials")
-        given: dict[int, list[int]] = {clip: [] for clip in range(len(self.clips))}
-        for number, (row, order) in enumerate(zip(rows, self.orders, strict=True), start=1):
-            if not isinstance(row, list) or len(row) != len(order) or not all(map(_is_rating, row)):
-                raise InputError(
-                    f"{path}: trial {number} is {row}; expected {len(order)} ratings of {WORST} to "
-                    f"{BEST}, or null"
-                )
-            for clip, rating in zip(order, row, strict=True):
-                if rating is not None:
-                    given[clip].append(rating)
-        return str(record.get("rater") or path), given
+        for clip, rating in zip(trial.order, row, strict=True):
+            if rating is not None:
+                given[clip].append(rating)
+    return saved.rater or str(path), given
 
 
-def _is_rating(value: Any) -> bool:
-    return value is None or (type(value) is int and WORST <= value <= BEST)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
+def _read(cls: type[T], path: Path, remedy: str) -> T:
+    """Read a dataclass from JSON; raises InputError where the file holds something else."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} holds no JSON object; give what the sheet saved")
-    return record
+    return from_json(cls, text, Origin(f"{path} ({remedy})", InputError, lenient=True))

@@ -1,7 +1,6 @@
 """A page on which people rate clips side by side without knowing which is which; the key is a file
 of its own."""
 
-import base64
 import html
 import json
 import os
@@ -12,23 +11,23 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vsr.errors import OutputError, UsageError
-from vsr.evaluate.mos.clips import RgbImage, Source, Trial, sample_trials
+from vsr.evaluate.alignment import Source
+from vsr.evaluate.images import LOSSLESS, data_uri
+from vsr.evaluate.mos.clips import Trial, sample_trials
+from vsr.files import write_atomically
 from vsr.records import option
 
 MAX_PICTURE_BYTES = 20_000_000
-LOSSLESS = 101
-"""WebP's quality above which OpenCV stores every sample as it is."""
 QUALITIES = (LOSSLESS, 98, 95, 90, 80)
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """What raters are shown."""
+    """Pictures that raters are shown."""
 
     trials: int = option(8, "Moments to rate, at most.", "--trials", metavar="N", at_least=1)
     loop_frames: int = option(
@@ -56,9 +55,9 @@ def write_sheet(
     """Write the page and, apart from it, the key that says which label stood for which clip in
     which trial.
 
-    With a `reference` every trial shows it openly beside the others, not to be rated. Returns in
-    words what was made. Raises UsageError for fewer than two clips, InputError for clips that
-    cannot be shown together, OutputError.
+    With a `reference` every trial shows it openly beside the others, not to be rated. Both files
+    appear whole or not at all. Returns in words what was made. Raises UsageError for fewer than two
+    clips, InputError for clips that cannot be shown together, OutputError.
     """
     if not 2 <= len(clips) <= len(LABELS):
         raise UsageError(f"{len(clips)} clips to compare; expected 2 to {len(LABELS)}")
@@ -108,10 +107,11 @@ def _key(
 
 
 def _encode(trials: Sequence[Trial]) -> tuple[list[list[list[str]]], int]:
-    """Data URIs by trial, clip and frame, and the quality that there is room for."""
+    """Encode pictures as data URIs by trial, clip and frame, at the best quality that there is room
+    for; return both."""
     for quality in QUALITIES:
         uris = [
-            [[_data_uri(picture, quality) for picture in loop] for loop in trial.loops]
+            [[data_uri(picture, quality) for picture in loop] for loop in trial.loops]
             for trial in trials
         ]
         size = sum(len(uri) for trial in uris for loop in trial for uri in loop)
@@ -121,11 +121,6 @@ def _encode(trials: Sequence[Trial]) -> tuple[list[list[list[str]]], int]:
         f"the pictures take {size / 1e6:.0f} MB; expected {MAX_PICTURE_BYTES / 1e6:.0f}: ask for "
         "fewer trials"
     )
-
-
-def _data_uri(picture: RgbImage, quality: int) -> str:
-    encoded = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def _render(page: dict[str, Any], question: str) -> str:
@@ -142,7 +137,7 @@ def _render(page: dict[str, Any], question: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_atomically(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror}; name another file"

@@ -1,4 +1,4 @@
-"""One self-contained page on which one sees where, when and why a result is better."""
+"""Report: one self-contained page on which one sees where, when and why a result is better."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ from vsr.errors import OutputError
 from vsr.evaluate import Scores
 from vsr.evaluate.report.content import ReportContent
 from vsr.evaluate.report.document import render
-from vsr.evaluate.report.frames import FrameProgress, collect_frames
+from vsr.evaluate.report.frames import collect_frames
 from vsr.evaluate.report.images import encode_moments
 from vsr.evaluate.report.moments import choose_moments, num_moments
 from vsr.evaluate.report.run import check_run_files, run_report_content
 from vsr.evaluate.report.scores import score_report_content
+from vsr.evaluate.score import FrameProgress
 from vsr.files import write_atomically
 from vsr.pipeline.manifest import Manifest
 
@@ -44,7 +45,7 @@ def write_run_page(
 
 
 def write_page(subject: ReportContent, path: Path, progress: FrameProgress | None = None) -> None:
-    """Read what the page is about, and write it whole or not at all."""
+    """Read the clips of a page, and write it whole or not at all."""
     moments = choose_moments(
         subject.frames, subject.compared_curves(), num_moments(len(subject.versions))
     )

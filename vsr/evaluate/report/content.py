@@ -1,13 +1,16 @@
-"""What a page is about, before any picture is read."""
+"""Content of a page, before any picture is read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsr.evaluate.ranking import Interval
+from vsr.metrics import METRICS
+from vsr.metrics.scoreboard import MetricResult
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
 
@@ -19,18 +22,18 @@ Pairing = Callable[[Iterator[Frame]], Partner]
 
 
 def by_order(frames: Iterator[Frame]) -> Partner:
-    """For clips that have the same frames."""
+    """Pair clips that have the same frames."""
     return lambda _: next(frames, None)
 
 
 def by_time(frames: Iterator[Frame]) -> Partner:
-    """For clips that have the same clock."""
+    """Pair clips that have the same clock."""
     timeline = Timeline(frames)
     return lambda frame: timeline.pop_nearest(frame.seconds)
 
 
 def by_number(numbers: Mapping[int, int]) -> Pairing:
-    """For clips that were matched before: numbers of the leading version's frames to this one's,
+    """Pair clips that were matched before: numbers of the leading version's frames to this one's,
     both increasing."""
 
     def pair(frames: Iterator[Frame]) -> Partner:
@@ -51,7 +54,7 @@ Values = NDArray[np.float64]
 
 
 class Role(Enum):
-    """What a version of the clip stands for."""
+    """Role of a version of the clip."""
 
     RESULT = "result"
     ENLARGED = "enlarged"
@@ -68,7 +71,7 @@ class Version:
     """The file, folder or pattern that it is read from."""
     role: Role
     pairing: Pairing = by_order
-    """How its frames are found for those of the leading version."""
+    """Finds its frames for those of the leading version."""
     crop_top_px: int = 0
     """Rows left off so that the pictures lie on each other."""
     crop_left_px: int = 0
@@ -82,7 +85,7 @@ class Curve:
     unit: str
     higher_is_better: bool
     values: dict[str, Values]
-    """By label; float64 (frames,), NaN where a frame has no value."""
+    """Values by label; float64 (frames,), NaN where a frame has no value."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,23 @@ class FigureTable:
 
 
 @dataclass(frozen=True, eq=False)
+class MeasuredVersion:
+    """Figures of one version, or of an enlarged input that is not shown."""
+
+    label: str
+    frames: tuple[int, ...]
+    """Number that the page gives each measured frame."""
+    figures: dict[str, MetricResult]
+    intervals: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class ReportContent:
-    """Everything that the page says, but for the pictures."""
+    """Everything on the page but the pictures."""
 
     title: str
     versions: tuple[Version, ...]
-    """In the order in which they are shown."""
+    """Versions in the order in which they are shown."""
     leader: int
     """Position of the version whose frame numbers and times are those of the page."""
     frames: tuple[int, ...]
@@ -129,14 +143,14 @@ class ReportContent:
     curves: tuple[Curve, ...]
     table: FigureTable
     notes: tuple[str, ...]
-    """What a reader ought to know: offsets, crops, damage."""
+    """Notes for the reader: offsets, crops, damage."""
     record: dict[str, Any]
     """The manifest or the scores, as plain values."""
     cuts: tuple[int, ...] = ()
     """First frames of the shots after the first."""
 
     def compared_curves(self) -> list[Curve]:
-        """The curves, of the competing versions only."""
+        """Return the curves of the compared versions only."""
         labels = {self.versions[place].label for place in compared_versions(self.versions)}
         return [
             replace(
@@ -149,9 +163,9 @@ class ReportContent:
 
 
 def compared_versions(versions: Sequence[Version]) -> list[int]:
-    """Positions of the versions whose differences are shown: the results.
+    """Return the positions of the versions whose differences are shown: the results.
 
-    A single one competes with the enlarged input; where there is none, with the truth.
+    A single one is compared with the enlarged input; where there is none, with the truth.
     """
     places = [place for place, version in enumerate(versions) if version.role is Role.RESULT]
     for role in (Role.ENLARGED, Role.TRUTH):
@@ -160,12 +174,68 @@ def compared_versions(versions: Sequence[Version]) -> list[int]:
     return places
 
 
-def hint(unit: str, higher_is_better: bool) -> str:
-    """What to know of a metric's figures to read them."""
-    direction = "higher is better" if higher_is_better else "lower is better"
-    return direction if unit == "1" else f"{unit}, {direction}"
+def curves(measured: Sequence[MeasuredVersion], frames: Sequence[int]) -> Iterator[Curve]:
+    """Draw a curve over `frames` for each metric that has a value for some of them."""
+    for metric, figure in measured[0].figures.items():
+        lines = {version.label: _line(version, metric, frames) for version in measured}
+        values = {label: line for label, line in lines.items() if np.isfinite(line).any()}
+        if values:
+            yield Curve(metric, figure.unit, figure.higher_is_better, values)
+
+
+def figure_table(
+    measured: Sequence[MeasuredVersion],
+    captions: Sequence[str],
+    best: Callable[[str], frozenset[int]] = lambda _metric: frozenset(),
+) -> FigureTable:
+    """Tabulate the means; `best` gives the columns that nothing beats by a metric. The caption ends
+    with why figures are missing, and with the forms of metrics of which several are in use."""
+    shown = measured[0].figures
+    rows = [
+        TableRow(
+            metric,
+            _hint(figure),
+            tuple(
+                _cell(version.figures.get(metric), version.intervals.get(metric))
+                for version in measured
+            ),
+            best(metric),
+        )
+        for metric, figure in shown.items()
+    ]
+    reasons = [f"{name}: {figure.reason}" for name, figure in shown.items() if figure.reason]
+    forms = [f"{name}: {METRICS[name].form}." for name in shown if METRICS[name].form]
+    return FigureTable(
+        tuple(version.label for version in measured),
+        tuple(rows),
+        " ".join([*captions, *reasons, *forms]),
+    )
+
+
+def _line(version: MeasuredVersion, metric: str, frames: Sequence[int]) -> Values:
+    """Return the values of a metric (frames,), NaN where there is none."""
+    figure = version.figures.get(metric)
+    values = () if figure is None else figure.per_frame or ()
+    if len(values) != len(version.frames):
+        # A run whose truth ends early has fewer values than frames; they cannot be placed.
+        return np.full(len(frames), np.nan)
+    by_frame = dict(zip(version.frames, values, strict=True))
+    return np.array([by_frame.get(frame) for frame in frames], dtype=np.float64)  # None becomes NaN
+
+
+def _cell(figure: MetricResult | None, interval: Interval | None) -> Cell:
+    if figure is None or figure.mean is None:
+        return Cell("\N{EN DASH}")
+    network = "" if figure.network is None else f" ({figure.network})"
+    between = "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}"
+    return Cell(f"{figure.mean:.4f}{network}", between)
+
+
+def _hint(figure: MetricResult) -> str:
+    direction = "higher is better" if figure.higher_is_better else "lower is better"
+    return direction if figure.unit == "1" else f"{figure.unit}, {direction}"
 
 
 def printable(text: str) -> str:
-    """Bytes of a file name that are no text, shown escaped."""
+    """Show bytes of a file name that are no text escaped."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,24 +1,28 @@
-"""What the page's scripts draw, as plain values."""
+"""Data of the page's scripts, as plain values: moments, curves and power spectra."""
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
+from vsr.evaluate.images import RgbImage
 from vsr.evaluate.report.content import Curve, ReportContent, Values
 from vsr.evaluate.report.frames import MomentFrames, ReportFrames
 from vsr.evaluate.report.images import EncodedMoment
-from vsr.evaluate.report.moments import decimate
-from vsr.evaluate.report.regions import Box
-from vsr.evaluate.report.spectrum import frequencies, radial_power_db
+from vsr.evaluate.report.moments import Box, Plane, decimate, luma
 
 MAX_POINTS = 100_000
-"""Of all curves together: some 2 MB."""
+"""Points of all curves together: some 2 MB."""
 MAX_POINTS_OF_CURVE = 1200
+NUM_BINS = 64
+"""Bins of the power spectrum."""
 
 
 def page_data(
     subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment]
 ) -> dict[str, Any]:
-    """What the scripts draw, as plain values."""
+    """Return everything that the scripts draw, for JSON."""
     places = {version.label: place for place, version in enumerate(subject.versions)}
     num_lines = sum(len(curve.values) for curve in subject.curves)
     max_points = min(MAX_POINTS_OF_CURVE, MAX_POINTS // max(num_lines, 1))
@@ -99,3 +103,34 @@ def _curve_data(
 
 def _numbers(values: Values) -> list[float | None]:
     return [float(f"{value:.5g}") if isfinite(value) else None for value in values]
+
+
+def frequencies() -> Values:
+    """Return the centers of the bins in cycles per pixel, (NUM_BINS,); 0.5 is the finest pattern
+    that pixels can hold."""
+    return (np.arange(NUM_BINS) + 0.5) * 0.5 / NUM_BINS
+
+
+def radial_power_db(pictures: Sequence[RgbImage]) -> Values:
+    """Return the mean power over pictures in dB, for each bin (NUM_BINS,); NaN where a bin is
+    empty.
+
+    It is that of luma in [0, 255] without its mean, under a Hann window.
+    """
+    power = np.mean([_radial_power(luma(picture)) for picture in pictures], axis=0)
+    return np.asarray(10 * np.log10(power + 1e-9))
+
+
+def _radial_power(plane: Plane) -> Values:
+    height, width = plane.shape
+    # Without the window, the jump from the right edge to the left would fill the highest bins.
+    window = np.outer(np.hanning(height), np.hanning(width))
+    power = np.abs(np.fft.rfft2((plane - plane.mean()) * window)) ** 2 / max(
+        (window**2).sum(), 1e-9
+    )
+    fineness = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    bins = (fineness * 2 * NUM_BINS).astype(int)
+    inside = bins < NUM_BINS
+    sums = np.bincount(bins[inside], power[inside], NUM_BINS)
+    counts = np.bincount(bins[inside], minlength=NUM_BINS)
+    return np.asarray(np.divide(sums, counts, out=np.full(NUM_BINS, np.nan), where=counts > 0))

@@ -1,5 +1,5 @@
-"""One HTML file that asks nothing of the network: pictures, figures, styles and scripts are all in
-it."""
+"""The page: one HTML file that asks nothing of the network: pictures, figures, styles and scripts
+are all in it."""
 
 import base64
 import gzip
@@ -19,7 +19,7 @@ from vsr.evaluate.report.frames import ReportFrames
 from vsr.evaluate.report.images import EncodedMoment
 
 SCRIPTS = ("state.js", "viewer.js", "loops.js", "plots.js", "main.js")
-"""In the order in which they run, as one script."""
+"""Scripts in the order in which they run, as one."""
 MAX_LISTED = 50
 """Entries of one list in the record that is shown."""
 
@@ -27,7 +27,7 @@ MAX_LISTED = 50
 def render(
     subject: ReportContent, report_frames: ReportFrames, encoded: list[EncodedMoment], storage: str
 ) -> str:
-    """The whole document. `storage` says in words how the pictures are kept."""
+    """Render the whole document. `storage` tells how the pictures are kept."""
     script = "".join(_asset(name) for name in SCRIPTS)
     plotly, plotly_hash = _gzipped_plotly()
     record = json.dumps(_without_long_lists(subject.record), indent=2, ensure_ascii=False)
@@ -64,13 +64,14 @@ def _summary(subject: ReportContent, report_frames: ReportFrames) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """Strict JSON in ASCII that cannot end the script element that holds it."""
+    """Encode as strict JSON in ASCII that cannot end the script element that holds it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _without_long_lists(value: Any) -> Any:
-    """A record to read: figures of single frames are in the curves, and in the JSON and CSV."""
+    """Shorten a record for reading: figures of single frames are in the curves, the JSON and the
+    CSV."""
     if isinstance(value, dict):
         return {key: _without_long_lists(item) for key, item in value.items() if key != "per_frame"}
     if isinstance(value, list | tuple):
@@ -83,8 +84,8 @@ def _without_long_lists(value: Any) -> Any:
 
 @cache
 def _gzipped_plotly() -> tuple[str, str]:
-    """The plotting library, gzipped as base64, and the hash by which the page's policy lets it run
-    once unpacked."""
+    """Return the plotting library, gzipped as base64, and the hash by which the page's policy lets
+    it run once unpacked."""
     source = get_plotlyjs()
     return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode(), _csp_hash(source)
 

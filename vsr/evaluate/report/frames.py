@@ -1,4 +1,4 @@
-"""Reads the versions together, once, and keeps only what the page shows."""
+"""Pictures of the page: all versions are read together, once, and only what is shown is kept."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from vsr.evaluate.images import RgbImage, to_rgb_image
 from vsr.evaluate.report.content import Role, Version, compared_versions
-from vsr.evaluate.report.moments import Moment
-from vsr.evaluate.report.regions import (
+from vsr.evaluate.report.moments import (
     EMPTY_BOX,
     Box,
+    Moment,
     Plane,
-    RgbImage,
     busiest_box,
     busiest_column,
     difference,
 )
+from vsr.evaluate.score import FrameProgress
 from vsr.image.resample import resize
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
@@ -27,15 +27,11 @@ from vsr.video.reader import open_clip
 CROP_PX = 192
 """Side of the part that is shown in a loop."""
 MAX_HEIGHT_PX, MAX_WIDTH_PX = 1080, 1920
-"""Of a frame that is shown whole; of a larger one the part of this size is shown in which the
+"""Size of a frame that is shown whole; of a larger one the part of this size is shown in which the
 versions differ most."""
 MISSING_GRAY = 128
 
 RgbImages = NDArray[np.uint8]
-
-FrameProgress = Callable[[int, int | None], None]
-"""Told how many frames have been read again, and how many there should be where the header says."""
-
 
 CropFn = Callable[[Frame | None], RgbImage]
 """Makes the picture of one version's frame that lies on those of the others."""
@@ -43,26 +39,26 @@ CropFn = Callable[[Frame | None], RgbImage]
 
 @dataclass(eq=False)
 class MomentFrames:
-    """What is kept of one moment, for each of V versions. What is missing is grey."""
+    """Pictures of one moment, for each of V versions. What is missing is gray."""
 
     moment: Moment
     seconds: float = 0.0
     box: Box = EMPTY_BOX
-    """What the loop shows of the whole frame, chosen on its first one."""
+    """Part of the whole frame that the loop shows, chosen on its first one."""
     column: Box = EMPTY_BOX
-    """What the x-t picture shows of the whole frame, chosen on its first one."""
+    """Part of the whole frame that the x-t picture shows, chosen on its first one."""
     shown: Box = EMPTY_BOX
     """The part of the frame that `pictures` hold."""
     pictures: list[RgbImage] = field(default_factory=list)
     loops: RgbImages = field(default_factory=lambda: _gray_image(0))
-    """(V, frames, height, width, 3)."""
+    """Pictures of the loop, (V, frames, height, width, 3)."""
     slices: RgbImages = field(default_factory=lambda: _gray_image(0))
-    """(V, height, frames, 3): x-t pictures."""
+    """x-t pictures, (V, height, frames, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportFrames:
-    """The outcome of reading."""
+    """Pictures and times of a page."""
 
     samples: list[MomentFrames]
     seconds: list[float]
@@ -112,8 +108,8 @@ def _is_needed(moment: Moment, frame: int) -> bool:
 
 
 def _crop_functions(versions: Sequence[Version], clips: Sequence[ClipInfo]) -> list[CropFn]:
-    """How to make the pictures of all versions lie on each other, over the part that all of them
-    have."""
+    """Make the functions that lay the pictures of all versions on each other, over the part that
+    all of them have."""
     results = [
         info for version, info in zip(versions, clips, strict=True) if version.role is Role.RESULT
     ]
@@ -134,12 +130,11 @@ def _crop_functions(versions: Sequence[Version], clips: Sequence[ClipInfo]) -> l
 
 
 def _picture(size: tuple[int, int], part: Box, frame: Frame | None) -> RgbImage:
-    """Part of a frame of that (height, width); grey where there is none."""
+    """Cut a part of a frame, enlarged to (height, width) = `size`; gray where there is none."""
     if frame is None:
         return _gray_image(part.height, part.width, 3)
     pixels = frame.pixels if frame.pixels.shape[1:] == size else resize(frame.pixels, *size)
-    rounded = pixels.clamp(0, 1).mul(255).round().to(torch.uint8)
-    return part.of(rounded.permute(1, 2, 0).contiguous().numpy())
+    return part.of(to_rgb_image(pixels))
 
 
 def _difference(pictures: Sequence[RgbImage], versions: Sequence[Version]) -> Plane:
@@ -149,8 +144,9 @@ def _difference(pictures: Sequence[RgbImage], versions: Sequence[Version]) -> Pl
 def _store(
     sample: MomentFrames, frame: Frame, pictures: Sequence[RgbImage], versions: Sequence[Version]
 ) -> None:
-    """Room is made once for all frames: small pieces between freed frames would keep their memory
-    from reuse."""
+    """Keep what a moment shows of one frame, whose `pictures` are those of all versions."""
+    # Room is made once for all frames: small pieces between freed frames would keep their memory
+    # from reuse.
     loop, time_slice = sample.moment.loop, sample.moment.time_slice
     if frame.index == loop.start:
         box = sample.box = busiest_box(_difference(pictures, versions), CROP_PX, CROP_PX)

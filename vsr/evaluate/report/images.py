@@ -1,22 +1,20 @@
-"""Pictures as data URIs, as good as the room on the page allows."""
+"""Pictures of the page as data URIs, as good as the room on it allows."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from vsr.evaluate.images import LOSSLESS, RgbImage, data_uri
 from vsr.evaluate.report.frames import MomentFrames
-from vsr.evaluate.report.regions import RgbImage
 
-LOSSLESS = 101
-"""WebP's quality above which OpenCV stores every sample as it is."""
 QUALITIES = (LOSSLESS, 95, 88, 80, 70, 55, 40)
 SCALES = (1, 2, 4)
 """Reductions of the whole frames, tried when no quality is enough."""
 LOSSLESS_BYTES_PER_PIXEL = 1.4
-"""Of text, about. Where it would not fit, lossless pictures are not tried: they take long."""
+"""Length of the text, about. Where it would not fit, lossless pictures are not tried: they take
+long."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,14 @@ class EncodedMoment:
 
     pictures: tuple[str, ...]
     loops: tuple[str, ...]
-    """The frames of the loop, one below the other."""
+    """Frames of the loop, one below the other."""
     slices: tuple[str, ...]
 
 
 def encode_moments(
     samples: Sequence[MomentFrames], max_bytes: int
 ) -> tuple[list[EncodedMoment], str]:
-    """All pictures within `max_bytes` of text, and in words how they are stored."""
+    """Encode all pictures within `max_bytes` of text; tell as well how they are stored."""
     num_pixels = sum(picture.size // 3 for sample in samples for picture in sample.pictures)
     for scale in SCALES:
         for quality in QUALITIES:
@@ -47,7 +45,7 @@ def encode_moments(
 def _encode_within(
     samples: Sequence[MomentFrames], quality: int, scale: int, max_bytes: int
 ) -> list[EncodedMoment] | None:
-    """None, as soon as it is known, where the room is not enough."""
+    """Encode all pictures; None, as soon as it is known, where the room is not enough."""
     room = max_bytes
 
     def encode(pictures: Sequence[RgbImage]) -> tuple[str, ...] | None:
@@ -69,15 +67,6 @@ def _encode_within(
             return None
         encoded.append(EncodedMoment(whole, loops, slices))
     return encoded
-
-
-def data_uri(picture: RgbImage, quality: int) -> str:
-    """A picture as WebP."""
-    is_written, stored = cv2.imencode(
-        ".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality]
-    )
-    assert is_written, "WebP holds any picture up to 16383 px a side"
-    return "data:image/webp;base64," + base64.b64encode(stored.tobytes()).decode()
 
 
 def _reduced(picture: RgbImage, scale: int) -> RgbImage:

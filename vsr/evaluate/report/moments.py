@@ -1,28 +1,54 @@
-"""Which frames a page shows: those at which the versions differ most, some way apart. Pure
-functions of the figures."""
+"""Moments and parts of the picture that a page shows: those at which the versions differ most. Pure
+functions of figures and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsr.evaluate.images import RgbImage
 from vsr.evaluate.report.content import Curve, Values
 
+T = TypeVar("T", bound=np.generic)
+
+Plane = NDArray[np.float32]
+"""(H, W)."""
+
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Weights of ITU-R BT.601."""
 MAX_WHOLE_FRAMES = 30
 """Whole frames on a page, over all moments and versions."""
 MAX_MOMENTS = 6
 MIN_GAP = 3
 """Frames from one moment to the next, at least."""
 LOOP_FRAMES = 8
-"""Neighbouring frames that are shown in turn."""
+"""Neighboring frames that are shown in turn."""
 SLICE_FRAMES = 96
 """Width of an x-t picture where the clip is long enough."""
 
 
 @dataclass(frozen=True)
+class Box:
+    """A part of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, picture: NDArray[T]) -> NDArray[T]:
+        """Return that part of a picture (H, W, ...), as a view."""
+        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+EMPTY_BOX = Box(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
 class Moment:
-    """One place in time that the page shows."""
+    """One moment that the page shows."""
 
     frame: int
     """The frame that is shown whole."""
@@ -34,13 +60,13 @@ class Moment:
 
 
 def num_moments(num_versions: int) -> int:
-    """How many moments a page of that many versions has room for."""
+    """Return the number of moments that a page of that many versions has room for."""
     return max(1, min(MAX_MOMENTS, MAX_WHOLE_FRAMES // num_versions))
 
 
 def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -> list[Moment]:
-    """At most `count` moments in order of time, none closer to another than a fair share of the
-    clip allows.
+    """Choose at most `count` moments in order of time, none closer to another than a fair share of
+    the clip allows.
 
     Where no figure tells frames apart, they are spread evenly.
     """
@@ -66,8 +92,8 @@ def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -
 
 
 def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
-    """Positions of at most `max_points` values that keep the curve's shape: the extremes of equal
-    stretches.
+    """Return the positions of at most `max_points` values that keep the curve's shape: the extremes
+    of equal stretches.
 
     NaN is left out. No value is averaged, so that a spike of one frame stays as high as it was.
     """
@@ -79,8 +105,43 @@ def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
     return np.unique(np.array(extremes))
 
 
+def luma(picture: RgbImage) -> Plane:
+    """Return luma in [0, 255]."""
+    return np.asarray(picture.astype(np.float32) @ LUMA_WEIGHTS)
+
+
+def difference(pictures: Sequence[RgbImage]) -> Plane:
+    """Return the spread of pictures of one size at each pixel; for a single one, its own
+    contrast."""
+    stack = np.stack([luma(picture) for picture in pictures])
+    return np.asarray(stack.std(axis=0) if len(stack) > 1 else np.abs(stack[0] - stack[0].mean()))
+
+
+def busiest_box(difference_map: Plane, height: int, width: int) -> Box:
+    """Return the box of that size (or the picture's, where that is smaller) with the largest
+    sum."""
+    height, width = min(height, difference_map.shape[0]), min(width, difference_map.shape[1])
+    # Sums from the top left, of which four give the sum of any box.
+    sums = np.pad(difference_map.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    inside = (
+        sums[height:, width:]
+        - sums[:-height, width:]
+        - sums[height:, :-width]
+        + sums[:-height, :-width]
+    )
+    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
+    return Box(int(top), int(left), height, width)
+
+
+def busiest_column(difference_map: Plane, height: int) -> Box:
+    """Return the part of a single column with the largest sum, in the box of that height and as
+    wide that has the largest."""
+    box = busiest_box(difference_map, height, height)
+    return Box(box.top, box.left + int(box.of(difference_map).sum(axis=0).argmax()), box.height, 1)
+
+
 def _interest(curve: Curve) -> Values:
-    """How far the versions lie apart, or how poor the only one is, in units of the clip's
+    """Return the distance between the versions, or how poor the only one is, in units of the clip's
     average."""
     rows = np.array(list(curve.values.values()))
     if len(rows) == 1:

@@ -1,65 +1,54 @@
-"""What the page of scored clips is about: the results, and what they were compared with."""
+"""Content of the page of scored clips: the results, and the clips that they were compared with."""
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from vsr.evaluate import ClipScores, Scores
-from vsr.evaluate.ranking import Interval
 from vsr.evaluate.report.content import (
-    Cell,
-    Curve,
-    FigureTable,
+    MeasuredVersion,
     ReportContent,
     Role,
-    TableRow,
-    Values,
     Version,
     by_number,
-    hint,
+    curves,
+    figure_table,
     printable,
 )
-from vsr.metrics import METRICS
-from vsr.metrics.scoreboard import MetricResult
 from vsr.pipeline.manifest import versions
 
 
-@dataclass(frozen=True, eq=False)
-class _Column:
-    """What was measured of one version."""
-
-    label: str
-    frames: tuple[int, ...]
-    """The number that the page gives each measured frame."""
-    figures: dict[str, MetricResult]
-    intervals: dict[str, Interval]
-
-
 def score_report_content(scores: Scores) -> ReportContent:
-    """The page counts frames as the truth does; without one as the low-resolution input, or the
-    first result."""
+    """Gather the content. The page counts frames as the truth does; without one as the
+    low-resolution input, or the first result."""
     first = scores.results[0]
     labels = _labels(scores.results)
     columns = [
-        _Column(label, _page_frames(clip), clip.metrics, clip.intervals or {})
+        MeasuredVersion(label, _page_frames(clip), clip.metrics, clip.intervals or {})
         for label, clip in zip(labels, scores.results, strict=True)
     ]
     results = _results(scores.results, columns)
     shown = [*_enlarged(first, results[0]), *results, *_truth(first, results[0])]
     leader = next(role for role, source in _leading(first) if source is not None)
     if first.baseline is not None:
-        columns.append(_Column("bicubic", columns[0].frames, first.baseline, {}))
+        columns.append(MeasuredVersion("bicubic", columns[0].frames, first.baseline))
     frames = sorted({frame for column in columns for frame in column.frames})
+    captions = [
+        "Means over the frames, with 95 % confidence intervals where there are enough frames."
+    ]
+    if scores.ranking:
+        captions.append(
+            "Marked: results that no other result beats significantly, paired by frame; none where "
+            "all tie."
+        )
     return ReportContent(
         title=", ".join(labels),
         versions=tuple(shown),
         leader=[version.role for version in shown].index(leader),
         frames=tuple(frames),
-        curves=tuple(_curves(columns, frames)),
-        table=_table(scores, columns),
+        curves=tuple(curves(columns, frames)),
+        table=figure_table(columns, captions, partial(_unbeaten, scores)),
         notes=tuple(
             dict.fromkeys(line for clip in scores.results for line in (*clip.notes, *clip.damage))
         ),
@@ -69,7 +58,8 @@ def score_report_content(scores: Scores) -> ReportContent:
 
 
 def _labels(clips: Sequence[ClipScores]) -> list[str]:
-    """File names; whole paths, and numbers, where names alone would not tell all versions apart."""
+    """Label results by file names; whole paths, and numbers, where names alone would not tell all
+    versions apart."""
     names = [Path(clip.file).name for clip in clips]
     paths = [
         name if names.count(name) == 1 else clip.file
@@ -100,9 +90,9 @@ def _page_cuts(clip: ClipScores) -> list[int]:
     return [numbers[cut] for cut in clip.cuts if cut in numbers]
 
 
-def _results(clips: Sequence[ClipScores], columns: Sequence[_Column]) -> list[Version]:
-    """Cut at the top and left so that all begin where the truth and each of them have something to
-    show."""
+def _results(clips: Sequence[ClipScores], columns: Sequence[MeasuredVersion]) -> list[Version]:
+    """Cut results at the top and left so that all begin where the truth and each of them have
+    something to show."""
     corners = [_corner(clip) for clip in clips]
     top, left = (max(0, *(corner[axis] for corner in corners)) for axis in (0, 1))
     return [
@@ -119,7 +109,7 @@ def _results(clips: Sequence[ClipScores], columns: Sequence[_Column]) -> list[Ve
 
 
 def _corner(clip: ClipScores) -> tuple[int, int]:
-    """Where a result's top left lies on the truth, in pixels down and right."""
+    """Return the place of a result's top left on the truth, in pixels down and right."""
     crop = clip.crop
     return (
         (0, 0)
@@ -157,58 +147,8 @@ def _truth(clip: ClipScores, result: Version) -> Iterator[Version]:
         )
 
 
-def _curves(columns: Sequence[_Column], frames: Sequence[int]) -> Iterator[Curve]:
-    for metric, figure in columns[0].figures.items():
-        lines = {column.label: _line(column, metric, frames) for column in columns}
-        values = {label: line for label, line in lines.items() if np.isfinite(line).any()}
-        if values:
-            yield Curve(metric, figure.unit, figure.higher_is_better, values)
-
-
-def _line(column: _Column, metric: str, frames: Sequence[int]) -> Values:
-    per_frame = column.figures[metric].per_frame or (None,) * len(column.frames)
-    by_frame = dict(zip(column.frames, per_frame, strict=True))
-    return np.array([by_frame.get(frame) for frame in frames], dtype=np.float64)  # None becomes NaN
-
-
-def _table(scores: Scores, columns: Sequence[_Column]) -> FigureTable:
-    shown = columns[0].figures
-    rows = [
-        TableRow(
-            metric,
-            hint(figure.unit, figure.higher_is_better),
-            tuple(
-                _cell(column.figures[metric], column.intervals.get(metric)) for column in columns
-            ),
-            _unbeaten(scores, metric),
-        )
-        for metric, figure in shown.items()
-    ]
-    words = ["Means over the frames, with 95 % confidence intervals where there are enough frames."]
-    if scores.ranking:
-        words.append(
-            "Marked: results that no other result beats significantly, paired by frame; none where "
-            "all tie."
-        )
-    words += [
-        f"{metric}: {figure.reason}"
-        for metric, figure in shown.items()
-        if figure.reason is not None
-    ]
-    words += [f"{metric}: {METRICS[metric].form}." for metric in shown if METRICS[metric].form]
-    return FigureTable(tuple(column.label for column in columns), tuple(rows), " ".join(words))
-
-
-def _cell(figure: MetricResult, interval: Interval | None) -> Cell:
-    if figure.mean is None:
-        return Cell("\N{EN DASH}")
-    network = "" if figure.network is None else f" ({figure.network})"
-    between = "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}"
-    return Cell(f"{figure.mean:.4f}{network}", between)
-
-
 def _unbeaten(scores: Scores, metric: str) -> frozenset[int]:
-    """Places of the results that share the first rank, unless that is all of them."""
+    """Return the columns of the results that share the first rank, unless that is all of them."""
     files = [clip.file for clip in scores.results]
     groups = [entry.groups for entry in scores.ranking if entry.metric == metric]
     return frozenset(files.index(file) for ranks in groups if len(ranks) > 1 for file in ranks[0])

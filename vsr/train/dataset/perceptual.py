@@ -11,8 +11,8 @@ from torch import nn
 from vsr.errors import ModelError
 from vsr.metrics.backbones import build_frozen, load_into
 from vsr.metrics.dists import StructureTextureDistance
+from vsr.metrics.lpips import load_distance
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.metrics.perceptual import load_distance
 from vsr.models.weights import DISTS_WEIGHTS, SQUEEZENET, VGG16, WeightFile, find_weights
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
