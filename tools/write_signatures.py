@@ -29,6 +29,7 @@ from vsr.train.options import (
     KeyframeTraining,
     ShotTraining,
 )
+from vsr.video.reader import ReadOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, tuple[type, ...]] = {
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "kernel": (KernelSearch,),
     "train": (DatasetTraining,),
     "mos-sheet": (SheetOptions,),
+    "score": (ReadOptions,),
 }
 LAID_OVER_FILES = (Recipe,)
 """Classes that a recipe file may have set: None alone leaves an option to the file."""

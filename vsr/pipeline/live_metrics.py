@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vsr.metrics import with_sharpness
-from vsr.metrics.cache import FramePairCache
+from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.pipeline.options import Recipe
 from vsr.records import from_table, to_table
