@@ -34,6 +34,7 @@ from vsr.train.methods.shot_network import (
     train_shot_model,
 )
 from vsr.train.methods.zssr import PlateauSchedule
+from vsr.train.options import KernelSearch
 from vsr.train.shot import train_shot
 from vsr.train.state_file import StateFile, state_path
 from vsr.train.workers import available_cores
@@ -278,23 +279,23 @@ def test_every_training_on_a_clip_learns_on_deinterlaced_frames_where_asked(
     read = ReadOptions(deinterlace=True)
     clean = frames_of(combed, read)
     assert not torch.equal(clean[2], frames_of(combed, ReadOptions())[2])
-    train_shot(combed, tmp_path, read=read, device="cpu")
+    train_shot(combed, tmp_path, deinterlace=True, device="cpu")
     (model,) = load_shot_models(tmp_path)
     expected = train_shot_model([clean], SHOT, 0, lambda *_: None).networks
     for one, other in zip(model.networks, expected, strict=True):
         states = one.state_dict(), other.state_dict()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     brief = ["iterations=2", "crop_px=24", "network.width=8"]
-    train_keyframe(combed, tmp_path, count=2, keyframe=2, read=read, settings=brief)
+    train_keyframe(combed, tmp_path, count=2, keyframe=2, deinterlace=True, settings=brief)
     assert {card.keyframe_hash for card in (one.card for one in load_bank(tmp_path))} == {
         keyframe_hash(clean[2])
     }
     seen = []
     monkeypatch.setattr(Teacher, "pairs", _remembering(Teacher.pairs, seen))
-    distil(combed, tmp_path, read=read, options=replace(STUDENT, iterations=1))
+    distil(combed, tmp_path, deinterlace=True, options=replace(STUDENT, iterations=1))
     assert all(torch.equal(each, clean[2]) for each in seen)
     monkeypatch.setattr("vsr.train.kernel.estimate_kernel", _kernel_of(seen))
-    find_kernel(combed, keyframe=2, read=read)
+    find_kernel(combed, KernelSearch(keyframe=2, read=read), KernelGanOptions())
     assert torch.equal(seen[-1], clean[2])
 
 
