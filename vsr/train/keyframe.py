@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -40,19 +40,6 @@ _GPU_LIMITS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyframeReport(TrainingReport):
-    """The outcome of `train_keyframe`."""
-
-    method: str
-    keyframes: tuple[int, ...]
-    """Frame numbers, one for each shot that was asked for."""
-    shots: int
-    """Of the whole clip."""
-    trained: tuple[str, ...]
-    """Names of the models made now."""
-
-
 def train_keyframe(
     clip: str | Path,
     models: str | Path,
@@ -72,7 +59,7 @@ def train_keyframe(
     device: str = "auto",
     read: ReadOptions = ReadOptions(),
     listener: TrainingListener = TrainingListener(),
-) -> KeyframeReport:
+) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them
     in folder `models`.
 
@@ -87,8 +74,8 @@ def train_keyframe(
     tell. A model depends on its frames, method and seed alone, not on `workers`; more than one
     worker starts processes, which needs a guarded main module. On a `device` with a GPU the models
     of method `quick` are one job, and differ from a CPU's by rounding, which training magnifies.
-    `read` says how the clip is read, such as deinterlaced. Raises `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where
-    the listener asks for an end.
+    `read` says how the clip is read, such as deinterlaced. Raises `UsageError`, `InputError`,
+    `ModelError`, `OutputError`, or `InterruptedRunError` where the listener asks for an end.
     """
     on, notify = choose_device(device), listener.notify
     make_plan = partial(
@@ -113,6 +100,7 @@ def train_keyframe(
             f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would "
             f"train {len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
+    # All frames in one pass over the clip.
     around = [_frames_around(shot, neighbours) for shot in chosen]
     frames = read_frames(clip, {index for indices in around for index in indices}, read)
     material = [[frames[index].pixels for index in indices] for indices in around]
@@ -122,6 +110,7 @@ def train_keyframe(
         notify(advice)
     if budget_seconds is not None:
         pixels, models_wanted = material[0][0], count * len(chosen)
+        # Finding shots has taken some of it.
         left = budget_seconds - (perf_counter() - start)
         where = CPU if neighbours else on
         iterations = iterations_for_budget(
@@ -143,6 +132,7 @@ def train_keyframe(
         for card, pictures in zip(cards, material, strict=True)
         for number in range(count)
     ]
+    # Before the folder is made: a refusal leaves nothing behind.
     _check_bank(Path(models), jobs)
     make_folder(Path(models))
     with bank_lock(Path(models)):
@@ -156,7 +146,7 @@ def train_keyframe(
     for job in missing:
         if remark := load_card(job.path).remark:
             notify(f"{job.path.stem}: {remark}")
-    return KeyframeReport(
+    return TrainingReport(
         clip=str(clip),
         bank=str(models),
         method=method,
@@ -170,6 +160,7 @@ def train_keyframe(
 
 def keyframe_hash(pixels: torch.Tensor) -> str:
     """SHA-256 of a (3, H, W) frame's pixels, rounded to 16 bits, and its size."""
+    # Of rounded values: other decoders differ in the last digits of a float.
     levels = (pixels.cpu() * 65535).round().to(torch.int32).contiguous()
     return hashlib.sha256(repr(tuple(levels.shape)).encode() + levels.numpy().tobytes()).hexdigest()
 
@@ -226,6 +217,7 @@ def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
     """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained
     otherwise."""
     recipes = {(job.card.keyframe_hash, job.card.system): job.card.recipe for job in jobs}
+    # Policies average all models of a keyframe: those of two recipes would make neither's picture.
     for path in bank_files(bank):
         card = load_card(path)
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)

@@ -1,4 +1,4 @@
-"""What a user may choose about external learning; `--set` reaches every field by its dotted
+"""Options of a training on pictures; `--set` reaches every field by its dotted
 name."""
 
 from dataclasses import dataclass, field, fields
