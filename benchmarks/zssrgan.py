@@ -40,7 +40,8 @@ from vsr.models.kernel_file import KernelRecord, draw_kernel, write_kernel
 from vsr.records import with_settings
 from vsr.train.fit import TrainingListener
 from vsr.train.keyframe import train_keyframe
-from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
+from vsr.train.methods import METHODS
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions
 from vsr.train.optimizer import single_thread
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import open_clip
@@ -212,7 +213,9 @@ def show_games(options: Namespace) -> None:
             chosen = with_settings(
                 ZSSRGAN_AS_PUBLISHED if options.full else ZssrGanOptions(), options.set
             )
-            trained = train_zssrgan(keyframe, replace(chosen, regime=regime), 0, lambda *_: None)
+            trained = METHODS["zssrgan"].train(
+                keyframe, replace(chosen, regime=regime), 0, lambda *_: None
+            )
         curves = {"reconstruction (L1)": trained.loss_curve, **trained.curves}
         rows += [
             [regime, name, " ".join(f"{value:.3f}" for value in curve)]

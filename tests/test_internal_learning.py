@@ -42,7 +42,7 @@ from vsr.train.methods.zssr import (
     ZssrOptions,
     blur_kernel,
 )
-from vsr.train.methods.zssrgan import ZssrGanOptions, train_zssrgan
+from vsr.train.methods.zssrgan import ZssrGanOptions
 from vsr.train.plan import plan_training
 from vsr.upscale import POLICIES
 from vsr.video.reader import open_clip
@@ -321,7 +321,9 @@ def test_every_regime_trains_the_restorer_and_says_what_kernel_it_took(regime):
         game=KernelGanOptions(iterations=8, crop_px=32),
     )
     heard = []
-    trained = train_zssrgan(picture(48, 56), options, 0, lambda *news: heard.append(news))
+    trained = METHODS["zssrgan"].train(
+        picture(48, 56), options, 0, lambda *news: heard.append(news)
+    )
     assert trained.kernel is None, "the picture is not blurred"
     assert "bicubic it is" in trained.remark
     assert heard[-1][0] == heard[-1][1] == (12 if regime == "semi-e2e" else 20)
@@ -345,7 +347,7 @@ def test_the_discriminator_goes_on_learning_in_serial_and_stays_as_it_is_in_fixe
             regime=regime,
             game=KernelGanOptions(iterations=3, crop_px=32),
         )
-        train_zssrgan(picture(48, 56), options, 0, ignore)
+        METHODS["zssrgan"].train(picture(48, 56), options, 0, ignore)
         monkeypatch.undo()
         ends[regime] = [not torch.equal(states[3], later) for later in states[4:]]
     assert not any(ends["fixed"])

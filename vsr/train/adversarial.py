@@ -22,6 +22,7 @@ def critic_loss(
 ) -> torch.Tensor:
     """Wasserstein critic loss with gradient penalty. `fake` must be detached; `mix` in [0, 1] is
     the penalty's place between the two pictures."""
+    # The penalty is wanted where the critic is used: between the fakes and the real picture.
     between = (mix * real + (1 - mix) * fake).requires_grad_(True)
     penalty = pixel_gradient_penalty(critic, between)
     loss: torch.Tensor = (
@@ -36,6 +37,7 @@ def pixel_gradient_penalty(critic: CriticFn, image: torch.Tensor) -> torch.Tenso
     The norm is taken over the channels of each pixel, as in SinGAN's published code, not over the
     whole sample as in Gulrajani et al. (2017); the weight of 0.1 belongs to this form.
     """
+    # With a graph, for the penalty has to be descended itself.
     (gradient,) = torch.autograd.grad(critic(image).sum(), image, create_graph=True)
     penalty: torch.Tensor = ((gradient.norm(2, dim=1) - 1) ** 2).mean()
     return penalty
@@ -65,6 +67,7 @@ def gradient_penalty(
     relativistic output in the place of the logit, whose gradient is the same wherever the sigmoid
     is not saturated.
     """
+    # Detached: the penalty shapes the discriminator, and must not move the generator.
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
     penalty: torch.Tensor = ((gradient.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
@@ -110,6 +113,7 @@ def _relativistic_centered(criterion: LogitLoss) -> GanLoss:
 
     def side(sign: int) -> LogitPairLoss:
         def loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+            # One center for both sides: neither can win by moving its own mean.
             center = (real.mean() + fake.mean()) / 2
             return (criterion(real - center, sign) + criterion(fake - center, -sign)) / 2
 

@@ -41,6 +41,7 @@ def training_ahead(
         raise UsageError("--train-ahead reads the clip twice, so it cannot be a pipe; give a file.")
     with open_clip(clip, read) as reader:
         identity = reader.info.identity
+    # A process, not a thread: training holds the interpreter between its small operations.
     trainer = multiprocessing.get_context("spawn").Process(
         target=_train, args=(str(clip), str(models), read, device), daemon=True
     )
@@ -68,6 +69,7 @@ def training_ahead(
     try:
         yield models_for
     finally:
+        # Its unfinished model is not needed any more; finished ones stay in the bank.
         trainer.terminate()
         trainer.join()
 

@@ -1,4 +1,4 @@
-"""How many iterations a training may have, so that a whole bank is trained in a given time."""
+"""A number of iterations for each model, so that a whole bank is trained in a given time."""
 
 import re
 from collections import deque
@@ -47,8 +47,10 @@ def iterations_for_budget(
         raise UsageError(
             "--budget-seconds is only for method quick; the other methods have fixed schedules."
         )
+    # A bank that was begun keeps its number, or its models could not be used together.
     if (known := _earlier_iterations(bank, keyframe_hash)) is not None:
         return known
+    # Models are spread over the cores, so the last round may leave some idle.
     at_once = min(workers, models)
     if (
         device != CPU
@@ -61,6 +63,7 @@ def iterations_for_budget(
         )
     else:
         rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
+    # Rounded down: models of one budget and machine should bear one name.
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
     if iterations < MIN_ITERATIONS:
         needed = SETUP_SECONDS + MIN_ITERATIONS * each * rounds / SAFETY
@@ -80,6 +83,7 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
     """The number of iterations of models of this keyframe that a budget was given for."""
     for path in bank_files(bank) if bank.is_dir() else ():
         card = load_card(path)
+        # Only a budget puts the number of iterations into a recipe's name.
         found = re.search(r"-(\d+)it(-|$)", card.recipe)
         if card.keyframe_hash == keyframe_hash and found:
             return int(found[1])
@@ -91,6 +95,7 @@ def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
     itself ready."""
     ends: list[float] = []
     with single_thread():
+        # Short, but with both parts of the recipe: their iterations cost differently.
         options = replace(method.options, iterations=TRIAL_ITERATIONS)
         method.train(keyframe, options, 0, lambda *_: ends.append(perf_counter()))
     return _mean_seconds(ends)
@@ -116,5 +121,6 @@ def _seconds_per_batched_iteration(
 
 
 def _mean_seconds(ends: Sequence[float]) -> float:
+    # Torch chooses its kernels in the first iterations.
     first = len(ends) // 4
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)

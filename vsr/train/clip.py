@@ -56,6 +56,7 @@ def choose_shots(
 
 def read_frames(clip: str | Path, wanted: set[int], read: ReadOptions) -> dict[int, Frame]:
     """Read the frames of these numbers, and no further than the last. Raises `InputError`."""
+    # Read once, in order: seeking is not exact in every container.
     frames: dict[int, Frame] = {}
     with open_clip(clip, read) as reader:
         for frame in reader.frames():
@@ -74,6 +75,7 @@ def clip_name(info: ClipInfo) -> str:
 def file_stem(clip_name: str) -> str:
     """The beginning of the names of a clip's models: its own without what a file name might not
     hold."""
+    # Of the clip's name only what every file system takes.
     return re.sub(r"[^\w-]+", "_", Path(clip_name).stem).strip("_") or "clip"
 
 

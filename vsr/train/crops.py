@@ -14,7 +14,7 @@ from vsr.models.networks.singan import NetworkSpec, pad
 
 @dataclass(frozen=True, eq=False)
 class TrainingPair:
-    """What a generator sees and what it should make of it, both in [-1, 1]."""
+    """A picture that a generator sees and the one it should make of it, both in [-1, 1]."""
 
     padded: torch.Tensor
     """The blurred base, extended by the network's halo, (3, h + 2 halo, w + 2 halo)."""
@@ -41,7 +41,7 @@ class CropPlacement:
         return self.augmented(picture[..., rows, columns])
 
     def enlarged(self, scale: int) -> "CropPlacement":
-        """The same crop in a picture `scale` times as large."""
+        """Enlarge the placement to a picture `scale` times as large."""
         top, left, side = (scale * length for length in (self.top, self.left, self.side))
         return CropPlacement(top, left, side, self.turns, self.flip)
 
@@ -72,6 +72,7 @@ def multiscale_pairs(
     height, width = picture.shape[-2:]
     pairs = []
     for scale in scales:
+        # Several sizes: the model is applied step by step, and sees pictures of each.
         target = resize(picture, round(height * scale), round(width * scale)).clamp(0, 1)
         if kernel is None:
             low_height, low_width = (round(side / step_ratio) for side in target.shape[-2:])
@@ -81,6 +82,8 @@ def multiscale_pairs(
             even = [side // FACTOR * FACTOR for side in target.shape[-2:]]
             target = target[:, : even[0], : even[1]]
             low = reduce_blurred(target, taps_to_tensor(kernel))
+        # Rounded, as what a clip hands over is: else the model would learn from digits that are not
+        # there.
         base = resize((low.clamp(0, 1) * 255).round() / 255, *target.shape[-2:])
         pairs.append(TrainingPair(pad((2 * base - 1)[None], network)[0], 2 * target - 1))
     return pairs
@@ -122,6 +125,7 @@ class DeviceCropper:
 
     def __init__(self, pictures: Sequence[torch.Tensor], side: int, device: torch.device) -> None:
         """(C, H, W) each; all squares are of one `side`."""
+        # All pictures in one row of pixels, so that one gather reaches them all.
         self._samples = torch.cat([picture.flatten(1) for picture in pictures], dim=1).to(device)
         self._starts = [0, *accumulate(picture[0].numel() for picture in pictures)]
         self._widths = [picture.shape[-1] for picture in pictures]
@@ -144,6 +148,7 @@ class DeviceCropper:
             for number, place in places
             for width in [self._widths[number]]
         ]
+        # Three numbers for each crop go to the device, not its pixels.
         first, width, way = torch.tensor(numbers).to(self._samples.device).T
         positions = (
             first[:, None, None] + width[:, None, None] * self._rows[way] + self._columns[way]
@@ -160,11 +165,12 @@ SMOOTHING_PX = 5
 
 
 def texture_map(picture: torch.Tensor) -> torch.Tensor:
-    """Mean gradient of the grey picture around each pixel of (3, H, W), divided by its mean: (H,
+    """Mean gradient of the gray picture around each pixel of (3, H, W), divided by its mean: (H,
     W), at least 0."""
     gray = picture.mean(dim=0)
     down, right = torch.gradient(gray)
     spread = F.pad(torch.hypot(down, right)[None, None], (SMOOTHING_PX // 2,) * 4, mode="replicate")
+    # Averaged: a single edge pixel does not make a place textured.
     texture = F.avg_pool2d(spread, SMOOTHING_PX, stride=1)[0, 0]
     return texture / texture.mean().clamp_min(1e-12)
 
@@ -174,12 +180,15 @@ def texture_weighted_sampler(
 ) -> Callable[[], tuple[slice, slice]]:
     """Make a function that draws rows and columns of a square crop of `side`, the likelier the more
     texture is in it."""
+    # A place counts with the texture of the whole square that would begin there.
     likelihood = F.avg_pool2d(texture[None, None], side, stride=1)[0, 0]
     columns = likelihood.shape[-1]
     # A sum of doubles to search in: `torch.multinomial` takes no more than 2^24 places.
     up_to = likelihood.flatten().double().cumsum(0)
 
     def draw() -> tuple[slice, slice]:
+        # The inverse of the cumulative sum; in doubles, since floats would skip places of large
+        # pictures.
         at = torch.rand((), dtype=torch.float64, generator=random) * up_to[-1]
         place = min(int(torch.searchsorted(up_to, at)), len(up_to) - 1)
         top, left = divmod(place, columns)

@@ -39,7 +39,7 @@ from vsr.train.fit import (
 )
 from vsr.train.keyframe import model_file
 from vsr.train.methods.quick import restored
-from vsr.train.optimizer import Adam, WeightAverage, cosine_decay, single_thread
+from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
 from vsr.train.options import Distilling
 from vsr.train.state_file import StateFile
 from vsr.video.frames import Frame
@@ -50,8 +50,8 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """How a student learns. With these it ends 50 to 55 dB from fifteen teachers on clips of
-    Vid4."""
+    """Settings of a student's training. With these it ends 50 to 55 dB from fifteen teachers on
+    clips of Vid4."""
 
     iterations: int = 1500
     crop_px: int = 48
@@ -68,7 +68,7 @@ class StudentTraining(Training):
     was not asked. Deterministic for a seed, on one device and one thread.
     """
 
-    kept = ("losses", "_random", "_student", "_optimizer", "_average")
+    kept = ("losses", "_random", "_student")
 
     def __init__(
         self, start: Generator, pairs: Sequence[TrainingPair], options: StudentOptions, seed: int
@@ -79,9 +79,9 @@ class StudentTraining(Training):
         self._random = torch.Generator().manual_seed(seed)
         # Eval mode throughout: statistics of a normalization are kept as the keyframe's training
         # left them.
-        self._student = copy.deepcopy(start).to(pairs[0].target.device).eval().requires_grad_(True)
-        self._optimizer = Adam(self._student, options.learning_rate)
-        self._average = WeightAverage(self._student)
+        # A copy: the bank's model stays where and as it is.
+        student = copy.deepcopy(start).to(pairs[0].target.device).eval().requires_grad_(True)
+        self._student = AveragedNetwork(student)
 
     def step(self) -> None:
         """Learn from one crop of one pair."""
@@ -89,17 +89,14 @@ class StudentTraining(Training):
         pair = self._pairs[draw(len(self._pairs))]
         place = draw_placement(pair.target.shape[-2:], options.crop_px, draw, augmented=False)
         padded, target = crop_batch(pair, [place])
-        loss = F.l1_loss(restored(self._student, padded), target)
-        self._optimizer.learning_rate = cosine_decay(
-            options.learning_rate, self.iterations_done / self.iterations
-        )
+        loss = F.l1_loss(restored(self._student.network, padded), target)
+        rate = cosine_decay(options.learning_rate, self.iterations_done / self.iterations)
+        self._student.descend(loss, rate, options.average_decay)
         self.losses.append(loss.item())
-        self._optimizer.minimize(loss)
-        self._average.update(options.average_decay)
 
     def trained(self) -> Generator:
         """Hand over the averaged student, on the CPU, in eval mode."""
-        return self._average.network.cpu()
+        return self._student.average.cpu()
 
 
 SCALE = 4.0
@@ -127,14 +124,6 @@ TEACHERS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {"avgi":
 """How the pictures of a keyframe's models become the one that is taught, by policy."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DistillationReport(TrainingReport):
-    """The outcome of `distil`; those are kept that were there already, of the same models."""
-
-    students: dict[str, Distillation]
-    """By name, those made now."""
-
-
 def distil(
     clip: str | Path,
     models: str | Path,
@@ -149,7 +138,7 @@ def distil(
     # end of options
     options: StudentOptions = StudentOptions(),
     listener: TrainingListener = TrainingListener(),
-) -> DistillationReport:
+) -> TrainingReport:
     """Train one student for each keyframe of `clip` that has models in the folder `models`, and
     save it among them.
 
@@ -168,7 +157,7 @@ def distil_bank(
     options: Distilling,
     listener: TrainingListener,
     training: StudentOptions = StudentOptions(),
-) -> DistillationReport:
+) -> TrainingReport:
     """Do what `distil` says, with its options as one value."""
     teacher = options.teacher
     if teacher not in TEACHERS:
@@ -210,12 +199,15 @@ def distil_bank(
                 partial(gather.update, number),
             )
             listener.notify(f"{name}: {describe_gap(made[name])}")
-    return DistillationReport(
+    return TrainingReport(
         clip=str(clip),
         bank=str(models),
-        students=made,
+        method=RECIPE,
+        shots=0,
+        trained=tuple(made),
         kept=tuple(kept),
         seconds=perf_counter() - start,
+        students=made,
     )
 
 
@@ -257,9 +249,11 @@ class Teacher:
         height, width = window.shape[-2:]
         image, pairs = window, []
         for size in step_sizes(height, width, SCALE, self.step_ratio):
+            # The same start at every step as in use: the student is to replace what comes after it.
             base = resize(image, *size)
             detailed = self.add_detail(base)
             pairs.append(TrainingPair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
+            # Projection does not depend on the generator, so any of them does it for all.
             image = self._generators[0].back_project(
                 detailed.clamp(0, 1), window, back_projection_weight
             )
@@ -296,6 +290,8 @@ def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[M
             if model.card.clip_identity == clip_identity and not model.card.is_student
         ]
     )
+    # By name within a keyframe, so that the first, from which the student starts, is always the
+    # same.
     own.sort(key=lambda model: (model.card.keyframe_hash, model.name))
     groups = [list(group) for _, group in groupby(own, key=lambda model: model.card.keyframe_hash)]
     for group in groups:
@@ -344,6 +340,7 @@ def _read_shot_frames(clip: str | Path, card: ModelCard, read: ReadOptions) -> _
         raise InputError(
             f"{clip} ended before frame {card.keyframe}, which its models were trained on."
         )
+    # Where the models know least the student is judged.
     is_late = keyframe.index - first[0].index > last[-1].index - keyframe.index
     return _ShotFrames(keyframe, first if is_late else list(last))
 
@@ -361,6 +358,7 @@ def _distill_group(
     models, path = teacher.models, bank / model_file(card)
     names = tuple(model.name for model in models)
     pixels = scene.keyframe.pixels.to(teacher.device)
+    # As in use, where a noisy input is not to be restored to the letter.
     back_projection_weight = back_projection_weight_for_noise(noise_level(pixels))
     pairs = [
         pair
@@ -410,6 +408,7 @@ def _measure_gap(
             progressive_upscale(low, [student], SCALE, back_projection_weight),
             teacher.upscale(low, back_projection_weight),
         )
+        # The teachers' picture is the truth here.
         psnr_db.append(-10 * float(F.mse_loss(ours, theirs).clamp(min=MIN_MSE).log10()))
         for board, large in zip(boards, (ours, theirs), strict=True):
             board.update(replace(frame, pixels=large), None, low)

@@ -2,16 +2,16 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from math import isfinite
 from time import monotonic, perf_counter
-from typing import Any, ClassVar, Protocol
-
-import torch
+from typing import ClassVar
 
 from vsr.errors import InterruptedRunError, ModelError
+from vsr.models.bank import Distillation
+from vsr.train.state_file import Resumable, StateFile
 
 SECONDS_BETWEEN_STATES = 30.0
 """Time that is lost at most where a training is killed."""
@@ -31,7 +31,7 @@ def never() -> bool:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training of one model or of many is."""
+    """Progress of a training of one model or of many."""
 
     models_done: int
     models: int
@@ -80,53 +80,29 @@ class ProgressAggregator:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainingReport:
-    """The outcome of a training on a clip; each kind of training adds what is its own."""
+    """The outcome of a training on a clip."""
 
     clip: str
     bank: str
+    method: str
+    shots: int
+    """Of the whole clip; 0 where they were not looked for."""
+    trained: tuple[str, ...]
+    """Names of the models made now."""
     kept: tuple[str, ...]
-    """Names of models that were there already."""
+    """Names of those that were there already."""
     seconds: float
     """Of this call."""
+    keyframes: tuple[int, ...] = ()
+    """Frame numbers of the keyframes that were trained on."""
+    students: dict[str, Distillation] = field(default_factory=dict)
+    """By name, those made now, with their distance from their teachers."""
 
     def to_json(self) -> str:
         """Strict JSON."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
-
-
-class Resumable:
-    """An object whose state can be written down and taken up again: what the attributes named in
-    `kept` hold."""
-
-    kept: ClassVar[tuple[str, ...]] = ()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values, which share nothing with the object that changes later."""
-        return {name: _state_of(getattr(self, name)) for name in self.kept}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of an object that was built alike."""
-        for name in self.kept:
-            value, saved = getattr(self, name), state[name]
-            if isinstance(value, torch.Generator):
-                value.set_state(saved)
-            elif isinstance(value, torch.Tensor):
-                # In place: weights of a network may be views of it.
-                value.copy_(saved)
-            elif hasattr(value, "load_state_dict"):
-                value.load_state_dict(saved)
-            else:
-                setattr(self, name, saved)
-
-
-def _state_of(value: Any) -> Any:
-    if isinstance(value, torch.Generator):
-        return value.get_state()
-    if hasattr(value, "state_dict"):
-        return value.state_dict()
-    return value.copy() if isinstance(value, list | dict) else value
 
 
 class Training(Resumable, ABC):
@@ -172,19 +148,9 @@ class Training(Resumable, ABC):
         )
 
 
-class StateKeeper(Protocol):
-    """Keeps states of a training where they outlive it."""
-
-    def save(self, training: Training) -> None:
-        """Keep the state in place of the one before. Raises `OutputError`."""
-
-    def load(self, training: Training) -> None:
-        """Bring the training to where the kept state was, where there is one."""
-
-
 def iterate(
     training: Training,
-    states: StateKeeper | None = None,
+    states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[float]:
     """Take a training to its end; yields each iteration's loss, and keeps the state now and then.
@@ -195,10 +161,12 @@ def iterate(
     saved_at = monotonic()
     while not training.is_over:
         training.step()
+        # Before anything is told or kept: a state that went astray is worth nothing.
         if training.has_diverged:
             training.restore_best()
             return
         yield training.losses[-1]
+        # After the last iteration there is nothing left to stop.
         stops = should_stop() and not training.is_over
         if states is not None and (stops or monotonic() - saved_at > SECONDS_BETWEEN_STATES):
             states.save(training)
@@ -211,16 +179,25 @@ def iterate(
             )
 
 
+def resume(training: Training, states: StateFile) -> None:
+    """Bring a training to where it was stopped, and tell so. Raises as `StateFile.load` does."""
+    if states.load(training):
+        states.notify(
+            f"going on from iteration {training.iterations_done} of {training.iterations} of "
+            f"{states.output.name}, where its training was stopped"
+        )
+
+
 def fit(
     training: Training,
     progress: IterationProgress = ignore,
-    states: StateKeeper | None = None,
+    states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> None:
     """Take a training from its kept state, where there is one, to its end, and report each
     iteration. Raises as `iterate` does."""
     if states is not None:
-        states.load(training)
+        resume(training, states)
     total = training.iterations
     for loss in iterate(training, states, should_stop):
         progress(training.iterations_done, total, loss)

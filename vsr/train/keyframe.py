@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -40,19 +40,6 @@ _GPU_LIMITS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyframeReport(TrainingReport):
-    """The outcome of `train_keyframe`."""
-
-    method: str
-    keyframes: tuple[int, ...]
-    """Frame numbers, one for each shot that was asked for."""
-    shots: int
-    """Of the whole clip."""
-    trained: tuple[str, ...]
-    """Names of the models made now."""
-
-
 def train_keyframe(
     clip: str | Path,
     models: str | Path,
@@ -76,7 +63,7 @@ def train_keyframe(
     settings: Sequence[str] = (),
     workers: int = 1,
     listener: TrainingListener = TrainingListener(),
-) -> KeyframeReport:
+) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them
     in folder `models`.
 
@@ -100,7 +87,7 @@ def train_bank(
     settings: Sequence[str],
     workers: int,
     listener: TrainingListener,
-) -> KeyframeReport:
+) -> TrainingReport:
     """Do what `train_keyframe` says, with its options as one value."""
     on, notify = choose_device(options.device), listener.notify
     make_plan = partial(
@@ -122,6 +109,7 @@ def train_bank(
             f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would "
             f"train {len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
+    # All frames in one pass over the clip.
     around = [_frames_around(shot, options.neighbours) for shot in chosen]
     frames = read_frames(clip, {index for indices in around for index in indices}, options.read)
     material = [[frames[index].pixels for index in indices] for indices in around]
@@ -131,6 +119,7 @@ def train_bank(
         notify(advice)
     if options.budget_seconds is not None:
         pixels, models_wanted = material[0][0], count * len(chosen)
+        # Finding shots has taken some of it.
         left = options.budget_seconds - (perf_counter() - start)
         where = CPU if options.neighbours else on
         iterations = iterations_for_budget(
@@ -152,6 +141,7 @@ def train_bank(
         for card, pictures in zip(cards, material, strict=True)
         for number in range(count)
     ]
+    # Before the folder is made: a refusal leaves nothing behind.
     _check_bank(Path(models), jobs)
     make_folder(Path(models))
     with bank_lock(Path(models)):
@@ -165,7 +155,7 @@ def train_bank(
     for job in missing:
         if remark := load_card(job.path).remark:
             notify(f"{job.path.stem}: {remark}")
-    return KeyframeReport(
+    return TrainingReport(
         clip=str(clip),
         bank=str(models),
         method=options.method,
@@ -179,6 +169,7 @@ def train_bank(
 
 def keyframe_hash(pixels: torch.Tensor) -> str:
     """SHA-256 of a (3, H, W) frame's pixels, rounded to 16 bits, and its size."""
+    # Of rounded values: other decoders differ in the last digits of a float.
     levels = (pixels.cpu() * 65535).round().to(torch.int32).contiguous()
     return hashlib.sha256(repr(tuple(levels.shape)).encode() + levels.numpy().tobytes()).hexdigest()
 
@@ -235,6 +226,7 @@ def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
     """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained
     otherwise."""
     recipes = {(job.card.keyframe_hash, job.card.system): job.card.recipe for job in jobs}
+    # Policies average all models of a keyframe: those of two recipes would make neither's picture.
     for path in bank_files(bank):
         card = load_card(path)
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)

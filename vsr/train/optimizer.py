@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from vsr.train.fit import Resumable
+from vsr.train.state_file import Resumable
 
 EPSILON = 1e-8
 
@@ -38,6 +38,7 @@ class Adam(Resumable):
         1 where not given."""
         self.learning_rate = learning_rate
         self._betas = betas
+        # One vector: a small network has many tiny tensors, and a step costs by their number.
         parameters = list(network.parameters())
         self._weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
         self._gradient = torch.zeros_like(self._weights)
@@ -67,6 +68,7 @@ class Adam(Resumable):
         loss.backward()
         self._steps += 1
         first, second = self._betas
+        # Moving averages of the gradient and of its square.
         self._mean.lerp_(self._gradient, 1 - first)
         self._square.mul_(second).addcmul_(self._gradient, self._gradient, value=1 - second)
         # Both moments begin at 0, so early ones are too small by 1 - beta^steps.
@@ -106,26 +108,37 @@ class BatchedAdam:
             self._weights.sub_(self._mean * rate / self._square.sqrt().div_(root).add_(EPSILON))
 
 
-class WeightAverage(Resumable, Generic[Network]):
-    """Exponential moving average of a network's weights and statistics: less noisy than any of the
-    states it is taken of."""
+class AveragedNetwork(Resumable, Generic[Network]):
+    """A network in training, with its optimizer and the exponential moving average of its weights,
+    which is less noisy than any of the states it is taken of."""
 
-    kept = ("network",)
+    kept = ("network", "average", "_optimizer")
 
-    def __init__(self, network: Network) -> None:
-        """Begin with the weights of `network`, whose optimizer must be there already: it moves
-        them."""
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        pairs = zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)
-        self._pairs = list(pairs)
+    def __init__(
+        self,
+        network: Network,
+        betas: tuple[float, float] = (0.9, 0.999),
+        factors: Sequence[float] | None = None,
+    ) -> None:
+        """`betas` and `factors` are Adam's."""
+        self.network = network
+        self._optimizer = Adam(network, 0.0, betas, factors)
+        # Copied behind the optimizer, which has moved the weights into a vector of its own.
+        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+        states = self.average.state_dict().values(), network.state_dict().values()
+        self._pairs = list(zip(*states, strict=True))
 
-    def update(self, decay: float) -> None:
-        """Move towards the network's weights, by 1 - `decay` of the way."""
+    def descend(self, loss: torch.Tensor, learning_rate: float, decay: float) -> None:
+        """Take a step down `loss`; then move the average by 1 - `decay` of its way to the
+        weights."""
+        self._optimizer.learning_rate = learning_rate
+        self._optimizer.minimize(loss)
         with torch.no_grad():
             for kept, fresh in self._pairs:
                 if kept.is_floating_point():
                     kept.lerp_(fresh, 1 - decay)
                 else:
+                    # A count, such as that of batches seen.
                     kept.copy_(fresh)
 
 
@@ -145,6 +158,7 @@ def cosine_decay(highest: float, share_done: float) -> float:
 def single_thread() -> Iterator[None]:
     """Train on one thread: a model must not depend on how many cores there are, and crops are too
     small to share."""
+    # Restored afterwards: the caller's own work may want them.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

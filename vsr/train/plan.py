@@ -92,6 +92,7 @@ class TrainingPlan:
     def _with_kernel(self, job: TrainingJob, kernel: KernelTaps) -> TrainingJob:
         if self.plain is None or none_if_bicubic(kernel) is not None:
             return replace(job, method=_with_kernel(job.method, kernel))
+        # No blur to undo: the steps of the plain recipe, which are smaller and sharper.
         ratio = self.plain.options.step_ratio
         return replace(
             job,
@@ -135,6 +136,7 @@ def plan_training(
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
         _check_options(method.options)
+        # In any order the same settings are the same training.
         label.append(_short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
         raise UsageError(
@@ -210,6 +212,7 @@ def _methods_with(attribute: str) -> str:
 
 def _find_method(name: str) -> Method:
     if name not in METHODS:
+        # Always one, however far off.
         nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
         raise UsageError(
             f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}."

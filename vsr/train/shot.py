@@ -1,7 +1,7 @@
 """Trains shot models: finds the shots of a clip, takes frames of each, fills the bank."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -46,16 +46,6 @@ spread."""
 MIN_SIDE_PX = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShotReport(TrainingReport):
-    """The outcome of `train_shot`."""
-
-    shots: int
-    """Of the whole clip."""
-    trained: tuple[str, ...]
-    """Names of the models made now."""
-
-
 def train_shot(
     clip: str | Path,
     models: str | Path,
@@ -70,7 +60,7 @@ def train_shot(
     allow_huge: bool = False,
     # end of options
     listener: TrainingListener = TrainingListener(),
-) -> ShotReport:
+) -> TrainingReport:
     """Train the shot model of each chosen shot and save it in folder `models`; those that are there
     are kept, and a training that was stopped goes on.
 
@@ -84,7 +74,7 @@ def train_shot(
 
 def train_shots(
     clip: str | Path, models: str | Path, options: ShotTraining, listener: TrainingListener
-) -> ShotReport:
+) -> TrainingReport:
     """Do what `train_shot` says, with its options as one value."""
     on, method, seed = choose_device(options.device), ShotTrainingOptions(), options.seed
     start = perf_counter()
@@ -108,6 +98,7 @@ def train_shots(
         gather = ProgressAggregator(len(missing), listener)
         for number, path in enumerate(missing):
             shot = paths[path]
+            # The frames are read shot by shot, so that memory holds those of one.
             runs = training_runs(shot, info.height * info.width)
             plan = {
                 "clip": info.identity,
@@ -118,6 +109,8 @@ def train_shots(
                 "read": asdict(options.read),
                 "version": __version__,
             }
+            # Everything that the model follows from: the state of another training must not be
+            # taken up.
             states = StateFile(path, plan, listener.notify, begins_anew=True)
             made = train_shot_model(
                 _read_runs(clip, runs, options.read),
@@ -134,9 +127,10 @@ def train_shots(
             states.remove()
     if kept:
         listener.notify(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
-    return ShotReport(
+    return TrainingReport(
         clip=str(clip),
         bank=str(bank),
+        method="shot",
         shots=len(found),
         trained=tuple(map(_model_name, missing)),
         kept=tuple(map(_model_name, kept)),
@@ -187,10 +181,12 @@ def training_runs(shot: Shot, frame_px: int) -> list[range]:
     budget = max(RUN_FRAMES, min(MAX_TRAINING_FRAMES, MAX_TRAINING_PIXELS // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]
+    # Runs rather than single frames, for windows need neighbors; spread, for shots change.
     count = budget // RUN_FRAMES
     latest = shot.last_frame + 1 - RUN_FRAMES
     spread = max(count - 1, 1)
     if count == 1:
+        # The middle has the most in common with both ends.
         middle = (shot.first_frame + latest) // 2
         return [range(middle, middle + RUN_FRAMES)]
     starts = [

@@ -5,13 +5,12 @@ import io
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import hidden_sibling, write_atomically
-from vsr.train.fit import Training
 
 FORMAT = 2
 """Of the state's content; another one is not taken up."""
@@ -26,6 +25,39 @@ _UNREADABLE = (
     AttributeError,
     pickle.UnpicklingError,
 )
+
+
+class Resumable:
+    """An object whose state can be written down and taken up again: what the attributes named in
+    `kept` hold."""
+
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, which share nothing with the object that changes later."""
+        return {name: _state_of(getattr(self, name)) for name in self.kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of an object that was built alike."""
+        for name in self.kept:
+            value, saved = getattr(self, name), state[name]
+            if isinstance(value, torch.Generator):
+                value.set_state(saved)
+            elif isinstance(value, torch.Tensor):
+                # In place: weights of a network may be views of it.
+                value.copy_(saved)
+            elif hasattr(value, "load_state_dict"):
+                value.load_state_dict(saved)
+            else:
+                setattr(self, name, saved)
+
+
+def _state_of(value: Any) -> Any:
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if hasattr(value, "state_dict"):
+        return value.state_dict()
+    return value.copy() if isinstance(value, list | dict) else value
 
 
 def state_path(output: Path) -> Path:
@@ -49,10 +81,10 @@ class StateFile:
         With `begins_anew` a state that cannot be taken up is told and discarded, else an error.
         """
         self.path = state_path(output)
-        self._output, self._plan, self._notify = output, plan, notify
+        self.output, self.notify, self._plan = output, notify, plan
         self._begins_anew = begins_anew
 
-    def save(self, training: Training) -> None:
+    def save(self, training: Resumable) -> None:
         """Keep the state in place of the one before. Raises `OutputError`."""
         content = io.BytesIO()
         state = {"format": FORMAT, "plan": dict(self._plan), "training": training.state_dict()}
@@ -61,24 +93,24 @@ class StateFile:
             write_atomically(self.path, content.getvalue())
         except OSError as error:
             raise OutputError(
-                f"the training's state cannot be written beside {self._output}: {error.strerror}."
+                f"the training's state cannot be written beside {self.output}: {error.strerror}."
             ) from None
 
-    def load(self, training: Training) -> None:
-        """Bring the training to where the kept state was, where there is one.
+    def load(self, training: Resumable) -> bool:
+        """Bring the training to where the kept state was; whether there is one that serves.
 
         Raises `UsageError` where it is another plan's, and `ModelError` for a broken one, unless a
         training of this kind begins anew then.
         """
         if not self.path.exists():
-            return
+            return False
         try:
             state = self._read()
         except (UsageError, ModelError) as error:
             if not self._begins_anew:
                 raise
-            self._notify(f"{error} It begins anew.")
-            return
+            self.notify(f"{error} It begins anew.")
+            return False
         try:
             training.load_state_dict(state)
         except _UNREADABLE as error:
@@ -86,10 +118,7 @@ class StateFile:
                 f"the state of a stopped training, {self.path}, does not fit its plan "
                 f"({str(error)[:120]}). Delete it to begin anew."
             ) from None
-        self._notify(
-            f"going on from iteration {training.iterations_done} of {training.iterations} of "
-            f"{self._output.name}, where its training was stopped"
-        )
+        return True
 
     def remove(self) -> None:
         """Forget the state: the output is there, or is not wanted any more. Raises OSError."""
@@ -97,6 +126,7 @@ class StateFile:
 
     def _read(self) -> Mapping[str, Any]:
         try:
+            # On the CPU: the device may be another one than that which wrote it.
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state.get("format") != FORMAT:
                 raise ValueError("another version of vsr wrote it")
@@ -109,7 +139,7 @@ class StateFile:
             ) from None
         if changed := _first_difference(theirs, self._plan):
             raise UsageError(
-                f"a stopped training of {self._output} differs in its {changed}"
+                f"a stopped training of {self.output} differs in its {changed}"
                 + ("." if self._begins_anew else ": give the same command to go on, or --restart.")
             )
         return training

@@ -75,6 +75,7 @@ def train_all(
             device,
             gather,
         )
+    # What a GPU does not take is done after it, on the cores.
     separate = {number: job for number, job in enumerate(jobs) if number not in batched}
     if min(workers, len(separate)) > 1:
         _train_in_pool(separate, min(workers, len(separate)), listener, gather)
@@ -133,6 +134,7 @@ def _train_one(
     """Train and save a model, from the state of a stopped training where there is one."""
     plan = {"card": asdict(job.card), "options": to_table(job.method.options)}
     states = StateFile(job.path, plan, notify, begins_anew=True)
+    # Whatever the cores: a model must be the same on every machine of a kind.
     with single_thread():
         training = job.method.begin(
             [job.pixels, *job.neighbours], job.method.options, job.card.seed
@@ -155,6 +157,7 @@ def _save(job: TrainingJob, trained: TrainedNetworks) -> None:
         kernel=trained.kernel,
         remark=trained.remark,
     )
+    # A finite loss at the last iteration says nothing of the weights that its step has made.
     if not all(torch.isfinite(tensor).all() for tensor in trained.generator.state_dict().values()):
         raise ModelError(
             f"training {job.path.stem} diverged: its weights are not finite. Try another --seed."
@@ -187,6 +190,7 @@ def _train_in_pool(
     # Started afresh: what a fork would copy, such as threads that hold locks, does not serve.
     context = multiprocessing.get_context("spawn")
     news, stop = context.Queue(), context.Event()
+    # Only workers of this pool are ended on an error.
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(news, stop))
     try:
@@ -254,11 +258,13 @@ def _train_in_worker(number: int, job: TrainingJob) -> bool:
     send = _news.put
 
     def report(done: int, total: int, loss: float) -> None:
+        # News of every iteration would keep the parent busy.
         if done % REPORT_EVERY == 0 or done == total:
             send((number, done, total, loss))
 
     try:
         _train_one(job, report, send, _stop.is_set)
+    # As a value: an exception that is raised again in the parent would end the others at once.
     except InterruptedRunError:
         return False
     return True

@@ -87,6 +87,7 @@ def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
             reason = str(reader.damage[0]) if reader.damage else "it has no picture"
             raise InputError(f"{path} cannot be read whole: {reason}")
         layout, codec = reader.info.pixel_format, reader.info.codec
+    # The decoder fills what is missing with gray and says nothing.
     if codec == "mjpeg" and not is_complete_jpeg(path.read_bytes()):
         raise InputError(f"{path} cannot be read whole: it ends within its picture")
     remarks = []
@@ -105,6 +106,7 @@ def make_pair(pixels: torch.Tensor, scale: int) -> ImagePair:
     """Pair a picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution,
     both rounded to 8 bit."""
     height, width = (side - side % scale for side in pixels.shape[-2:])
+    # In 8 bits: a quarter of the memory, and what files hold anyway.
     high = _to_8_bit(pixels[:, :height, :width])
     return ImagePair(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
 
@@ -125,9 +127,11 @@ class ImageDataset:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
+        # Decoded when first needed: a large folder need not fit into memory.
         example = make_pair(read_image(self.paths[number])[0], self._scale)
         self._kept[number] = example
         self._free_bytes -= example.high.numel() + example.low.numel()
+        # The one just read stays, however large it is.
         while self._free_bytes < 0 and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._free_bytes += dropped.high.numel() + dropped.low.numel()
@@ -146,6 +150,7 @@ class BatchSampler:
 
     def batch_at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Low and high crops of a step, float (N, 3, ., .) in [0, 1]."""
+        # Steps of one seed meet those of the next only after a million.
         random = torch.Generator().manual_seed(1_000_003 * self._seed + step)
         crops = [self._crop(random) for _ in range(self._batch)]
         low, high = (torch.stack(each).float() / 255 for each in zip(*crops, strict=True))

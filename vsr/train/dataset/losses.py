@@ -40,6 +40,7 @@ def content_terms(options: LossOptions, device: torch.device) -> dict[str, tuple
     Raises `ModelError` where a term needs weights that are not here.
     """
     terms: dict[str, tuple[float, LossTerm]] = {}
+    # Terms of weight 0 are dropped in the end; those that need weights are not even loaded.
     terms["pixel"] = (options.pixel_weight, pixel_term(options))
     terms["fft"] = (options.fft_weight, lambda output: fft_loss(output.result, output.truth))
     terms["spectral"] = (
@@ -102,6 +103,7 @@ def _diversity_loss(bound: float, device: torch.device) -> LossTerm:
 
     def likeness(output: BatchOutput) -> torch.Tensor:
         assert output.other is not None
+        # In features: noise that only changes single pixels is no diversity.
         distance = F.l1_loss(features(output.result), features(output.other))
         return bound - distance.clamp(max=bound)
 
@@ -131,6 +133,7 @@ def spectral_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     here it does.
     """
     of_result, of_truth = azimuthal_profile(result), azimuthal_profile(truth).detach()
+    # Subtracted, so that equal spectra cost nothing; it has no gradient.
     entropy = F.binary_cross_entropy(of_truth.clamp(0, 1), of_truth.clamp(0, 1))
     return F.binary_cross_entropy(of_result.clamp(0, 1), of_truth.clamp(0, 1)) - entropy
 
@@ -141,6 +144,7 @@ def focal_frequency_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Ten
     distance = (
         torch.fft.fft2(result.float(), norm="ortho") - torch.fft.fft2(truth.float(), norm="ortho")
     ).abs()
+    # Frequencies that are far off count more, relative to the worst one of each picture.
     weights = (distance / distance.amax(dim=(2, 3), keepdim=True).clamp_min(MIN_POWER)).detach()
     loss: torch.Tensor = (weights * distance**2).mean()
     return loss
@@ -161,8 +165,10 @@ def azimuthal_profile(pictures: torch.Tensor) -> torch.Tensor:
     count = shorter // 2 + 1
     # The corners, beyond the Nyquist frequency of the axes, belong to no whole ring.
     inside = rings < count
+    # Logarithms, since the power of natural pictures falls by decades.
     logs = torch.log(power.flatten(1) + MIN_POWER)[:, inside]
     sums = logs.new_zeros(len(pictures), count).index_add(1, rings[inside], logs)
     means = sums / torch.bincount(rings[inside], minlength=count)
+    # Brought to 0..1, which the cross entropy takes: contrast does not count.
     least, most = means.amin(dim=1, keepdim=True), means.amax(dim=1, keepdim=True)
     return (means - least) / (most - least).clamp_min(MIN_POWER)

@@ -115,6 +115,7 @@ def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMet
     shape = [
         each.removeprefix(NETWORK_PREFIX) for each in settings if each.startswith(NETWORK_PREFIX)
     ]
+    # The scale first, so that `--set network.scale` may still change it.
     network = with_settings(method.network, [f"scale={scale}", *shape])
     options = with_settings(
         method.options, [each for each in settings if not each.startswith(NETWORK_PREFIX)]
@@ -132,6 +133,7 @@ def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMet
             "losses.diversity_weight needs a network with noise, such as that of --method "
             "stochastic."
         )
+    # Two pixels of low resolution at least, and as much as the deepest loss looks at.
     least = max(min_crop_px(losses), 2 * network.scale)
     if options.crop_px < least:
         raise UsageError(
@@ -160,5 +162,6 @@ def make_plan(
 
 
 def _identity(paths: Sequence[Path]) -> str:
+    # By name and size: to hash the contents every file would have to be read.
     lines = [f"{path.name} {path.stat().st_size}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

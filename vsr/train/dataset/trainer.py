@@ -22,8 +22,9 @@ from vsr.train.dataset.losses import (
     pixel_term,
 )
 from vsr.train.dataset.options import TrainingOptions
-from vsr.train.fit import Resumable, Training
-from vsr.train.optimizer import Adam, WeightAverage, warm_decay
+from vsr.train.fit import Training
+from vsr.train.optimizer import Adam, AveragedNetwork, warm_decay
+from vsr.train.state_file import Resumable
 from vsr.upscale.networks.architectures import Architecture
 
 WINDOW_STEPS = 50
@@ -66,13 +67,16 @@ class TrainableGenerator:
         height, width = low.shape[-2:]
         planes = low
         if self.architecture.enlarged_first:
+            # Bicubic overshoots; what follows expects pictures.
             planes = resize(low, height * self.spec.scale, width * self.spec.scale).clamp(0, 1)
         if self.has_noise:
             random = torch.Generator().manual_seed(seed)
+            # Drawn on the CPU: the same noise on every device.
             noise = torch.randn(len(low), self.spec.noise_channels, height, width, generator=random)
             planes = torch.cat([planes, noise.to(low.device)], dim=1)
         result: torch.Tensor = self.network(planes)
         for _ in range(self.consistency_passes):
+            # Part of the network's function, so training sees it as well.
             result = back_project(result, low)
         return result
 
@@ -113,6 +117,7 @@ class DiscriminatorTrainer(Resumable):
 
     def train_step(self, truth: torch.Tensor, result: torch.Tensor, seed: int) -> float:
         """Take one step; `result` is not changed. Returns the loss, penalty included."""
+        # Detached: this step must not reach the generator. Full precision, whatever made it.
         fake = result.detach().float()
         loss = self._gan_loss.discriminator(self.network(truth), self.network(fake))
         if self._gan_loss.penalized:
@@ -125,8 +130,10 @@ class DiscriminatorTrainer(Resumable):
 
     def generator_loss(self, truth: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
         """Judge the generator's side of the game; leaves no gradient in the discriminator."""
+        # The gradient passes through the discriminator to the generator, and leaves nothing in it.
         self.network.requires_grad_(False)
         with torch.no_grad():
+            # Relativistic losses compare with it, but it does not depend on the generator.
             real = self.network(truth)
         loss = self._gan_loss.generator(real, self.network(result.float()))
         self.network.requires_grad_(True)
@@ -139,13 +146,11 @@ class Trainer(Training):
 
     kept = (
         "losses",
-        "average",
         "windows",
         "best_window",
         "best_step",
         "validations",
         "_network",
-        "_optimizer",
         "_discriminator",
         "_best_average",
         "_window",
@@ -174,10 +179,8 @@ class Trainer(Training):
         self._window: list[float] = []
         self._batches, self._seed, self.device = batches, seed, device
         self._terms = content_terms(options.losses, device)
-        self._network = generator.network
         factors = generator.rate_factors(options.last_layer_rate)
-        self._optimizer = Adam(self._network, options.learning_rate, BETAS, factors)
-        self.average = WeightAverage(self._network)
+        self._network = AveragedNetwork(generator.network, BETAS, factors)
         self._discriminator = (
             DiscriminatorTrainer(options, crop_px, seed, device)
             if is_adversarial(options.losses)
@@ -189,7 +192,7 @@ class Trainer(Training):
         low, high = self._batches.batch_at(self.iterations_done)
         low, truth = self.generator.pair(low.to(self.device), high.to(self.device))
         options = self.options
-        self._optimizer.learning_rate = self._rate()
+        # Sharpness before the pixels are roughly right would be learned in the wrong places.
         late = self.iterations_done >= options.adversarial_start * options.steps
         output = self._forward(low, truth, late)
         self.values = {}
@@ -205,10 +208,16 @@ class Trainer(Training):
             value = self._discriminator.generator_loss(truth, output.result)
             loss = loss + options.losses.adversarial_weight * value
             self.values["adversarial"] = float(value.detach())
-        self._optimizer.minimize(loss)
+        # One more than the steps done: the average starts from the first weights.
+        decay = warm_decay(options.average_decay, self.iterations_done + 2)
+        self._network.descend(loss, self._rate(), decay)
         self.losses.append(sum(self.values.values()))
-        self.average.update(warm_decay(options.average_decay, self.iterations_done + 1))
         self._track_distance(output)
+
+    @property
+    def average(self) -> nn.Module:
+        """The averaged network, which is what is kept, in evaluation mode."""
+        return self._network.average
 
     @property
     def has_diverged(self) -> bool:
@@ -218,14 +227,14 @@ class Trainer(Training):
         return not self.windows[-1] <= DIVERGED_FACTOR * self.best_window
 
     def restore_best(self) -> None:
-        """Have `average` as it was after the best window. Raises `ModelError` where none is
+        """Set the average to what it was after the best window. Raises `ModelError` where none is
         finite."""
         if self.best_window is None:
             raise ModelError(
                 f"the training diverged within {self.iterations_done} steps: nothing is kept. "
                 f"{DIVERGENCE_HINT}"
             )
-        self.average.network.load_state_dict(self._best_average)
+        self.average.load_state_dict(self._best_average)
 
     def _rate(self) -> float:
         """Halve the learning rate behind each of the shares that the options name."""
@@ -240,6 +249,7 @@ class Trainer(Training):
         return active or ({} if late else {"pixel": (1.0, pixel_term(self.options.losses))})
 
     def _forward(self, low: torch.Tensor, truth: torch.Tensor, late: bool) -> BatchOutput:
+        # Half precision for the network alone, on a GPU; losses and weights stay in full.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             result = self.generator.make(low, self._seed_of_step(0))
             both = late and needs_two_samples(self.options.losses)
@@ -256,11 +266,12 @@ class Trainer(Training):
         if len(self._window) == WINDOW_STEPS or self.is_over or not torch.isfinite(distance):
             self.windows.append(sum(self._window) / len(self._window))
             self._window = []
-            if _is_finite(self.average.network) and (
+            # The average is what would be kept, so it must be fit to be kept.
+            if _is_finite(self.average) and (
                 self.best_window is None or self.windows[-1] < self.best_window
             ):
                 self.best_window, self.best_step = self.windows[-1], self.iterations_done
-                state = self.average.network.state_dict()
+                state = self.average.state_dict()
                 self._best_average = {name: each.clone() for name, each in state.items()}
 
 

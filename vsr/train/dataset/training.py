@@ -18,14 +18,8 @@ from vsr.records import load_options
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
 from vsr.train.dataset.methods import DatasetMethod, Plan, make_plan, resolve_method
 from vsr.train.dataset.trainer import DIVERGENCE_HINT, TrainableGenerator, Trainer
-from vsr.train.dataset.validation import (
-    NullLogger,
-    TensorBoardLogger,
-    TrainingLogger,
-    ValidationResult,
-    validate,
-)
-from vsr.train.fit import ProgressAggregator, TrainingListener, iterate
+from vsr.train.dataset.validation import TensorBoardLogger, ValidationResult, validate
+from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
 from vsr.train.options import DatasetTraining
 from vsr.train.state_file import StateFile
 from vsr.upscale.networks import load_network
@@ -94,6 +88,7 @@ def train_network(
     chosen = resolve_method(options.method, options.scale, settings)
     check_output_path(output)
     target = choose_device(options.device)
+    # A setting may have changed it.
     scale = chosen.network.scale
     crop_px = chosen.options.crop_px - chosen.options.crop_px % scale
     notify = listener.notify
@@ -135,6 +130,7 @@ def make_network(
         given = load_network(start, torch.device("cpu")).run
         # A network that spandrel found is wrapped in its description.
         theirs = (given if isinstance(given, nn.Module) else given.model).state_dict()  # type: ignore[attr-defined]
+        # By name and shape: another scale changes the last layer alone.
         own = network.state_dict()
         fitting = {
             name: each
@@ -201,20 +197,21 @@ class TrainingRun:
         states = StateFile(self._output, asdict(self._plan), listener.notify, begins_anew=False)
         if restart:
             states.remove()
-        states.load(trainer)
+        resume(trainer, states)
         resumed_at = trainer.iterations_done
-        logger = NullLogger() if tensorboard is None else TensorBoardLogger(tensorboard, resumed_at)
+        logger = None if tensorboard is None else TensorBoardLogger(tensorboard, resumed_at)
         report = partial(ProgressAggregator(1, listener).update, 0)
         try:
             for loss in iterate(trainer, states, listener.should_stop):
                 step = trainer.iterations_done
                 report(step, steps, loss)
-                if step % VALUES_EVERY_STEPS == 0:
+                if logger is not None and step % VALUES_EVERY_STEPS == 0:
                     logger.values(step, trainer.values)
                 if step % self._method.options.validate_every == 0 or trainer.is_over:
                     self._validate(logger, listener.notify)
         finally:
-            logger.close()
+            if logger is not None:
+                logger.close()
         self._write(states)
         return DatasetReport(
             str(self._output),
@@ -227,23 +224,25 @@ class TrainingRun:
             trainer.validations,
         )
 
-    def _validate(self, logger: TrainingLogger, notify: Callable[[str], None]) -> None:
+    def _validate(self, logger: TensorBoardLogger | None, notify: Callable[[str], None]) -> None:
         """Measure the averaged network on the validation pictures, where there are any."""
         if not self._validation_set.paths:
             return
         trainer, count = self._trainer, len(self._validation_set.paths)
         step = trainer.iterations_done
-        upscaler = wrap_network(self._output.stem, self._card(), trainer.average.network)
+        upscaler = wrap_network(self._output.stem, self._card(), trainer.average)
         figure, pictures = validate(upscaler, self._validation_set, trainer.device)
         trainer.validations.append(asdict(ValidationResult(step, figure)))
-        logger.log_validation(ValidationResult(step, figure), pictures)
+        if logger is not None:
+            logger.log_validation(ValidationResult(step, figure), pictures)
         notify(f"step {step}: {figure:.2f} dB PSNR-Y on {count} validation pictures")
 
     def _write(self, states: StateFile) -> None:
         """Write the averaged network, which after a divergence is the best one, and then say so."""
         trainer = self._trainer
         try:
-            content = encode_network(self._card(), trainer.average.network)
+            # The state goes last: a kill in between leaves both, and the same command ends at once.
+            content = encode_network(self._card(), trainer.average)
             write_atomically(self._output, content)
             states.remove()
         except OSError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -52,33 +52,6 @@ def psnr_y(result: torch.Tensor, truth: torch.Tensor, border_px: int) -> float:
     ]
     error = float((lumas[0] - lumas[1]).square().mean())
     return min(100.0, -10 * torch.log10(torch.tensor(error + 1e-30)).item())
-
-
-class TrainingLogger(Protocol):
-    """Takes down what happens in a training."""
-
-    def values(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def log_validation(
-        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
-    ) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NullLogger:
-    """Takes down nothing."""
-
-    def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Ignore the terms of a step."""
-
-    def log_validation(
-        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
-    ) -> None:
-        """Ignore a measurement."""
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
 
 
 class TensorBoardLogger:

@@ -53,6 +53,7 @@ _DETERMINISTIC = torch.backends.cudnn.flags(enabled=True, deterministic=True, al
 def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
     """Whether these models can be one job: crops must be of one size, and weights be all that a
     network learns."""
+    # Crops of many models are cut in one step, which takes one size for all.
     smallest = round(min(options.pair_scales) * min(keyframe.shape[-2:]))
     if options.kernel is not None:
         smallest -= smallest % FACTOR
@@ -81,9 +82,13 @@ def train_quick_batched(
             training = _BatchedTraining(keyframe, options, batch, device, progress)
             for _ in iterate(training):
                 for place, trained in training.pop_finished():
+                    # Handed over at once: what is done before memory runs out is not lost.
                     waiting.remove(place)
                     yield place, trained
         except torch.OutOfMemoryError:
+            # Begun again rather than gone on with: models follow from their seeds, so nothing is
+            # lost but
+            # time.
             at_once = len(batch) // 2
             if not at_once:
                 raise ModelError(
@@ -111,11 +116,14 @@ class _BatchedTraining(Training):
         self._running = list(range(len(seeds)))
         self._finished: list[int] = []
         self._mean_loss = inf
+        # On the device, so that nothing waits for it in an iteration.
         self._curves = torch.zeros(options.iterations, len(seeds), device=device)
         self._places = list(seeds)
+        # The draws of each model are those that it would make alone.
         self._randoms = [torch.Generator().manual_seed(seed) for seed in seeds.values()]
         networks = [initial_networks(options, seed) for seed in seeds.values()]
         self._generators = Ensemble([generator for generator, _ in networks], device)
+        # A second copy, which follows the first.
         self._averages = Ensemble([generator for generator, _ in networks], device)
         self._critics = Ensemble([critic for _, critic in networks], device)
         self._adam = BatchedAdam(self._generators.weights)
@@ -208,8 +216,10 @@ class _BatchedTraining(Training):
                 for number in playing
                 for crop in range(options.batch)
             ]
+            # Models without a step of the game in this iteration leave their critics alone.
             targets, outputs = targets[rows], outputs[rows]
         mixes = torch.stack([torch.rand((), generator=self._randoms[number]) for number in playing])
+        # One place for each model, the same for all of its crops.
         mix = mixes.repeat_interleave(options.batch)[:, None, None, None].to(self._device)
 
         def critics(pictures: torch.Tensor) -> torch.Tensor:
@@ -236,6 +246,7 @@ class _BatchedTraining(Training):
             return
         padded = self._held_out.padded
         with torch.no_grad():
+            # The same picture for each model.
             details = self._averages(padded.expand(len(looking), -1, -1, -1), looking)
             base = without_halo(padded, self._options.network.halo)
             error = (base + details - self._held_out.target).abs()
@@ -264,8 +275,10 @@ def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch
         * options.network.layers
         * CROP_COPIES
     )
+    # The held-out picture is larger than any crop, but has no gradients.
     maps = options.held_out_scale**2 * height * width * MAP_COPIES
     bytes_each = 4 * options.network.width * (crops + maps)
+    # What other programs hold is not counted on.
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(MAX_BATCH, int(MEMORY_SHARE * free / bytes_each)))
 

@@ -32,9 +32,10 @@ from vsr.models.networks.kernelgan import (
 )
 from vsr.records import option
 from vsr.train.crops import texture_map, texture_weighted_sampler
-from vsr.train.fit import IterationProgress, Resumable, Training, fit, loss_curve_summary
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
 from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.optimizer import Adam, single_thread
+from vsr.train.state_file import Resumable
 
 MAX_GAUSSIAN_RATIO = 0.5
 """Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit
@@ -175,6 +176,7 @@ class KernelGanTrainer(Resumable):
         self._options = options
         self._picture = 2 * keyframe - 1
         self._random = torch.Generator().manual_seed(seed)
+        # The spectrum judges every kernel, and knows nothing of the game.
         self._scales = CrossScaleSpectrum(keyframe)
         self._fit = self._scales.fit(KERNEL_SIDE)
         self.blurred = self._fit.is_blur
@@ -182,14 +184,17 @@ class KernelGanTrainer(Resumable):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reducer, self.discriminator = DeepLinearGenerator(), PatchDiscriminator()
+        # From random layers most of the game's length would go into finding any blur at all.
         _fit_reducer(self.reducer, self._fit.kernel)
         self._reducer_optimizer, self._discriminator_optimizer = (
             Adam(network, options.learning_rate, betas=(0.5, 0.999))
             for network in (self.reducer, self.discriminator)
         )
+        # Flat places look alike at every blur: crops are drawn by their texture.
         side = min(options.crop_px, *keyframe.shape[-2:])
         texture = texture_map(keyframe)
         self._draw_crop = texture_weighted_sampler(texture, side, self._random)
+        # Of the size that a reduced crop has, so that the discriminator cannot tell them by it.
         self._draw_reduced_crop = texture_weighted_sampler(
             texture, (side - KERNEL_SIDE) // FACTOR + 1, self._random
         )
@@ -208,8 +213,10 @@ class KernelGanTrainer(Resumable):
     def generator_step(self) -> None:
         """Move the reducer towards what the discriminator takes for real, within the kernel's
         terms. Raises `ModelError` where its loss is not finite."""
+        # The layers are linear, so the kernel they amount to stands for them: one convolution.
         kernel = self.reducer.kernel()
         reduced = _downscale(self._crop(self._draw_crop), kernel)
+        # The crop of the picture itself only sets the scale of the normalization.
         adversarial = label_loss(self.score_fake(self._crop(self._draw_reduced_crop), reduced), 1.0)
         loss = adversarial + self._regularization(kernel)
         if not torch.isfinite(loss):
@@ -218,8 +225,10 @@ class KernelGanTrainer(Resumable):
                 "for another frame."
             )
         self._reducer_optimizer.minimize(loss)
+        # The one before the step: that of after it is not known yet.
         self._kernels.append(kernel.detach())
         self.generator_losses.append(adversarial.item())
+        # As published; both sides, so that neither runs away from the other.
         if len(self.generator_losses) % self._options.decay_every == 0:
             for optimizer in (self._reducer_optimizer, self._discriminator_optimizer):
                 optimizer.learning_rate /= 10
@@ -255,6 +264,7 @@ class KernelGanTrainer(Resumable):
         """Choose the kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless
         another explains far more."""
         fit = self._fit
+        # What no Gaussian explains better, no game is asked about.
         if not self.blurred:
             return KernelFit(bicubic_kernel(), "bicubic", fit.mismatch, fit.bicubic_mismatch)
         if len(self._kernels) >= FACTOR:
@@ -263,6 +273,8 @@ class KernelGanTrainer(Resumable):
                 torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0),
                 self._options.kept_taps,
             )
+            # By the same measure as the Gaussian, which has three numbers to fit with; the game has
+            # 169.
             mismatch = float(self._scales.mismatch(free))
             if mismatch < MAX_GAUSSIAN_RATIO * fit.mismatch:
                 return KernelFit(accumulate_octaves(free), "game", mismatch, fit.bicubic_mismatch)
@@ -285,7 +297,7 @@ class KernelGanTrainer(Resumable):
         )
 
     def _scores(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        # As one batch: normalised each by itself, the two could not be told apart by how strongly
+        # As one batch: normalized each by itself, the two could not be told apart by how strongly
         # they respond.
         scores: torch.Tensor = self.discriminator(
             torch.cat([self._add_noise(real), self._add_noise(_quantize_straight_through(fake))])
@@ -303,6 +315,7 @@ class KernelGanTrainer(Resumable):
 
 def _fit_reducer(reducer: DeepLinearGenerator, kernel: torch.Tensor) -> None:
     """Train the reducer's weights until they make this kernel."""
+    # By descent: the layers that make a kernel cannot be solved for.
     optimizer = Adam(reducer, INIT_LEARNING_RATE)
     for _ in range(INIT_STEPS):
         optimizer.minimize(((reducer.kernel() - kernel) ** 2).sum())
@@ -318,8 +331,10 @@ def threshold_kernel(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:
 def border_mask(side: int) -> torch.Tensor:
     """Penalty of each tap, (side, side), 0 in the middle and growing outwards, as published."""
     offsets = torch.arange(side) - side // 2
+    # The bell falls off with the distance from the middle, so the penalty grows towards the border.
     bell = torch.exp(-0.5 * (offsets / side) ** 2)
     mask = 30 * (1 - bell[:, None] * bell[None, :])
+    # The middle half costs nothing, wherever in it the taps are.
     margin = (side - (side // 2 + side % 2)) // 2 - 1
     mask[margin:-margin, margin:-margin] = 0
     return mask

@@ -19,10 +19,11 @@ from vsr.train.crops import (
     multiscale_pairs,
     without_halo,
 )
-from vsr.train.fit import IterationProgress, Resumable, fit, loss_curve_summary
+from vsr.train.fit import IterationProgress, fit, loss_curve_summary
 from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
-from vsr.train.optimizer import Adam, WeightAverage, cosine_decay
+from vsr.train.optimizer import Adam, AveragedNetwork, cosine_decay
+from vsr.train.state_file import Resumable
 
 CRITIC_BETAS = (0.5, 0.999)
 
@@ -84,10 +85,8 @@ class QuickTraining(KeyframeTraining):
         "losses",
         "_random",
         "_schedule",
-        "_generator",
+        "_restorer",
         "_critic",
-        "_average",
-        "_optimizer",
         "_critic_optimizer",
     )
 
@@ -96,15 +95,16 @@ class QuickTraining(KeyframeTraining):
         super().__init__(options.iterations)
         keyframe, *neighbors = pictures
         self._options = options
+        # A generator of its own: whatever else draws numbers, the model stays the same.
         self._random = torch.Generator().manual_seed(seed)
         self._draw = integer_sampler(self._random)
-        self._generator, self._critic = initial_networks(options, seed)
-        self._optimizer = Adam(self._generator, options.learning_rate)
+        generator, self._critic = initial_networks(options, seed)
+        self._restorer = AveragedNetwork(generator)
         self._critic_optimizer = Adam(
             self._critic, options.critic_learning_rate, betas=CRITIC_BETAS
         )
-        self._average = WeightAverage(self._generator)
         self._pairs = quick_pairs(keyframe, options)
+        # A size between those that are trained on: it cannot be learned by heart.
         self._held_out = held_out_pair(keyframe, options)
         self._neighbors = [
             align_neighbor(keyframe, frame, quick_pairs(frame, options)) for frame in neighbors
@@ -124,27 +124,28 @@ class QuickTraining(KeyframeTraining):
         options, schedule = self._options, self._schedule
         number, places = draw_placements(self._pairs, options, self._draw)
         padded, target = crop_batch(self._pairs[number], places)
-        output = restored(self._generator, padded)
+        output = restored(self._restorer.network, padded)
         loss = F.l1_loss(output, target)
         self.losses.append(loss.item())
         if schedule.has_adversarial_step:
+            # Detail that the critic takes for real, at a weight that keeps colors and edges true.
             loss = loss - options.adversarial_weight * self._adversarial_step(target, output)
         if self._neighbors:
+            # Errors that do not move with the picture would flicker.
             loss = loss + options.steadiness_weight * self._change(number, places, output - target)
-        self._optimizer.learning_rate = schedule.rate
-        self._optimizer.minimize(loss)
-        self._average.update(options.average_decay)
+        self._restorer.descend(loss, schedule.rate, options.average_decay)
         schedule.advance()
         if schedule.needs_validation:
             held_out = self._held_out
             with torch.no_grad():
-                output = restored(self._average.network, held_out.padded[None])[0]
+                # The average is what is kept, so the average is what is tested.
+                output = restored(self._restorer.average, held_out.padded[None])[0]
             schedule.record_validation(F.l1_loss(output, held_out.target).item())
 
     def trained(self) -> TrainedNetworks:
         """Hand over the averaged generator: single states are noisier."""
         return TrainedNetworks(
-            self._average.network,
+            self._restorer.average,
             self._critic.eval(),
             0.0,
             loss_curve_summary(self.losses),
@@ -166,14 +167,14 @@ class QuickTraining(KeyframeTraining):
         """Compare the crops' errors with those on a frame around the keyframe, drawn at random."""
         neighbor = self._neighbors[self._draw(len(self._neighbors))][number]
         changes = [
-            temporal_loss(self._generator, neighbor, *each)
+            temporal_loss(self._restorer.network, neighbor, *each)
             for each in zip(places, errors, strict=True)
         ]
         return torch.stack(changes).mean()
 
 
 class Schedule(Resumable):
-    """How far the training of one model is. Its first part ends early where that no longer
+    """Progress of the training of one model. Its first part ends early where that no longer
     gains."""
 
     kept = ("_share_done", "_iterations", "_best", "_checks_without_gain")
@@ -209,6 +210,7 @@ class Schedule(Resumable):
     def advance(self) -> None:
         """Count one more iteration."""
         self._iterations += 1
+        # By whole iterations, so that a training always ends at exactly 1.
         self._share_done = (self.iterations_done + 1) / self._options.iterations
 
     @property
@@ -222,11 +224,13 @@ class Schedule(Resumable):
     def record_validation(self, loss: float) -> None:
         """Leave out the rest of the first part where the last `patience` looks, this one among
         them, gained nothing."""
+        # A gain of less than this share is noise of the last crops.
         if loss < self._best * (1 - self._options.least_gain):
             self._best, self._checks_without_gain = loss, 0
         else:
             self._checks_without_gain += 1
         if self._checks_without_gain >= self._options.patience:
+            # The second part keeps its whole length: sharpness is made there.
             self._share_done = self._options.adversarial_start
 
 

@@ -19,8 +19,9 @@ from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.crops import draw_placement, integer_sampler, without_halo
-from vsr.train.fit import IterationProgress, StateKeeper, Training, fit, loss_curve_summary, never
-from vsr.train.optimizer import Adam, WeightAverage, cosine_decay, warm_decay
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
+from vsr.train.optimizer import AveragedNetwork, cosine_decay, warm_decay
+from vsr.train.state_file import StateFile
 from vsr.upscale.shot_stages import STAGE_SCALE, input_planes, pad_planes, to_luma, upscale_shot
 
 Example = tuple[torch.Tensor, torch.Tensor]
@@ -64,7 +65,7 @@ def train_shot_model(
     budget_seconds: float | None = None,
     *,
     device: torch.device = CPU,
-    states: StateKeeper | None = None,
+    states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> TrainedShotNetworks:
     """Train on runs of consecutive frames of one shot, each frame RGB (3, h, w) in [0, 1].
@@ -87,8 +88,6 @@ class ShotTraining(Training):
         "_stage_iterations",
         "_stage_began",
         "_network",
-        "_optimizer",
-        "_average",
     )
 
     def __init__(
@@ -105,7 +104,9 @@ class ShotTraining(Training):
         self._random = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            # Made on the CPU, whose random numbers are the same everywhere.
             network = ShotNetwork(options.network).to(device)
+        # Color is enlarged with the detail of luma, so luma is all that is learned.
         self._lumas = [[to_luma(frame).to(device) for frame in run] for run in runs]
         self._finished: list[ShotNetwork] = []
         self._examples: list[Example] = []
@@ -123,7 +124,7 @@ class ShotTraining(Training):
 
     @property
     def iterations_done(self) -> int:
-        """Of those planned; with a budget by the clock."""
+        """Number of those planned that are behind; with a budget by the clock."""
         stage = len(self._finished)
         planned = self._options.iterations
         if stage == len(planned):
@@ -150,16 +151,14 @@ class ShotTraining(Training):
             self._side = min(options.crop_px, smallest - smallest % BLOCK)
             if not self._stage_iterations[stage]:
                 self._stage_began = self.seconds
-        self._optimizer.learning_rate = cosine_decay(
-            options.learning_rates[stage], self._share_done()
-        )
+        rate = cosine_decay(options.learning_rates[stage], self._share_done())
         planes, target = self._draw_crops()
         base = without_halo(planes[:, :1], options.network.halo)
-        loss = F.l1_loss(base + self._network(planes), target)
-        self._optimizer.minimize(loss)
-        self.losses.append(loss.item())
+        loss = F.l1_loss(base + self._network.network(planes), target)
         self._stage_iterations[stage] += 1
-        self._average.update(warm_decay(options.average_decay, self._stage_iterations[stage]))
+        decay = warm_decay(options.average_decay, self._stage_iterations[stage])
+        self._network.descend(loss, rate, decay)
+        self.losses.append(loss.item())
         if self._share_done() >= 1:
             self._end_stage()
 
@@ -180,27 +179,24 @@ class ShotTraining(Training):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the network that a state is of."""
         for weights in state["finished"]:
-            self._average.network.load_state_dict(weights)
+            self._network.average.load_state_dict(weights)
             self._end_stage()
         super().load_state_dict(state)
 
     def _begin_stage(self, start: ShotNetwork) -> None:
         """Train a copy of `start`: the second network begins as the first has ended."""
-        rate = self._options.learning_rates[len(self._finished)]
-        self._network = copy.deepcopy(start).train().requires_grad_(True)
-        self._optimizer = Adam(self._network, rate)
-        self._average = WeightAverage(self._network)
+        self._network = AveragedNetwork(copy.deepcopy(start).train().requires_grad_(True))
         self._examples = []
         self._stage_began = self.seconds
 
     def _end_stage(self) -> None:
-        self._finished.append(self._average.network)
+        self._finished.append(self._network.average)
         self._examples = []
         if not self.is_over:
             self._begin_stage(self._finished[-1])
 
     def _share_done(self) -> float:
-        """How far the network in training is, from 0 to 1: by the clock where that has an end.
+        """Share of the network's training that is behind, 0 to 1: by the clock with a budget.
 
         At least one iteration is always made.
         """
@@ -221,6 +217,7 @@ class ShotTraining(Training):
         for _ in range(options.batch):
             planes, target = self._examples[draw(len(self._examples))]
             place = draw_placement(target.shape[-2:], self._side, draw, grid=BLOCK)
+            # Planes and target by one place: they must show the same.
             inputs.append(place.cut(planes, options.network.halo))
             targets.append(place.cut(target))
         return torch.stack(inputs), torch.stack(targets)
@@ -237,10 +234,12 @@ def _examples(
     For the first network (none is trained yet) the input is half the target's size, else a quarter:
     the trained one brings it to half.
     """
+    # The second network sees pictures that the first has enlarged, so it starts one halving lower.
     reduction = STAGE_SCALE ** (1 + len(networks))
     height, width = (
         reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:]
     )
+    # At several sizes: a shot shows the same things at few scales, and more teach more.
     targets = [resize(luma, height, width).clamp(0, 1) for luma in run]
     lows = [
         _quantize(resize(target, height // reduction, width // reduction)) for target in targets
@@ -248,9 +247,11 @@ def _examples(
     inputs = lows
     if networks:
         pair = (networks[0], networks[0])
+        # With fusion, as in use: the second network must know its rest of noise and ghosts.
         inputs = list(upscale_shot(lows, pair, STAGE_SCALE, 1.0, options.fusion))
     enlarged = [resize(picture, height, width) for picture in inputs]
     reach = options.network.neighbours
+    # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
     registrar = ShotRegistrar()
     for index, low in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
@@ -259,6 +260,7 @@ def _examples(
         planes = input_planes(
             enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar
         )
+        # Registrations are large; those of frames that no window reaches any more are dropped.
         registrar.discard_before(index + 1 - reach)
         yield pad_planes(planes, options.network.halo), target
 

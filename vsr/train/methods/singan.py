@@ -80,6 +80,7 @@ class FaithfulTraining(KeyframeTraining):
         self._options = options
         self._random = torch.Generator().manual_seed(seed)
         self._real = (2 * keyframe - 1)[None]
+        # The lost detail of one step is what there is to learn.
         base = _reduce_and_enlarge(self._real, options.step_ratio)
         self._reconstruction_inputs: Inputs = (base, base)
         self._amplitude = self._amplitude_for(base)
@@ -98,12 +99,16 @@ class FaithfulTraining(KeyframeTraining):
         is_late = self._iteration_of_level >= int(options.decay_at * options.iterations)
         rate = options.learning_rate * (0.1 if is_late else 1)
         self._generator_optimizer.learning_rate = self._critic_optimizer.learning_rate = rate
+        # The critic first: a generator can only follow a critic that knows the present fakes.
         for _ in range(options.critic_steps):
             with torch.no_grad():
+                # Without a graph: the critic's step must not reach the generator.
                 fake = self._generator(*self._draw())
+            # One place for all pixels, as published.
             mix = torch.rand((), generator=self._random)
             self._critic_optimizer.minimize(critic_loss(self._critic, self._real, fake, mix))
         for _ in range(options.generator_steps):
+            # Without noise: one input of all must give the picture itself.
             restored = self._generator(*self._reconstruction_inputs)
             reconstruction = F.mse_loss(restored, self._real)
             # A fake of its own: one of before would have no gradient, or that of older weights.
@@ -111,6 +116,7 @@ class FaithfulTraining(KeyframeTraining):
             self._generator_optimizer.minimize(
                 options.reconstruction_weight * reconstruction - score
             )
+        # Of the last step: the adversarial term has no target that it could be judged by.
         self.losses.append(reconstruction.item())
 
     def trained(self) -> TrainedNetworks:
@@ -184,6 +190,7 @@ class PyramidTraining(FaithfulTraining):
     ) -> None:
         options, level = self._options, len(self._below)
         self._real = self._reals[level]
+        # Fine levels have more to draw, and cost the most: hence the limit.
         width = min(options.network.width * 2 ** (level // 4), options.widest)
         networks = _published_networks(replace(options.network, width=width), self._seed + level)
         # Levels of one width begin where the one below has ended.
@@ -202,6 +209,7 @@ class PyramidTraining(FaithfulTraining):
 
     def _draw_at(self, level: int, amplitude: float) -> Inputs:
         """Draw inputs of `level` made of a fresh random fake of all levels below it."""
+        # The coarsest level has nothing below it: it makes its picture of noise alone.
         base = torch.zeros_like(self._reals[level])
         if level > 0:
             generator, amplitude_below = self._below[level - 1]
@@ -214,6 +222,7 @@ class PyramidTraining(FaithfulTraining):
         """Draw unit noise; at the coarsest level one channel repeated to three."""
         like = self._reals[level]
         if level == 0:
+            # As published: one noise for all three colors.
             return torch.randn((1, 1, *like.shape[-2:]), generator=self._random).expand_as(like)
         return torch.randn(like.shape, generator=self._random)
 
@@ -227,6 +236,7 @@ def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Te
     """
     short = min(real.shape[-2:])
     steps = int(log(short / options.coarsest_px) / log(options.step_ratio)) + 1
+    # Exactly the coarsest size, with a whole number of steps near the ratio that is asked for.
     ratio = (options.coarsest_px / short) ** (1 / steps)
     sizes = [
         [round(side * ratio ** (steps - level)) for side in real.shape[-2:]]
@@ -239,6 +249,7 @@ def _published_networks(spec: NetworkSpec, seed: int) -> tuple[Generator, Critic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, critic = Generator(spec), Critic(spec)
+        # Both networks from the same seed, so that a model follows from its seed alone.
         init_as_published(generator)
         init_as_published(critic)
     return generator, critic

@@ -18,7 +18,7 @@ from vsr.models.networks.singan import Generator
 from vsr.train.crops import CropPlacement, TrainingPair, crop_batch, without_halo
 
 MARGIN_PX = 6
-"""Of a neighbour's crop on each side, for motion that differs from that of its middle."""
+"""Of a neighbor's crop on each side, for motion that differs from that of its middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,7 @@ def align_neighbor(
 ) -> list[NeighborFrame]:
     """Align `frame` with `keyframe`, (3, H, W) in [0, 1] each, at the size of each of the frame's
     own `pairs`."""
+    # At full size once: flow of small pictures loses what is thin.
     motion = motion_between(_to_gray(keyframe), _to_gray(frame))
     assert motion is not None, "a keyframe is large enough for optical flow"
     flow = torch.from_numpy(motion.flow).permute(2, 0, 1)
@@ -76,7 +77,9 @@ def temporal_loss(
         (place.left - there.left, place.top - there.top),
     )
     counted = visible * inside
+    # Of the errors: where both frames are right there is nothing to pay, however much moves.
     change = (place.undo_augmentation(error) - warped).abs().mean(dim=0)
+    # Mean over what both show; at least 1, so that a crop without any costs nothing.
     return (change * counted).sum() / counted.sum().clamp(min=1)
 
 
@@ -86,8 +89,10 @@ def _placement_along(
     """Place the crop where the median of its flow has moved it, with the margin, inside a picture
     of `size`."""
     side = min(place.side + 2 * MARGIN_PX, *size)
+    # The median: a few wrong vectors at an edge do not move the crop.
     across, down = (round(float(component.median())) for component in flow)
     spare = (side - place.side) // 2
+    # Pushed inside where the motion leads out; what is then not covered is not counted.
     top = min(max(place.top + down - spare, 0), size[0] - side)
     left = min(max(place.left + across - spare, 0), size[1] - side)
     return CropPlacement(top, left, side, place.turns, place.flip)
@@ -100,6 +105,7 @@ def _warp(
     also 1 where that is inside, else 0."""
     side = picture.shape[-1]
     height, width = flow.shape[-2:]
+    # In pixels of the neighbor's crop.
     columns = flow[0] + offset[0] + torch.arange(width)
     rows = flow[1] + offset[1] + torch.arange(height)[:, None]
     inside = (columns >= 0) & (columns <= side - 1) & (rows >= 0) & (rows <= side - 1)

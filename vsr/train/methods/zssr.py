@@ -20,9 +20,10 @@ from vsr.train.crops import (
     texture_map,
     texture_weighted_sampler,
 )
-from vsr.train.fit import Resumable, loss_curve_summary
+from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
+from vsr.train.state_file import Resumable
 
 ZSSR_NETWORK = NetworkSpec(width=64, layers=8, leak=0.0, bias=False)
 TEST_PX = 256
@@ -139,9 +140,11 @@ class PairSampler(Resumable):
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw base and crop, (1, 3, h, w) in [-1, 1], and the weight of each pixel, (1, 1, h, w)
         of mean about 1."""
+        # The crop is the truth: only its reduction is made up.
         hr, weights = self._hr_crops.draw()
         lr = downscale(hr, self.kernel)
         if self._noise:
+            # The restorer learns to leave noise alone, not to sharpen it.
             lr = (lr + self._noise * torch.randn(lr.shape, generator=self._random)).clamp(0, 1)
         base = resize(lr, *hr.shape[-2:])
         return (2 * base - 1)[None], (2 * hr - 1)[None], weights[None, None]
@@ -179,6 +182,7 @@ class RestorerTrainer(Resumable):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.generator = Generator(options.network)
+            # Small weights: the network begins near adding nothing.
             _initialize(self.generator)
         self.losses: list[float] = []
         self.is_finished = False
@@ -191,6 +195,7 @@ class RestorerTrainer(Resumable):
         self._errors: list[float] = []
         self._changed_at = 0
         self._remark = ""
+        # Before training the restorer adds almost nothing, so this is about the error of bicubic.
         self._best_error = self._untrained_error = self._test.error(self.generator)
         self._best = _copy_of_weights(self.generator)
 
@@ -211,6 +216,8 @@ class RestorerTrainer(Resumable):
 
     def judge(self) -> None:
         """Test now and then whether training still gains; call it after each step."""
+        # Tests are for the rule and the best state; losses of single crops are too noisy for
+        # either.
         done, rule = len(self.losses), self._rule
         self.is_astray = not isfinite(self.losses[-1])
         if done % rule.test_every == 0 and not self.is_astray:
@@ -223,6 +230,7 @@ class RestorerTrainer(Resumable):
         if self.is_astray:
             return
         if done % rule.check_every == 0 and done - self._changed_at > rule.window:
+            # The tests that lie in the window.
             latest = self._errors[-(rule.window // rule.test_every) :]
             if not _is_decreasing(latest, rule.steepness):
                 self._changed_at = done
@@ -245,6 +253,7 @@ class RestorerTrainer(Resumable):
 
     def trained(self, kernel: KernelTaps | None) -> TrainedNetworks:
         """Hand over the generator, trained with `kernel`."""
+        # The curve goes into the model's card, which holds no infinity.
         losses = [loss for loss in self.losses if isfinite(loss)]
         return TrainedNetworks(
             self.generator.eval(), None, 0.0, loss_curve_summary(losses), kernel, self._remark
@@ -259,6 +268,7 @@ def _is_decreasing(errors: list[float], steepness: float) -> bool:
     """Whether a line through the errors falls clearly, by the standard deviation of its slope."""
     if len(errors) < 4:
         return True
+    # The covariance of the fit says how far the slope may be chance.
     (slope, _), covariance = np.polyfit(np.arange(len(errors)), errors, 1, cov=True)
     return bool(-steepness * slope >= np.sqrt(covariance[0][0]))
 
@@ -267,6 +277,7 @@ class ReconstructionTest:
     """Restores the keyframe's middle from its own half."""
 
     def __init__(self, keyframe: torch.Tensor, kernel: torch.Tensor | None) -> None:
+        # Even sides, for the halves; the middle, so that a test costs the same for every keyframe.
         height, width = (min(side, TEST_PX) // FACTOR * FACTOR for side in keyframe.shape[-2:])
         top, left = (
             (side - kept) // 2
@@ -277,11 +288,13 @@ class ReconstructionTest:
 
     def use_kernel(self, kernel: torch.Tensor | None) -> None:
         """Reduce by this kernel from now on."""
+        # What the restorer sees in the test, enlarged once for all tests.
         self._base = resize(downscale(self._target, kernel), *self._target.shape[-2:])[None]
 
     def error(self, generator: Generator) -> float:
         """Mean square error, in [0, 1] units."""
         with torch.inference_mode():
+            # The network works in [-1, 1], so its detail is twice as large as in [0, 1].
             detail = generator.residual(pad(2 * self._base - 1, generator.spec)) / 2
             return float(F.mse_loss((self._base + detail)[0].clamp(0, 1), self._target))
 
@@ -291,6 +304,7 @@ def _initialize(generator: Generator) -> None:
     published."""
     for module in generator.modules():
         if isinstance(module, torch.nn.Conv2d):
+            # Each output sums as many products as a filter has inputs.
             inputs = module.weight[0].numel()
             torch.nn.init.normal_(module.weight, 0.0, (0.1 / inputs) ** 0.5)
 
@@ -316,6 +330,7 @@ class HrCropSampler:
         self._picture, self._side, self._random, self._augment = picture, side, random, augment
         self._integer = integer_sampler(random)
         self._texture = texture_map(picture)
+        # With a blur kernel only sharp places tell how to undo it.
         self._by_texture = texture_weighted_sampler(self._texture, side, random)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -323,6 +338,7 @@ class HrCropSampler:
         if not self._augment:
             place = self._by_texture()
             return self._picture[:, *place], self._texture[place]
+        # Mostly bent and scaled crops: the picture has few scales, and the network must know more.
         chance = self._uniform(0, 1)
         crop = (
             self._warped()
@@ -339,7 +355,9 @@ class HrCropSampler:
     def _warped(self) -> torch.Tensor:
         """A crop seen through an affine map; what lies outside the picture is mirrored in."""
         height, width = self._picture.shape[-2:]
+        # Reduced, never enlarged: that would teach the blur of the enlargement.
         scale = self._uniform(MIN_SCALE, 1)
+        # Limited, since a normal draw has no end and a scale must stay above 0.
         stretch = min(max(self._normal(STRETCH_STD), -1.0), 1.0)
         down, right = scale * (1 + stretch / 2), scale * (1 - stretch / 2)
         angle = self._uniform(0, 2 * pi)
@@ -349,8 +367,11 @@ class HrCropSampler:
         back = torch.linalg.inv(turn @ shear @ torch.diag(torch.tensor([right, down])))
         offsets = torch.arange(self._side) - (self._side - 1) / 2
         grid = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1) @ back.T
+        # A middle that keeps an unturned crop inside; what a turn brings in from outside is
+        # mirrored.
         middle = torch.tensor([self._middle(width), self._middle(height)])
         sizes = torch.tensor([float(width), float(height)])
+        # From pixel centers to the range of -1 to 1 between the picture's edges.
         places = (2 * (grid + middle) + 1) / sizes - 1
         warped = F.grid_sample(
             self._picture[None],

@@ -14,7 +14,7 @@ import torch
 from vsr.image.blur import taps_from_tensor
 from vsr.models.networks.kernelgan import label_loss
 from vsr.records import option
-from vsr.train.fit import IterationProgress, fit, loss_curve_summary
+from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.kernelgan import (
     LONG_KERNELGAN,
     KernelFit,
@@ -57,23 +57,15 @@ ZSSRGAN_AS_PUBLISHED = ZssrGanOptions(
 )
 
 
-def train_zssrgan(
-    keyframe: torch.Tensor, options: ZssrGanOptions, seed: int, progress: IterationProgress
-) -> TrainedNetworks:
-    """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and number of threads.
-
-    The kernel is the game's own unless the options give one. A restorer that diverges stops, and
-    its best state is kept. Raises `ModelError` where there is none or where the game goes astray.
-    """
-    training = begin_zssrgan([keyframe], options, seed)
-    fit(training, progress)
-    return training.trained()
-
-
 def begin_zssrgan(
     pictures: Sequence[torch.Tensor], options: ZssrGanOptions, seed: int
 ) -> "_ZssrGanTraining":
-    """Begin the regime that the options ask for. The one picture is the keyframe."""
+    """Begin the regime that the options ask for. The one picture is the keyframe.
+
+    The kernel is the game's own unless the options give one. A restorer that diverges stops, and
+    its best state is kept; training raises `ModelError` where there is none or where the game goes
+    astray.
+    """
     regime = _JointTraining if options.regime == "semi-e2e" else _SequentialTraining
     return regime(pictures, options, seed)
 
@@ -115,13 +107,16 @@ class _ZssrGanTraining(RestorerTraining):
         base, hr, weights = self._sampler.draw()
         restored = self.restorer.restore(base)
         reconstruction = weighted_l1(restored, hr, weights)
+        # As for the reducer: real is 1, and the crop itself sets the scale of the normalization.
         adversarial = label_loss(self._game.score_fake(hr, restored), 1.0)
         if self._weight is None:
             share = self._options.adversarial_share / (1 - self._options.adversarial_share)
+            # Fixed from here on: the balance then moves as the two losses do.
             self._weight = share * reconstruction.item() / max(adversarial.item(), 1e-6)
         self._adversarial.append(adversarial.item())
         self.restorer.step(reconstruction + self._weight * adversarial, reconstruction.item())
         self.losses.append(self.restorer.losses[-1])
+        # Detached: the discriminator's loss must not move the restorer.
         return hr, restored.detach()
 
     def trained(self) -> TrainedNetworks:
@@ -165,6 +160,7 @@ class _SequentialTraining(_ZssrGanTraining):
             if len(self.losses) == self._options.game.iterations:
                 self._end_game()
             return
+        # Also where it does not learn: its accuracy is part of the record.
         loss = game.discriminator_loss(*self._restorer_step())
         if self._discriminator_learns:
             game.discriminator_step(loss)
@@ -181,8 +177,10 @@ class _SequentialTraining(_ZssrGanTraining):
     def _end_game(self) -> None:
         """Begin the restorer with the kernel that the game has found."""
         if self._discriminator_learns:
+            # Its rate has fallen with the game's; beside the restorer it would learn nothing more.
             self._game.restart_discriminator()
         else:
+            # Frozen with its statistics: it judges the restorer by what it knows of the picture.
             self._game.discriminator.eval().requires_grad_(False)
         self._begin_restorer()
 
