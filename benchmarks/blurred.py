@@ -19,6 +19,7 @@ from vsr.image.blur import FACTOR, kernel_of_factor, reduce_blurred, taps_from_t
 from vsr.models.bank import load_bank
 from vsr.models.kernel_file import KernelRecord, write_kernel
 from vsr.pipeline.options import Recipe
+from vsr.train.fit import TrainingListener
 from vsr.train.keyframe import train_keyframe
 
 SHOWN = [name for name in COLUMNS if name not in (SECONDS, "lr_psnr")]
@@ -57,7 +58,7 @@ def main() -> None:
                         kernel=kernel,
                         count=1,
                         settings=settings,
-                        say=print,
+                        listener=TrainingListener(print),
                     )
                 models = [] if policy == "bicubic" else load_bank(bank)
                 for steady in (0.0, "auto"):

@@ -38,9 +38,11 @@ from vsr.image.resample import resize
 from vsr.models.bank import load_bank
 from vsr.models.kernel_file import KernelRecord, draw_kernel, write_kernel
 from vsr.records import with_settings
+from vsr.train.fit import TrainingListener
 from vsr.train.keyframe import train_keyframe
-from vsr.train.methods.method import single_thread
-from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
+from vsr.train.methods import METHODS
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions
+from vsr.train.optimizer import single_thread
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import open_clip
 
@@ -145,7 +147,7 @@ def systems_of(name: str, degradation: str, options: Namespace) -> dict[str, Fig
         full=options.full,
         settings=options.set,
         count=1,
-        say=lambda line: print(line, file=sys.stderr),
+        listener=TrainingListener(lambda line: print(line, file=sys.stderr)),
     )
     trainings = {
         "zssr": {},
@@ -211,7 +213,9 @@ def show_games(options: Namespace) -> None:
             chosen = with_settings(
                 ZSSRGAN_AS_PUBLISHED if options.full else ZssrGanOptions(), options.set
             )
-            trained = train_zssrgan(keyframe, replace(chosen, regime=regime), 0, lambda *_: None)
+            trained = METHODS["zssrgan"].train(
+                keyframe, replace(chosen, regime=regime), 0, lambda *_: None
+            )
         curves = {"reconstruction (L1)": trained.loss_curve, **trained.curves}
         rows += [
             [regime, name, " ".join(f"{value:.3f}" for value in curve)]

@@ -210,5 +210,5 @@ def test_values_that_are_not_finite_name_their_model():
 
 @pytest.mark.parametrize(("option", "least"), [("tile", 32), ("threads", 1)])
 def test_pieces_and_threads_that_cannot_be_are_refused(option, least):
-    with pytest.raises(UsageError, match=f"--{option} is 0; expected a whole number, {least}"):
+    with pytest.raises(UsageError, match=f"--{option} is 0; expected a whole number from {least}"):
         resolve_recipe(None, [], {option: 0})

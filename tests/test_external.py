@@ -14,11 +14,10 @@ from tests.clips import textured_picture
 from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
 from vsr.image.resample import resize
 from vsr.train import dataset as external
-from vsr.train.dataset.checkpoint import state_path
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
-from vsr.train.dataset.methods import METHODS
-from vsr.train.dataset.plan import resolve_method
+from vsr.train.dataset.methods import METHODS, resolve_method
 from vsr.train.dataset.trainer import Trainer
+from vsr.train.state_file import state_path
 from vsr.upscale.networks import apply_network, load_network
 
 CPU = torch.device("cpu")
@@ -96,7 +95,7 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole, method, validation=images)
     listener = external.TrainingListener(should_stop=StopAfter(4))
-    with pytest.raises(InterruptedRunError, match="stopped after step 4 of 6") as stopped:
+    with pytest.raises(InterruptedRunError, match="stopped after iteration 4 of 6") as stopped:
         brief_training(images, parts, method, validation=images, listener=listener)
     assert stopped.value.can_resume
     assert not parts.exists()
@@ -105,23 +104,23 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
         images, parts, method, validation=images, listener=external.TrainingListener(heard.append)
     )
     assert report.resumed_at_step == 4
-    assert "going on from step 4" in heard[0]
+    assert "going on from iteration 4 of 6" in heard[0]
     assert parts.read_bytes() == whole.read_bytes()
 
 
 def test_a_training_that_is_killed_goes_on_from_the_state_that_it_last_saved(
     images, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("vsr.train.dataset.training.SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr("vsr.train.fit.SECONDS_BETWEEN_STATES", 0.0)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     brief_training(images, whole)
 
-    def end_at_five(done, _total, _loss):
-        if done == 5:
+    def end_at_five(state):
+        if state.iteration == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        brief_training(images, parts, listener=external.TrainingListener(progress=end_at_five))
+        brief_training(images, parts, listener=external.TrainingListener(on_progress=end_at_five))
     assert brief_training(images, parts).resumed_at_step == 4
     assert parts.read_bytes() == whole.read_bytes()
 
@@ -132,7 +131,9 @@ def test_two_processes_never_train_one_output_and_a_killed_one_holds_nobody_up(i
     code = f"""
 from pathlib import Path
 from vsr.train import dataset as external
-listener = external.TrainingListener(progress=lambda done, *_: print(done, flush=True))
+listener = external.TrainingListener(
+    on_progress=lambda state: print(state.iteration, flush=True)
+)
 images, output = Path({str(images)!r}), Path({str(output)!r})
 external.train([images], output, method="espcn", scale=2, settings={settings}, listener=listener)
 """
@@ -172,15 +173,12 @@ def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
 def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
     monkeypatch.setattr("vsr.train.dataset.trainer.WINDOW_STEPS", 5)
     output = tmp_path / "net.safetensors"
-    real_rates = Trainer._set_learning_rates
+    real_rate = Trainer._rate
 
-    def rates_that_explode(course):
-        real_rates(course)
-        if course.step >= 20:
-            for group in course._optimizer.param_groups:
-                group["lr"] = 1e6
+    def rate_that_explodes(trainer):
+        return 1e6 if trainer.iterations_done >= 20 else real_rate(trainer)
 
-    monkeypatch.setattr(Trainer, "_set_learning_rates", rates_that_explode)
+    monkeypatch.setattr(Trainer, "_rate", rate_that_explodes)
     with pytest.raises(
         ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"
     ):
@@ -289,9 +287,9 @@ def test_crops_of_both_resolutions_show_the_same_and_follow_from_seed_and_step(i
     [
         (["stepz=5"], "did you mean 'steps'"),
         (["network.depth=5"], "unknown key"),
-        (["steps=0"], "expected 1 or more"),
+        (["steps=0"], "expected a whole number from 1"),
         (["losses.adversarial=ragn"], "did you mean 'ragan'"),
-        (["losses.fft_weight=-1.0"], "expected 0 or more"),
+        (["losses.fft_weight=-1.0"], "expected a number from 0"),
         (["losses.perceptual=lpips"], "works on luma only"),
         (["losses.diversity_weight=1.0"], "works on luma only"),
     ],
@@ -316,13 +314,12 @@ def test_curves_and_pictures_reach_tensorboard(images, tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = tmp_path / "curves"
     settings = ["steps=10", "validate_every=5"]
-    listener = external.TrainingListener(tensorboard=folder)
     brief_training(
         images,
         tmp_path / "net.safetensors",
         settings=settings,
         validation=images,
-        listener=listener,
+        tensorboard=folder,
     )
     events = reader.EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("validation/psnr_y")] == [5, 10]

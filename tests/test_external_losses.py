@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from tests.clips import textured_picture
 from vsr.errors import ModelError
 from vsr.metrics.spectrum import profile
-from vsr.train.dataset.frequency import (
+from vsr.train.adversarial import GAN_LOSSES, gradient_penalty
+from vsr.train.dataset.losses import (
     azimuthal_profile,
     fft_loss,
     focal_frequency_loss,
     spectral_loss,
 )
-from vsr.train.dataset.gan_losses import GAN_LOSSES, gradient_penalty
 from vsr.train.dataset.perceptual import load_perceptual
 
 CPU = torch.device("cpu")

@@ -9,8 +9,10 @@ from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.models.bank import load_bank, load_card
+from vsr.train.fit import TrainingListener
 from vsr.train.keyframe import keyframe_hash, train_keyframe
 from vsr.train.methods import METHODS
+from vsr.train.methods.quick import QuickTraining
 from vsr.video.reader import open_clip
 
 
@@ -20,6 +22,10 @@ def brief_training(monkeypatch):
     monkeypatch.setitem(
         METHODS, "quick", replace(METHODS["quick"], options=replace(BRIEF, iterations=12))
     )
+
+
+def hearing(on_progress):
+    return TrainingListener(on_progress=on_progress)
 
 
 @pytest.fixture
@@ -61,7 +67,9 @@ def test_a_training_that_was_ended_goes_on_to_the_same_files(clip, tmp_path):
 
     train_keyframe(clip, tmp_path / "whole", count=4, device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train_keyframe(clip, tmp_path / "bank", count=4, device="cpu", progress=end_in_the_third)
+        train_keyframe(
+            clip, tmp_path / "bank", count=4, device="cpu", listener=hearing(end_in_the_third)
+        )
     (tmp_path / "bank" / ".left-by-a-killed-one.safetensors.77.part").write_bytes(b"half")
     report = train_keyframe(clip, tmp_path / "bank", count=4, device="cpu")
     assert (len(report.kept), len(report.trained)) == (1, 3)
@@ -77,7 +85,7 @@ def test_two_trainings_do_not_share_a_bank(clip, tmp_path):
         with pytest.raises(OutputError, match=r"models are being trained in it by process \d+ on"):
             train_keyframe(clip, tmp_path / "bank", count=1)
 
-    train_keyframe(clip, tmp_path / "bank", count=1, progress=begin_another)
+    train_keyframe(clip, tmp_path / "bank", count=1, listener=hearing(begin_another))
 
 
 @pytest.mark.slow
@@ -87,7 +95,9 @@ def test_a_training_process_that_is_killed_is_told_and_the_others_models_stay(cl
             multiprocessing.active_children()[0].kill()
 
     with pytest.raises(ModelError, match="process was killed"):
-        train_keyframe(clip, tmp_path / "bank", count=6, workers=2, device="cpu", progress=kill_one)
+        train_keyframe(
+            clip, tmp_path / "bank", count=6, workers=2, device="cpu", listener=hearing(kill_one)
+        )
     assert len(train_keyframe(clip, tmp_path / "bank", count=6).kept) >= 1
     assert [path.name for path in (tmp_path / "bank").iterdir() if path.name.startswith(".")] == []
 
@@ -117,11 +127,11 @@ def test_finished_models_are_kept_and_the_same_command_continues(clip, tmp_path)
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train_keyframe(clip, bank, count=3, device="cpu", progress=stop_in_the_second)
+        train_keyframe(clip, bank, count=3, device="cpu", listener=hearing(stop_in_the_second))
     (first,) = bank.glob("*.safetensors")
     before = first.stat().st_mtime_ns
     said = []
-    report = train_keyframe(clip, bank, count=3, say=said.append)
+    report = train_keyframe(clip, bank, count=3, listener=TrainingListener(said.append))
     assert report.kept == (first.stem,)
     assert len(report.trained) == 2
     assert first.stat().st_mtime_ns == before
@@ -131,14 +141,16 @@ def test_finished_models_are_kept_and_the_same_command_continues(clip, tmp_path)
 
 def test_progress_reaches_the_end_and_tells_loss_and_time_left(clip, tmp_path):
     states = []
-    train_keyframe(clip, tmp_path / "bank", count=2, progress=states.append)
+    train_keyframe(clip, tmp_path / "bank", count=2, listener=hearing(states.append))
     assert (states[-1].models_done, states[-1].models, states[-1].share_done) == (2, 2, 1.0)
     assert all(state.loss > 0 and state.seconds_left >= 0 for state in states)
 
 
 def test_the_longest_shot_is_trained_unless_another_is_asked_for(clip_of_two_shots, tmp_path):
     said = []
-    report = train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, say=said.append)
+    report = train_keyframe(
+        clip_of_two_shots, tmp_path / "bank", count=1, listener=TrainingListener(said.append)
+    )
     assert report.shots == 2
     assert report.keyframes[0] >= 12
     assert "--shots all would train 2 models" in said[0]
@@ -161,12 +173,12 @@ def test_the_keyframe_that_is_named_is_the_one_trained_on(clip_of_two_shots, tmp
         ({"count": 0}, UsageError, "--count is 0"),
         ({"keyframe": 8}, UsageError, "its frames are 0 to 7"),
         ({"shots": 1}, UsageError, "its shots are 0 to 0"),
-        ({"shots": "first"}, UsageError, "longest or all"),
+        ({"shots": "first"}, UsageError, "'longest' or 'all'"),
         ({"seed": -1}, UsageError, "--seed is -1"),
         ({"method": "quik"}, UsageError, "did you mean quick"),
         ({"device": "gpu"}, UsageError, "unknown device gpu"),
         ({"neighbours": -1}, UsageError, "--neighbours is -1"),
-        ({"neighbours": 9}, UsageError, "expected 0 to 8"),
+        ({"neighbours": 9}, UsageError, "expected a whole number from 0 to 8"),
         ({"neighbours": 1, "method": "faithful"}, UsageError, "it is for quick"),
     ],
 )
@@ -216,11 +228,11 @@ def test_neighbours_come_from_the_keyframes_own_shot_as_far_as_it_goes(
 ):
     seen = []
 
-    def remember(keyframe, neighbours, options, seed, progress):
-        seen[:] = [keyframe, *neighbours]
-        return METHODS["quick"].train(keyframe, options, seed, progress)
+    def remember(pictures, options, seed):
+        seen[:] = pictures
+        return QuickTraining(pictures, options, seed)
 
-    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], train_steady=remember))
+    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], begin=remember))
     train_keyframe(clip_of_two_shots, tmp_path / "bank", count=1, keyframe=10, neighbours=3)
     with open_clip(clip_of_two_shots) as reader:
         frames = [frame.pixels for frame in reader.frames()]
@@ -240,7 +252,9 @@ def test_a_shot_of_one_frame_has_no_neighbours_and_is_trained_all_the_same(tmp_p
 
 def test_models_of_one_keyframe_that_were_trained_otherwise_are_not_mixed(clip, tmp_path):
     train_keyframe(clip, tmp_path / "bank", count=1, keyframe=4)
-    with pytest.raises(ModelError, match="trained with quick, not with quick-n1"):
+    with pytest.raises(
+        ModelError, match="same keyframe but was trained with quick, not with quick-n1"
+    ):
         train_keyframe(clip, tmp_path / "bank", count=1, keyframe=4, neighbours=1)
     assert len(load_bank(tmp_path / "bank")) == 1
     # Another keyframe is another matter: policies never mix the two.

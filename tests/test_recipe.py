@@ -93,7 +93,7 @@ def test_a_whole_number_is_taken_for_a_float_and_becomes_one(load):
         ("zzz = 1", "'zzz'", "known here are policy, exact"),
         ("stages = [{}, {stepz = 1}]", "'stages[1].stepz'", "did you mean 'steps'"),
         ("training.loss = 'charbonier'", "training.loss is", "did you mean 'charbonnier'"),
-        ("training.loss = 1", "training.loss is 1", "'l1' or 'l2' or 'charbonnier'"),
+        ("training.loss = 1", "training.loss is 1", "'l1', 'l2' or 'charbonnier'"),
         ("training.steps = 1.5", "training.steps is 1.5", "a whole number"),
         ("training.steps = true", "training.steps is True", "a whole number"),
         ("training = 3", "training is 3", "a table"),

@@ -10,11 +10,12 @@ from vsr.models.bank import load_bank
 from vsr.models.networks.ensemble import Ensemble, from_grouped_channels, to_grouped_channels
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.budget import ROUND_TO, iterations_for_budget
+from vsr.train.crops import CropPlacement, DeviceCropper
+from vsr.train.fit import TrainingListener
 from vsr.train.methods import METHODS
-from vsr.train.methods.adam import Adam, BatchedAdam
 from vsr.train.methods.batched import can_train_batched, train_quick_batched
-from vsr.train.methods.crops import CropPlacement, DeviceCropper
 from vsr.train.methods.quick import train_quick
+from vsr.train.optimizer import Adam, BatchedAdam
 from vsr.train.workers import TrainingJob, is_batchable, train_all
 
 CPU = torch.device("cpu")
@@ -165,7 +166,8 @@ def test_a_bank_trained_together_is_the_bank_trained_one_by_one(tmp_path):
     banks = {}
     for name, device in (("alone", CPU), ("together", NOT_THE_CPU)):
         (tmp_path / name).mkdir()
-        train_all(jobs_of(tmp_path / name, keyframe, options, SEEDS), 1, states.append, device)
+        jobs = jobs_of(tmp_path / name, keyframe, options, SEEDS)
+        train_all(jobs, 1, TrainingListener(on_progress=states.append), device)
         assert (states[-1].models_done, states[-1].share_done) == (3, 1.0)
         banks[name] = load_bank(tmp_path / name)
     for one, other in zip(*banks.values(), strict=True):
@@ -193,7 +195,11 @@ def test_keyframes_are_trained_one_after_another_and_what_is_done_is_saved_at_on
     train_all(
         jobs,
         1,
-        lambda state: saved.append((state.models_done, len(list(tmp_path.iterdir())))),
+        TrainingListener(
+            on_progress=lambda state: saved.append(
+                (state.models_done, len(list(tmp_path.iterdir())))
+            )
+        ),
         NOT_THE_CPU,
     )
     # In the first news of the second keyframe both models of the first are there.
@@ -210,7 +216,7 @@ def test_what_a_gpu_does_not_train_is_trained_on_the_cpu(tmp_path):
     assert not is_batchable(replace(quick, method=METHODS["zssr"]))
     assert not can_train_batched(keyframe, replace(BRIEF, crop_px=25))
     assert not can_train_batched(keyframe, replace(BRIEF, network=NetworkSpec(batch_norm=True)))
-    train_all([steady], 1, lambda _: None, NOT_THE_CPU)
+    train_all([steady], 1, TrainingListener(), NOT_THE_CPU)
     assert len(load_bank(tmp_path)) == 1
 
 

@@ -10,10 +10,8 @@ from tests.models import BRIEF, picture
 from vsr.errors import InputError
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
-from vsr.train.distill import StudentOptions, train_student
-from vsr.train.methods import METHODS, check_keyframe
-from vsr.train.methods.adam import Adam, cosine_decay
-from vsr.train.methods.crops import (
+from vsr.train.adversarial import critic_loss, pixel_gradient_penalty
+from vsr.train.crops import (
     CropPlacement,
     TrainingPair,
     crop_batch,
@@ -21,15 +19,23 @@ from vsr.train.methods.crops import (
     integer_sampler,
     multiscale_pairs,
 )
-from vsr.train.methods.losses import critic_loss, pixel_gradient_penalty
-from vsr.train.methods.method import loss_curve_summary, single_thread
-from vsr.train.methods.quick import train_quick, train_quick_steady
+from vsr.train.distill import StudentOptions, StudentTraining
+from vsr.train.fit import fit, loss_curve_summary
+from vsr.train.methods import METHODS, check_keyframe
+from vsr.train.methods.quick import QuickTraining, train_quick
 from vsr.train.methods.singan import PyramidOptions, pyramid_levels
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
+from vsr.train.optimizer import Adam, cosine_decay, single_thread
 
 
 def ignore(*_):
     pass
+
+
+def train_steady(keyframe, neighbors, options, seed):
+    training = QuickTraining([keyframe, *neighbors], options, seed)
+    fit(training)
+    return training.trained()
 
 
 def brief(method, iterations):
@@ -141,7 +147,7 @@ def test_the_critic_loss_falls_as_the_critic_prefers_the_real_picture():
 def test_crops_of_input_and_target_show_the_same_place():
     (pair,) = multiscale_pairs(picture(40, 44), BRIEF.network, 1.0001, [1.0])
     draw = integer_sampler(torch.Generator().manual_seed(3))
-    places = [draw_placement(pair, 24, draw) for _ in range(6)]
+    places = [draw_placement(pair.target.shape[-2:], 24, draw) for _ in range(6)]
     padded, target = crop_batch(pair, places)
     halo = BRIEF.network.halo
     assert target.shape == (6, 3, 24, 24)
@@ -237,14 +243,14 @@ def test_a_model_trained_with_neighbours_changes_less_along_the_motion():
             ).item()
 
     plain = train_quick(frames[1], options, 0, ignore)
-    steady = train_quick_steady(frames[1], [frames[0], frames[2]], options, 0, ignore)
+    steady = train_steady(frames[1], [frames[0], frames[2]], options, 0)
     assert unsteadiness(steady.generator) < unsteadiness(plain.generator)
 
 
 def test_without_neighbours_the_steady_recipe_is_the_plain_one():
     keyframe = picture(40, 44)
     plain = train_quick(keyframe, BRIEF, 4, ignore).generator.state_dict()
-    steady = train_quick_steady(keyframe, [], BRIEF, 4, ignore).generator.state_dict()
+    steady = train_steady(keyframe, [], BRIEF, 4).generator.state_dict()
     assert all(torch.equal(steady[name], value) for name, value in plain.items())
 
 
@@ -258,13 +264,17 @@ def test_a_student_comes_nearer_to_what_it_is_taught_and_leaves_its_start_as_it_
             pair.padded, pair.padded[:, 5:-5, 5:-5] + other.residual(pair.padded[None])[0]
         )
     options = StudentOptions(iterations=60, crop_px=24)
-    threads = torch.get_num_threads()
-    student, curve = train_student(start, [lesson], options, 0, ignore)
+
+    def taught():
+        training = StudentTraining(start, [lesson], options, 0)
+        fit(training)
+        return training.trained(), loss_curve_summary(training.losses)
+
+    student, curve = taught()
     assert curve[-1] < 0.5 * curve[0]
     assert not student.training
-    assert torch.get_num_threads() == threads
     assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
-    again, _ = train_student(start, [lesson], options, 0, ignore)
+    again, _ = taught()
     assert all(
         torch.equal(again.state_dict()[name], value) for name, value in student.state_dict().items()
     )
@@ -309,7 +319,7 @@ def test_the_pyramid_of_a_120x180_picture_has_ten_levels_from_18_pixels():
 def test_a_keyframe_that_cannot_be_learned_from_is_refused():
     with pytest.raises(InputError, match="30x40"):
         check_keyframe(torch.rand(3, 40, 30))
-    with pytest.raises(InputError, match="flat colour"):
+    with pytest.raises(InputError, match="flat color"):
         check_keyframe(torch.full((3, 40, 40), 0.5))
     check_keyframe(picture(32, 32))
 

@@ -24,11 +24,12 @@ from vsr.pipeline.options import Recipe, RunFiles
 from vsr.records import Keyword, keywords
 from vsr.train.options import (
     DatasetTraining,
+    Distilling,
     KernelSearch,
     KeyframeTraining,
     ShotTraining,
-    StudentTraining,
 )
+from vsr.video.reader import ReadOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, tuple[type, ...]] = {
@@ -36,10 +37,11 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "steady": (RunFiles, Recipe),
     "train-keyframe": (KeyframeTraining,),
     "train-shot": (ShotTraining,),
-    "distil": (StudentTraining,),
+    "distil": (Distilling,),
     "kernel": (KernelSearch,),
     "train": (DatasetTraining,),
     "mos-sheet": (SheetOptions,),
+    "score": (ReadOptions,),
 }
 LAID_OVER_FILES = (Recipe,)
 """Classes that a recipe file may have set: None alone leaves an option to the file."""

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and folders that one process at a time may write to."""
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -57,6 +57,9 @@ def flush_to_disk(descriptor: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a loss of power. Raises OSError."""
+    # Windows opens no folder, and writes names through on its own.
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         flush_to_disk(descriptor)
@@ -64,8 +67,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-_FSYNC_UNSUPPORTED = (22, 95)
-"""EINVAL and EOPNOTSUPP: the file system has no way to wait."""
+_FSYNC_UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP)
+"""Errors of a file system that has no way to wait."""
+_LOCKS_UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system that takes no locks."""
 
 
 class FolderLock:
@@ -83,35 +88,29 @@ class FolderLock:
         self._purpose = purpose
 
     def __enter__(self) -> Self:
-        while True:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = _owner(descriptor)
-                os.close(descriptor)
-                raise OutputError(
-                    f"{self._path.parent}: {self._purpose} by {owner}; wait for it, or stop it"
-                ) from None
-            except OSError as error:
-                os.close(descriptor)
-                raise OutputError(
-                    f"{self._path.parent}: its file system takes no locks ({error.strerror}); use "
-                    "a local folder"
-                ) from None
-            if self._is_still_there(descriptor):
-                break
-            # Its last owner removed it between our opening and our locking.
-            os.close(descriptor)
-        self._descriptor = descriptor
-        # Who it is, is only for the others' messages, and must not fail on a full disk.
+        from filelock import FileLock, Timeout
+
+        # Never a lock without the system's help: that would outlive an owner that was killed.
+        self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise OutputError(
+                f"{self._path.parent}: {self._purpose} by {_owner(self._path)}; wait for it, or "
+                "stop it"
+            ) from None
+        except OSError as error:
+            if error.errno not in _LOCKS_UNSUPPORTED:
+                raise
+            raise OutputError(
+                f"{self._path.parent}: its file system takes no locks ({error.strerror}); use a "
+                "local folder"
+            ) from None
+        # The owner's name only serves the others' messages: it must not fail on a full disk, nor
+        # on a system whose locks keep even their owner from writing.
         with suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(
-                descriptor,
-                json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode(),
-                0,
-            )
+            owner = {"process": os.getpid(), "machine": socket.gethostname()}
+            self._path.write_text(json.dumps(owner))
         return self
 
     def __exit__(
@@ -121,20 +120,15 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a
-        # new one.
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-
-    def _is_still_there(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
-        except FileNotFoundError:
-            return False
+        # new one. Where an open file cannot be removed, the lock does it itself.
+        with suppress(PermissionError):
+            self._path.unlink(missing_ok=True)
+        self._lock.release()
 
 
-def _owner(descriptor: int) -> str:
+def _owner(lock: Path) -> str:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0))
+        owner = json.loads(lock.read_text())
         return f"process {owner['process']} on {owner['machine']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

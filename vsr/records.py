@@ -71,9 +71,7 @@ class Option:
             "to": self.at_most,
             "to below": self.below,
         }
-        words = [f" {word} {bound:.15g}" for word, bound in bounds.items() if isfinite(bound)]
-        is_open = words == [f" from {self.at_least:.15g}"]
-        return f", {self.at_least:.15g} or more" if is_open else "".join(words)
+        return "".join(f" {word} {at:.15g}" for word, at in bounds.items() if isfinite(at))
 
     def takes(self, number: float) -> bool:
         """Tell whether a number lies within the limits."""
@@ -397,15 +395,21 @@ def _members(wanted: Any) -> tuple[Any, ...]:
 
 
 def _describe(wanted: Any, declared: Option) -> str:
-    """Say in words what a type takes."""
+    """Say in words what a type takes: "a whole number from 0, 'longest' or 'all'"."""
+    *most, last = _words(wanted, declared)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _words(wanted: Any, declared: Option) -> list[str]:
     origin, arguments = get_origin(wanted), get_args(wanted)
     if origin is Literal:
-        return " or ".join(repr(choice) for choice in arguments)
+        return list(map(repr, arguments))
+    if origin in (Union, UnionType):
+        members = [member for member in arguments if member is not NoneType]
+        return [word for member in members for word in _words(member, declared)]
     if origin is tuple:
         number = "" if arguments[-1] is ... else f" of {len(arguments)} items"
-        return f"a list{number}, each item {_describe(arguments[0], declared)}"
-    if origin in (Union, UnionType):
-        return " or ".join(_describe(each, declared) for each in arguments if each is not NoneType)
+        return [f"a list{number}, each item {_describe(arguments[0], declared)}"]
     names = {
         str: "a text",
         Path: "a text",
@@ -413,7 +417,7 @@ def _describe(wanted: Any, declared: Option) -> str:
         int: f"a whole number{declared.span}",
         float: f"a number{declared.span}" if declared.span else "a finite number",
     }
-    return next((name for kind, name in names.items() if kind is wanted), "a table")
+    return [next((name for kind, name in names.items() if kind is wanted), "a table")]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.terminal import JsonOption, counter, notify, stop_on_signal
+from vsr.cli.terminal import JsonOption, notify, training_listener
 
 
 def train(
@@ -73,26 +73,13 @@ def train(
 
     from vsr.files import check_record, strict_json, write_json
     from vsr.records import load_options
-    from vsr.train import dataset as external
+    from vsr.train.dataset.training import train_network
     from vsr.train.options import DatasetTraining
 
     check_record(json, [output])
     options = load_options(DatasetTraining, given=given)
-    with counter("training", "step") as progress, stop_on_signal() as should_stop:
-        report = external.train(
-            images,
-            output,
-            method=options.method,
-            scale=options.scale,
-            settings=settings or [],
-            validation=options.validation,
-            start=options.start,
-            seed=options.seed,
-            device=options.device,
-            restart=options.restart,
-            overwrite=options.overwrite,
-            listener=external.TrainingListener(notify, progress, tensorboard, should_stop),
-        )
+    with training_listener() as listener:
+        report = train_network(images, output, options, settings or [], tensorboard, listener)
     notify(
         f"{report.file}: {report.steps} steps on {report.pictures} pictures in "
         f"{report.seconds:.0f} s"
@@ -129,13 +116,11 @@ def experiment(
     """Compare trained networks. Trains the systems of a recipe, scores them on still pictures, and
     prints the table."""
     from vsr.files import check_record, strict_json, write_json
-    from vsr.train import dataset as external
     from vsr.train.dataset.experiment import load_experiment, run_experiment, to_json, to_markdown
 
     check_record(json, [])
     chosen = load_experiment(recipe)
-    with counter("training", "step") as progress, stop_on_signal() as should_stop:
-        listener = external.TrainingListener(notify, progress, should_stop=should_stop)
+    with training_listener() as listener:
         rows = run_experiment(
             chosen,
             data,

@@ -149,7 +149,7 @@ def run(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Deinterlace before upscaling.")
+        bool | None, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
     ] = None,
     allow_huge: Annotated[
         bool | None,
@@ -323,7 +323,7 @@ def plan(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Deinterlace before upscaling.")
+        bool | None, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
     ] = None,
     allow_huge: Annotated[
         bool | None,

@@ -25,6 +25,23 @@ def score(
     flow: Annotated[
         str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")
     ] = "medium",
+    # options of vsr score, by tools/write_signatures.py
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        ),
+    ] = "keep",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+    ] = False,
+    allow_huge: Annotated[
+        bool,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = False,
+    # end of options
     json: JsonOption = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write one row per frame.")
@@ -35,11 +52,14 @@ def score(
 ) -> None:
     """Score videos against a truth or their input. Several are ranked, where the difference exceeds
     the noise."""
+    given = locals()
     from rich.console import Console
 
     from vsr import evaluate as scoring
     from vsr.errors import UsageError
     from vsr.files import check_distinct, check_record, strict_json, write_json
+    from vsr.records import load_options
+    from vsr.video.reader import ReadOptions
 
     if flow not in FLOWS:
         raise UsageError(f"--flow is {flow}; expected {' or '.join(FLOWS)}.")
@@ -56,6 +76,7 @@ def score(
             metrics=split_names(metrics),
             border=border,
             fast_flow=FLOWS[flow],
+            read=load_options(ReadOptions, given=given),
             progress=on_progress,
         )
     for note in dict.fromkeys(note for clip in scores.results for note in clip.notes):

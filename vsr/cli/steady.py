@@ -83,7 +83,7 @@ def steady(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Deinterlace before upscaling.")
+        bool | None, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
     ] = None,
     allow_huge: Annotated[
         bool | None,

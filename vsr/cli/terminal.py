@@ -16,6 +16,7 @@ from vsr.text import printable
 if TYPE_CHECKING:
     from vsr.pipeline.options import Recipe, RunFiles
     from vsr.progress import Listener
+    from vsr.train.fit import TrainingListener
 
 EXIT_DEVICE, EXIT_DAMAGED, EXIT_INTERRUPTED = 5, 6, 130
 CLIPS = ("clip", "result", "low_resolution", "output", "reference")
@@ -75,19 +76,15 @@ def notify(line: str) -> None:
 
 
 @contextmanager
-def counter(verb: str, unit: str = "frame", has_eta: bool = True) -> Iterator[Callable[..., None]]:
-    """Show progress; yields a function of the units done, of how many or None, and of a loss."""
+def counter(verb: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show progress over frames; yields a function of those done and of their number, or None."""
     from vsr.progress import progress_line
 
     with progress_line() as update:
 
-        def show(done: int, total: int | None, loss: float | None = None) -> None:
+        def show(done: int, total: int | None) -> None:
             of_all = f" of {total}" if total else ""
-            figure = "" if loss is None else f", loss {loss:.4f}"
-            update(
-                f"{verb}: {unit} {done}{of_all}{figure}",
-                done / total if total and has_eta else None,
-            )
+            update(f"{verb}: frame {done}{of_all}", done / total if total else None)
 
         yield show
 
@@ -100,6 +97,25 @@ def run_listener(verb: str) -> Iterator["Listener"]:
 
     with counter(verb) as on_progress, stop_on_signal() as should_stop:
         yield Listener(notify, on_progress, should_stop)
+
+
+@contextmanager
+def training_listener(verb: str = "training", has_eta: bool = True) -> Iterator["TrainingListener"]:
+    """Make the listener of a training, as `run_listener` does of a run; the time left is shown
+    unless it could not be told."""
+    from vsr.progress import progress_line
+    from vsr.train.fit import TrainingListener, TrainingProgress
+
+    with progress_line() as update, stop_on_signal() as should_stop:
+
+        def show(state: TrainingProgress) -> None:
+            done = f"{state.models_done} of {state.models} models"
+            if state.models == 1:
+                done = f"step {state.iteration} of {state.iterations}"
+            share = state.share_done if has_eta else None
+            update(f"{verb}: {done}, loss {state.loss:.4f}", share)
+
+        yield TrainingListener(notify, show, should_stop)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Commands that train on a clip: `vsr train-keyframe`, `train-shot`, `distil` and `kernel`."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from vsr.cli.terminal import JsonOption, counter, notify
+from vsr.cli.terminal import JsonOption, notify, training_listener
 
 ClipArgument = Annotated[str, typer.Argument(help="The video to learn from.")]
 BankOption = Annotated[
@@ -67,6 +66,21 @@ def train_keyframe(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; a GPU trains method quick.")
     ] = "auto",
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        ),
+    ] = "keep",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+    ] = False,
+    allow_huge: Annotated[
+        bool,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = False,
     # end of options
     settings: Annotated[
         list[str] | None,
@@ -78,40 +92,15 @@ def train_keyframe(
     continues."""
     given = locals()
     from vsr.files import check_record, write_json
-    from vsr.progress import progress_line
     from vsr.records import load_options
-    from vsr.train import keyframe as learning
+    from vsr.train.keyframe import train_bank
     from vsr.train.options import KeyframeTraining
+    from vsr.train.workers import available_cores
 
     check_record(json, [clip])
     options = load_options(KeyframeTraining, given=given)
-    with progress_line() as update:
-
-        def show(state: Any) -> None:
-            update(
-                f"training: {state.models_done} of {state.models} models, loss {state.loss:.4f}",
-                state.share_done,
-            )
-
-        report = learning.train_keyframe(
-            clip,
-            models,
-            count=options.count,
-            shots=options.shots,
-            keyframe=None if options.keyframe == "auto" else options.keyframe,
-            seed=options.seed,
-            method=options.method,
-            full=options.full,
-            regime=options.regime,
-            settings=settings or [],
-            kernel=options.kernel,
-            neighbours=options.neighbours,
-            budget_seconds=options.budget_seconds,
-            workers=len(os.sched_getaffinity(0)),
-            device=options.device,
-            say=notify,
-            progress=show,
-        )
+    with training_listener() as listener:
+        report = train_bank(clip, models, options, settings or [], available_cores(), listener)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.trained)} models trained{kept} in {report.seconds:.0f} s: {report.bank}")
     if json is not None:
@@ -134,6 +123,22 @@ def train_shot(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        ),
+    ] = "keep",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+    ] = False,
+    allow_huge: Annotated[
+        bool,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = False,
     # end of options
     json: JsonOption = None,
 ) -> None:
@@ -141,21 +146,13 @@ def train_shot(
     given = locals()
     from vsr.files import check_record, write_json
     from vsr.records import load_options
-    from vsr.train import shot as learning
     from vsr.train.options import ShotTraining
+    from vsr.train.shot import train_shots
 
     check_record(json, [clip])
     options = load_options(ShotTraining, given=given)
-    with counter("training", "step") as progress:
-        report = learning.train_shot(
-            clip,
-            models,
-            shots=options.shots,
-            budget_seconds=options.budget_seconds,
-            seed=options.seed,
-            say=notify,
-            progress=progress,
-        )
+    with training_listener() as listener:
+        report = train_shots(clip, models, options, listener)
     notify(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
     if json is not None:
         write_json(report.to_json(), json)
@@ -174,6 +171,22 @@ def distil(
         ),
     ] = "avgi",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the student.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        ),
+    ] = "keep",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+    ] = False,
+    allow_huge: Annotated[
+        bool,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = False,
     # end of options
     json: JsonOption = None,
 ) -> None:
@@ -181,16 +194,14 @@ def distil(
     given = locals()
     from vsr.files import check_record, write_json
     from vsr.records import load_options
-    from vsr.train import distill as learning
-    from vsr.train.options import StudentTraining
+    from vsr.train.distill import distil_bank
+    from vsr.train.options import Distilling
 
     check_record(json, [clip])
-    options = load_options(StudentTraining, given=given)
+    options = load_options(Distilling, given=given)
     # The teachers work before the first step: their time would spoil an estimate of the rest.
-    with counter("distilling", "step", has_eta=False) as progress:
-        report = learning.distil(
-            clip, models, teacher=options.teacher, seed=options.seed, say=notify, progress=progress
-        )
+    with training_listener("distilling", has_eta=False) as listener:
+        report = distil_bank(clip, models, options, listener)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
     if json is not None:
@@ -216,6 +227,21 @@ def kernel(
         str, typer.Option("--keyframe", metavar="auto|N", help="Frame to examine, from 0.")
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            "--on-damage",
+            metavar="keep|repeat|stop",
+            help="Damaged frames: keep as decoded, repeat the last intact one, or stop.",
+        ),
+    ] = "keep",
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+    ] = False,
+    allow_huge: Annotated[
+        bool,
+        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+    ] = False,
     # end of options
     settings: Annotated[
         list[str] | None,
@@ -234,17 +260,10 @@ def kernel(
     for path in output or []:
         check_kernel_name(path)
         check_record(path, [clip])
-    options = load_options(KernelSearch, given=given)
-    with counter("kernel", "iteration") as progress:
-        record = find_kernel(
-            clip,
-            shots=options.shots,
-            keyframe=None if options.keyframe == "auto" else options.keyframe,
-            seed=options.seed,
-            options=load_options(KernelGanOptions, settings=settings or []),
-            say=notify,
-            progress=progress,
-        )
+    search = load_options(KernelSearch, given=given)
+    options = load_options(KernelGanOptions, settings=settings or [])
+    with training_listener("kernel") as listener:
+        record = find_kernel(clip, search, options, listener)
     notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")
     for path in output or []:
         write_kernel(record, path)

@@ -42,7 +42,8 @@ def run(
             from vsr.train.ahead import training_ahead
 
             recipe = replace(recipe, policy="shot")
-            models = ModelSet(shot_models=stack.enter_context(training_ahead(clip, files.models)))
+            trained = training_ahead(clip, files.models, recipe.read, recipe.device)
+            models = ModelSet(shot_models=stack.enter_context(trained))
         session = stack.enter_context(Session.open(clip, recipe, files, listener, clock, models))
         return session.manifest(session.write())
 

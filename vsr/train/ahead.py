@@ -12,19 +12,26 @@ import torch
 
 from vsr.errors import ModelError, UsageError, VsrError
 from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
-from vsr.train.shot import train_shot
+from vsr.train.fit import TrainingListener
+from vsr.train.options import ShotTraining
+from vsr.train.shot import train_shots
 from vsr.train.workers import exit_with_parent
 from vsr.upscale.policy import ShotModelSource
 from vsr.video.frames import Frame
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions, open_clip
 
 POLL_SECONDS = 0.2
 
 
 @contextmanager
-def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[ShotModelSource]:
-    """What gives a shot its model, as soon as a process of its own has trained it; models that are
-    there are used.
+def training_ahead(
+    clip: str | Path,
+    models: str | Path | None,
+    read: ReadOptions = ReadOptions(),
+    device: str = "auto",
+) -> Iterator[ShotModelSource]:
+    """Yield a source of shots' models: each waits until a process of its own has trained it; models
+    that are there are used.
 
     Raises `UsageError` without a folder for the models, or for a pipe, which cannot be read twice.
     """
@@ -32,10 +39,11 @@ def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[Shot
         raise UsageError("--train-ahead needs a folder that takes the models: --models DIR.")
     if str(clip) == "-":
         raise UsageError("--train-ahead reads the clip twice, so it cannot be a pipe; give a file.")
-    with open_clip(clip) as reader:
+    with open_clip(clip, read) as reader:
         identity = reader.info.identity
+    # A process, not a thread: training holds the interpreter between its small operations.
     trainer = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(str(clip), str(models)), daemon=True
+        target=_train, args=(str(clip), str(models), read, device), daemon=True
     )
     trainer.start()
 
@@ -61,17 +69,19 @@ def training_ahead(clip: str | Path, models: str | Path | None) -> Iterator[Shot
     try:
         yield models_for
     finally:
+        # Its unfinished model is not needed any more; finished ones stay in the bank.
         trainer.terminate()
         trainer.join()
 
 
-def _train(clip: str, models: str) -> None:
-    """In the process: one thread, since the cores are also wanted for enlarging."""
+def _train(clip: str, models: str, read: ReadOptions, device: str) -> None:
+    """Train in the process, on one thread, since the cores are also wanted for enlarging."""
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_with_parent()
     torch.set_num_threads(1)
     try:
-        train_shot(clip, models, shots="all")
+        options = ShotTraining("all", device=device, read=read)
+        train_shots(clip, models, options, TrainingListener())
     except VsrError as error:
         sys.exit(f"vsr: {error}")

@@ -1,4 +1,4 @@
-"""How many iterations a training may have, so that a whole bank is trained in a given time."""
+"""A number of iterations for each model, so that a whole bank is trained in a given time."""
 
 import re
 from collections import deque
@@ -13,8 +13,9 @@ import torch
 from vsr.errors import UsageError
 from vsr.models.bank import bank_files, load_card
 from vsr.train.methods.batched import REPORT_EVERY
-from vsr.train.methods.method import BatchedMethod, Method, single_thread
+from vsr.train.methods.method import BatchedMethod, Method
 from vsr.train.methods.quick import QuickOptions
+from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 
 SETUP_SECONDS = 8.0
@@ -37,8 +38,8 @@ def iterations_for_budget(
     keyframe_hash: str,
     device: torch.device = CPU,
 ) -> int:
-    """For each of `models` models; those that were begun within such a budget before keep their
-    number.
+    """Plan how many iterations each of `models` models may have; those that were begun within such
+    a budget before keep their number.
 
     Raises `UsageError` for another method than `quick`, or where the time does not suffice.
     """
@@ -46,8 +47,10 @@ def iterations_for_budget(
         raise UsageError(
             "--budget-seconds is only for method quick; the other methods have fixed schedules."
         )
+    # A bank that was begun keeps its number, or its models could not be used together.
     if (known := _earlier_iterations(bank, keyframe_hash)) is not None:
         return known
+    # Models are spread over the cores, so the last round may leave some idle.
     at_once = min(workers, models)
     if (
         device != CPU
@@ -60,6 +63,7 @@ def iterations_for_budget(
         )
     else:
         rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
+    # Rounded down: models of one budget and machine should bear one name.
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
     if iterations < MIN_ITERATIONS:
         needed = SETUP_SECONDS + MIN_ITERATIONS * each * rounds / SAFETY
@@ -71,7 +75,7 @@ def iterations_for_budget(
 
 
 def budget_label(iterations: int) -> str:
-    """What the names of models tell of it."""
+    """Name of a number of iterations, as models bear it."""
     return f"{iterations}it"
 
 
@@ -79,6 +83,7 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
     """The number of iterations of models of this keyframe that a budget was given for."""
     for path in bank_files(bank) if bank.is_dir() else ():
         card = load_card(path)
+        # Only a budget puts the number of iterations into a recipe's name.
         found = re.search(r"-(\d+)it(-|$)", card.recipe)
         if card.keyframe_hash == keyframe_hash and found:
             return int(found[1])
@@ -86,10 +91,11 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
 
 
 def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
-    """By a short training of the same parts, without its first iterations, in which torch makes
+    """Time a short training of the same parts, without its first iterations, in which torch makes
     itself ready."""
     ends: list[float] = []
     with single_thread():
+        # Short, but with both parts of the recipe: their iterations cost differently.
         options = replace(method.options, iterations=TRIAL_ITERATIONS)
         method.train(keyframe, options, 0, lambda *_: ends.append(perf_counter()))
     return _mean_seconds(ends)
@@ -97,16 +103,16 @@ def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
 
 def _seconds_per_batched_iteration(
     method: Method,
-    together: BatchedMethod,
+    batched: BatchedMethod,
     keyframe: torch.Tensor,
     models: int,
     device: torch.device,
 ) -> float:
-    """The same, of all models as one job, without the iterations before its first report."""
+    """Time an iteration of all models as one job, without those before its first report."""
     options = replace(method.options, iterations=TRIAL_ITERATIONS)
     ends: list[float] = []
     deque(
-        together.train(
+        batched.train(
             keyframe, options, range(models), device, lambda *_: ends.append(perf_counter())
         ),
         maxlen=0,
@@ -115,5 +121,6 @@ def _seconds_per_batched_iteration(
 
 
 def _mean_seconds(ends: Sequence[float]) -> float:
+    # Torch chooses its kernels in the first iterations.
     first = len(ends) // 4
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)

@@ -1,20 +1,22 @@
 """Distils the models of a keyframe into one student, and measures how far it stays from them."""
 
 import copy
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from vsr import __version__
 from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.options import choose_device
 from vsr.engine.progressive import progressive_upscale, step_sizes
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.image.blur import none_if_bicubic
@@ -23,20 +25,33 @@ from vsr.image.resample import resize
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Distillation, Model, ModelCard, load_bank, save_model, select_system
 from vsr.models.networks.singan import Generator, pad
-from vsr.train.keyframe import MAX_SEED, model_file
-from vsr.train.methods.adam import Adam, cosine_decay
-from vsr.train.methods.crops import CropPlacement, TrainingPair, crop_batch, integer_sampler
-from vsr.train.methods.method import IterationProgress, loss_curve_summary, single_thread
-from vsr.train.methods.quick import update_ema
-from vsr.train.workers import bank_lock
+from vsr.records import load_options
+from vsr.train.clip import bank_lock
+from vsr.train.crops import TrainingPair, crop_batch, draw_placement, integer_sampler
+from vsr.train.fit import (
+    IterationProgress,
+    ProgressAggregator,
+    Training,
+    TrainingListener,
+    TrainingReport,
+    fit,
+    loss_curve_summary,
+)
+from vsr.train.keyframe import model_file
+from vsr.train.methods.quick import restored
+from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
+from vsr.train.options import Distilling
+from vsr.train.state_file import StateFile
 from vsr.video.frames import Frame
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions, open_clip
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """How a student learns. With these it ends 50 to 55 dB from fifteen teachers on clips of
-    Vid4."""
+    """Settings of a student's training. With these it ends 50 to 55 dB from fifteen teachers on
+    clips of Vid4."""
 
     iterations: int = 1500
     crop_px: int = 48
@@ -45,45 +60,43 @@ class StudentOptions:
     """Of the exponential moving average of the weights, which is what is kept."""
 
 
-def train_student(
-    start: Generator,
-    pairs: Sequence[TrainingPair],
-    options: StudentOptions,
-    seed: int,
-    progress: IterationProgress,
-) -> tuple[Generator, tuple[float, ...]]:
-    """A generator trained on `pairs`, in eval mode, and its loss curve. Deterministic for a seed.
+class StudentTraining(Training):
+    """A generator that learns what its teachers make of some crops.
 
-    It begins as a copy of `start`: from scratch it was 9 dB farther from its teachers after 500
+    It begins as a copy of one of them: from scratch it was 9 dB farther from its teachers after 500
     iterations. Crops are neither flipped nor turned, since what the teachers would make of those
-    was not asked.
+    was not asked. Deterministic for a seed, on one device and one thread.
     """
-    draw = integer_sampler(torch.Generator().manual_seed(seed))
-    # Eval mode throughout: statistics of a normalisation are kept as the keyframe's training left
-    # them.
-    student = copy.deepcopy(start).eval().requires_grad_(True)
-    average = copy.deepcopy(student)
-    optimizer = Adam(student, options.learning_rate)
-    halo = start.spec.halo
-    losses = []
-    with single_thread():
-        for iteration in range(options.iterations):
-            pair = pairs[draw(len(pairs))]
-            height, width = pair.target.shape[-2:]
-            side = min(options.crop_px, height, width)
-            place = CropPlacement(
-                draw(height - side + 1), draw(width - side + 1), side, turns=0, flip=0
-            )
-            padded, target = crop_batch(pair, [place])
-            loss = F.l1_loss(padded[..., halo:-halo, halo:-halo] + student.residual(padded), target)
-            losses.append(loss.item())
-            optimizer.learning_rate = cosine_decay(
-                options.learning_rate, iteration / options.iterations
-            )
-            optimizer.minimize(loss)
-            update_ema(average, student, options.average_decay)
-            progress(iteration + 1, options.iterations, losses[-1])
-    return average.requires_grad_(False), loss_curve_summary(losses)
+
+    kept = ("losses", "_random", "_student")
+
+    def __init__(
+        self, start: Generator, pairs: Sequence[TrainingPair], options: StudentOptions, seed: int
+    ) -> None:
+        """`pairs` lie on the device that is to train."""
+        super().__init__(options.iterations)
+        self._pairs, self._options = pairs, options
+        self._random = torch.Generator().manual_seed(seed)
+        # Eval mode throughout: statistics of a normalization are kept as the keyframe's training
+        # left them.
+        # A copy: the bank's model stays where and as it is.
+        student = copy.deepcopy(start).to(pairs[0].target.device).eval().requires_grad_(True)
+        self._student = AveragedNetwork(student)
+
+    def step(self) -> None:
+        """Learn from one crop of one pair."""
+        options, draw = self._options, integer_sampler(self._random)
+        pair = self._pairs[draw(len(self._pairs))]
+        place = draw_placement(pair.target.shape[-2:], options.crop_px, draw, augmented=False)
+        padded, target = crop_batch(pair, [place])
+        loss = F.l1_loss(restored(self._student.network, padded), target)
+        rate = cosine_decay(options.learning_rate, self.iterations_done / self.iterations)
+        self._student.descend(loss, rate, options.average_decay)
+        self.losses.append(loss.item())
+
+    def trained(self) -> Generator:
+        """Hand over the averaged student, on the CPU, in eval mode."""
+        return self._student.average.cpu()
 
 
 SCALE = 4.0
@@ -102,8 +115,8 @@ MIN_MSE = 1e-12
 
 
 def mean_prediction(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """What AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of whole chains of
-    steps."""
+    """Average pictures as AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of
+    whole chains of steps."""
     return torch.stack(list(pictures)).mean(dim=0)
 
 
@@ -111,75 +124,91 @@ TEACHERS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {"avgi":
 """How the pictures of a keyframe's models become the one that is taught, by policy."""
 
 
-@dataclass(frozen=True)
-class DistillationReport:
-    """What `distil` did."""
-
-    clip: str
-    bank: str
-    students: dict[str, Distillation]
-    """By name, those made now."""
-    kept: tuple[str, ...]
-    """Names of those that were there already, of the same models."""
-    seconds: float
-
-    def to_json(self) -> str:
-        """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
-
-
-def _ignore(*_: object) -> None:
-    """What is said to nobody."""
-
-
 def distil(
     clip: str | Path,
     models: str | Path,
     *,
+    # options of vsr distil, by tools/write_signatures.py
     teacher: str = "avgi",
     seed: int = 0,
+    device: str = "auto",
+    on_damage: Literal["keep", "repeat", "stop"] = "keep",
+    deinterlace: bool = False,
+    allow_huge: bool = False,
+    # end of options
     options: StudentOptions = StudentOptions(),
-    say: Callable[[str], None] = _ignore,
-    progress: IterationProgress = _ignore,
-) -> DistillationReport:
+    listener: TrainingListener = TrainingListener(),
+) -> TrainingReport:
     """Train one student for each keyframe of `clip` that has models in the folder `models`, and
     save it among them.
 
-    A student of the same models is kept, one of others replaced. Raises `UsageError`, `InputError`,
-    `ModelError` or `OutputError`.
+    The other keywords are the options of the command, told in `Distilling`. A student of the same
+    models is kept, one of others replaced; a training that was stopped goes on. Raises
+    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
+    listener asks for an end.
     """
+    chosen = load_options(Distilling, given=locals())
+    return distil_bank(clip, models, chosen, listener, options)
+
+
+def distil_bank(
+    clip: str | Path,
+    models: str | Path,
+    options: Distilling,
+    listener: TrainingListener,
+    training: StudentOptions = StudentOptions(),
+) -> TrainingReport:
+    """Do what `distil` says, with its options as one value."""
+    teacher = options.teacher
     if teacher not in TEACHERS:
         raise UsageError(
             f"--teacher {teacher} cannot be distilled; expected {', '.join(TEACHERS)}."
         )
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
+    on = choose_device(options.device)
     start = perf_counter()
     bank = load_bank(Path(models))
-    with open_clip(clip) as reader:
+    with open_clip(clip, options.read) as reader:
         groups = _group_by_keyframe(bank, reader.info.identity)
     if not groups:
         raise ModelError(
             f"{models} has no two models of a keyframe of {clip}. Train some with vsr "
             f"train-keyframe {clip} --models {models}."
         )
-    made, kept = {}, []
+    made, kept, missing = {}, [], []
     with bank_lock(Path(models)):
         for group in groups:
-            card = _plan_card(group[0].card, seed)
+            card = _plan_card(group[0].card, options.seed)
             name = Path(model_file(card)).stem
             if any(
                 model.name == name and _is_distilled_from(model.card, teacher, group)
                 for model in bank
             ):
                 kept.append(name)
-                continue
-            scene = _read_shot_frames(clip, card)
+            else:
+                missing.append((name, card, group))
+        gather = ProgressAggregator(len(missing), listener)
+        for number, (name, card, group) in enumerate(missing):
+            scene = _read_shot_frames(clip, card, options.read)
             made[name] = _distill_group(
-                Path(models), card, group, teacher, scene, options, progress
+                Path(models),
+                card,
+                Teacher(group, teacher, on),
+                scene,
+                training,
+                listener,
+                partial(gather.update, number),
             )
-            say(f"{name}: {describe_gap(made[name])}")
-    return DistillationReport(str(clip), str(models), made, tuple(kept), perf_counter() - start)
+            listener.notify(f"{name}: {describe_gap(made[name])}")
+    return TrainingReport(
+        clip=str(clip),
+        bank=str(models),
+        method=RECIPE,
+        shots=0,
+        trained=tuple(made),
+        kept=tuple(kept),
+        seconds=perf_counter() - start,
+        students=made,
+    )
 
 
 def describe_gap(gap: Distillation) -> str:
@@ -192,7 +221,10 @@ class Teacher:
     """Many generators that make one picture together after every step; stands where one
     `FastGenerator` does."""
 
-    def __init__(self, group: Sequence[Model], policy: str) -> None:
+    def __init__(self, group: Sequence[Model], policy: str, device: torch.device = CPU) -> None:
+        """`group` are the models of a keyframe; they stay where they are, copies of their weights
+        run on the device."""
+        self.models, self.policy, self.device = group, policy, device
         self.spec = group[0].generator.spec
         self.step_ratio = group[0].card.step_ratio
         self._generators = [
@@ -200,7 +232,7 @@ class Teacher:
                 model.name,
                 model.generator,
                 self.step_ratio,
-                torch.device("cpu"),
+                device,
                 StepOptions(kernel=none_if_bicubic(model.card.kernel)),
             )
             for model in group
@@ -208,25 +240,28 @@ class Teacher:
         self._combine = TEACHERS[policy]
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
-        """(3, H, W) in [0, 1] -> the same picture with detail, not clamped."""
+        """Add detail to (3, H, W) in [0, 1]; not clamped."""
         return self._combine([generator.add_detail(base) for generator in self._generators])
 
     def pairs(self, window: torch.Tensor, back_projection_weight: float) -> list[TrainingPair]:
-        """What it sees and makes at every step from the (3, h, w) `window` up to `SCALE`."""
+        """Make pairs of what it sees and makes at every step from the (3, h, w) `window` up to
+        `SCALE`."""
         height, width = window.shape[-2:]
         image, pairs = window, []
         for size in step_sizes(height, width, SCALE, self.step_ratio):
+            # The same start at every step as in use: the student is to replace what comes after it.
             base = resize(image, *size)
             detailed = self.add_detail(base)
             pairs.append(TrainingPair(pad((2 * base - 1)[None], self.spec)[0], 2 * detailed - 1))
+            # Projection does not depend on the generator, so any of them does it for all.
             image = self._generators[0].back_project(
                 detailed.clamp(0, 1), window, back_projection_weight
             )
         return pairs
 
     def upscale(self, low: torch.Tensor, back_projection_weight: float) -> torch.Tensor:
-        """What the policy itself makes of (3, h, w) at `SCALE`: of each generator's own result, not
-        step by step."""
+        """Upscale (3, h, w) to `SCALE` as the policy itself does: each generator by itself, the
+        results combined at the end, not step by step."""
         return self._combine(
             [
                 progressive_upscale(low, [one], SCALE, back_projection_weight)
@@ -237,7 +272,7 @@ class Teacher:
 
 @dataclass(frozen=True, eq=False)
 class _ShotFrames:
-    """What is read of a shot."""
+    """Frames that are read of a shot."""
 
     keyframe: Frame
     measured: list[Frame]
@@ -246,8 +281,8 @@ class _ShotFrames:
 
 
 def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[Model]]:
-    """The clip's own models that can be taught from, by keyframe; raises `ModelError` for a mix of
-    recipes."""
+    """Group the clip's own models that can be taught from by keyframe; raises `ModelError` for a
+    mix of recipes."""
     own = select_system(
         [
             model
@@ -255,6 +290,8 @@ def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[M
             if model.card.clip_identity == clip_identity and not model.card.is_student
         ]
     )
+    # By name within a keyframe, so that the first, from which the student starts, is always the
+    # same.
     own.sort(key=lambda model: (model.card.keyframe_hash, model.name))
     groups = [list(group) for _, group in groupby(own, key=lambda model: model.card.keyframe_hash)]
     for group in groups:
@@ -269,8 +306,8 @@ def _group_by_keyframe(bank: Sequence[Model], clip_identity: str) -> list[list[M
 
 
 def _plan_card(card: ModelCard, seed: int) -> ModelCard:
-    """A student's card, complete but for what training and measuring tell; its critic is its first
-    teacher's."""
+    """Make a student's card, complete but for what training and measuring tell; its critic is its
+    first teacher's."""
     return replace(card, recipe=RECIPE, seed=seed, loss_curve=(), version=__version__)
 
 
@@ -286,11 +323,11 @@ def _is_distilled_from(card: ModelCard, teacher: str, group: Sequence[Model]) ->
     )
 
 
-def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
+def _read_shot_frames(clip: str | Path, card: ModelCard, read: ReadOptions) -> _ShotFrames:
     keyframe = None
     first: list[Frame] = []
     last: deque[Frame] = deque(maxlen=2)
-    with open_clip(clip) as reader:
+    with open_clip(clip, read) as reader:
         for frame in reader.frames():
             if frame.seconds >= card.shot_end_seconds:
                 break
@@ -303,6 +340,7 @@ def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
         raise InputError(
             f"{clip} ended before frame {card.keyframe}, which its models were trained on."
         )
+    # Where the models know least the student is judged.
     is_late = keyframe.index - first[0].index > last[-1].index - keyframe.index
     return _ShotFrames(keyframe, first if is_late else list(last))
 
@@ -310,38 +348,46 @@ def _read_shot_frames(clip: str | Path, card: ModelCard) -> _ShotFrames:
 def _distill_group(
     bank: Path,
     card: ModelCard,
-    group: Sequence[Model],
-    policy: str,
+    teacher: Teacher,
     scene: _ShotFrames,
     options: StudentOptions,
+    listener: TrainingListener,
     progress: IterationProgress,
 ) -> Distillation:
     """Train, measure and save the student that `card` describes."""
-    pixels = scene.keyframe.pixels
+    models, path = teacher.models, bank / model_file(card)
+    names = tuple(model.name for model in models)
+    pixels = scene.keyframe.pixels.to(teacher.device)
+    # As in use, where a noisy input is not to be restored to the letter.
     back_projection_weight = back_projection_weight_for_noise(noise_level(pixels))
-    teacher = Teacher(group, policy)
     pairs = [
         pair
         for window in _random_crops(pixels, card.seed)
         for pair in teacher.pairs(window, back_projection_weight)
     ]
-    generator, loss_curve = train_student(group[0].generator, pairs, options, card.seed, progress)
+    plan = {"card": asdict(card), "teachers": list(names), "options": asdict(options)}
+    states = StateFile(path, plan, listener.notify, begins_anew=True)
+    training = StudentTraining(models[0].generator, pairs, options, card.seed)
+    with single_thread():
+        fit(training, progress, states, listener.should_stop)
+    generator = training.trained()
     step_options = StepOptions(kernel=none_if_bicubic(card.kernel))
-    student = FastGenerator(RECIPE, generator, card.step_ratio, torch.device("cpu"), step_options)
+    student = FastGenerator(RECIPE, generator, card.step_ratio, teacher.device, step_options)
     psnr_db, flicker_ratio = _measure_gap(student, teacher, scene.measured, back_projection_weight)
-    names = tuple(model.name for model in group)
-    distillation = Distillation(policy, names, psnr_db, flicker_ratio)
-    path = bank / model_file(card)
+    distillation = Distillation(teacher.policy, names, psnr_db, flicker_ratio)
     try:
-        card = replace(card, loss_curve=loss_curve, distillation=distillation)
-        save_model(path, card, generator, group[0].critic)
+        card = replace(
+            card, loss_curve=loss_curve_summary(training.losses), distillation=distillation
+        )
+        save_model(path, card, generator, models[0].critic)
+        states.remove()
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}.") from None
     return distillation
 
 
 def _random_crops(pixels: torch.Tensor, seed: int) -> list[torch.Tensor]:
-    """Squares of a (3, H, W) picture at random places, `CROP_PX` a side or as large as it is."""
+    """Cut squares of (3, H, W) at random places, `CROP_PX` a side or as large as the picture."""
     draw = integer_sampler(torch.Generator().manual_seed(seed))
     height, width = pixels.shape[-2:]
     tall, wide = min(CROP_PX, height), min(CROP_PX, width)
@@ -352,16 +398,17 @@ def _random_crops(pixels: torch.Tensor, seed: int) -> list[torch.Tensor]:
 def _measure_gap(
     student: FastGenerator, teacher: Teacher, frames: Sequence[Frame], back_projection_weight: float
 ) -> tuple[float, float | None]:
-    """PSNR in dB between what both make of the middle of consecutive frames, and their flicker's
-    ratio."""
+    """Measure PSNR in dB between what both make of the middle of consecutive frames, and their
+    flicker's ratio."""
     boards = [Scoreboard([FLICKER], has_truth=False, has_low_resolution=True) for _ in range(2)]
     psnr_db = []
     for frame in frames:
-        low = _center_crop(frame.pixels)
+        low = _center_crop(frame.pixels.to(teacher.device))
         ours, theirs = (
             progressive_upscale(low, [student], SCALE, back_projection_weight),
             teacher.upscale(low, back_projection_weight),
         )
+        # The teachers' picture is the truth here.
         psnr_db.append(-10 * float(F.mse_loss(ours, theirs).clamp(min=MIN_MSE).log10()))
         for board, large in zip(boards, (ours, theirs), strict=True):
             board.update(replace(frame, pixels=large), None, low)
@@ -372,7 +419,7 @@ def _measure_gap(
 
 
 def _center_crop(pixels: torch.Tensor) -> torch.Tensor:
-    """The middle of a (3, H, W) picture, at most `EVALUATION_PX` a side."""
+    """Cut out the middle of a (3, H, W) picture, at most `EVALUATION_PX` a side."""
     height, width = pixels.shape[-2:]
     tall, wide = min(EVALUATION_PX, height), min(EVALUATION_PX, width)
     top, left = (height - tall) // 2, (width - wide) // 2

@@ -1,53 +1,48 @@
 """Finds the blur kernel of a clip on one of its keyframes."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from vsr.errors import InputError
 from vsr.image.blur import FACTOR
 from vsr.models.kernel_file import KernelRecord
-from vsr.train.keyframe import ShotChoice, check_seed, choose_shots, clip_name, read_frames
+from vsr.train.clip import (
+    choose_shots,
+    clip_name,
+    read_frames,
+    shots_of_clip,
+)
+from vsr.train.fit import ProgressAggregator, TrainingListener
 from vsr.train.methods import check_keyframe
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
-from vsr.train.methods.method import IterationProgress
-from vsr.video.reader import open_clip
-from vsr.video.shots import find_shots
+from vsr.train.options import KernelSearch
 
 
 def find_kernel(
     clip: str | Path,
-    *,
-    shots: ShotChoice = "longest",
-    keyframe: int | None = None,
-    seed: int = 0,
-    options: KernelGanOptions = KernelGanOptions(),
-    progress: IterationProgress,
-    say: Callable[[str], None],
+    search: KernelSearch,
+    options: KernelGanOptions,
+    listener: TrainingListener = TrainingListener(),
 ) -> KernelRecord:
-    """KernelGAN's kernel of the keyframe of one shot; bicubic where no blur explains it clearly
-    better.
+    """Estimate, by KernelGAN, the blur kernel of the keyframe of one shot; bicubic where no blur
+    explains it clearly better.
 
     Raises `UsageError`, `InputError` or `ModelError`.
     """
-    check_seed(seed)
     start = perf_counter()
-    with open_clip(clip) as reader:
-        info = reader.info
-        found = find_shots(reader.frames())
-    if not found:
-        raise InputError(f"{clip} has no frame to look at.")
-    shot = choose_shots(found, shots, keyframe)[0]
-    say(f"looking for the blur kernel on frame {shot.keyframe}")
-    pixels = read_frames(clip, {shot.keyframe})[shot.keyframe].pixels
+    info, found = shots_of_clip(clip, search.read)
+    shot = choose_shots(found, search.shots, search.keyframe)[0]
+    listener.notify(f"looking for the blur kernel on frame {shot.keyframe}")
+    pixels = read_frames(clip, {shot.keyframe}, search.read)[shot.keyframe].pixels
     check_keyframe(pixels)
-    estimate = estimate_kernel(pixels, options, seed, progress)
+    gather = ProgressAggregator(1, listener)
+    estimate = estimate_kernel(pixels, options, search.seed, partial(gather.update, 0))
     kernel_fit = estimate.kernel_fit
-    say(kernel_fit.summary())
+    listener.notify(kernel_fit.summary())
     return KernelRecord(
         clip_name(info),
         shot.keyframe,
-        seed,
+        search.seed,
         FACTOR,
         estimate.kernel,
         kernel_fit.basis,

@@ -1,11 +1,8 @@
 """Trains the models of a clip: finds its shots, takes a keyframe of each, fills the bank."""
 
 import hashlib
-import json
-import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,125 +12,116 @@ import torch
 
 from vsr import __version__
 from vsr.engine.options import choose_device
-from vsr.errors import InputError, ModelError, OutputError, UsageError
+from vsr.errors import ModelError
 from vsr.models.bank import ModelCard, bank_files, load_card
+from vsr.records import load_options
 from vsr.train.budget import iterations_for_budget
+from vsr.train.clip import (
+    bank_lock,
+    choose_shots,
+    clip_name,
+    file_stem,
+    make_folder,
+    read_frames,
+    shots_of_clip,
+)
+from vsr.train.fit import TrainingListener, TrainingReport
 from vsr.train.methods import check_keyframe
 from vsr.train.methods.method import Method
+from vsr.train.options import KeyframeTraining
 from vsr.train.plan import plan_training
-from vsr.train.workers import CPU, BankProgress, TrainingJob, bank_lock, is_batchable, train_all
+from vsr.train.workers import CPU, TrainingJob, is_batchable, train_all
 from vsr.video.frames import ClipInfo, Frame
-from vsr.video.reader import open_clip
-from vsr.video.shots import Shot, find_shots
+from vsr.video.shots import Shot
 
-ShotChoice = Literal["longest", "all"] | int
-
-MAX_SEED = 2**31 - 1
 _GPU_LIMITS = (
     "a GPU trains only method quick, without --neighbours and batch normalization, on "
     "keyframes large enough for a crop"
 )
 
 
-def _ignore(_: object) -> None:
-    """What is said to nobody."""
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """What `train_keyframe` did."""
-
-    clip: str
-    bank: str
-    method: str
-    keyframes: tuple[int, ...]
-    """Frame numbers, one for each shot that was asked for."""
-    shots: int
-    """Shots of the whole clip."""
-    trained: tuple[str, ...]
-    """Names of the models made now."""
-    kept: tuple[str, ...]
-    """Names of those that were there already."""
-    seconds: float
-
-    def to_json(self) -> str:
-        """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
-
-
 def train_keyframe(
     clip: str | Path,
     models: str | Path,
     *,
+    # options of vsr train-keyframe, by tools/write_signatures.py
     count: int | None = None,
-    shots: ShotChoice = "longest",
-    keyframe: int | None = None,
+    shots: int | Literal["longest", "all"] = "longest",
+    keyframe: int | Literal["auto"] = "auto",
     seed: int = 0,
     method: str = "quick",
     full: bool = False,
     regime: str | None = None,
-    settings: Sequence[str] = (),
     kernel: str | Path | None = None,
     neighbours: int = 0,
     budget_seconds: float | None = None,
-    workers: int = 1,
     device: str = "auto",
-    say: Callable[[str], None] = _ignore,
-    progress: Callable[[BankProgress], None] = _ignore,
+    on_damage: Literal["keep", "repeat", "stop"] = "keep",
+    deinterlace: bool = False,
+    allow_huge: bool = False,
+    # end of options
+    settings: Sequence[str] = (),
+    workers: int = 1,
+    listener: TrainingListener = TrainingListener(),
 ) -> TrainingReport:
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them
     in folder `models`.
 
-    Where not given, `count` is the method's own: 15, or 1 where a model takes minutes. `full` asks
-    for the schedule as published, `regime` for an order of training of `zssrgan`; `settings`
-    ("a.b=value") change the method's options; `kernel`, a file or `auto` (estimated on the
-    keyframe), is the blur that models learn to undo, bicubic where not given. Models are made
-    steady on the `neighbours` frames on each side of the keyframe, as many as the shot has. Models
-    that are there already are kept. `budget_seconds` is shared by all models: it sets their number
-    of iterations, which their names tell. A model depends on its frames, method and seed alone, not
-    on `workers`; more than one worker starts processes, which needs a guarded main module. On a
-    `device` with a GPU the models of method `quick` are one job, and differ from a CPU's by
-    rounding, which training magnifies. Raises `UsageError`, `InputError`, `ModelError` or
-    `OutputError`.
+    The keywords are the options of the command, told in `KeyframeTraining`; `settings`
+    ("a.b=value") change the options of the method. Models that are there already are kept, and a
+    training that was stopped goes on. Models are made steady on as many `neighbours` as the shot
+    has. A model depends on its frames, method and seed alone, not on `workers`; more than one
+    worker starts processes, which needs a guarded main module. On a GPU the models of method
+    `quick` are one job, and differ from a CPU's by rounding, which training magnifies. Raises
+    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
+    listener asks for an end.
     """
-    on = choose_device(device)
+    options = load_options(KeyframeTraining, given=locals())
+    return train_bank(clip, models, options, settings, workers, listener)
+
+
+def train_bank(
+    clip: str | Path,
+    models: str | Path,
+    options: KeyframeTraining,
+    settings: Sequence[str],
+    workers: int,
+    listener: TrainingListener,
+) -> TrainingReport:
+    """Do what `train_keyframe` says, with its options as one value."""
+    on, notify = choose_device(options.device), listener.notify
     make_plan = partial(
         plan_training,
-        method,
-        full=full,
-        regime=regime,
+        options.method,
+        full=options.full,
+        regime=options.regime,
         settings=settings,
-        kernel=kernel,
-        neighbours=neighbours,
+        kernel=options.kernel,
+        neighbours=options.neighbours,
     )
     plan = make_plan()
-    count = plan.method.count if count is None else count
-    if count < 1:
-        raise UsageError(f"--count is {count}; at least one model must be trained.")
-    check_seed(seed)
+    count = plan.method.count if options.count is None else options.count
     start = perf_counter()
-    with open_clip(clip) as reader:
-        info = reader.info
-        found = find_shots(reader.frames())
-    if not found:
-        raise InputError(f"{clip} has no frame to train on.")
-    chosen = choose_shots(found, shots, keyframe)
-    if len(chosen) < len(found) and keyframe is None:
-        say(
+    info, found = shots_of_clip(clip, options.read)
+    chosen = choose_shots(found, options.shots, options.keyframe)
+    if len(chosen) < len(found) and options.keyframe == "auto":
+        notify(
             f"training on {_describe_shot(chosen[0])}, of {len(found)} shots; --shots all would "
             f"train {len(found) * count} models, about {len(found) // len(chosen)} times as long"
         )
-    around = [_frames_around(shot, neighbours) for shot in chosen]
-    frames = read_frames(clip, {index for indices in around for index in indices})
+    # All frames in one pass over the clip.
+    around = [_frames_around(shot, options.neighbours) for shot in chosen]
+    frames = read_frames(clip, {index for indices in around for index in indices}, options.read)
     material = [[frames[index].pixels for index in indices] for indices in around]
     for keyframe_pixels, *_ in material:
         check_keyframe(keyframe_pixels)
     if advice := plan.advice(material[0][0]):
-        say(advice)
-    if budget_seconds is not None:
+        notify(advice)
+    if options.budget_seconds is not None:
         pixels, models_wanted = material[0][0], count * len(chosen)
-        left = budget_seconds - (perf_counter() - start)
-        where = CPU if neighbours else on
+        # Finding shots has taken some of it.
+        left = options.budget_seconds - (perf_counter() - start)
+        where = CPU if options.neighbours else on
         iterations = iterations_for_budget(
             left,
             models_wanted,
@@ -144,32 +132,33 @@ def train_keyframe(
             keyframe_hash(pixels),
             where,
         )
-        say(f"{iterations} iterations at most for each of {models_wanted} models")
+        notify(f"{iterations} iterations at most for each of {models_wanted} models")
         plan = make_plan(iterations=iterations)
     recipe, label = plan.method, plan.label
     cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
     jobs = [
-        _plan_job(Path(models), replace(card, seed=seed + number), recipe, pictures)
+        _plan_job(Path(models), replace(card, seed=options.seed + number), recipe, pictures)
         for card, pictures in zip(cards, material, strict=True)
         for number in range(count)
     ]
+    # Before the folder is made: a refusal leaves nothing behind.
     _check_bank(Path(models), jobs)
     make_folder(Path(models))
     with bank_lock(Path(models)):
         kept, missing = _split_jobs(jobs)
         if kept:
-            say(f"{len(kept)} of {len(jobs)} models exist already and are kept")
-        planned = plan.with_kernels(missing, say)
+            notify(f"{len(kept)} of {len(jobs)} models exist already and are kept")
+        planned = plan.with_kernels(missing, notify)
         if on != CPU and not all(is_batchable(job) for job in planned):
-            say(f"trained on the CPU: {_GPU_LIMITS}")
-        train_all(planned, workers, progress, on)
+            notify(f"trained on the CPU: {_GPU_LIMITS}")
+        train_all(planned, workers, listener, on)
     for job in missing:
         if remark := load_card(job.path).remark:
-            say(f"{job.path.stem}: {remark}")
+            notify(f"{job.path.stem}: {remark}")
     return TrainingReport(
         clip=str(clip),
         bank=str(models),
-        method=method,
+        method=options.method,
         keyframes=tuple(shot.keyframe for shot in chosen),
         shots=len(found),
         trained=tuple(job.path.stem for job in missing),
@@ -178,38 +167,11 @@ def train_keyframe(
     )
 
 
-def check_seed(seed: int) -> None:
-    """Raise `UsageError` for a seed that is none."""
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
-
-
 def keyframe_hash(pixels: torch.Tensor) -> str:
     """SHA-256 of a (3, H, W) frame's pixels, rounded to 16 bits, and its size."""
+    # Of rounded values: other decoders differ in the last digits of a float.
     levels = (pixels.cpu() * 65535).round().to(torch.int32).contiguous()
     return hashlib.sha256(repr(tuple(levels.shape)).encode() + levels.numpy().tobytes()).hexdigest()
-
-
-def choose_shots(found: Sequence[Shot], shots: ShotChoice, keyframe: int | None) -> list[Shot]:
-    """The shots that a user asked for; a keyframe asks for its own. Raises `UsageError` for what is
-    not there."""
-    if keyframe is not None:
-        for shot in found:
-            if shot.first_frame <= keyframe <= shot.last_frame:
-                return [replace(shot, keyframe=keyframe)]
-        raise UsageError(
-            f"--keyframe {keyframe} is not in the clip; its frames are 0 to {found[-1].last_frame}."
-        )
-    if shots == "all":
-        return list(found)
-    if shots == "longest":
-        return [max(found, key=lambda shot: shot.num_frames)]
-    if isinstance(shots, str) or not 0 <= shots < len(found):
-        raise UsageError(
-            f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}, longest or "
-            "all."
-        )
-    return [found[shots]]
 
 
 def _describe_shot(shot: Shot) -> str:
@@ -217,26 +179,15 @@ def _describe_shot(shot: Shot) -> str:
 
 
 def _frames_around(shot: Shot, neighbours: int) -> list[int]:
-    """Number of the keyframe, then of the frames near it, inside the shot."""
+    """Number of the keyframe, then those of the frames near it, inside the shot."""
     first = max(shot.keyframe - neighbours, shot.first_frame)
     last = min(shot.keyframe + neighbours, shot.last_frame)
     return [shot.keyframe, *(index for index in range(first, last + 1) if index != shot.keyframe)]
 
 
-def read_frames(clip: str | Path, wanted: set[int]) -> dict[int, Frame]:
-    """The frames of these numbers; reads no further than the last."""
-    frames: dict[int, Frame] = {}
-    with open_clip(clip) as reader:
-        for frame in reader.frames():
-            if frame.index in wanted:
-                frames[frame.index] = frame
-            if len(frames) == len(wanted):
-                return frames
-    raise InputError(f"{clip} ended before frame {max(wanted)} when it was read again.")
-
-
 def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Method) -> ModelCard:
-    """The card of any model of this keyframe, complete but for its seed and what training tells."""
+    """Make the card of any model of this keyframe, complete but for its seed and what training
+    tells."""
     return ModelCard(
         arch=method.arch,
         network=method.options.network,
@@ -262,18 +213,8 @@ def _plan_card(info: ClipInfo, shot: Shot, frame: Frame, recipe: str, method: Me
 def _plan_job(
     bank: Path, card: ModelCard, method: Method, pictures: Sequence[torch.Tensor]
 ) -> TrainingJob:
-    """The job of the keyframe, the first of `pictures`, with the others for neighbours."""
+    """Make the job of the keyframe, the first of `pictures`, with the others for neighbors."""
     return TrainingJob(bank / model_file(card), method, card, pictures[0], tuple(pictures[1:]))
-
-
-def file_stem(clip_name: str) -> str:
-    """How the names of a clip's models begin: its own without what a file name might not hold."""
-    return re.sub(r"[^\w-]+", "_", Path(clip_name).stem).strip("_") or "clip"
-
-
-def clip_name(info: ClipInfo) -> str:
-    """A clip's file name as text: one that is not UTF-8 is shown escaped."""
-    return Path(info.path).name.encode(errors="backslashreplace").decode()
 
 
 def model_file(card: ModelCard) -> str:
@@ -285,6 +226,7 @@ def _check_bank(bank: Path, jobs: Sequence[TrainingJob]) -> None:
     """Refuse, with `ModelError`, a bank with models of the same keyframe that were trained
     otherwise."""
     recipes = {(job.card.keyframe_hash, job.card.system): job.card.recipe for job in jobs}
+    # Policies average all models of a keyframe: those of two recipes would make neither's picture.
     for path in bank_files(bank):
         card = load_card(path)
         recipe = recipes.get((card.keyframe_hash, card.system), card.recipe)
@@ -315,15 +257,3 @@ def _split_jobs(jobs: Sequence[TrainingJob]) -> tuple[list[TrainingJob], list[Tr
             )
         kept.append(job)
     return kept, missing
-
-
-def make_folder(bank: Path) -> None:
-    """Make the folder of a bank. Raises `OutputError` where models cannot be written to it."""
-    try:
-        bank.mkdir(parents=True, exist_ok=True)
-        if not os.access(bank, os.W_OK):
-            raise PermissionError(13, "no permission to write")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write models to {bank}: {error.strerror}. Choose another --models."
-        ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsr.records import option
+from vsr.video.reader import ReadOptions
 
 MAX_SEED = 2**31 - 1
 MAX_KEYFRAME_NEIGHBORS = 8
@@ -62,6 +63,7 @@ class KeyframeTraining:
     device: str = option(
         "auto", "auto, cpu, cuda or cuda:N; a GPU trains method quick.", "--device"
     )
+    read: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,21 @@ class ShotTraining:
         above=0,
     )
     seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
+    read: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True)
-class StudentTraining:
+class Distilling:
     """Options of `vsr distil`."""
 
     teacher: str = option(
         "avgi", "Policy whose output the student learns to reproduce: avgi.", "--teacher"
     )
     seed: int = option(0, "Seed of the student.", "--seed", at_least=0, at_most=MAX_SEED)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
+    read: ReadOptions = ReadOptions()
+    """As when the models were trained."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ class KernelSearch:
         "auto", "Frame to examine, from 0.", "--keyframe", metavar="auto|N", at_least=0
     )
     seed: int = option(0, "Seed of the search.", "--seed", at_least=0, at_most=MAX_SEED)
+    read: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True)

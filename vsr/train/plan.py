@@ -1,5 +1,5 @@
-"""What a training is to do: a method with the options that a user asked for, and a name for the two
-together."""
+"""The plan of a training on a keyframe: a method with the options that a user asked for, and a name
+for the two together."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -25,9 +25,6 @@ from vsr.train.methods.method import Method
 from vsr.train.methods.zssrgan import ZssrGanOptions
 from vsr.train.workers import TrainingJob
 
-MAX_KEYFRAME_NEIGHBORS = 8
-"""On each side of the keyframe: farther ones show little of the same, and each takes memory in
-every process."""
 AUTO = "auto"
 HASH_CHARACTERS = 6
 MIN_CROP_PX = 16
@@ -54,8 +51,8 @@ class TrainingPlan:
     steps of 2."""
 
     def advice(self, keyframe: torch.Tensor) -> str | None:
-        """What to do about a blur of the keyframe, (3, H, W), that this training would take no
-        notice of."""
+        """Advise on a blur of the keyframe, (3, H, W), that this training would take no notice
+        of."""
         options = self.method.options
         if (
             self.estimate
@@ -73,8 +70,8 @@ class TrainingPlan:
     def with_kernels(
         self, jobs: Sequence[TrainingJob], notify: Callable[[str], None]
     ) -> list[TrainingJob]:
-        """The jobs, each with its keyframe's kernel where one is to be estimated; all of a keyframe
-        share it."""
+        """Give each job its keyframe's kernel where one is to be estimated; all of a keyframe share
+        it."""
         found: dict[str, KernelTaps] = {}
         if not self.estimate:
             return list(jobs)
@@ -95,6 +92,7 @@ class TrainingPlan:
     def _with_kernel(self, job: TrainingJob, kernel: KernelTaps) -> TrainingJob:
         if self.plain is None or none_if_bicubic(kernel) is not None:
             return replace(job, method=_with_kernel(job.method, kernel))
+        # No blur to undo: the steps of the plain recipe, which are smaller and sharper.
         ratio = self.plain.options.step_ratio
         return replace(
             job,
@@ -113,7 +111,7 @@ def plan_training(
     neighbours: int = 0,
     iterations: int | None = None,
 ) -> TrainingPlan:
-    """The training that these options mean. Raises `UsageError` for what cannot be meant."""
+    """Plan the training that these options mean. Raises `UsageError` for what cannot be meant."""
     method = _find_method(name)
     _check_neighbors(neighbours, name, method)
     label = [name]
@@ -138,6 +136,7 @@ def plan_training(
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
         _check_options(method.options)
+        # In any order the same settings are the same training.
         label.append(_short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
         raise UsageError(
@@ -208,13 +207,12 @@ def _short_hash(text: str) -> str:
 
 def _methods_with(attribute: str) -> str:
     """Names of the methods that have an optional part."""
-    return ", ".join(
-        name for name, method in METHODS.items() if getattr(method, attribute) is not None
-    )
+    return ", ".join(name for name, method in METHODS.items() if getattr(method, attribute))
 
 
 def _find_method(name: str) -> Method:
     if name not in METHODS:
+        # Always one, however far off.
         nearest = get_close_matches(name, METHODS, n=1, cutoff=0)[0]
         raise UsageError(
             f"unknown training method {name}; did you mean {nearest}? Known: {', '.join(METHODS)}."
@@ -223,9 +221,7 @@ def _find_method(name: str) -> Method:
 
 
 def _check_neighbors(neighbours: int, name: str, method: Method) -> None:
-    if not 0 <= neighbours <= MAX_KEYFRAME_NEIGHBORS:
-        raise UsageError(f"--neighbours is {neighbours}; expected 0 to {MAX_KEYFRAME_NEIGHBORS}.")
-    if neighbours and method.train_steady is None:
+    if neighbours and not method.uses_neighbors:
         raise UsageError(
-            f"--neighbours is not for method {name}; it is for {_methods_with('train_steady')}."
+            f"--neighbours is not for method {name}; it is for {_methods_with('uses_neighbors')}."
         )

@@ -1,36 +1,40 @@
 """Trains shot models: finds the shots of a clip, takes frames of each, fills the bank."""
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from math import inf
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 import torch
 
 from vsr import __version__
-from vsr.errors import InputError, ModelError, UsageError
+from vsr.engine.options import choose_device
+from vsr.errors import InputError, ModelError
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
-from vsr.train.keyframe import (
-    MAX_SEED,
-    ShotChoice,
+from vsr.records import load_options
+from vsr.train.clip import (
+    bank_lock,
     choose_shots,
     clip_name,
     file_stem,
     make_folder,
     read_frames,
+    shots_of_clip,
 )
+from vsr.train.fit import ProgressAggregator, TrainingListener, TrainingReport
 from vsr.train.methods.shot_network import (
     ShotTrainingOptions,
     TrainedShotNetworks,
     train_shot_model,
 )
-from vsr.train.workers import bank_lock
+from vsr.train.options import ShotTraining
+from vsr.train.state_file import StateFile
 from vsr.video.frames import ClipInfo
-from vsr.video.reader import open_clip
-from vsr.video.shots import Shot, find_shots
+from vsr.video.reader import ReadOptions
+from vsr.video.shots import Shot
 
 MAX_TRAINING_FRAMES = 48
 """Of a shot: more add little, and all are held in memory while the model is trained."""
@@ -42,85 +46,100 @@ spread."""
 MIN_SIDE_PX = 16
 
 
-def _ignore(*_: object) -> None:
-    """What is said to nobody."""
-
-
-@dataclass(frozen=True)
-class ShotTrainingReport:
-    """What `train_shot` did."""
-
-    clip: str
-    bank: str
-    shots: int
-    """Of the whole clip."""
-    trained: tuple[str, ...]
-    """Names of the models made now."""
-    kept: tuple[str, ...]
-    """Names of those that were there already."""
-    seconds: float
-
-    def to_json(self) -> str:
-        """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
-
-
 def train_shot(
     clip: str | Path,
     models: str | Path,
     *,
-    shots: ShotChoice = "longest",
+    # options of vsr train-shot, by tools/write_signatures.py
+    shots: int | Literal["longest", "all"] = "longest",
     budget_seconds: float | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = _ignore,
-    progress: Callable[[int, int, float], None] = _ignore,
-) -> ShotTrainingReport:
+    device: str = "auto",
+    on_damage: Literal["keep", "repeat", "stop"] = "keep",
+    deinterlace: bool = False,
+    allow_huge: bool = False,
+    # end of options
+    listener: TrainingListener = TrainingListener(),
+) -> TrainingReport:
     """Train the shot model of each chosen shot and save it in folder `models`; those that are there
-    are kept.
+    are kept, and a training that was stopped goes on.
 
-    `budget_seconds` is for each model; without one a fixed number of iterations makes the result
-    the same every time. Raises `UsageError`, `InputError`, `ModelError` or `OutputError`.
+    The keywords are the options of the command, told in `ShotTraining`. Without `budget_seconds` a
+    fixed number of iterations makes the result the same every time on one device. Raises
+    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
+    listener asks for an end.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed is {seed}; expected 0 to {MAX_SEED}.")
-    if budget_seconds is not None and not 0 < budget_seconds < inf:
-        raise UsageError(f"--budget-seconds is {budget_seconds:g}; expected a number above 0.")
+    return train_shots(clip, models, load_options(ShotTraining, given=locals()), listener)
+
+
+def train_shots(
+    clip: str | Path, models: str | Path, options: ShotTraining, listener: TrainingListener
+) -> TrainingReport:
+    """Do what `train_shot` says, with its options as one value."""
+    on, method, seed = choose_device(options.device), ShotTrainingOptions(), options.seed
     start = perf_counter()
-    with open_clip(clip) as reader:
-        info = reader.info
-        found = find_shots(reader.frames())
-    if not found:
-        raise InputError(f"{clip} has no frame to train on.")
+    info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
         raise InputError(
             f"{clip} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a side."
         )
-    chosen = choose_shots(found, shots, None)
+    chosen = choose_shots(found, options.shots)
     if len(chosen) < len(found):
-        say(
+        listener.notify(
             f"training on the shot of frames {chosen[0].first_frame} to {chosen[0].last_frame}, of "
             f"{len(found)} shots"
         )
     bank = Path(models)
     make_folder(bank)
-    trained, kept = [], []
     with bank_lock(bank):
-        for shot in chosen:
-            path = bank / _file_name(info, shot, seed)
-            name = path.name.removesuffix(SHOT_MODEL_SUFFIX)
-            if _is_trained(path, info):
-                kept.append(name)
-                continue
-            runs = _read_runs(clip, training_runs(shot, info.height * info.width))
-            made = train_shot_model(runs, ShotTrainingOptions(), seed, progress, budget_seconds)
-            num_frames = sum(len(run) for run in runs)
-            save_shot_model(path, _model_card(info, shot, seed, made, num_frames), made.networks)
-            trained.append(name)
+        paths = {bank / _file_name(info, shot, seed): shot for shot in chosen}
+        kept = [path for path in paths if _is_trained(path, info)]
+        missing = [path for path in paths if path not in kept]
+        gather = ProgressAggregator(len(missing), listener)
+        for number, path in enumerate(missing):
+            shot = paths[path]
+            # The frames are read shot by shot, so that memory holds those of one.
+            runs = training_runs(shot, info.height * info.width)
+            plan = {
+                "clip": info.identity,
+                "runs": [[run.start, run.stop] for run in runs],
+                "seed": seed,
+                "budget_seconds": options.budget_seconds,
+                "options": asdict(method),
+                "read": asdict(options.read),
+                "version": __version__,
+            }
+            # Everything that the model follows from: the state of another training must not be
+            # taken up.
+            states = StateFile(path, plan, listener.notify, begins_anew=True)
+            made = train_shot_model(
+                _read_runs(clip, runs, options.read),
+                method,
+                seed,
+                partial(gather.update, number),
+                options.budget_seconds,
+                device=on,
+                states=states,
+                should_stop=listener.should_stop,
+            )
+            card = _model_card(info, shot, seed, made, sum(map(len, runs)))
+            save_shot_model(path, card, made.networks)
+            states.remove()
     if kept:
-        say(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
-    return ShotTrainingReport(
-        str(clip), str(bank), len(found), tuple(trained), tuple(kept), perf_counter() - start
+        listener.notify(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
+    return TrainingReport(
+        clip=str(clip),
+        bank=str(bank),
+        method="shot",
+        shots=len(found),
+        trained=tuple(map(_model_name, missing)),
+        kept=tuple(map(_model_name, kept)),
+        seconds=perf_counter() - start,
     )
+
+
+def _model_name(path: Path) -> str:
+    return path.name.removesuffix(SHOT_MODEL_SUFFIX)
 
 
 def _is_trained(path: Path, info: ClipInfo) -> bool:
@@ -157,15 +176,17 @@ def _model_card(
 
 
 def training_runs(shot: Shot, frame_px: int) -> list[range]:
-    """Frame numbers to train on: the whole shot where it is short, else runs evenly spread over
+    """Choose the frames to train on: the whole shot where it is short, else runs evenly spread over
     it."""
     budget = max(RUN_FRAMES, min(MAX_TRAINING_FRAMES, MAX_TRAINING_PIXELS // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]
+    # Runs rather than single frames, for windows need neighbors; spread, for shots change.
     count = budget // RUN_FRAMES
     latest = shot.last_frame + 1 - RUN_FRAMES
     spread = max(count - 1, 1)
     if count == 1:
+        # The middle has the most in common with both ends.
         middle = (shot.first_frame + latest) // 2
         return [range(middle, middle + RUN_FRAMES)]
     starts = [
@@ -174,9 +195,11 @@ def training_runs(shot: Shot, frame_px: int) -> list[range]:
     return [range(start, start + RUN_FRAMES) for start in starts]
 
 
-def _read_runs(clip: str | Path, runs: Sequence[range]) -> list[list[torch.Tensor]]:
-    """The pixels of runs of frames."""
-    frames = read_frames(clip, {index for run in runs for index in run})
+def _read_runs(
+    clip: str | Path, runs: Sequence[range], read: ReadOptions
+) -> list[list[torch.Tensor]]:
+    """Read the pixels of runs of frames."""
+    frames = read_frames(clip, {index for run in runs for index in run}, read)
     return [[frames[index].pixels for index in run] for run in runs]
 
 

@@ -6,40 +6,31 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from time import perf_counter
 
 import torch
 
-from vsr.errors import ModelError, OutputError
-from vsr.files import FolderLock
+from vsr.errors import InterruptedRunError, ModelError, OutputError
 from vsr.models.bank import ModelCard, save_model
-from vsr.train.methods.method import Method, TrainedNetworks, single_thread
+from vsr.records import to_table
+from vsr.train.fit import IterationProgress, ProgressAggregator, TrainingListener, fit
+from vsr.train.methods.method import Method, TrainedNetworks
+from vsr.train.optimizer import single_thread
+from vsr.train.state_file import StateFile
 
 CPU = torch.device("cpu")
-LOCK_NAME = ".vsr-lock"
 POLL_SECONDS = 0.2
 REPORT_EVERY = 10
 """Iterations between two news of a worker."""
 
-
-@dataclass(frozen=True)
-class BankProgress:
-    """How far the training of a bank is."""
-
-    models_done: int
-    models: int
-    share_done: float
-    """Of all iterations of all models to train, 0 to 1."""
-    loss: float
-    """Reconstruction loss of the model last heard of."""
-    seconds_left: float
+News = tuple[int, int, int, float] | str
+"""Job, iteration, iterations and loss; or a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -55,133 +46,53 @@ class TrainingJob:
     """Frames around the keyframe, for a method that can make its models steady on them."""
 
 
+def available_cores() -> int:
+    """Number of cores that this process may use; where the system does not say, of all it has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def train_all(
     jobs: Sequence[TrainingJob],
     workers: int,
-    progress: Callable[[BankProgress], None],
+    listener: TrainingListener,
     device: torch.device = CPU,
 ) -> None:
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
     On a GPU all models of a keyframe are one job, where `is_batchable` says so; the others are
     trained on the CPU. Raises `ModelError` for weights that are not finite or a worker that died,
-    `OutputError` for a full disk.
+    `OutputError` for a full disk, and `InterruptedRunError` where the user asks for an end.
     """
-    gather = _ProgressAggregator(len(jobs), progress)
-    together = {
+    gather = ProgressAggregator(len(jobs), listener)
+    batched = {
         number: job for number, job in enumerate(jobs) if device != CPU and is_batchable(job)
     }
-    for keyframe in dict.fromkeys(job.card.keyframe_hash for job in together.values()):
+    for keyframe in dict.fromkeys(job.card.keyframe_hash for job in batched.values()):
         _train_batched(
-            {n: job for n, job in together.items() if job.card.keyframe_hash == keyframe},
+            {n: job for n, job in batched.items() if job.card.keyframe_hash == keyframe},
             device,
             gather,
         )
-    _train_separately(
-        {number: job for number, job in enumerate(jobs) if number not in together}, workers, gather
-    )
+    # What a GPU does not take is done after it, on the cores.
+    separate = {number: job for number, job in enumerate(jobs) if number not in batched}
+    if min(workers, len(separate)) > 1:
+        _train_in_pool(separate, min(workers, len(separate)), listener, gather)
+        return
+    for number, job in separate.items():
+        report = partial(gather.update, number)
+        _train_one(job, report, listener.notify, listener.should_stop)
 
 
 def is_batchable(job: TrainingJob) -> bool:
     """Whether a job can be one of several that a GPU does at once."""
-    together = job.method.batched
+    batched = job.method.batched
     return (
-        together is not None
+        batched is not None
         and not job.neighbours
-        and together.can_train(job.pixels, job.method.options)
+        and batched.can_train(job.pixels, job.method.options)
     )
-
-
-def _train_batched(
-    jobs: Mapping[int, TrainingJob], device: torch.device, gather: "_ProgressAggregator"
-) -> None:
-    """Train jobs of one keyframe and one method at once."""
-    numbers, first = list(jobs), next(iter(jobs.values()))
-    seeds = [job.card.seed for job in jobs.values()]
-    assert first.method.batched is not None
-
-    def report(place: int, done: int, total: int, loss: float) -> None:
-        gather.update(numbers[place], done, total, loss)
-
-    for place, pair in first.method.batched.train(
-        first.pixels, first.method.options, seeds, device, report
-    ):
-        _save(jobs[numbers[place]], pair)
-
-
-def _train_separately(
-    jobs: Mapping[int, TrainingJob], workers: int, gather: "_ProgressAggregator"
-) -> None:
-    if min(workers, len(jobs)) <= 1:
-        for number, job in jobs.items():
-            _train_one(job, partial(gather.update, number))
-        return
-    context = multiprocessing.get_context("spawn")
-    news = context.Queue()
-    others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), context, initializer=_start_worker, initargs=(news,)
-    )
-    try:
-        futures = [pool.submit(_train_in_worker, number, job) for number, job in jobs.items()]
-        while not all(future.done() for future in futures):
-            _raise_first_error(futures)
-            try:
-                gather.update(*news.get(timeout=POLL_SECONDS))
-            except queue.Empty:
-                continue
-        _raise_first_error(futures)
-    except BaseException:
-        for worker in set(multiprocessing.active_children()).difference(others):
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _raise_first_error(futures: Sequence["Future[None]"]) -> None:
-    try:
-        for future in futures:
-            if future.done():
-                future.result()
-    except BrokenProcessPool:
-        raise ModelError(
-            "a training process was killed, perhaps for lack of memory. Finished models are kept: "
-            "the same command continues."
-        ) from None
-
-
-class _ProgressAggregator:
-    """Turns news of single models into the state of the whole."""
-
-    def __init__(self, models: int, progress: Callable[[BankProgress], None]) -> None:
-        self._shares = [0.0] * models
-        self._start = perf_counter()
-        self._progress = progress
-
-    def update(self, number: int, done: int, total: int, loss: float) -> None:
-        self._shares[number] = done / total
-        share = sum(self._shares) / len(self._shares)
-        seconds = perf_counter() - self._start
-        finished = sum(part == 1 for part in self._shares)
-        left = seconds / share - seconds
-        self._progress(BankProgress(finished, len(self._shares), share, loss, left))
-
-
-@contextmanager
-def bank_lock(bank: Path) -> Iterator[None]:
-    """Hold a bank for this training alone, and clear away what a killed one left. Raises
-    OutputError."""
-    with ExitStack() as resources:
-        try:
-            resources.enter_context(FolderLock(bank, "models are being trained in it", LOCK_NAME))
-            for unfinished in bank.glob(".*.part"):
-                unfinished.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"cannot write models to {bank}: {error.strerror}. Choose another --models."
-            ) from error
-        yield
 
 
 def exit_with_parent() -> None:
@@ -197,30 +108,62 @@ def exit_with_parent() -> None:
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-def _train_one(job: TrainingJob, report: Callable[[int, int, float], None]) -> None:
+def _train_batched(
+    jobs: Mapping[int, TrainingJob], device: torch.device, gather: ProgressAggregator
+) -> None:
+    """Train jobs of one keyframe and one method at once."""
+    numbers, first = list(jobs), next(iter(jobs.values()))
+    seeds = [job.card.seed for job in jobs.values()]
+    assert first.method.batched is not None
+
+    def report(place: int, done: int, total: int, loss: float) -> None:
+        gather.update(numbers[place], done, total, loss)
+
+    for place, trained in first.method.batched.train(
+        first.pixels, first.method.options, seeds, device, report
+    ):
+        _save(jobs[numbers[place]], trained)
+
+
+def _train_one(
+    job: TrainingJob,
+    report: IterationProgress,
+    notify: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Train and save a model, from the state of a stopped training where there is one."""
+    plan = {"card": asdict(job.card), "options": to_table(job.method.options)}
+    states = StateFile(job.path, plan, notify, begins_anew=True)
+    # Whatever the cores: a model must be the same on every machine of a kind.
     with single_thread():
-        pair = _train(job, report)
-    _save(job, pair)
+        training = job.method.begin(
+            [job.pixels, *job.neighbours], job.method.options, job.card.seed
+        )
+        fit(training, report, states, should_stop)
+        trained = training.trained()
+    _save(job, trained)
+    states.remove()
 
 
-def _save(job: TrainingJob, pair: TrainedNetworks) -> None:
-    critic_mean, critic_std = _critic_scores(pair, job.pixels)
+def _save(job: TrainingJob, trained: TrainedNetworks) -> None:
+    critic_mean, critic_std = _critic_scores(trained, job.pixels)
     card = replace(
         job.card,
-        network=pair.generator.spec,
-        noise_amplitude=pair.noise_amplitude,
+        network=trained.generator.spec,
+        noise_amplitude=trained.noise_amplitude,
         critic_mean=critic_mean,
         critic_std=critic_std,
-        loss_curve=pair.loss_curve,
-        kernel=pair.kernel,
-        remark=pair.remark,
+        loss_curve=trained.loss_curve,
+        kernel=trained.kernel,
+        remark=trained.remark,
     )
-    if not all(torch.isfinite(tensor).all() for tensor in pair.generator.state_dict().values()):
+    # A finite loss at the last iteration says nothing of the weights that its step has made.
+    if not all(torch.isfinite(tensor).all() for tensor in trained.generator.state_dict().values()):
         raise ModelError(
             f"training {job.path.stem} diverged: its weights are not finite. Try another --seed."
         )
     try:
-        save_model(job.path, card, pair.generator, pair.critic)
+        save_model(job.path, card, trained.generator, trained.critic)
     except OSError as error:
         raise OutputError(
             f"cannot write {job.path}: {error.strerror}. Models made so far are kept."
@@ -228,42 +171,100 @@ def _save(job: TrainingJob, pair: TrainedNetworks) -> None:
 
 
 def _critic_scores(
-    pair: TrainedNetworks, keyframe: torch.Tensor
+    trained: TrainedNetworks, keyframe: torch.Tensor
 ) -> tuple[float | None, float | None]:
     """Mean and standard deviation of the critic's map on the keyframe."""
-    if pair.critic is None:
+    if trained.critic is None:
         return None, None
     with torch.inference_mode():
-        scores = pair.critic((2 * keyframe - 1)[None])
+        scores = trained.critic((2 * keyframe - 1)[None])
     return float(scores.mean()), float(scores.std())
 
 
-def _train(job: TrainingJob, report: Callable[[int, int, float], None]) -> TrainedNetworks:
-    if not job.neighbours:
-        return job.method.train(job.pixels, job.method.options, job.card.seed, report)
-    assert job.method.train_steady is not None, "this method has no use for neighbours"
-    return job.method.train_steady(
-        job.pixels, job.neighbours, job.method.options, job.card.seed, report
-    )
+def _train_in_pool(
+    jobs: Mapping[int, TrainingJob],
+    workers: int,
+    listener: TrainingListener,
+    gather: ProgressAggregator,
+) -> None:
+    # Started afresh: what a fork would copy, such as threads that hold locks, does not serve.
+    context = multiprocessing.get_context("spawn")
+    news, stop = context.Queue(), context.Event()
+    # Only workers of this pool are ended on an error.
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(news, stop))
+    try:
+        futures = [pool.submit(_train_in_worker, number, job) for number, job in jobs.items()]
+        while not all(future.done() for future in futures):
+            if listener.should_stop() and not stop.is_set():
+                # Those at work save their states, which is waited for; the others never begin.
+                stop.set()
+                for future in futures:
+                    future.cancel()
+            _raise_first_error(futures)
+            try:
+                item = news.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if isinstance(item, str):
+                listener.notify(item)
+            else:
+                gather.update(*item)
+        _raise_first_error(futures)
+        made = sum(not future.cancelled() and future.result() for future in futures)
+        if made < len(futures):
+            raise InterruptedRunError(
+                f"stopped after {made} of {len(futures)} models; the states of those in training "
+                "are kept",
+                can_resume=True,
+            )
+    except BaseException:
+        for worker in set(multiprocessing.active_children()).difference(others):
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-_updates: "multiprocessing.Queue[tuple[int, int, int, float]] | None" = None
+def _raise_first_error(futures: Sequence["Future[bool]"]) -> None:
+    try:
+        for future in futures:
+            if future.done() and not future.cancelled():
+                future.result()
+    except BrokenProcessPool:
+        raise ModelError(
+            "a training process was killed, perhaps for lack of memory. Finished models are kept: "
+            "the same command continues."
+        ) from None
 
 
-def _start_worker(news: "multiprocessing.Queue[tuple[int, int, int, float]]") -> None:
-    """The parent alone answers Ctrl-C, and ends its workers then."""
-    global _updates  # noqa: PLW0603 (a worker's initializer has no other way to hand the queue to its tasks)
+_news: "multiprocessing.Queue[News] | None" = None
+_stop: Event | None = None
+
+
+def _start_worker(news: "multiprocessing.Queue[News]", stop: Event) -> None:
+    """Leave Ctrl-C to the parent, which tells its workers then."""
+    # An initializer has no other way to hand these to its tasks.
+    global _news, _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_with_parent()
-    _updates = news
+    _news, _stop = news, stop
 
 
-def _train_in_worker(number: int, job: TrainingJob) -> None:
-    assert _updates is not None
-    send = _updates.put
+def _train_in_worker(number: int, job: TrainingJob) -> bool:
+    """Train and save a model; whether it was not stopped before."""
+    assert _news is not None
+    assert _stop is not None
+    send = _news.put
 
     def report(done: int, total: int, loss: float) -> None:
+        # News of every iteration would keep the parent busy.
         if done % REPORT_EVERY == 0 or done == total:
             send((number, done, total, loss))
 
-    _train_one(job, report)
+    try:
+        _train_one(job, report, send, _stop.is_set)
+    # As a value: an exception that is raised again in the parent would end the others at once.
+    except InterruptedRunError:
+        return False
+    return True

@@ -61,7 +61,7 @@ class ReadOptions:
         "Damaged frames: keep as decoded, repeat the last intact one, or stop.",
         "--on-damage",
     )
-    deinterlace: bool = option(False, "Deinterlace before upscaling.", "--deinterlace")
+    deinterlace: bool = option(False, "Deinterlace: one frame of both fields.", "--deinterlace")
     allow_huge: bool = option(
         False, "Read clips beyond 64 million pixels or seven days.", "--allow-huge"
     )

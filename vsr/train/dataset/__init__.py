@@ -1,16 +1,16 @@
-"""External learning: networks trained on a folder of pictures, as upscalers that `vsr run
---upscaler` takes."""
+"""Training on a folder of pictures, for networks that `vsr run --upscaler` takes."""
 
 from vsr.train.dataset.methods import METHODS, DatasetMethod
 from vsr.train.dataset.options import LossOptions, TrainingOptions
-from vsr.train.dataset.training import TrainingListener, TrainingReport, train
+from vsr.train.dataset.training import DatasetReport, train
+from vsr.train.fit import TrainingListener
 
 __all__ = [
     "METHODS",
     "DatasetMethod",
+    "DatasetReport",
     "LossOptions",
     "TrainingListener",
     "TrainingOptions",
-    "TrainingReport",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""A folder of pictures to learn from: what serves, and what is told of the rest."""
+"""A folder of pictures to learn from: those that serve, and a word on the rest."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import torch
 
 from vsr.errors import InputError
 from vsr.image.resample import resize
+from vsr.train.crops import draw_placement, integer_sampler
 from vsr.video.read.integrity import is_complete_jpeg
 from vsr.video.reader import open_clip
 
@@ -50,8 +51,8 @@ def find_images(folder: Path) -> list[Path]:
 def usable_images(
     folders: Sequence[Path], min_px: int, notify: Callable[[str], None]
 ) -> list[Path]:
-    """The pictures of folders that can be read and are `min_px` or more a side; one line is said of
-    each odd one.
+    """Choose the pictures of folders that can be read and are `min_px` or more a side; each odd one
+    gets a line.
 
     Raises `InputError` where none is left.
     """
@@ -78,14 +79,15 @@ def usable_images(
 
 
 def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
-    """RGB (3, H, W) in [0, 1], and what is odd about it. Raises `InputError` for one that cannot be
-    read."""
+    """Read a picture as RGB (3, H, W) in [0, 1], with remarks on what is odd about it. Raises
+    `InputError` for one that cannot be read."""
     with open_clip(path) as reader:
         frames = list(islice(reader.frames(), 2))
         if not frames or reader.damage:
             reason = str(reader.damage[0]) if reader.damage else "it has no picture"
             raise InputError(f"{path} cannot be read whole: {reason}")
         layout, codec = reader.info.pixel_format, reader.info.codec
+    # The decoder fills what is missing with gray and says nothing.
     if codec == "mjpeg" and not is_complete_jpeg(path.read_bytes()):
         raise InputError(f"{path} cannot be read whole: it ends within its picture")
     remarks = []
@@ -101,9 +103,10 @@ def read_image(path: Path) -> tuple[torch.Tensor, list[str]]:
 
 
 def make_pair(pixels: torch.Tensor, scale: int) -> ImagePair:
-    """A picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution, both
-    rounded to 8 bit."""
+    """Pair a picture (3, H, W) in [0, 1], cut to a multiple of the scale, with its low resolution,
+    both rounded to 8 bit."""
     height, width = (side - side % scale for side in pixels.shape[-2:])
+    # In 8 bits: a quarter of the memory, and what files hold anyway.
     high = _to_8_bit(pixels[:, :height, :width])
     return ImagePair(high, _to_8_bit(resize(high.float() / 255, height // scale, width // scale)))
 
@@ -124,9 +127,11 @@ class ImageDataset:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
+        # Decoded when first needed: a large folder need not fit into memory.
         example = make_pair(read_image(self.paths[number])[0], self._scale)
         self._kept[number] = example
         self._free_bytes -= example.high.numel() + example.low.numel()
+        # The one just read stays, however large it is.
         while self._free_bytes < 0 and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._free_bytes += dropped.high.numel() + dropped.low.numel()
@@ -134,7 +139,7 @@ class ImageDataset:
 
 
 class BatchSampler:
-    """Crops, flipped and turned. What is in a batch follows from the seed and its step alone, so
+    """Crops, flipped and turned, in batches. A batch follows from the seed and its step alone, so
     that a training that is taken up again sees what it would have seen."""
 
     def __init__(
@@ -145,23 +150,14 @@ class BatchSampler:
 
     def batch_at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Low and high crops of a step, float (N, 3, ., .) in [0, 1]."""
+        # Steps of one seed meet those of the next only after a million.
         random = torch.Generator().manual_seed(1_000_003 * self._seed + step)
         crops = [self._crop(random) for _ in range(self._batch)]
         low, high = (torch.stack(each).float() / 255 for each in zip(*crops, strict=True))
         return low, high
 
     def _crop(self, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        def draw(bound: int) -> int:
-            return int(torch.randint(bound, (), generator=random))
-
+        draw = integer_sampler(random)
         example = self._store[draw(len(self._store.paths))]
-        height, width = example.low.shape[-2:]
-        top, left = draw(height - self._side + 1), draw(width - self._side + 1)
-        turns, flip = draw(4), draw(2)
-        crops = []
-        for picture, ratio in ((example.low, 1), (example.high, self._scale)):
-            rows = slice(top * ratio, (top + self._side) * ratio)
-            columns = slice(left * ratio, (left + self._side) * ratio)
-            crop = torch.rot90(picture[:, rows, columns], turns, (-2, -1))
-            crops.append(crop.flip(-1) if flip else crop)
-        return crops[0], crops[1]
+        place = draw_placement(example.low.shape[-2:], self._side, draw)
+        return place.cut(example.low), place.enlarged(self._scale).cut(example.high)

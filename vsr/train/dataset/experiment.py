@@ -17,7 +17,8 @@ from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.records import load_options, to_table
 from vsr.train.dataset.dataset import ImageDataset, find_images
-from vsr.train.dataset.training import TrainingListener, train
+from vsr.train.dataset.training import train
+from vsr.train.fit import TrainingListener
 from vsr.upscale.networks import apply_network, load_network
 from vsr.video.frames import Frame
 
@@ -62,7 +63,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Row:
-    """What one system reaches on one folder."""
+    """One system's figures on one folder."""
 
     test: str
     system: str
@@ -75,6 +76,7 @@ class Row:
 def load_experiment(path: Path) -> Experiment:
     """Raises `UsageError` for a recipe that is not an experiment or contradicts itself."""
     experiment = load_options(Experiment, path)
+    # In the order of the file: a system can only start from one that is trained before it.
     known: set[str] = set()
     for system in experiment.systems:
         if sum(map(bool, (system.interpolation, system.file, system.method))) != 1:
@@ -159,6 +161,7 @@ def score_system(
         )
         for sample in range(experiment.samples):
             height, width = truth.shape[-2:]
+            # Rounded, as the files that others score are.
             pixels = (enlarged(low, height, width, sample) * 255).round() / 255
             board.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
         for name, result in board.compute().items():
@@ -194,14 +197,17 @@ def _prepare(
     device: torch.device,
     listener: TrainingListener,
 ) -> tuple[str, UpscaleFn]:
-    """What its training was, and the system ready to run."""
+    """Train the system where that is left to do; a word on its training, and the system ready to
+    run."""
     if system.interpolation:
         return "-", INTERPOLATIONS[system.interpolation]
     trained, path = "by others", data / system.file
     if system.method:
         path = _model_path(models, system.name, full)
         start = _model_path(models, system.start, full) if system.start else None
+        # Finished networks are kept; an unfinished one goes on by itself.
         if not path.exists():
+            # Later ones win: the user over the published size, that over the size for two cores.
             chosen = [*system.settings, *(system.full if full else ()), *settings]
             folders = [data / folder for folder in experiment.train]
             train(

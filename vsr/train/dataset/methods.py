@@ -1,20 +1,29 @@
-"""The methods of `vsr train`: a network and the training that suits it. Adding one takes one
-entry."""
+"""The methods of `vsr train`: a network and the training that suits it, with the user's settings.
+Adding one takes one entry."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from vsr.errors import ModelError, UsageError
 from vsr.models.networks.espcn import EspcnSpec
 from vsr.models.networks.fsrcnn import FsrcnnSpec
 from vsr.models.networks.rrdb import RrdbSpec
 from vsr.models.networks.srcnn import SrcnnSpec
 from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.records import to_table, with_settings
+from vsr.train.dataset.losses import is_adversarial, min_crop_px
 from vsr.train.dataset.options import LossOptions, TrainingOptions
+from vsr.upscale.networks.architectures import ARCHITECTURES
+
+NETWORK_PREFIX = "network."
 
 
 @dataclass(frozen=True)
 class DatasetMethod:
-    """What is trained, and how unless the user says otherwise."""
+    """A network to train, and how unless the user says otherwise."""
 
     arch: str
     network: Any
@@ -77,3 +86,82 @@ METHODS: dict[str, DatasetMethod] = {
         ),
     ),
 }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what comes out of a training, but for the device."""
+
+    method: str
+    network: dict[str, Any]
+    options: dict[str, Any]
+    seed: int
+    pictures: str
+    """Hash of their names and sizes in bytes."""
+    validation: str
+    start: str
+    """Hash of the file whose weights it begins with; empty without one."""
+
+
+def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMethod:
+    """Look up the method of that name, with "key=value" settings over it; keys of its network begin
+    with `network.`
+
+    Raises `UsageError` for a name or key that is not known and for what cannot go together.
+    """
+    if name not in METHODS:
+        raise UsageError(f"unknown method {name}; known: {', '.join(METHODS)}.")
+    method = METHODS[name]
+    shape = [
+        each.removeprefix(NETWORK_PREFIX) for each in settings if each.startswith(NETWORK_PREFIX)
+    ]
+    # The scale first, so that `--set network.scale` may still change it.
+    network = with_settings(method.network, [f"scale={scale}", *shape])
+    options = with_settings(
+        method.options, [each for each in settings if not each.startswith(NETWORK_PREFIX)]
+    )
+    losses = options.losses
+    wants_colors = (
+        losses.perceptual != "none" or is_adversarial(losses) or losses.diversity_weight > 0
+    )
+    if ARCHITECTURES[method.arch].luma is not None and wants_colors:
+        raise UsageError(
+            f"{name} works on luma only; perceptual, adversarial and diversity losses need RGB."
+        )
+    if losses.diversity_weight > 0 and not getattr(network, "noise_channels", 0):
+        raise UsageError(
+            "losses.diversity_weight needs a network with noise, such as that of --method "
+            "stochastic."
+        )
+    # Two pixels of low resolution at least, and as much as the deepest loss looks at.
+    least = max(min_crop_px(losses), 2 * network.scale)
+    if options.crop_px < least:
+        raise UsageError(
+            f"crop_px is {options.crop_px}; these losses and x{network.scale} need {least} or more."
+        )
+    return DatasetMethod(method.arch, network, options)
+
+
+def make_plan(
+    name: str,
+    method: DatasetMethod,
+    seed: int,
+    pictures: Sequence[Path],
+    validation: Sequence[Path],
+    start: Path | None,
+) -> Plan:
+    """Describe a training. Raises `ModelError` where the file to start from cannot be read."""
+    try:
+        began = "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"the weights to start from, {start}, cannot be read: {error.strerror}."
+        ) from None
+    network, options = to_table(method.network), to_table(method.options)
+    return Plan(name, network, options, seed, _identity(pictures), _identity(validation), began)
+
+
+def _identity(paths: Sequence[Path]) -> str:
+    # By name and size: to hash the contents every file would have to be read.
+    lines = [f"{path.name} {path.stat().st_size}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

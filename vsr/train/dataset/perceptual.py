@@ -28,7 +28,7 @@ VGG_LAYERS = {"vgg22": 9, "vgg54": 35}
 """Layers of VGG19 up to conv2_2 after its activation (SRGAN), and up to conv5_4 before its own
 (ESRGAN)."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours."""
+"""Of ImageNet's colors."""
 MIN_PERCEPTUAL_PX = 32
 """The smallest crop that all of these networks can look at."""
 DIVERSITY_LAYERS = 6
@@ -51,6 +51,7 @@ def load_classifier_features(device: torch.device) -> Callable[[torch.Tensor], t
     network = _pretrained(lambda: squeezenet1_1(weights=None).features, SQUEEZENET)[
         :DIVERSITY_LAYERS
     ].to(device)
+    # Frozen networks: the gradient goes through them to the pictures.
     return lambda pictures: network(_normalize(pictures))
 
 
@@ -73,6 +74,7 @@ def _vgg(name: str, device: torch.device) -> Distance:
     )
     # SRGAN squares the distance and ESRGAN takes it as it is, each for its own layer.
     compare = F.mse_loss if name == "vgg22" else F.l1_loss
+    # Both normalized as the network was trained.
     return lambda result, truth: compare(network(_normalize(result)), network(_normalize(truth)))
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -11,47 +12,26 @@ from torch import nn
 
 from vsr import __version__
 from vsr.engine.options import choose_device
-from vsr.errors import InterruptedRunError, ModelError, OutputError
-from vsr.files import MAX_NAME_BYTES, write_atomically
-from vsr.train.dataset.checkpoint import load_state, output_lock, save_state, state_path
+from vsr.errors import ModelError, OutputError
+from vsr.files import MAX_NAME_BYTES, FolderLock, hidden_sibling, write_atomically
+from vsr.records import load_options
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
-from vsr.train.dataset.generator import TrainableGenerator
-from vsr.train.dataset.methods import DatasetMethod
-from vsr.train.dataset.plan import Plan, make_plan, resolve_method
-from vsr.train.dataset.trainer import Trainer
-from vsr.train.dataset.validation import (
-    NullLogger,
-    TensorBoardLogger,
-    TrainingLogger,
-    ValidationResult,
-    validate,
-)
+from vsr.train.dataset.methods import DatasetMethod, Plan, make_plan, resolve_method
+from vsr.train.dataset.trainer import DIVERGENCE_HINT, TrainableGenerator, Trainer
+from vsr.train.dataset.validation import TensorBoardLogger, ValidationResult, validate
+from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
+from vsr.train.options import DatasetTraining
+from vsr.train.state_file import StateFile
 from vsr.upscale.networks import load_network
 from vsr.upscale.networks.architectures import ARCHITECTURES
 from vsr.upscale.networks.files import NetworkCard, encode_network, wrap_network
 
-SECONDS_BETWEEN_STATES = 60.0
 VALUES_EVERY_STEPS = 10
-DIVERGENCE_HINT = "Lower the rate, as by --set learning_rate=1e-4."
-IterationProgress = Callable[[int, int, float], None]
-"""Step, all steps, loss."""
 
 
 @dataclass(frozen=True)
-class TrainingListener:
-    """Where a training tells what it does."""
-
-    notify: Callable[[str], None] = lambda _: None
-    progress: IterationProgress = lambda *_: None
-    tensorboard: Path | None = None
-    """Folder for curves and validation pictures."""
-    should_stop: Callable[[], bool] = lambda: False
-    """Asked after each step; where it says so, the state is kept and the training ends."""
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """What came of a training."""
+class DatasetReport:
+    """The outcome of `train`."""
 
     file: str
     method: str
@@ -69,55 +49,70 @@ def train(
     images: Sequence[Path],
     output: Path,
     *,
-    method: str,
+    # options of vsr train, by tools/write_signatures.py
+    method: str = "fsrcnn",
+    validation: str | Path | None = None,
     scale: int = 4,
-    settings: Sequence[str] = (),
-    validation: Path | None = None,
-    start: Path | None = None,
+    start: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     restart: bool = False,
     overwrite: bool = False,
+    # end of options
+    settings: Sequence[str] = (),
+    tensorboard: Path | None = None,
     listener: TrainingListener = TrainingListener(),
-) -> TrainingReport:
+) -> DatasetReport:
     """Train a network on the pictures in the folders `images` and write it to `output`.
 
-    A training that was stopped goes on where its state was last saved, with the same result as one
-    in one go on the same device and threads. One that diverges stops, its best state is written,
-    and `ModelError` says so. Raises `OutputError` where another process trains this output, and
-    `InterruptedRunError` where the user asks for an end.
+    The keywords are the options of the command, told in `DatasetTraining`; `settings` ("a.b=value")
+    change the options of the method. A training that was stopped goes on where its state was last
+    saved, with the same result as one in one go on the same device and threads. One that diverges
+    stops, its best state is written, and `ModelError` says so. The folder `tensorboard` takes
+    curves and validation pictures. Raises `OutputError` where another process trains this output,
+    and `InterruptedRunError` where the user asks for an end.
     """
-    chosen = resolve_method(method, scale, settings)
+    options = load_options(DatasetTraining, given=locals())
+    return train_network(images, output, options, settings, tensorboard, listener)
+
+
+def train_network(
+    images: Sequence[Path],
+    output: Path,
+    options: DatasetTraining,
+    settings: Sequence[str],
+    tensorboard: Path | None,
+    listener: TrainingListener,
+) -> DatasetReport:
+    """Do what `train` says, with its options as one value."""
+    chosen = resolve_method(options.method, options.scale, settings)
     check_output_path(output)
-    target = choose_device(device)
+    target = choose_device(options.device)
+    # A setting may have changed it.
     scale = chosen.network.scale
     crop_px = chosen.options.crop_px - chosen.options.crop_px % scale
-    with output_lock(output):
-        check_overwrite(output, overwrite)
-        paths = usable_images(images, crop_px, listener.notify)
-        validation_set = (
-            [] if validation is None else usable_images([validation], 4 * scale, listener.notify)
-        )
-        plan = make_plan(method, chosen, seed, paths, validation_set, start)
-        network = make_network(chosen, start, seed, target, listener.notify)
+    notify = listener.notify
+    # Of its own, so that other networks may be trained in the same folder.
+    lock = hidden_sibling(output, ".lock").name
+    with FolderLock(output.absolute().parent, f"{output.name} is being trained", lock):
+        check_overwrite(output, options.overwrite)
+        paths = usable_images(images, crop_px, notify)
+        validation_set = []
+        if options.validation is not None:
+            validation_set = usable_images([options.validation], 4 * scale, notify)
+        plan = make_plan(options.method, chosen, options.seed, paths, validation_set, options.start)
+        network = make_network(chosen, options.start, options.seed, target, notify)
         generator = TrainableGenerator(
             ARCHITECTURES[chosen.arch], chosen.network, network, chosen.options.consistency_passes
         )
-        trainer = Trainer(generator, chosen.options, crop_px, seed, target)
-        validations = load_state(trainer, plan, output, restart, listener.notify)
+        batches = BatchSampler(
+            ImageDataset(paths, scale), scale, crop_px, chosen.options.batch, options.seed
+        )
+        trainer = Trainer(generator, chosen.options, batches, crop_px, options.seed, target)
         training = TrainingRun(
-            trainer,
-            plan,
-            chosen,
-            output,
-            validations,
-            ImageDataset(validation_set, scale),
-            len(paths),
-            listener,
+            trainer, plan, chosen, output, ImageDataset(validation_set, scale), len(paths)
         )
-        return training.run(
-            BatchSampler(ImageDataset(paths, scale), scale, crop_px, chosen.options.batch, seed)
-        )
+        return training.run(listener, tensorboard, options.restart)
 
 
 def make_network(
@@ -127,7 +122,7 @@ def make_network(
     device: torch.device,
     notify: Callable[[str], None],
 ) -> nn.Module:
-    """A fresh network, with the weights of `start` where those have the same names and shapes."""
+    """Build a network, with the weights of `start` where those have the same names and shapes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[method.arch].build(method.network)
@@ -135,6 +130,7 @@ def make_network(
         given = load_network(start, torch.device("cpu")).run
         # A network that spandrel found is wrapped in its description.
         theirs = (given if isinstance(given, nn.Module) else given.model).state_dict()  # type: ignore[attr-defined]
+        # By name and shape: another scale changes the last layer alone.
         own = network.state_dict()
         fitting = {
             name: each
@@ -187,100 +183,86 @@ class TrainingRun:
         plan: Plan,
         method: DatasetMethod,
         output: Path,
-        validations: list[ValidationResult],
         validation_set: ImageDataset,
         num_pictures: int,
-        listener: TrainingListener,
     ) -> None:
         self._trainer, self._plan, self._method, self._output = trainer, plan, method, output
-        self._validations, self._validation_set, self._num_pictures = (
-            validations,
-            validation_set,
-            num_pictures,
-        )
-        self._listener = listener
-        self._resumed_at = trainer.step
-        folder = listener.tensorboard
-        self._logger: TrainingLogger = (
-            NullLogger() if folder is None else TensorBoardLogger(folder, trainer.step)
-        )
+        self._validation_set, self._num_pictures = validation_set, num_pictures
 
-    def run(self, batches: BatchSampler) -> TrainingReport:
+    def run(
+        self, listener: TrainingListener, tensorboard: Path | None, restart: bool
+    ) -> DatasetReport:
         """Go on to the last step, and write the network."""
-        trainer, steps = self._trainer, self._method.options.steps
-        began = saved_at = monotonic()
-        while trainer.step < steps and not trainer.has_diverged:
-            values = trainer.advance(*batches.batch_at(trainer.step))
-            self._listener.progress(trainer.step, steps, sum(values.values()))
-            if trainer.step % VALUES_EVERY_STEPS == 0:
-                self._logger.values(trainer.step, values)
-            if trainer.step % self._method.options.validate_every == 0 or trainer.step == steps:
-                self._validate()
-            should_stop = trainer.step < steps and self._listener.should_stop()
-            if should_stop or monotonic() - saved_at > SECONDS_BETWEEN_STATES:
-                save_state(trainer, self._validations, self._plan, self._output)
-                saved_at = monotonic()
-            if should_stop:
-                self._logger.close()
-                words = f"stopped after step {trainer.step} of {steps}; its state is kept"
-                raise InterruptedRunError(words, can_resume=True)
-        self._logger.close()
-        self._finish()
-        return TrainingReport(
+        trainer, steps, began = self._trainer, self._method.options.steps, monotonic()
+        states = StateFile(self._output, asdict(self._plan), listener.notify, begins_anew=False)
+        if restart:
+            states.remove()
+        resume(trainer, states)
+        resumed_at = trainer.iterations_done
+        logger = None if tensorboard is None else TensorBoardLogger(tensorboard, resumed_at)
+        report = partial(ProgressAggregator(1, listener).update, 0)
+        try:
+            for loss in iterate(trainer, states, listener.should_stop):
+                step = trainer.iterations_done
+                report(step, steps, loss)
+                if logger is not None and step % VALUES_EVERY_STEPS == 0:
+                    logger.values(step, trainer.values)
+                if step % self._method.options.validate_every == 0 or trainer.is_over:
+                    self._validate(logger, listener.notify)
+        finally:
+            if logger is not None:
+                logger.close()
+        self._write(states)
+        return DatasetReport(
             str(self._output),
             self._plan.method,
-            trainer.step,
-            self._resumed_at,
+            trainer.iterations_done,
+            resumed_at,
             self._num_pictures,
             monotonic() - began,
             trainer.windows,
-            [asdict(validation) for validation in self._validations],
+            trainer.validations,
         )
 
-    def _validate(self) -> None:
+    def _validate(self, logger: TensorBoardLogger | None, notify: Callable[[str], None]) -> None:
         """Measure the averaged network on the validation pictures, where there are any."""
         if not self._validation_set.paths:
             return
-        upscaler = wrap_network(self._output.stem, self._card(), self._trainer.average)
-        figure, pictures = validate(upscaler, self._validation_set)
-        self._validations.append(ValidationResult(self._trainer.step, figure))
-        self._logger.log_validation(self._validations[-1], pictures)
-        count = len(self._validation_set.paths)
-        self._listener.notify(
-            f"step {self._trainer.step}: {figure:.2f} dB PSNR-Y on {count} validation pictures"
-        )
+        trainer, count = self._trainer, len(self._validation_set.paths)
+        step = trainer.iterations_done
+        upscaler = wrap_network(self._output.stem, self._card(), trainer.average)
+        figure, pictures = validate(upscaler, self._validation_set, trainer.device)
+        trainer.validations.append(asdict(ValidationResult(step, figure)))
+        if logger is not None:
+            logger.log_validation(ValidationResult(step, figure), pictures)
+        notify(f"step {step}: {figure:.2f} dB PSNR-Y on {count} validation pictures")
 
-    def _finish(self) -> None:
-        """Write the averaged network, or after a divergence the best one, and then say so."""
+    def _write(self, states: StateFile) -> None:
+        """Write the averaged network, which after a divergence is the best one, and then say so."""
         trainer = self._trainer
-        diverged_at = trainer.step if trainer.has_diverged else None
-        if diverged_at is not None:
-            if trainer.best_window is None:
-                raise ModelError(
-                    f"the training diverged within {diverged_at} steps: nothing is kept. "
-                    f"{DIVERGENCE_HINT}"
-                )
-            trainer.restore_best()
         try:
-            write_atomically(self._output, encode_network(self._card(), trainer.average))
-            state_path(self._output).unlink(missing_ok=True)
+            # The state goes last: a kill in between leaves both, and the same command ends at once.
+            content = encode_network(self._card(), trainer.average)
+            write_atomically(self._output, content)
+            states.remove()
         except OSError as error:
             raise OutputError(
                 f"cannot write {self._output}: {error.strerror}. Choose another place."
             ) from None
-        if diverged_at is not None:
+        if trainer.has_diverged:
             raise ModelError(
-                f"the training diverged at step {diverged_at}; {self._output} holds its best "
-                f"state, of step {trainer.best_step}. {DIVERGENCE_HINT}"
+                f"the training diverged at step {trainer.iterations_done}; {self._output} holds "
+                f"its best state, of step {trainer.best_step}. {DIVERGENCE_HINT}"
             )
 
     def _card(self) -> NetworkCard:
+        trainer = self._trainer
         training = {
             "pictures": self._num_pictures,
-            "steps": self._trainer.best_step if self._trainer.has_diverged else self._trainer.step,
+            "steps": trainer.best_step if trainer.has_diverged else trainer.iterations_done,
             "seed": self._plan.seed,
             "options": self._plan.options,
-            "validation": [asdict(validation) for validation in self._validations],
+            "validation": trainer.validations,
         }
         passes = self._method.options.consistency_passes
         return NetworkCard(

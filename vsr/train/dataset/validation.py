@@ -1,10 +1,9 @@
-"""How good a network in training is on pictures that it was not trained on, and what is written
-down of it."""
+"""Validation of a network on pictures that it was not trained on, and the log of a training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,20 +18,22 @@ LOGGED_IMAGES = 4
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """One look at the validation pictures."""
+    """One measurement on the validation pictures."""
 
     step: int
     psnr_y: float
     """In dB, on BT.601 luma, as many pixels of border off as the scale; mean over the pictures."""
 
 
-def validate(upscaler: UpscalingNetwork, store: ImageDataset) -> tuple[float, list[torch.Tensor]]:
-    """Mean PSNR-Y over a store, and the first pictures as (bicubic | result | truth), (3, H, 3
-    W)."""
+def validate(
+    upscaler: UpscalingNetwork, store: ImageDataset, device: torch.device
+) -> tuple[float, list[torch.Tensor]]:
+    """Measure mean PSNR-Y over a store, on the network's device; also the first pictures as
+    (bicubic | result | truth), (3, H, 3 W)."""
     figures, shown = [], []
     for number in range(len(store.paths)):
         example = store[number]
-        low, truth = example.low.float() / 255, example.high.float() / 255
+        low, truth = (picture.to(device).float() / 255 for picture in (example.low, example.high))
         result = apply_network(upscaler, low, *truth.shape[-2:])
         figures.append(psnr_y(result, truth, upscaler.scale))
         if number < LOGGED_IMAGES:
@@ -43,7 +44,7 @@ def validate(upscaler: UpscalingNetwork, store: ImageDataset) -> tuple[float, li
 
 
 def psnr_y(result: torch.Tensor, truth: torch.Tensor, border_px: int) -> float:
-    """PSNR in dB of BT.601 luma of 8-bit colours, `border_px` off each side; at most 100."""
+    """PSNR in dB of BT.601 luma of 8-bit colors, `border_px` off each side; at most 100."""
     inner = (..., slice(border_px, -border_px), slice(border_px, -border_px))
     lumas = [
         STUDIO_RANGE.from_rgb((picture.clamp(0, 1) * 255).round() / 255)[inner]
@@ -51,33 +52,6 @@ def psnr_y(result: torch.Tensor, truth: torch.Tensor, border_px: int) -> float:
     ]
     error = float((lumas[0] - lumas[1]).square().mean())
     return min(100.0, -10 * torch.log10(torch.tensor(error + 1e-30)).item())
-
-
-class TrainingLogger(Protocol):
-    """Takes down what happens in a training."""
-
-    def values(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def log_validation(
-        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
-    ) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NullLogger:
-    """Takes down nothing."""
-
-    def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Ignore the terms of a step."""
-
-    def log_validation(
-        self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
-    ) -> None:
-        """Ignore a look at the validation pictures."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class TensorBoardLogger:
@@ -95,14 +69,14 @@ class TensorBoardLogger:
         self._writer: Any = SummaryWriter(folder, purge_step=first_step)
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """The terms of a step."""
+        """Write the terms of a step."""
         for name, value in values.items():
             self._writer.add_scalar(f"loss/{name}", value, step)
 
     def log_validation(
         self, validation: ValidationResult, pictures: Sequence[torch.Tensor]
     ) -> None:
-        """A look at the validation pictures: bicubic, result and truth side by side."""
+        """Show the validation pictures: bicubic, result and truth side by side."""
         self._writer.add_scalar("validation/psnr_y", validation.psnr_y, validation.step)
         for number, picture in enumerate(pictures):
             self._writer.add_image(f"validation/{number}", picture, validation.step)

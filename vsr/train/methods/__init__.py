@@ -1,15 +1,20 @@
 """Ways to train a model on one keyframe. A new one is a file with an options dataclass and a
-function, and an entry."""
+`KeyframeTraining`, and an entry."""
 
 import torch
 
 from vsr.errors import InputError
 from vsr.train.methods.batched import QUICK_BATCHED
 from vsr.train.methods.method import Method
-from vsr.train.methods.quick import QuickOptions, train_quick, train_quick_steady
-from vsr.train.methods.singan import FaithfulOptions, PyramidOptions, train_faithful, train_pyramid
-from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, ZssrOptions, train_zssr
-from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, train_zssrgan
+from vsr.train.methods.quick import QuickOptions, QuickTraining
+from vsr.train.methods.singan import (
+    FaithfulOptions,
+    FaithfulTraining,
+    PyramidOptions,
+    PyramidTraining,
+)
+from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, ZssrOptions, ZssrTraining
+from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, begin_zssrgan
 
 MIN_SIDE_PX = 32
 MIN_CONTRAST = 2 / 255
@@ -18,13 +23,17 @@ MIN_CONTRAST = 2 / 255
 
 METHODS: dict[str, Method] = {
     "quick": Method(
-        "singan-single-scale", QuickOptions(), train_quick, train_quick_steady, QUICK_BATCHED
+        "singan-single-scale",
+        QuickOptions(),
+        QuickTraining,
+        uses_neighbors=True,
+        batched=QUICK_BATCHED,
     ),
-    "faithful": Method("singan-single-scale", FaithfulOptions(), train_faithful),
-    "pyramid": Method("singan-pyramid", PyramidOptions(), train_pyramid),
-    "zssr": Method("zssr", ZssrOptions(), train_zssr, full=ZSSR_AS_PUBLISHED, count=1),
+    "faithful": Method("singan-single-scale", FaithfulOptions(), FaithfulTraining),
+    "pyramid": Method("singan-pyramid", PyramidOptions(), PyramidTraining),
+    "zssr": Method("zssr", ZssrOptions(), ZssrTraining, full=ZSSR_AS_PUBLISHED, count=1),
     "zssrgan": Method(
-        "zssrgan", ZssrGanOptions(), train_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1
+        "zssrgan", ZssrGanOptions(), begin_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1
     ),
 }
 
@@ -39,6 +48,6 @@ def check_keyframe(keyframe: torch.Tensor) -> None:
         )
     if keyframe.mean(dim=0).std().item() < MIN_CONTRAST:
         raise InputError(
-            "the keyframe is one flat colour; training needs a frame with texture. Choose another "
+            "the keyframe is one flat color; training needs a frame with texture. Choose another "
             "with --keyframe N."
         )

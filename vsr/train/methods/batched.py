@@ -6,6 +6,8 @@ Each model has its own random draws, early stop, rates and average, and is the o
 """
 
 from collections.abc import Iterator, Sequence
+from math import inf
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +16,16 @@ from vsr.errors import ModelError
 from vsr.image.blur import FACTOR
 from vsr.models.networks.ensemble import Ensemble
 from vsr.models.networks.singan import Critic, Generator
-from vsr.train.methods.adam import BatchedAdam
-from vsr.train.methods.crops import CropPlacement, DeviceCropper, TrainingPair, integer_sampler
-from vsr.train.methods.losses import critic_loss
-from vsr.train.methods.method import (
-    BatchedMethod,
-    BatchedProgress,
-    TrainedNetworks,
-    loss_curve_summary,
+from vsr.train.adversarial import critic_loss
+from vsr.train.crops import (
+    CropPlacement,
+    DeviceCropper,
+    TrainingPair,
+    integer_sampler,
+    without_halo,
 )
+from vsr.train.fit import Training, iterate, loss_curve_summary
+from vsr.train.methods.method import BatchedMethod, BatchedProgress, TrainedNetworks
 from vsr.train.methods.quick import (
     CRITIC_BETAS,
     QuickOptions,
@@ -32,6 +35,7 @@ from vsr.train.methods.quick import (
     initial_networks,
     quick_pairs,
 )
+from vsr.train.optimizer import BatchedAdam
 
 REPORT_EVERY = 10
 """Iterations between two reports, for each of which the GPU is waited for."""
@@ -49,6 +53,7 @@ _DETERMINISTIC = torch.backends.cudnn.flags(enabled=True, deterministic=True, al
 def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
     """Whether these models can be one job: crops must be of one size, and weights be all that a
     network learns."""
+    # Crops of many models are cut in one step, which takes one size for all.
     smallest = round(min(options.pair_scales) * min(keyframe.shape[-2:]))
     if options.kernel is not None:
         smallest -= smallest % FACTOR
@@ -62,8 +67,8 @@ def train_quick_batched(
     device: torch.device,
     progress: BatchedProgress,
 ) -> Iterator[tuple[int, TrainedNetworks]]:
-    """Place in `seeds` and model, on the CPU, each as soon as it is done; `keyframe` is (3, H, W)
-    in [0, 1].
+    """Yield place in `seeds` and model, on the CPU, each as soon as it is done; `keyframe` is
+    (3, H, W) in [0, 1].
 
     As many at once as the device's memory is thought to hold; where it does not, half as many begin
     again. Raises `ModelError` where it does not hold a single one.
@@ -74,12 +79,16 @@ def train_quick_batched(
     while waiting:
         batch = {place: seeds[place] for place in waiting[:at_once]}
         try:
-            for place, trained in _BatchedTraining(keyframe, options, batch, device).train(
-                progress
-            ):
-                waiting.remove(place)
-                yield place, trained
+            training = _BatchedTraining(keyframe, options, batch, device, progress)
+            for _ in iterate(training):
+                for place, trained in training.pop_finished():
+                    # Handed over at once: what is done before memory runs out is not lost.
+                    waiting.remove(place)
+                    yield place, trained
         except torch.OutOfMemoryError:
+            # Begun again rather than gone on with: models follow from their seeds, so nothing is
+            # lost but
+            # time.
             at_once = len(batch) // 2
             if not at_once:
                 raise ModelError(
@@ -88,8 +97,8 @@ def train_quick_batched(
             torch.cuda.empty_cache()
 
 
-class _BatchedTraining:
-    """Models that are trained at once. Each `parse_number` below is the row of one among their
+class _BatchedTraining(Training):
+    """Models that are trained at once. Each `number` below is the row of one among their
     weights."""
 
     def __init__(
@@ -98,14 +107,23 @@ class _BatchedTraining:
         options: QuickOptions,
         seeds: dict[int, int],
         device: torch.device,
+        progress: BatchedProgress,
     ) -> None:
         """`seeds` by their places."""
-        self.size = len(seeds)
+        super().__init__(options.iterations)
+        self._progress = progress
         self._options, self._device = options, device
+        self._running = list(range(len(seeds)))
+        self._finished: list[int] = []
+        self._mean_loss = inf
+        # On the device, so that nothing waits for it in an iteration.
+        self._curves = torch.zeros(options.iterations, len(seeds), device=device)
         self._places = list(seeds)
+        # The draws of each model are those that it would make alone.
         self._randoms = [torch.Generator().manual_seed(seed) for seed in seeds.values()]
         networks = [initial_networks(options, seed) for seed in seeds.values()]
         self._generators = Ensemble([generator for generator, _ in networks], device)
+        # A second copy, which follows the first.
         self._averages = Ensemble([generator for generator, _ in networks], device)
         self._critics = Ensemble([critic for _, critic in networks], device)
         self._adam = BatchedAdam(self._generators.weights)
@@ -118,39 +136,53 @@ class _BatchedTraining:
         held_out = held_out_pair(keyframe, options)
         self._held_out = TrainingPair(held_out.padded.to(device), held_out.target.to(device))
 
-    def train(self, progress: BatchedProgress) -> Iterator[tuple[int, TrainedNetworks]]:
-        """Place and model, each as soon as it is done."""
-        running = list(range(self.size))
-        losses = torch.zeros(self._options.iterations, self.size, device=self._device)
-        iteration = 0
-        while running:
-            losses[iteration, running] = self._step(running)
-            iteration += 1
-            for number in running:
-                self._schedules[number].advance()
-            self._validate(
-                [number for number in running if self._schedules[number].needs_validation]
-            )
-            over = [number for number in running if self._schedules[number].is_over]
-            if over or iteration % REPORT_EVERY == 0:
-                latest = losses[iteration - 1].tolist()
-                for number in running:
-                    done = self._schedules[number].iterations_done
-                    progress(self._places[number], done, self._options.iterations, latest[number])
-            for number in over:
-                yield (
-                    self._places[number],
-                    self._trained(number, losses[:iteration, number].tolist()),
-                )
-                running.remove(number)
+    @property
+    def is_over(self) -> bool:
+        """Whether the last model has come to its end."""
+        return not self._running
+
+    @property
+    def has_diverged(self) -> bool:
+        """False: each model is judged by its own weights, when it is saved."""
+        return False
+
+    def step(self) -> None:
+        """Do one iteration of every model that still runs."""
+        running, schedules = self._running, self._schedules
+        number_of_steps = len(self.losses)
+        latest = self._train_step(running)
+        self._curves[number_of_steps, running] = latest
+        for number in running:
+            schedules[number].advance()
+        self._validate([number for number in running if schedules[number].needs_validation])
+        over = [number for number in running if schedules[number].is_over]
+        # Fetched, for which the GPU is waited for, only now and then; until then the mean of before
+        # stands.
+        if over or (number_of_steps + 1) % REPORT_EVERY == 0:
+            values = latest.tolist()
+            self._mean_loss = fmean(values)
+            for number, loss in zip(running, values, strict=True):
+                done = schedules[number].iterations_done
+                self._progress(self._places[number], done, self.iterations, loss)
+        self.losses.append(self._mean_loss)
+        self._finished += over
+        self._running = [number for number in running if number not in over]
+
+    def pop_finished(self) -> Iterator[tuple[int, TrainedNetworks]]:
+        """Yield place and model of those that have ended since the last call."""
+        while self._finished:
+            number = self._finished.pop(0)
+            losses = self._curves[: len(self.losses), number].tolist()
+            yield self._places[number], self._trained(number, losses)
 
     @_DETERMINISTIC
-    def _step(self, running: Sequence[int]) -> torch.Tensor:
-        """One iteration of each of these; their losses."""
-        options, halo = self._options, self._options.network.halo
+    def _train_step(self, running: Sequence[int]) -> torch.Tensor:
+        """Do one iteration of each of these; their losses, (len(running),)."""
+        options = self._options
         places = [place for number in running for place in self._draw_placements(number)]
         inputs, targets = self._inputs.crop_batch(places), self._targets.crop_batch(places)
-        outputs = inputs[..., halo:-halo, halo:-halo] + self._generators(inputs, running)
+        outputs = without_halo(inputs, options.network.halo) + self._generators(inputs, running)
+        # A mean for each model and their sum: none pulls at the weights of another.
         errors = F.l1_loss(outputs, targets, reduction="none")
         losses = errors.reshape(len(running), -1).mean(dim=1)
         loss = losses.sum()
@@ -175,8 +207,8 @@ class _BatchedTraining:
         targets: torch.Tensor,
         outputs: torch.Tensor,
     ) -> torch.Tensor:
-        """A step of the critics of `playing`; then the sum of what they think of the generators'
-        outputs."""
+        """Take a step of the critics of `playing`; then the sum of their mean scores of the
+        generators' outputs."""
         options = self._options
         if len(playing) < len(running):
             rows = [
@@ -184,8 +216,10 @@ class _BatchedTraining:
                 for number in playing
                 for crop in range(options.batch)
             ]
+            # Models without a step of the game in this iteration leave their critics alone.
             targets, outputs = targets[rows], outputs[rows]
         mixes = torch.stack([torch.rand((), generator=self._randoms[number]) for number in playing])
+        # One place for each model, the same for all of its crops.
         mix = mixes.repeat_interleave(options.batch)[:, None, None, None].to(self._device)
 
         def critics(pictures: torch.Tensor) -> torch.Tensor:
@@ -195,7 +229,7 @@ class _BatchedTraining:
         loss = critic_loss(critics, targets, outputs.detach(), mix) * len(playing)
         rate = options.critic_learning_rate
         self._critics_adam.minimize(
-            loss, [rate if number in playing else 0.0 for number in range(self.size)]
+            loss, [rate if number in playing else 0.0 for number in range(len(self._places))]
         )
         return critics(outputs).mean() * len(playing)
 
@@ -210,11 +244,12 @@ class _BatchedTraining:
         """Tell the schedules of these the loss on the held-out picture."""
         if not looking:
             return
-        halo = self._options.network.halo
         padded = self._held_out.padded
         with torch.no_grad():
+            # The same picture for each model.
             details = self._averages(padded.expand(len(looking), -1, -1, -1), looking)
-            error = (padded[:, halo:-halo, halo:-halo] + details - self._held_out.target).abs()
+            base = without_halo(padded, self._options.network.halo)
+            error = (base + details - self._held_out.target).abs()
             losses = error.flatten(1).mean(dim=1).tolist()
         for number, loss in zip(looking, losses, strict=True):
             self._schedules[number].record_validation(loss)
@@ -229,8 +264,8 @@ class _BatchedTraining:
 
 
 def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch.device) -> int:
-    """How many models a GPU's free memory is thought to hold at once; at least one. On a CPU as
-    many as there are."""
+    """Estimate how many models a GPU's free memory holds at once; at least one. On a CPU as many as
+    there are."""
     if device.type == "cpu":
         return MAX_BATCH
     height, width = keyframe.shape[-2:]
@@ -240,8 +275,10 @@ def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch
         * options.network.layers
         * CROP_COPIES
     )
+    # The held-out picture is larger than any crop, but has no gradients.
     maps = options.held_out_scale**2 * height * width * MAP_COPIES
     bytes_each = 4 * options.network.width * (crops + maps)
+    # What other programs hold is not counted on.
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(MAX_BATCH, int(MEMORY_SHARE * free / bytes_each)))
 

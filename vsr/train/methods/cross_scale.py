@@ -1,4 +1,4 @@
-"""How well a blur kernel explains a picture, by the picture's own power spectrum at two scales.
+"""A judge of blur kernels for one picture: the picture's own power spectrum at two scales.
 
 Scenes look alike at every scale. Reduced by the right kernel a picture therefore resembles itself
 (Michaeli and Irani, ICCV 2013), which shows in its power spectrum, direction by direction: a judge
@@ -18,7 +18,7 @@ twice the side."""
 ANALYZED_PX = 1024
 """Side of the middle part of a large picture that is looked at."""
 QUANTIZATION_POWER = 1 / 12
-"""Power, in grey levels squared, that rounding to 8 bits adds at every frequency."""
+"""Power, in gray levels squared, that rounding to 8 bits adds at every frequency."""
 MIN_SIGNAL_POWER = 10 * QUANTIZATION_POWER
 """Power from which on a frequency counts; far below, rounding is all that can be seen."""
 MIN_CYCLES = 1.5
@@ -64,15 +64,19 @@ class CrossScaleSpectrum:
     """The spectra of a picture, (3, H, W) in [0, 1], at least 32 pixels a side."""
 
     def __init__(self, picture: torch.Tensor) -> None:
+        # The middle shows what the picture is of, and more windows than these change nothing.
         top, left = (max(0, side - ANALYZED_PX) // 2 for side in picture.shape[-2:])
         seen = picture[:, top : top + ANALYZED_PX, left : left + ANALYZED_PX]
         gray = 255 * torch.tensordot(torch.tensor(LUMA_WEIGHTS), seen, dims=1)
+        # At the picture's own scale; the floor keeps logarithms finite.
         self._own = _power_spectrum(gray, WINDOW_PX).clamp_min(1e-3)
+        # Before a reduction there is no rounding yet: the picture's own is taken off.
         self._fine = (_power_spectrum(gray, FACTOR * WINDOW_PX) - QUANTIZATION_POWER).clamp_min(
             1e-6
         )
         self._cycles = torch.fft.fftfreq(FACTOR * WINDOW_PX)
         own_cycles = torch.fft.fftfreq(WINDOW_PX)
+        # Brightness and slow slopes say nothing of a blur.
         changing = torch.hypot(own_cycles[:, None], own_cycles[None, :]) > MIN_CYCLES / WINDOW_PX
         # Never all nought: a flat picture speaks for no kernel, but it must not divide by it.
         weights = changing * ((self._own / (self._own + MIN_SIGNAL_POWER)) ** 2 + 1e-9)
@@ -100,6 +104,7 @@ class CrossScaleSpectrum:
     def gaussian(self, side: int) -> tuple[torch.Tensor, float]:
         """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on
         the wider axis."""
+        # Widths are searched by their logarithm, since what counts is their ratio.
         span = log(MAX_SIGMA_PX / MIN_SIGMA_PX)
         best, reach = (
             torch.tensor([span / 2, span / 2, pi / 2]),
@@ -110,33 +115,42 @@ class CrossScaleSpectrum:
                 *(torch.linspace(-1, 1, count) for count in SEARCH_GRID)
             )
             tried[:, :2] = tried[:, :2].clamp(0, span)
+            # All at once: a search by descent stops at the first hollow.
             best = tried[self._mismatch(self._gaussian_power(tried)).argmin()]
+            # A little more than a step of the grid on each side, for a best one that lies between.
             reach = reach * 3 / max(SEARCH_GRID)
         along, across = (MIN_SIGMA_PX * exp(float(value)) for value in best[:2])
         return gaussian_kernel(side, (along, across), degrees(float(best[2]))), max(along, across)
 
     def _gaussian_power(self, tried: torch.Tensor) -> torch.Tensor:
-        """Of Gaussians given by the logarithms of their widths, in units of the least, and their
-        angles."""
+        """Compute the power of Gaussians given by the logarithms of their widths, in units of the
+        least, and their angles."""
         widths, angles = MIN_SIGMA_PX * tried[:, :2].exp(), tried[:, 2]
         right, down = self._cycles, self._cycles[:, None]
         cosine, sine = angles.cos()[:, None, None], angles.sin()[:, None, None]
+        # The axes of the Gaussian, in cycles per pixel along them.
         turned = torch.stack([right * cosine - down * sine, right * sine + down * cosine], dim=1)
+        # The transform of a Gaussian is a Gaussian; the square makes it a power.
         return torch.exp(-((2 * pi * widths[..., None, None] * turned) ** 2).sum(dim=1))
 
     def _mismatch(self, power: torch.Tensor) -> torch.Tensor:
-        """Of reductions by kernels of the power (..., 2 n, 2 n)."""
+        """Compute the mismatch of reductions by kernels of the power (..., 2 n, 2 n)."""
+        # Reduction by two folds four frequencies of the fine spectrum onto each of the coarse one.
         reduced = (
             (self._fine * power)
             .unflatten(-2, (FACTOR, -1))
             .unflatten(-1, (FACTOR, -1))
             .sum(dim=(-4, -2))
         )
+        # Powers span decades, so they are compared as logarithms.
         target = self._own.log()
         with torch.no_grad():
+            # A contrast common to all frequencies does not count. Rounding adds a power that no
+            # contrast changes, so its best value is found by a few fixed-point steps.
             gain = self._mean(target - (reduced + 1e-9).log())
             for _ in range(GAIN_STEPS):
                 gain = gain + self._mean(target - (gain.exp() * reduced + QUANTIZATION_POWER).log())
+        # The gain has no gradient of its own: at its best value a small change of it costs nothing.
         error = (gain.exp() * reduced + QUANTIZATION_POWER).log() - target
         return self._mean(error**2)[..., 0, 0].sqrt()
 
@@ -145,7 +159,7 @@ class CrossScaleSpectrum:
 
 
 def frequency_response(kernel: torch.Tensor, cycles: torch.Tensor) -> torch.Tensor:
-    """What a kernel does to waves of these cycles per pixel, (n,) down and across: (n, n),
+    """Compute a kernel's effect on waves of these cycles per pixel, (n,) down and across: (n, n),
     complex."""
     offsets = torch.arange(len(kernel)) - aligned_center(len(kernel))
     waves = torch.exp(-2j * pi * cycles[:, None] * offsets)
@@ -161,10 +175,13 @@ def accumulate_octaves(kernel: torch.Tensor) -> torch.Tensor:
     the product of what was found, at u, u / 2, u / 4 and so on; a Gaussian's variance grows by a
     third.
     """
+    # Four times the kernel's side: the product of several responses is wider than any of them.
     cycles = torch.fft.fftfreq(4 * len(kernel))
+    # Halving the frequency is the kernel of one octave below.
     responses = [frequency_response(kernel, cycles / FACTOR**octave) for octave in range(OCTAVES)]
     offsets = torch.arange(len(kernel)) - aligned_center(len(kernel))
     waves = torch.exp(2j * pi * offsets[:, None] * cycles)
+    # Back to taps at the same offsets; a kernel is real, so what is imaginary is rounding.
     taps = (waves @ torch.stack(responses).prod(dim=0) @ waves.T).real
     return recentered(taps)
 
@@ -173,7 +190,10 @@ def _power_spectrum(gray: torch.Tensor, side: int) -> torch.Tensor:
     """Mean power of (H, W) at each frequency, (side, side), through Hann windows that overlap by
     half."""
     window = torch.hann_window(side)[:, None] * torch.hann_window(side)
+    # Half overlapped, so that what the window fades out of one patch is in the middle of the next.
     patches = gray.unfold(0, side, side // 2).unfold(1, side, side // 2).flatten(0, 1)
+    # Else the mean leaks into the lowest frequencies through the window.
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)
     power: torch.Tensor = torch.fft.fft2(patches * window).abs().square().mean(dim=0)
+    # So that white noise of variance 1 has a power of 1 at every frequency.
     return power / window.square().sum()

@@ -1,5 +1,5 @@
-"""KernelGAN: the blur kernel of one picture, learnt by making its reduction look like itself, patch
-by patch.
+"""KernelGAN: the blur kernel of one picture, learned by making its reduction look like itself,
+patch by patch.
 
 Bell-Kligler, Shocher and Irani (NeurIPS 2019), with another start and another end. The game alone
 wanders; so it begins at the Gaussian that explains the picture's spectrum across scales best, is
@@ -31,10 +31,11 @@ from vsr.models.networks.kernelgan import (
     label_loss,
 )
 from vsr.records import option
-from vsr.train.methods.adam import Adam
-from vsr.train.methods.crops import texture_map, texture_weighted_sampler
+from vsr.train.crops import texture_map, texture_weighted_sampler
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
 from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
-from vsr.train.methods.method import IterationProgress, loss_curve_summary, single_thread
+from vsr.train.optimizer import Adam, single_thread
+from vsr.train.state_file import Resumable
 
 MAX_GAUSSIAN_RATIO = 0.5
 """Part of the Gaussian's mismatch below which the game's kernel is preferred: it is free to fit
@@ -123,20 +124,16 @@ class KernelEstimate:
 def estimate_kernel(
     keyframe: torch.Tensor, options: KernelGanOptions, seed: int, progress: IterationProgress
 ) -> KernelEstimate:
-    """The kernel by which `keyframe`, (3, H, W) in [0, 1], seems to have lost half its size.
-    Deterministic for a seed.
+    """Estimate the kernel by which `keyframe`, (3, H, W) in [0, 1], seems to have lost half its
+    size. Deterministic for a seed.
 
     Bicubic where no blur explains the picture clearly better. Raises `ModelError` where the game
     leads to values that are not finite.
     """
     with single_thread():
-        game = KernelGanTrainer(keyframe, options, seed)
-        if not game.blurred:
-            return KernelEstimate(game.kernel_fit())
-        for iteration in range(options.iterations):
-            game.generator_step()
-            game.discriminator_step(game.pair_loss())
-            progress(iteration + 1, options.iterations, game.generator_losses[-1])
+        training = _KernelTraining(keyframe, options, seed)
+        fit(training, progress)
+    game = training.game
     return KernelEstimate(
         game.kernel_fit(),
         loss_curve_summary(game.generator_losses),
@@ -145,14 +142,41 @@ def estimate_kernel(
     )
 
 
-class KernelGanTrainer:
+class _KernelTraining(Training):
+    """The game alone, where the picture is blurred; else there is nothing to do."""
+
+    kept = ("losses", "game")
+
+    def __init__(self, keyframe: torch.Tensor, options: KernelGanOptions, seed: int) -> None:
+        self.game = KernelGanTrainer(keyframe, options, seed)
+        super().__init__(options.iterations if self.game.blurred else 0)
+
+    def step(self) -> None:
+        """Take a step of the reducer, then one of the discriminator."""
+        self.losses.append(self.game.step())
+
+
+class KernelGanTrainer(Resumable):
     """The game of reducer and discriminator, step by step, so that others may join in (see
     zssrgan.py)."""
+
+    kept = (
+        "reducer",
+        "discriminator",
+        "generator_losses",
+        "discriminator_losses",
+        "accuracies",
+        "_random",
+        "_reducer_optimizer",
+        "_discriminator_optimizer",
+        "_kernels",
+    )
 
     def __init__(self, keyframe: torch.Tensor, options: KernelGanOptions, seed: int) -> None:
         self._options = options
         self._picture = 2 * keyframe - 1
         self._random = torch.Generator().manual_seed(seed)
+        # The spectrum judges every kernel, and knows nothing of the game.
         self._scales = CrossScaleSpectrum(keyframe)
         self._fit = self._scales.fit(KERNEL_SIDE)
         self.blurred = self._fit.is_blur
@@ -160,14 +184,17 @@ class KernelGanTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reducer, self.discriminator = DeepLinearGenerator(), PatchDiscriminator()
+        # From random layers most of the game's length would go into finding any blur at all.
         _fit_reducer(self.reducer, self._fit.kernel)
-        self._optimizers = [
+        self._reducer_optimizer, self._discriminator_optimizer = (
             Adam(network, options.learning_rate, betas=(0.5, 0.999))
             for network in (self.reducer, self.discriminator)
-        ]
+        )
+        # Flat places look alike at every blur: crops are drawn by their texture.
         side = min(options.crop_px, *keyframe.shape[-2:])
         texture = texture_map(keyframe)
         self._draw_crop = texture_weighted_sampler(texture, side, self._random)
+        # Of the size that a reduced crop has, so that the discriminator cannot tell them by it.
         self._draw_reduced_crop = texture_weighted_sampler(
             texture, (side - KERNEL_SIDE) // FACTOR + 1, self._random
         )
@@ -177,11 +204,19 @@ class KernelGanTrainer:
         self.discriminator_losses: list[float] = []
         self.accuracies: list[float] = []
 
+    def step(self) -> float:
+        """Take a step of both sides; the reducer's adversarial loss."""
+        self.generator_step()
+        self.discriminator_step(self.pair_loss())
+        return self.generator_losses[-1]
+
     def generator_step(self) -> None:
         """Move the reducer towards what the discriminator takes for real, within the kernel's
-        terms."""
+        terms. Raises `ModelError` where its loss is not finite."""
+        # The layers are linear, so the kernel they amount to stands for them: one convolution.
         kernel = self.reducer.kernel()
         reduced = _downscale(self._crop(self._draw_crop), kernel)
+        # The crop of the picture itself only sets the scale of the normalization.
         adversarial = label_loss(self.score_fake(self._crop(self._draw_reduced_crop), reduced), 1.0)
         loss = adversarial + self._regularization(kernel)
         if not torch.isfinite(loss):
@@ -189,26 +224,27 @@ class KernelGanTrainer:
                 "KernelGAN diverged: its loss is not finite. Try another --seed, or --keyframe N "
                 "for another frame."
             )
-        self._optimizers[0].minimize(loss)
+        self._reducer_optimizer.minimize(loss)
+        # The one before the step: that of after it is not known yet.
         self._kernels.append(kernel.detach())
         self.generator_losses.append(adversarial.item())
+        # As published; both sides, so that neither runs away from the other.
         if len(self.generator_losses) % self._options.decay_every == 0:
-            for optimizer in self._optimizers:
+            for optimizer in (self._reducer_optimizer, self._discriminator_optimizer):
                 optimizer.learning_rate /= 10
 
     def pair_loss(self) -> torch.Tensor:
-        """The discriminator's loss on a crop of the picture and on a reduced one."""
+        """Judge a crop of the picture beside a reduced one: the discriminator's loss."""
         with torch.no_grad():
             reduced = _downscale(self._crop(self._draw_crop), self.reducer.kernel())
         return self.discriminator_loss(self._crop(self._draw_reduced_crop), reduced)
 
     def score_fake(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """What the discriminator says of `fake`, seen beside `real`: (N, 3, H, W) in [-1, 1]
-        both."""
+        """Score `fake`, seen beside `real`: (N, 3, H, W) in [-1, 1] both."""
         return self._scores(real, fake)[1]
 
     def discriminator_loss(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """Mean of its errors on (N, 3, H, W) pictures in [-1, 1], `fake` detached; notes its
+        """Average its errors on (N, 3, H, W) pictures in [-1, 1], `fake` detached; takes down its
         accuracy."""
         of_real, of_fake = self._scores(real, fake)
         right = [(of_real > 0.5).float().mean(), (of_fake < 0.5).float().mean()]
@@ -216,26 +252,29 @@ class KernelGanTrainer:
         return (label_loss(of_real, 1.0) + label_loss(of_fake, 0.0)) / 2
 
     def discriminator_step(self, loss: torch.Tensor) -> None:
-        """Move the discriminator against a loss of its own."""
-        self._optimizers[1].minimize(loss)
+        """Move the discriminator down a loss of its own."""
+        self._discriminator_optimizer.minimize(loss)
         self.discriminator_losses.append(loss.item())
 
     def restart_discriminator(self) -> None:
         """Give the discriminator its first learning rate again."""
-        self._optimizers[1].learning_rate = self._options.learning_rate
+        self._discriminator_optimizer.learning_rate = self._options.learning_rate
 
     def kernel_fit(self) -> KernelFit:
-        """The kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless another
-        explains far more."""
+        """Choose the kernel so far: bicubic, the Gaussian or the game's, the simpler ones unless
+        another explains far more."""
         fit = self._fit
+        # What no Gaussian explains better, no game is asked about.
         if not self.blurred:
             return KernelFit(bicubic_kernel(), "bicubic", fit.mismatch, fit.bicubic_mismatch)
         if len(self._kernels) >= FACTOR:
-            # It wanders, so the later half of its way.
+            # The game wanders around its kernel: the mean of the later half of its way is nearer.
             free = threshold_kernel(
                 torch.stack(self._kernels[len(self._kernels) // 2 :]).mean(dim=0),
                 self._options.kept_taps,
             )
+            # By the same measure as the Gaussian, which has three numbers to fit with; the game has
+            # 169.
             mismatch = float(self._scales.mismatch(free))
             if mismatch < MAX_GAUSSIAN_RATIO * fit.mismatch:
                 return KernelFit(accumulate_octaves(free), "game", mismatch, fit.bicubic_mismatch)
@@ -244,9 +283,9 @@ class KernelGanTrainer:
         )
 
     def _regularization(self, kernel: torch.Tensor) -> torch.Tensor:
-        """What the kernel should be like, apart from fooling the discriminator."""
+        """Penalize what a kernel is not like, whether it fools the discriminator or not."""
         options = self._options
-        # The root has no slope at zero.
+        # The fifth root asks for few large taps; at zero alone it would have no slope.
         sparsity = (kernel.abs() + 1e-12).pow(0.2).mean()
         return (
             options.spectrum_weight * self._scales.mismatch(kernel) ** 2
@@ -258,7 +297,7 @@ class KernelGanTrainer:
         )
 
     def _scores(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        # As one batch: normalised each by itself, the two could not be told apart by how strongly
+        # As one batch: normalized each by itself, the two could not be told apart by how strongly
         # they respond.
         scores: torch.Tensor = self.discriminator(
             torch.cat([self._add_noise(real), self._add_noise(_quantize_straight_through(fake))])
@@ -276,34 +315,38 @@ class KernelGanTrainer:
 
 def _fit_reducer(reducer: DeepLinearGenerator, kernel: torch.Tensor) -> None:
     """Train the reducer's weights until they make this kernel."""
+    # By descent: the layers that make a kernel cannot be solved for.
     optimizer = Adam(reducer, INIT_LEARNING_RATE)
     for _ in range(INIT_STEPS):
         optimizer.minimize(((reducer.kernel() - kernel) ** 2).sum())
 
 
 def threshold_kernel(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:
-    """The kernel less three quarters of its value number `kept_taps` + 1, without what falls below
-    0, aligned."""
+    """Subtract three quarters of the kernel's value number `kept_taps` + 1, drop what falls below
+    0, and align the rest."""
     least = 0.75 * kernel.flatten().sort(descending=True).values[kept_taps]
     return recentered((kernel - least).clamp_min(0))
 
 
 def border_mask(side: int) -> torch.Tensor:
-    """Penalty of each tap, 0 in the middle and growing outwards, as published."""
+    """Penalty of each tap, (side, side), 0 in the middle and growing outwards, as published."""
     offsets = torch.arange(side) - side // 2
+    # The bell falls off with the distance from the middle, so the penalty grows towards the border.
     bell = torch.exp(-0.5 * (offsets / side) ** 2)
     mask = 30 * (1 - bell[:, None] * bell[None, :])
+    # The middle half costs nothing, wherever in it the taps are.
     margin = (side - (side // 2 + side % 2)) // 2 - 1
     mask[margin:-margin, margin:-margin] = 0
     return mask
 
 
 def _quantize_straight_through(picture: torch.Tensor) -> torch.Tensor:
-    """In steps of 8 bits, as the clip's own pictures: where those are soft, all that is fine in
+    """Round to 8 bits, as the clip's own pictures are: where those are soft, all that is fine in
     them is rounding."""
+    # The rounding has no slope; the gradient passes as if it were not there.
     return picture + ((picture * 127.5).round() / 127.5 - picture).detach()
 
 
 def _downscale(crop: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Each colour of (1, 3, H, W) through the kernel, only where all of its taps lie inside."""
+    """Reduce each color of (1, 3, H, W) by the kernel, only where all of its taps lie inside."""
     return F.conv2d(crop.transpose(0, 1), kernel[None, None], stride=FACTOR).transpose(0, 1)

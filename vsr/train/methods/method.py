@@ -1,19 +1,15 @@
-"""What a training method is, what it takes and what it hands back."""
+"""A training method: what it takes, how it is begun, and what it hands back."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
 
 from vsr.image.blur import KernelTaps
 from vsr.models.networks.singan import Critic, Generator
-
-IterationProgress = Callable[[int, int, float], None]
-"""Called after each iteration with its number from 1, the number of all, and the reconstruction
-loss."""
+from vsr.train.fit import IterationProgress, Training, fit
 
 BatchedProgress = Callable[[int, int, int, float], None]
 """Called now and then with the place of a seed, and what `IterationProgress` is told of its
@@ -39,6 +35,14 @@ class TrainedNetworks:
     """Further losses of the training, by name, averaged likewise."""
 
 
+class KeyframeTraining(Training):
+    """A training of one model on a keyframe."""
+
+    @abstractmethod
+    def trained(self) -> TrainedNetworks:
+        """Hand over the networks, once the training is over."""
+
+
 @dataclass(frozen=True)
 class BatchedMethod:
     """A way to train many models of one keyframe as one job."""
@@ -60,42 +64,23 @@ class Method:
     arch: str
     options: Any
     """A frozen dataclass with at least `network` and `step_ratio`."""
-    train: Callable[[torch.Tensor, Any, int, IterationProgress], TrainedNetworks]
-    """Keyframe (3, H, W) in [0, 1], options, seed, progress -> the trained networks."""
-    train_steady: (
-        Callable[
-            [torch.Tensor, Sequence[torch.Tensor], Any, int, IterationProgress], TrainedNetworks
-        ]
-        | None
-    ) = None
-    """The same, given the frames around the keyframe after it; None for a method that has no use
-    for them."""
+    begin: Callable[[Sequence[torch.Tensor], Any, int], KeyframeTraining]
+    """Pictures, options, seed -> a training at its first iteration. The first picture is the
+    keyframe, (3, H, W) in [0, 1]; others, of its size, are frames around it."""
+    uses_neighbors: bool = False
+    """Whether it can make models steady on the frames around the keyframe."""
     batched: BatchedMethod | None = None
-    """The same for many seeds at once, as a GPU likes it; None for a method that only trains one by
-    one, on the CPU."""
+    """Trains many seeds at once, as a GPU likes it; None for a method that only trains one by one,
+    on the CPU."""
     full: Any = None
     """Options of the schedule as published, where the default one is shorter."""
     count: int = 15
     """Models of a keyframe, where nobody says."""
 
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Train on one thread: a model must not depend on how many cores there are, and crops are too
-    small to share."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def loss_curve_summary(losses: list[float], parts: int = 10) -> tuple[float, ...]:
-    """Means over `parts` equal stretches of the curve; fewer where there are fewer iterations, none
-    of an empty one."""
-    if not losses:
-        return ()
-    parts = min(parts, len(losses))
-    edges = [len(losses) * part // parts for part in range(parts + 1)]
-    return tuple(sum(losses[a:b]) / (b - a) for a, b in pairwise(edges))
+    def train(
+        self, keyframe: torch.Tensor, options: Any, seed: int, progress: IterationProgress
+    ) -> TrainedNetworks:
+        """Train on a keyframe alone. Deterministic for a seed and number of threads."""
+        training = self.begin([keyframe], options, seed)
+        fit(training, progress)
+        return training.trained()

@@ -1,6 +1,5 @@
 """The default recipe: a sharp, faithful model of one keyframe in some ten seconds of one core."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -10,18 +9,21 @@ import torch.nn.functional as F
 
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
-from vsr.train.methods.adam import Adam, cosine_decay
-from vsr.train.methods.crops import (
+from vsr.train.adversarial import critic_loss
+from vsr.train.crops import (
     CropPlacement,
     TrainingPair,
     crop_batch,
     draw_placement,
     integer_sampler,
     multiscale_pairs,
+    without_halo,
 )
-from vsr.train.methods.losses import critic_loss
-from vsr.train.methods.method import IterationProgress, TrainedNetworks, loss_curve_summary
+from vsr.train.fit import IterationProgress, fit, loss_curve_summary
+from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
+from vsr.train.optimizer import Adam, AveragedNetwork, cosine_decay
+from vsr.train.state_file import Resumable
 
 CRITIC_BETAS = (0.5, 0.999)
 
@@ -69,68 +71,113 @@ class QuickOptions:
 def train_quick(
     keyframe: torch.Tensor, options: QuickOptions, seed: int, progress: IterationProgress
 ) -> TrainedNetworks:
-    """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread count."""
-    return train_quick_steady(keyframe, (), options, seed, progress)
+    """Train on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and number of threads."""
+    training = QuickTraining([keyframe], options, seed)
+    fit(training, progress)
+    return training.trained()
 
 
-def train_quick_steady(
-    keyframe: torch.Tensor,
-    neighbours: Sequence[torch.Tensor],
-    options: QuickOptions,
-    seed: int,
-    progress: IterationProgress,
-) -> TrainedNetworks:
-    """The same, made steady on `neighbours`: frames near the keyframe, of its size. Without any it
-    is `train_quick`."""
-    random = torch.Generator().manual_seed(seed)
-    draw = integer_sampler(random)
-    generator, critic = initial_networks(options, seed)
-    average = copy.deepcopy(generator)
-    pairs = quick_pairs(keyframe, options)
-    frames = [align_neighbor(keyframe, frame, quick_pairs(frame, options)) for frame in neighbours]
-    optimizer = Adam(generator, options.learning_rate)
-    critic_optimizer = Adam(critic, options.critic_learning_rate, betas=CRITIC_BETAS)
-    halo = options.network.halo
-    held_out = held_out_pair(keyframe, options)
-    schedule = Schedule(options)
-    losses: list[float] = []
-    while not schedule.is_over:
-        number, places = draw_placements(pairs, options, draw)
-        padded, target = crop_batch(pairs[number], places)
-        output = padded[..., halo:-halo, halo:-halo] + generator.residual(padded)
-        loss = F.l1_loss(output, target)
-        losses.append(loss.item())
-        if schedule.has_adversarial_step:
-            mix = torch.rand((), generator=random)
-            critic_optimizer.minimize(critic_loss(critic, target, output.detach(), mix))
-            loss = loss - options.adversarial_weight * critic(output).mean()
-        if frames:
-            frame = frames[draw(len(frames))][number]
-            changes = [
-                temporal_loss(generator, frame, *each)
-                for each in zip(places, output - target, strict=True)
-            ]
-            loss = loss + options.steadiness_weight * torch.stack(changes).mean()
-        optimizer.learning_rate = schedule.rate
-        optimizer.minimize(loss)
-        update_ema(average, generator, options.average_decay)
-        schedule.advance()
-        if schedule.needs_validation:
-            with torch.no_grad():
-                output = (
-                    held_out.padded[..., halo:-halo, halo:-halo]
-                    + average.residual(held_out.padded[None])[0]
-                )
-            schedule.record_validation(F.l1_loss(output, held_out.target).item())
-        progress(schedule.iterations_done, options.iterations, losses[-1])
-    return TrainedNetworks(
-        average.eval(), critic.eval(), 0.0, loss_curve_summary(losses), options.kernel
+class QuickTraining(KeyframeTraining):
+    """One model of the quick recipe, made steady on the frames around its keyframe where any are
+    given."""
+
+    kept = (
+        "losses",
+        "_random",
+        "_schedule",
+        "_restorer",
+        "_critic",
+        "_critic_optimizer",
     )
 
+    def __init__(self, pictures: Sequence[torch.Tensor], options: QuickOptions, seed: int) -> None:
+        """`pictures` are the keyframe, (3, H, W) in [0, 1], and frames near it, of its size."""
+        super().__init__(options.iterations)
+        keyframe, *neighbors = pictures
+        self._options = options
+        # A generator of its own: whatever else draws numbers, the model stays the same.
+        self._random = torch.Generator().manual_seed(seed)
+        self._draw = integer_sampler(self._random)
+        generator, self._critic = initial_networks(options, seed)
+        self._restorer = AveragedNetwork(generator)
+        self._critic_optimizer = Adam(
+            self._critic, options.critic_learning_rate, betas=CRITIC_BETAS
+        )
+        self._pairs = quick_pairs(keyframe, options)
+        # A size between those that are trained on: it cannot be learned by heart.
+        self._held_out = held_out_pair(keyframe, options)
+        self._neighbors = [
+            align_neighbor(keyframe, frame, quick_pairs(frame, options)) for frame in neighbors
+        ]
+        self._schedule = Schedule(options)
 
-class Schedule:
-    """How far the training of one model is. Its first part ends early where that no longer
+    @property
+    def iterations_done(self) -> int:
+        return self._schedule.iterations_done
+
+    @property
+    def is_over(self) -> bool:
+        return self._schedule.is_over
+
+    def step(self) -> None:
+        """Restore crops, at times against the critic; then look whether that still gains."""
+        options, schedule = self._options, self._schedule
+        number, places = draw_placements(self._pairs, options, self._draw)
+        padded, target = crop_batch(self._pairs[number], places)
+        output = restored(self._restorer.network, padded)
+        loss = F.l1_loss(output, target)
+        self.losses.append(loss.item())
+        if schedule.has_adversarial_step:
+            # Detail that the critic takes for real, at a weight that keeps colors and edges true.
+            loss = loss - options.adversarial_weight * self._adversarial_step(target, output)
+        if self._neighbors:
+            # Errors that do not move with the picture would flicker.
+            loss = loss + options.steadiness_weight * self._change(number, places, output - target)
+        self._restorer.descend(loss, schedule.rate, options.average_decay)
+        schedule.advance()
+        if schedule.needs_validation:
+            held_out = self._held_out
+            with torch.no_grad():
+                # The average is what is kept, so the average is what is tested.
+                output = restored(self._restorer.average, held_out.padded[None])[0]
+            schedule.record_validation(F.l1_loss(output, held_out.target).item())
+
+    def trained(self) -> TrainedNetworks:
+        """Hand over the averaged generator: single states are noisier."""
+        return TrainedNetworks(
+            self._restorer.average,
+            self._critic.eval(),
+            0.0,
+            loss_curve_summary(self.losses),
+            self._options.kernel,
+        )
+
+    def _adversarial_step(self, target: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Take a step of the critic; then its mean score of the generator's output."""
+        mix = torch.rand((), generator=self._random)
+        # Detached: this loss moves the critic alone.
+        loss = critic_loss(self._critic, target, output.detach(), mix)
+        self._critic_optimizer.minimize(loss)
+        score: torch.Tensor = self._critic(output).mean()
+        return score
+
+    def _change(
+        self, number: int, places: Sequence[CropPlacement], errors: torch.Tensor
+    ) -> torch.Tensor:
+        """Compare the crops' errors with those on a frame around the keyframe, drawn at random."""
+        neighbor = self._neighbors[self._draw(len(self._neighbors))][number]
+        changes = [
+            temporal_loss(self._restorer.network, neighbor, *each)
+            for each in zip(places, errors, strict=True)
+        ]
+        return torch.stack(changes).mean()
+
+
+class Schedule(Resumable):
+    """Progress of the training of one model. Its first part ends early where that no longer
     gains."""
+
+    kept = ("_share_done", "_iterations", "_best", "_checks_without_gain")
 
     def __init__(self, options: QuickOptions) -> None:
         self._options = options
@@ -141,6 +188,7 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
+        """Whether nothing is left of the training."""
         return self._share_done >= 1
 
     @property
@@ -156,12 +204,13 @@ class Schedule:
 
     @property
     def iterations_done(self) -> int:
-        """Of all, those that were left out among them."""
+        """Number of iterations behind, those that were left out among them."""
         return round(self._share_done * self._options.iterations)
 
     def advance(self) -> None:
-        """An iteration is done."""
+        """Count one more iteration."""
         self._iterations += 1
+        # By whole iterations, so that a training always ends at exactly 1.
         self._share_done = (self.iterations_done + 1) / self._options.iterations
 
     @property
@@ -175,23 +224,25 @@ class Schedule:
     def record_validation(self, loss: float) -> None:
         """Leave out the rest of the first part where the last `patience` looks, this one among
         them, gained nothing."""
+        # A gain of less than this share is noise of the last crops.
         if loss < self._best * (1 - self._options.least_gain):
             self._best, self._checks_without_gain = loss, 0
         else:
             self._checks_without_gain += 1
         if self._checks_without_gain >= self._options.patience:
+            # The second part keeps its whole length: sharpness is made there.
             self._share_done = self._options.adversarial_start
 
 
 def initial_networks(options: QuickOptions, seed: int) -> tuple[Generator, Critic]:
-    """What a model of this seed begins with; torch's own random numbers are left alone."""
+    """Make what a model of this seed begins with; torch's own random numbers are left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Generator(options.network), Critic(options.network)
 
 
 def quick_pairs(picture: torch.Tensor, options: QuickOptions) -> list[TrainingPair]:
-    """What is trained on."""
+    """Pairs to train on, one for each of the keyframe's sizes."""
     return multiscale_pairs(
         picture, options.network, options.step_ratio, options.pair_scales, options.kernel
     )
@@ -212,14 +263,13 @@ def draw_placements(
     number = draw(len(pairs))
     # A blur kernel is not turned with the crops.
     augmented = none_if_bicubic(options.kernel) is None
+    size = pairs[number].target.shape[-2:]
     return number, [
-        draw_placement(pairs[number], options.crop_px, draw, augmented=augmented)
+        draw_placement(size, options.crop_px, draw, augmented=augmented)
         for _ in range(options.batch)
     ]
 
 
-def update_ema(average: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights, in place."""
-    with torch.no_grad():
-        for kept, fresh in zip(average.parameters(), current.parameters(), strict=True):
-            kept.lerp_(fresh, 1 - decay)
+def restored(generator: Generator, padded: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H + 2 halo, W + 2 halo) in [-1, 1] -> (N, 3, H, W) with the generator's detail."""
+    return without_halo(padded, generator.spec.halo) + generator.residual(padded)

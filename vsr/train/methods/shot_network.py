@@ -6,26 +6,28 @@ pictures, not clean ones.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from vsr.image.resample import resize
-from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
-from vsr.train.methods.adam import Adam, cosine_decay
-from vsr.train.methods.crops import integer_sampler
-from vsr.train.methods.method import IterationProgress, loss_curve_summary
-from vsr.train.methods.quick import update_ema
+from vsr.train.crops import draw_placement, integer_sampler, without_halo
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
+from vsr.train.optimizer import AveragedNetwork, cosine_decay, warm_decay
+from vsr.train.state_file import StateFile
 from vsr.upscale.shot_stages import STAGE_SCALE, input_planes, pad_planes, to_luma, upscale_shot
 
 Example = tuple[torch.Tensor, torch.Tensor]
 """Planes of a window (planes, H + 2 halo, W + 2 halo), and the luma (1, H, W) that the frame should
 have."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ShotTrainingOptions:
 
 @dataclass(frozen=True, eq=False)
 class TrainedShotNetworks:
-    """What training made."""
+    """The networks of a shot model, on the CPU, and how they were trained."""
 
     networks: tuple[ShotNetwork, ShotNetwork]
     iterations: tuple[int, int]
@@ -61,90 +63,164 @@ def train_shot_model(
     seed: int,
     progress: IterationProgress,
     budget_seconds: float | None = None,
+    *,
+    device: torch.device = CPU,
+    states: StateFile | None = None,
+    should_stop: Callable[[], bool] = never,
 ) -> TrainedShotNetworks:
     """Train on runs of consecutive frames of one shot, each frame RGB (3, h, w) in [0, 1].
 
-    Deterministic for a seed and thread count; with a budget the clock ends the training of each
-    network after half of it, instead of the iterations.
+    Deterministic for a seed and number of threads; with a budget the clock ends the training of
+    each network after half of it, instead of the iterations.
     """
-    start = perf_counter()
-    random = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = ShotNetwork(options.network)
-    lumas = [[to_luma(frame) for frame in run] for run in runs]
-    networks: list[ShotNetwork] = []
-    losses: list[float] = []
-    done: list[int] = []
-    total = sum(options.iterations)
-    for stage, planned in enumerate(options.iterations):
-        examples = [
-            example
-            for scale in options.example_scales[stage]
-            for run in lumas
-            for example in _examples(run, scale, networks, options)
-        ]
-        end = (
-            None
-            if budget_seconds is None
-            else start + budget_seconds * (stage + 1) / len(options.iterations)
-        )
-        schedule = _Schedule(planned, end)
-        before = sum(options.iterations[:stage])
+    training = ShotTraining(runs, options, seed, budget_seconds, device)
+    fit(training, progress, states, should_stop)
+    return training.trained()
 
-        def report(share: float, loss: float, before: int = before, planned: int = planned) -> None:
-            progress(before + round(share * planned), total, loss)
 
-        network, stage_losses = _train(network, examples, options, stage, random, schedule, report)
-        networks.append(network)
-        losses += stage_losses
-        done.append(len(stage_losses))
-    return TrainedShotNetworks(
-        (networks[0], networks[1]), (done[0], done[1]), loss_curve_summary(losses)
+class ShotTraining(Training):
+    """The two networks of a shot model, one after the other."""
+
+    kept = (
+        "losses",
+        "seconds",
+        "_random",
+        "_stage_iterations",
+        "_stage_began",
+        "_network",
     )
 
+    def __init__(
+        self,
+        runs: Sequence[Sequence[torch.Tensor]],
+        options: ShotTrainingOptions,
+        seed: int,
+        budget_seconds: float | None = None,
+        device: torch.device = CPU,
+    ) -> None:
+        super().__init__(sum(options.iterations))
+        self._began = perf_counter()
+        self._options, self._budget_seconds = options, budget_seconds
+        self._random = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # Made on the CPU, whose random numbers are the same everywhere.
+            network = ShotNetwork(options.network).to(device)
+        # Color is enlarged with the detail of luma, so luma is all that is learned.
+        self._lumas = [[to_luma(frame).to(device) for frame in run] for run in runs]
+        self._finished: list[ShotNetwork] = []
+        self._examples: list[Example] = []
+        self._stage_iterations = [0] * len(options.iterations)
+        self._begin_stage(network)
 
-class _Schedule:
-    """How far training has come: by iterations, or by the clock where that has an end."""
+    @property
+    def seconds(self) -> float:
+        """Time that this training has taken, over all its runs."""
+        return perf_counter() - self._began
 
-    def __init__(self, iterations: int, end_seconds: float | None) -> None:
-        self._iterations = iterations
-        self._start, self._end = perf_counter(), end_seconds
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._began = perf_counter() - seconds
 
-    def share_done(self, iteration: int) -> float:
-        """From 0 to 1; at least one iteration is always made."""
-        if self._end is None:
-            return iteration / self._iterations
-        if iteration == 0:
+    @property
+    def iterations_done(self) -> int:
+        """Number of those planned that are behind; with a budget by the clock."""
+        stage = len(self._finished)
+        planned = self._options.iterations
+        if stage == len(planned):
+            return self.iterations
+        return sum(planned[:stage]) + round(self._share_done() * planned[stage])
+
+    @property
+    def is_over(self) -> bool:
+        return len(self._finished) == len(self._options.iterations)
+
+    def step(self) -> None:
+        """Restore the luma of some crops; behind the last of a network begin the next one."""
+        options, stage = self._options, len(self._finished)
+        if not self._examples:
+            # Built late: what a resumed training has behind it needs none.
+            self._examples = [
+                example
+                for scale in options.example_scales[stage]
+                for run in self._lumas
+                for example in _examples(run, scale, self._finished, options)
+            ]
+            # Even, for the network works on blocks of pixels; no longer than any example's side.
+            smallest = min(min(target.shape[-2:]) for _, target in self._examples)
+            self._side = min(options.crop_px, smallest - smallest % BLOCK)
+            if not self._stage_iterations[stage]:
+                self._stage_began = self.seconds
+        rate = cosine_decay(options.learning_rates[stage], self._share_done())
+        planes, target = self._draw_crops()
+        base = without_halo(planes[:, :1], options.network.halo)
+        loss = F.l1_loss(base + self._network.network(planes), target)
+        self._stage_iterations[stage] += 1
+        decay = warm_decay(options.average_decay, self._stage_iterations[stage])
+        self._network.descend(loss, rate, decay)
+        self.losses.append(loss.item())
+        if self._share_done() >= 1:
+            self._end_stage()
+
+    def trained(self) -> TrainedShotNetworks:
+        """Hand over the averaged networks."""
+        first, second = (network.cpu() for network in self._finished)
+        return TrainedShotNetworks(
+            (first, second),
+            (self._stage_iterations[0], self._stage_iterations[1]),
+            loss_curve_summary(self.losses),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the network in training, and the weights of the one before it."""
+        finished = [network.state_dict() for network in self._finished]
+        return super().state_dict() | {"finished": finished}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the network that a state is of."""
+        for weights in state["finished"]:
+            self._network.average.load_state_dict(weights)
+            self._end_stage()
+        super().load_state_dict(state)
+
+    def _begin_stage(self, start: ShotNetwork) -> None:
+        """Train a copy of `start`: the second network begins as the first has ended."""
+        self._network = AveragedNetwork(copy.deepcopy(start).train().requires_grad_(True))
+        self._examples = []
+        self._stage_began = self.seconds
+
+    def _end_stage(self) -> None:
+        self._finished.append(self._network.average)
+        self._examples = []
+        if not self.is_over:
+            self._begin_stage(self._finished[-1])
+
+    def _share_done(self) -> float:
+        """Share of the network's training that is behind, 0 to 1: by the clock with a budget.
+
+        At least one iteration is always made.
+        """
+        stage = len(self._finished)
+        done, planned = self._stage_iterations[stage], self._options.iterations
+        if self._budget_seconds is None:
+            return done / planned[stage]
+        if done == 0:
             return 0.0
-        return min(1.0, (perf_counter() - self._start) / max(self._end - self._start, 1e-3))
+        end = self._budget_seconds * (stage + 1) / len(planned)
+        return min(1.0, (self.seconds - self._stage_began) / max(end - self._stage_began, 1e-3))
 
-
-def _train(
-    start: ShotNetwork,
-    examples: Sequence[Example],
-    options: ShotTrainingOptions,
-    stage: int,
-    random: torch.Generator,
-    schedule: _Schedule,
-    report: Callable[[float, float], None],
-) -> tuple[ShotNetwork, list[float]]:
-    network = copy.deepcopy(start).requires_grad_(True)
-    average = copy.deepcopy(start).requires_grad_(False)
-    optimizer = Adam(network, options.learning_rates[stage])
-    side = _crop_side(examples, options)
-    losses: list[float] = []
-    while (share := schedule.share_done(len(losses))) < 1:
-        optimizer.learning_rate = cosine_decay(options.learning_rates[stage], share)
-        planes, target = _draw_crops(examples, side, options, random)
-        halo = options.network.halo
-        output = planes[:, :1, halo:-halo, halo:-halo] + network(planes)
-        loss = F.l1_loss(output, target)
-        optimizer.minimize(loss)
-        losses.append(loss.item())
-        update_ema(average, network, min(options.average_decay, len(losses) / (len(losses) + 9)))
-        report(schedule.share_done(len(losses)), losses[-1])
-    return average, losses
+    def _draw_crops(self) -> Example:
+        """Draw a batch of matching crops, each of an example drawn at random, flipped and turned at
+        random."""
+        options, draw = self._options, integer_sampler(self._random)
+        inputs, targets = [], []
+        for _ in range(options.batch):
+            planes, target = self._examples[draw(len(self._examples))]
+            place = draw_placement(target.shape[-2:], self._side, draw, grid=BLOCK)
+            # Planes and target by one place: they must show the same.
+            inputs.append(place.cut(planes, options.network.halo))
+            targets.append(place.cut(target))
+        return torch.stack(inputs), torch.stack(targets)
 
 
 def _examples(
@@ -153,15 +229,17 @@ def _examples(
     networks: Sequence[ShotNetwork],
     options: ShotTrainingOptions,
 ) -> Iterator[Example]:
-    """Windows with the luma that their frame should have, for frames (1, h, w) at `scale`.
+    """Make windows with the luma that their frame should have, for frames (1, h, w) at `scale`.
 
     For the first network (none is trained yet) the input is half the target's size, else a quarter:
     the trained one brings it to half.
     """
+    # The second network sees pictures that the first has enlarged, so it starts one halving lower.
     reduction = STAGE_SCALE ** (1 + len(networks))
     height, width = (
         reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:]
     )
+    # At several sizes: a shot shows the same things at few scales, and more teach more.
     targets = [resize(luma, height, width).clamp(0, 1) for luma in run]
     lows = [
         _quantize(resize(target, height // reduction, width // reduction)) for target in targets
@@ -169,9 +247,11 @@ def _examples(
     inputs = lows
     if networks:
         pair = (networks[0], networks[0])
+        # With fusion, as in use: the second network must know its rest of noise and ghosts.
         inputs = list(upscale_shot(lows, pair, STAGE_SCALE, 1.0, options.fusion))
     enlarged = [resize(picture, height, width) for picture in inputs]
     reach = options.network.neighbours
+    # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
     registrar = ShotRegistrar()
     for index, low in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
@@ -180,43 +260,11 @@ def _examples(
         planes = input_planes(
             enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar
         )
+        # Registrations are large; those of frames that no window reaches any more are dropped.
         registrar.discard_before(index + 1 - reach)
         yield pad_planes(planes, options.network.halo), target
 
 
 def _quantize(luma: torch.Tensor) -> torch.Tensor:
-    """In 8 bits, as a clip's own frames are."""
+    """Round to 8 bits, as a clip's own frames are."""
     return (luma.clamp(0, 1) * 255).round() / 255
-
-
-def _crop_side(examples: Sequence[Example], options: ShotTrainingOptions) -> int:
-    """Even, and no longer than any side of the examples."""
-    smallest = min(min(target.shape[-2:]) for _, target in examples)
-    return min(options.crop_px, smallest - smallest % 2)
-
-
-def _draw_crops(
-    examples: Sequence[Example], side: int, options: ShotTrainingOptions, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch of matching crops, each of an example drawn at random, flipped and turned at
-    random."""
-    draw = integer_sampler(random)
-    extended = side + 2 * options.network.halo
-    inputs, targets = [], []
-    for _ in range(options.batch):
-        planes, target = examples[draw(len(examples))]
-        top, left = (
-            2 * draw((target.shape[1] - side) // 2 + 1),
-            2 * draw((target.shape[2] - side) // 2 + 1),
-        )
-        turns, flip = draw(4), draw(2)
-        crops = (
-            planes[:, top : top + extended, left : left + extended],
-            target[:, top : top + side, left : left + side],
-        )
-        augmented = [torch.rot90(crop, turns, (1, 2)) for crop in crops]
-        if flip:
-            augmented = [crop.flip(2) for crop in augmented]
-        inputs.append(augmented[0])
-        targets.append(augmented[1])
-    return torch.stack(inputs), torch.stack(targets)

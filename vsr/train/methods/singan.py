@@ -7,18 +7,22 @@ pictures stay float from level to level. Sources: Rott Shaham et al. (2019) and 
 single-scale form is that code's SR_train mode.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import log
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec, init_as_published
-from vsr.train.methods.losses import critic_loss
-from vsr.train.methods.method import IterationProgress, TrainedNetworks, loss_curve_summary
+from vsr.train.adversarial import critic_loss
+from vsr.train.fit import loss_curve_summary
+from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
+from vsr.train.optimizer import Adam
+
+BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -55,56 +59,172 @@ Inputs = tuple[torch.Tensor, torch.Tensor]
 """A generator's two inputs: the noisy base and the base, (1, 3, H, W) each."""
 
 
-def train_faithful(
-    keyframe: torch.Tensor, options: FaithfulOptions, seed: int, progress: IterationProgress
-) -> TrainedNetworks:
-    """Train one scale on `keyframe`, (3, H, W) in [0, 1]. Deterministic for a seed and thread
-    count."""
-    random = torch.Generator().manual_seed(seed)
-    real = (2 * keyframe - 1)[None]
-    base = _reduce_and_enlarge(real, options.step_ratio)
-    amplitude = options.noise_share * F.mse_loss(base, real).sqrt().item()
-    generator, critic = _published_networks(options.network, seed)
+class FaithfulTraining(KeyframeTraining):
+    """One scale of SinGAN: a generator and its critic, turn by turn."""
 
-    def draw() -> Inputs:
-        return base + amplitude * torch.randn(real.shape, generator=random), base
+    kept = (
+        "losses",
+        "_random",
+        "_generator",
+        "_critic",
+        "_generator_optimizer",
+        "_critic_optimizer",
+    )
 
-    losses = _train_level(generator, critic, real, (base, base), draw, options, random, progress)
-    return TrainedNetworks(generator.eval(), critic.eval(), amplitude, loss_curve_summary(losses))
+    def __init__(
+        self, pictures: Sequence[torch.Tensor], options: FaithfulOptions, seed: int
+    ) -> None:
+        """The one picture is the keyframe, (3, H, W) in [0, 1]."""
+        super().__init__(options.iterations)
+        (keyframe,) = pictures
+        self._options = options
+        self._random = torch.Generator().manual_seed(seed)
+        self._real = (2 * keyframe - 1)[None]
+        # The lost detail of one step is what there is to learn.
+        base = _reduce_and_enlarge(self._real, options.step_ratio)
+        self._reconstruction_inputs: Inputs = (base, base)
+        self._amplitude = self._amplitude_for(base)
+        self._begin(*_published_networks(options.network, seed))
+
+    def _begin(self, generator: Generator, critic: Critic) -> None:
+        """Train these networks from now on."""
+        rate = self._options.learning_rate
+        self._generator, self._critic = generator, critic
+        self._generator_optimizer = Adam(generator, rate, BETAS)
+        self._critic_optimizer = Adam(critic, rate, BETAS)
+
+    def step(self) -> None:
+        """Take some steps of the critic, then as many of the generator."""
+        options = self._options
+        is_late = self._iteration_of_level >= int(options.decay_at * options.iterations)
+        rate = options.learning_rate * (0.1 if is_late else 1)
+        self._generator_optimizer.learning_rate = self._critic_optimizer.learning_rate = rate
+        # The critic first: a generator can only follow a critic that knows the present fakes.
+        for _ in range(options.critic_steps):
+            with torch.no_grad():
+                # Without a graph: the critic's step must not reach the generator.
+                fake = self._generator(*self._draw())
+            # One place for all pixels, as published.
+            mix = torch.rand((), generator=self._random)
+            self._critic_optimizer.minimize(critic_loss(self._critic, self._real, fake, mix))
+        for _ in range(options.generator_steps):
+            # Without noise: one input of all must give the picture itself.
+            restored = self._generator(*self._reconstruction_inputs)
+            reconstruction = F.mse_loss(restored, self._real)
+            # A fake of its own: one of before would have no gradient, or that of older weights.
+            score = self._critic(self._generator(*self._draw())).mean()
+            self._generator_optimizer.minimize(
+                options.reconstruction_weight * reconstruction - score
+            )
+        # Of the last step: the adversarial term has no target that it could be judged by.
+        self.losses.append(reconstruction.item())
+
+    def trained(self) -> TrainedNetworks:
+        """Hand over the networks of the last level."""
+        return TrainedNetworks(
+            self._generator.eval(),
+            self._critic.eval(),
+            self._amplitude,
+            loss_curve_summary(self.losses),
+        )
+
+    @property
+    def _iteration_of_level(self) -> int:
+        return len(self.losses) % self._options.iterations
+
+    def _amplitude_for(self, base: torch.Tensor) -> float:
+        """Scale the noise with what is to be restored: a base that is nearly right needs little."""
+        error = F.mse_loss(base, self._real).sqrt().item()
+        return self._options.noise_share * error
+
+    def _draw(self) -> Inputs:
+        """Draw the inputs of a fake."""
+        base = self._reconstruction_inputs[1]
+        return base + self._amplitude * torch.randn(base.shape, generator=self._random), base
 
 
-def train_pyramid(
-    keyframe: torch.Tensor, options: PyramidOptions, seed: int, progress: IterationProgress
-) -> TrainedNetworks:
-    """Train level after level on `keyframe`, (3, H, W) in [0, 1], and keep the finest.
-    Deterministic likewise."""
-    random = torch.Generator().manual_seed(seed)
-    reals = pyramid_levels((2 * keyframe - 1)[None], options)
-    sampler = _PyramidSampler(reals, random)
-    reconstruction = torch.zeros_like(reals[0])
-    losses: list[float] = []
-    below: tuple[Generator, Critic] | None = None
-    for level, real in enumerate(reals):
+class PyramidTraining(FaithfulTraining):
+    """The scales of SinGAN one after another, coarsest first; the finest is the model."""
+
+    _options: PyramidOptions
+
+    def __init__(
+        self, pictures: Sequence[torch.Tensor], options: PyramidOptions, seed: int
+    ) -> None:
+        """The one picture is the keyframe, (3, H, W) in [0, 1]."""
+        super().__init__(pictures, options, seed)
+        self._seed = seed
+        self._reals = pyramid_levels(self._real, options)
+        self.iterations = len(self._reals) * options.iterations
+        self._below: list[tuple[Generator, float]] = []
+        """Generator and noise amplitude of each level that is trained."""
+        self._begin_level(torch.zeros_like(self._reals[0]), None)
+
+    def step(self) -> None:
+        """Do one iteration of the level, and go up to the next one behind its last."""
+        super().step()
+        if self._iteration_of_level == 0 and not self.is_over:
+            self._go_up()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the level, and the weights of those below it."""
+        finished = [generator.state_dict() for generator, _ in self._below]
+        return super().state_dict() | {"finished": finished}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go up to the level of a state, and go on from there."""
+        for weights in state["finished"]:
+            self._generator.load_state_dict(weights)
+            self._go_up()
+        super().load_state_dict(state)
+
+    def _go_up(self) -> None:
+        """Keep the level's generator as it is, and begin the next level with what it restores."""
+        self._generator.eval().requires_grad_(False)
+        reconstruction = self._generator(*self._reconstruction_inputs)
+        self._below.append((self._generator, self._amplitude))
+        self._begin_level(reconstruction, (self._generator, self._critic.eval()))
+
+    def _begin_level(
+        self, reconstruction: torch.Tensor, below: tuple[Generator, Critic] | None
+    ) -> None:
+        options, level = self._options, len(self._below)
+        self._real = self._reals[level]
+        # Fine levels have more to draw, and cost the most: hence the limit.
         width = min(options.network.width * 2 ** (level // 4), options.widest)
-        generator, critic = _published_networks(replace(options.network, width=width), seed + level)
-        if below is not None and below[0].spec == generator.spec:
-            generator.load_state_dict(below[0].state_dict())
-            critic.load_state_dict(below[1].state_dict())
-        base = resize(reconstruction, *real.shape[-2:])
-        amplitude = options.noise_share * F.mse_loss(base, real).sqrt().item() if level else 1.0
+        networks = _published_networks(replace(options.network, width=width), self._seed + level)
+        # Levels of one width begin where the one below has ended.
+        if below is not None and below[0].spec == networks[0].spec:
+            for network, trained in zip(networks, below, strict=True):
+                network.load_state_dict(trained.state_dict())
+        base = resize(reconstruction, *self._real.shape[-2:])
         # Only the coarsest level restores its picture from noise, drawn once; the others start from
         # the one below.
-        reconstruction_inputs = (base, base) if level else (sampler.noise(0), base)
-        draw = partial(sampler.draw, level, amplitude)
-        report = _level_progress(progress, level, len(reals))
-        losses += _train_level(
-            generator, critic, real, reconstruction_inputs, draw, options, random, report
-        )
-        generator.eval().requires_grad_(False)
-        reconstruction = generator(*reconstruction_inputs)
-        sampler.trained.append((generator, amplitude))
-        below = generator, critic.eval()
-    return TrainedNetworks(generator, critic, amplitude, loss_curve_summary(losses))
+        self._amplitude = self._amplitude_for(base) if level else 1.0
+        self._reconstruction_inputs = (base, base) if level else (self._noise(0), base)
+        self._begin(*networks)
+
+    def _draw(self) -> Inputs:
+        return self._draw_at(len(self._below), self._amplitude)
+
+    def _draw_at(self, level: int, amplitude: float) -> Inputs:
+        """Draw inputs of `level` made of a fresh random fake of all levels below it."""
+        # The coarsest level has nothing below it: it makes its picture of noise alone.
+        base = torch.zeros_like(self._reals[level])
+        if level > 0:
+            generator, amplitude_below = self._below[level - 1]
+            with torch.no_grad():
+                fake = generator(*self._draw_at(level - 1, amplitude_below))
+                base = resize(fake, *base.shape[-2:])
+        return base + amplitude * self._noise(level), base
+
+    def _noise(self, level: int) -> torch.Tensor:
+        """Draw unit noise; at the coarsest level one channel repeated to three."""
+        like = self._reals[level]
+        if level == 0:
+            # As published: one noise for all three colors.
+            return torch.randn((1, 1, *like.shape[-2:]), generator=self._random).expand_as(like)
+        return torch.randn(like.shape, generator=self._random)
 
 
 def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Tensor]:
@@ -116,6 +236,7 @@ def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Te
     """
     short = min(real.shape[-2:])
     steps = int(log(short / options.coarsest_px) / log(options.step_ratio)) + 1
+    # Exactly the coarsest size, with a whole number of steps near the ratio that is asked for.
     ratio = (options.coarsest_px / short) ** (1 / steps)
     sizes = [
         [round(side * ratio ** (steps - level)) for side in real.shape[-2:]]
@@ -124,80 +245,11 @@ def pyramid_levels(real: torch.Tensor, options: PyramidOptions) -> list[torch.Te
     return [resize(real, *size) for size in sizes]
 
 
-class _PyramidSampler:
-    """Draws the random inputs of a level from the levels trained so far."""
-
-    def __init__(self, reals: list[torch.Tensor], random: torch.Generator) -> None:
-        self.reals = reals
-        self.random = random
-        self.trained: list[tuple[Generator, float]] = []
-
-    def draw(self, level: int, amplitude: float) -> Inputs:
-        """Inputs of `level` made of a fresh random fake of all levels below it."""
-        base = torch.zeros_like(self.reals[level])
-        if level > 0:
-            generator, amplitude_below = self.trained[level - 1]
-            with torch.no_grad():
-                base = resize(
-                    generator(*self.draw(level - 1, amplitude_below)), *self.reals[level].shape[-2:]
-                )
-        return base + amplitude * self.noise(level), base
-
-    def noise(self, level: int) -> torch.Tensor:
-        """Unit noise; at the coarsest level one channel repeated to three."""
-        like = self.reals[level]
-        if level == 0:
-            return torch.randn((1, 1, *like.shape[-2:]), generator=self.random).expand_as(like)
-        return torch.randn(like.shape, generator=self.random)
-
-
-def _train_level(
-    generator: Generator,
-    critic: Critic,
-    real: torch.Tensor,
-    reconstruction_inputs: Inputs,
-    draw: Callable[[], Inputs],
-    options: FaithfulOptions,
-    random: torch.Generator,
-    progress: IterationProgress,
-) -> list[float]:
-    """The adversarial game of one level, in place; returns the reconstruction loss of every
-    iteration."""
-    critic_optimizer, generator_optimizer = (
-        torch.optim.Adam(network.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
-        for network in (critic, generator)
-    )
-    milestone = [int(options.decay_at * options.iterations)]
-    schedules = [
-        torch.optim.lr_scheduler.MultiStepLR(optimizer, milestone, 0.1)
-        for optimizer in (critic_optimizer, generator_optimizer)
-    ]
-    losses = []
-    for iteration in range(options.iterations):
-        for _ in range(options.critic_steps):
-            with torch.no_grad():
-                fake = generator(*draw())
-            critic_optimizer.zero_grad(set_to_none=True)
-            critic_loss(critic, real, fake, torch.rand((), generator=random)).backward()
-            critic_optimizer.step()
-        for _ in range(options.generator_steps):
-            reconstruction = F.mse_loss(generator(*reconstruction_inputs), real)
-            generator_optimizer.zero_grad(set_to_none=True)
-            (
-                options.reconstruction_weight * reconstruction - critic(generator(*draw())).mean()
-            ).backward()
-            generator_optimizer.step()
-        for schedule in schedules:
-            schedule.step()
-        losses.append(reconstruction.item())
-        progress(iteration + 1, options.iterations, losses[-1])
-    return losses
-
-
 def _published_networks(spec: NetworkSpec, seed: int) -> tuple[Generator, Critic]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, critic = Generator(spec), Critic(spec)
+        # Both networks from the same seed, so that a model follows from its seed alone.
         init_as_published(generator)
         init_as_published(critic)
     return generator, critic
@@ -208,8 +260,3 @@ def _reduce_and_enlarge(real: torch.Tensor, step_ratio: float) -> torch.Tensor:
     return resize(
         resize(real, round(height / step_ratio), round(width / step_ratio)), height, width
     )
-
-
-def _level_progress(progress: IterationProgress, level: int, levels: int) -> IterationProgress:
-    """Progress of one level as a part of the whole pyramid's."""
-    return lambda done, total, loss: progress(level * total + done, levels * total, loss)

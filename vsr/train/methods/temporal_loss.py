@@ -1,5 +1,5 @@
-"""A loss for steadiness: what a generator gets wrong on the keyframe, it should get wrong on the
-frames around it.
+"""A loss for steadiness: a generator's errors on the keyframe should be its errors on the frames
+around it.
 
 Taken along the motion and of the errors, not of the pictures: where both are right it asks for
 nothing, and the blur of the warp itself is not rewarded. It is the training form of the metric
@@ -7,7 +7,7 @@ nothing, and the blur of the warp itself is not rewarded. It is the training for
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from vsr.image.motion import GrayArray, motion_between
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator
-from vsr.train.methods.crops import CropPlacement, TrainingPair, crop_batch
+from vsr.train.crops import CropPlacement, TrainingPair, crop_batch, without_halo
 
 MARGIN_PX = 6
-"""Of a neighbour's crop on each side, for motion that differs from that of its middle."""
+"""Of a neighbor's crop on each side, for motion that differs from that of its middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,23 @@ class NeighborFrame:
 def align_neighbor(
     keyframe: torch.Tensor, frame: torch.Tensor, pairs: Sequence[TrainingPair]
 ) -> list[NeighborFrame]:
-    """`frame` beside `keyframe`, (3, H, W) in [0, 1] each, at the size of each of the frame's own
-    `pairs`."""
+    """Align `frame` with `keyframe`, (3, H, W) in [0, 1] each, at the size of each of the frame's
+    own `pairs`."""
+    # At full size once: flow of small pictures loses what is thin.
     motion = motion_between(_to_gray(keyframe), _to_gray(frame))
     assert motion is not None, "a keyframe is large enough for optical flow"
     flow = torch.from_numpy(motion.flow).permute(2, 0, 1)
     visible = torch.from_numpy(motion.visible).float()
     height, width = visible.shape
-    neighbours = []
+    neighbors = []
     for pair in pairs:
         size = pair.target.shape[-2:]
+        # Flow is in pixels, so it shrinks in length as well as in size.
         shrink = flow.new_tensor([size[1] / width, size[0] / height])[:, None, None]
+        # Seen only where all that goes into a smaller pixel is seen.
         whole = resize(visible, *size) > 1 - 1e-3
-        neighbours.append(NeighborFrame(pair, resize(flow, *size) * shrink, whole.float()))
-    return neighbours
+        neighbors.append(NeighborFrame(pair, resize(flow, *size) * shrink, whole.float()))
+    return neighbors
 
 
 def temporal_loss(
@@ -57,36 +60,39 @@ def temporal_loss(
 ) -> torch.Tensor:
     """Mean absolute change along the motion of the generator's error, over what both frames show.
 
-    `error` is output minus target, (3, side, side), of the keyframe's crop at `align`, turned as
+    `error` is output minus target, (3, side, side), of the keyframe's crop at `place`, turned as
     that crop is.
     """
-    rows, columns = (
-        slice(place.top, place.top + place.side),
-        slice(place.left, place.left + place.side),
-    )
-    flow, visible = neighbor.flow[:, rows, columns], neighbor.visible[rows, columns]
+    # Flow is not turned with the crops: its directions would have to turn as well.
+    upright = replace(place, turns=0, flip=0)
+    flow, visible = upright.cut(neighbor.flow), upright.cut(neighbor.visible)
     there = _placement_along(place, flow, neighbor.pair.target.shape[-2:])
     padded, target = crop_batch(neighbor.pair, [there])
-    halo = generator.spec.halo
-    error_there = padded[..., halo:-halo, halo:-halo] + generator.residual(padded) - target
+    base = without_halo(padded, generator.spec.halo)
+    error_there = base + generator.residual(padded) - target
+    # Both errors are compared upright, where the flow says what lies where.
     warped, inside = _warp(
         there.undo_augmentation(error_there[0]),
         flow,
         (place.left - there.left, place.top - there.top),
     )
     counted = visible * inside
+    # Of the errors: where both frames are right there is nothing to pay, however much moves.
     change = (place.undo_augmentation(error) - warped).abs().mean(dim=0)
+    # Mean over what both show; at least 1, so that a crop without any costs nothing.
     return (change * counted).sum() / counted.sum().clamp(min=1)
 
 
 def _placement_along(
     place: CropPlacement, flow: torch.Tensor, size: Sequence[int]
 ) -> CropPlacement:
-    """Where the crop at `align` has moved to by the median of its flow, with the margin, inside a
-    picture of `size`."""
+    """Place the crop where the median of its flow has moved it, with the margin, inside a picture
+    of `size`."""
     side = min(place.side + 2 * MARGIN_PX, *size)
+    # The median: a few wrong vectors at an edge do not move the crop.
     across, down = (round(float(component.median())) for component in flow)
     spare = (side - place.side) // 2
+    # Pushed inside where the motion leads out; what is then not covered is not counted.
     top = min(max(place.top + down - spare, 0), size[0] - side)
     left = min(max(place.left + across - spare, 0), size[1] - side)
     return CropPlacement(top, left, side, place.turns, place.flip)
@@ -95,13 +101,15 @@ def _placement_along(
 def _warp(
     picture: torch.Tensor, flow: torch.Tensor, offset: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`picture`, (C, S, S), at p + offset + flow(p) for each pixel p of `flow`, bilinear; 1 where
-    that is inside."""
+    """Sample `picture`, (C, S, S), at p + offset + flow(p) for each pixel p of `flow`, bilinear;
+    also 1 where that is inside, else 0."""
     side = picture.shape[-1]
     height, width = flow.shape[-2:]
+    # In pixels of the neighbor's crop.
     columns = flow[0] + offset[0] + torch.arange(width)
     rows = flow[1] + offset[1] + torch.arange(height)[:, None]
     inside = (columns >= 0) & (columns <= side - 1) & (rows >= 0) & (rows <= side - 1)
+    # From pixels to the range of -1 to 1 that `grid_sample` counts corner pixels in.
     grid = torch.stack([columns, rows], dim=-1)[None] * (2 / (side - 1)) - 1
     warped = F.grid_sample(
         picture[None], grid, mode="bilinear", padding_mode="border", align_corners=True

@@ -1,4 +1,8 @@
-"""GAN losses of discriminator and generator on the logits of real and fake crops."""
+"""Adversarial losses of both sides, and the gradient penalties that keep a critic smooth.
+
+SinGAN's critic scores every place of a picture; the discriminators of data-set training give one
+logit for a whole crop.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +10,38 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+CriticFn = Callable[[torch.Tensor], torch.Tensor]
+"""Pictures -> scores: a network, or many that are run as one."""
+GRADIENT_PENALTY_WEIGHT = 0.1
+"""Belongs to the per-pixel form of `pixel_gradient_penalty`."""
+
+
+def critic_loss(
+    critic: CriticFn, real: torch.Tensor, fake: torch.Tensor, mix: torch.Tensor
+) -> torch.Tensor:
+    """Wasserstein critic loss with gradient penalty. `fake` must be detached; `mix` in [0, 1] is
+    the penalty's place between the two pictures."""
+    # The penalty is wanted where the critic is used: between the fakes and the real picture.
+    between = (mix * real + (1 - mix) * fake).requires_grad_(True)
+    penalty = pixel_gradient_penalty(critic, between)
+    loss: torch.Tensor = (
+        critic(fake).mean() - critic(real).mean() + GRADIENT_PENALTY_WEIGHT * penalty
+    )
+    return loss
+
+
+def pixel_gradient_penalty(critic: CriticFn, image: torch.Tensor) -> torch.Tensor:
+    """Mean over pixels of (|| d sum D(image) / d pixel ||_2 over channels - 1)^2.
+
+    The norm is taken over the channels of each pixel, as in SinGAN's published code, not over the
+    whole sample as in Gulrajani et al. (2017); the weight of 0.1 belongs to this form.
+    """
+    # With a graph, for the penalty has to be descended itself.
+    (gradient,) = torch.autograd.grad(critic(image).sum(), image, create_graph=True)
+    penalty: torch.Tensor = ((gradient.norm(2, dim=1) - 1) ** 2).mean()
+    return penalty
+
 
 LogitPairLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits of real and of fake crops, (N,) each -> a scalar."""
@@ -31,6 +67,7 @@ def gradient_penalty(
     relativistic output in the place of the logit, whose gradient is the same wherever the sigmoid
     is not saturated.
     """
+    # Detached: the penalty shapes the discriminator, and must not move the generator.
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
     penalty: torch.Tensor = ((gradient.flatten(1).norm(2, dim=1) - 1) ** 2).mean()
@@ -76,6 +113,7 @@ def _relativistic_centered(criterion: LogitLoss) -> GanLoss:
 
     def side(sign: int) -> LogitPairLoss:
         def loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+            # One center for both sides: neither can win by moving its own mean.
             center = (real.mean() + fake.mean()) / 2
             return (criterion(real - center, sign) + criterion(fake - center, -sign)) / 2
 
