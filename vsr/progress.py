@@ -13,6 +13,9 @@ MIN_SHARE_FOR_ETA = 0.02
 ProgressCallback = Callable[[str, float | None], None]
 """Takes a line of text and the share done, 0 to 1, or None where the whole is unknown."""
 
+FrameProgress = Callable[[int, int | None], None]
+"""Takes the number of frames done and of all frames, or None where the header does not say."""
+
 
 @contextmanager
 def progress_line() -> Iterator[ProgressCallback]:
@@ -93,7 +96,7 @@ class Listener:
 
     notify: Callable[[str], None] = _ignore
     """Takes a sentence for the user."""
-    on_progress: Callable[[int, int | None], None] = _ignore
+    on_progress: FrameProgress = _ignore
     """Takes the frames done, and their number where the header tells it."""
     should_stop: Callable[[], bool] = _never
     """Tells whether the run is to end after the current frame, with its work kept."""

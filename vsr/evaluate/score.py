@@ -4,7 +4,7 @@ The truth leads, without one the low-resolution input, without either each resul
 does not grow with the clips but for the figures themselves.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import tee
@@ -19,13 +19,10 @@ from vsr.evaluate.results import ClipScores, Scores, rank_results
 from vsr.metrics import possible_metrics, select_metrics, with_sharpness
 from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.progress import FrameProgress
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
 from vsr.video.reader import ReadOptions
-
-FrameProgress = Callable[[int, int | None], None]
-"""Told how many frames of the leading clip are done, and of how many; None where its header does
-not say."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from vsr.evaluate.report.images import encode_moments
 from vsr.evaluate.report.moments import choose_moments, num_moments
 from vsr.evaluate.report.run import check_run_files, run_report_content
 from vsr.evaluate.report.scores import score_report_content
-from vsr.evaluate.score import FrameProgress
 from vsr.files import write_atomically
 from vsr.pipeline.manifest import Manifest
+from vsr.progress import FrameProgress
 
 __all__ = ["check_run_files", "write_page", "write_run_page", "write_score_page"]
 

@@ -19,8 +19,8 @@ from vsr.evaluate.report.moments import (
     busiest_column,
     difference,
 )
-from vsr.evaluate.score import FrameProgress
 from vsr.image.resample import resize
+from vsr.progress import FrameProgress
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
 
