@@ -35,6 +35,7 @@ def resume_plan(
     """
     if not info.identity:
         return None
+    # Hashing hours of film would take minutes: size and time of a file tell that it was changed.
     clips = {
         name: _file_fingerprint(Path(path)) for name, path in others.items() if path is not None
     }
@@ -48,6 +49,7 @@ def resume_plan(
         "container": container,
         "versions": versions(),
     }
+    # Not asked for but found out: a later run takes these over.
     resolved = {"threads": torch.get_num_threads(), "dtype": dtype_name(recipe.dtype, device)}
     return {REQUESTED: requested, RESOLVED: resolved}
 

@@ -39,6 +39,7 @@ def _upscale_variants(
     generators = [context.generator_for(model) for model in models]
 
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
+        # A running sum: fifteen pictures of the result's size would fill the memory.
         total = progressive_upscale(
             pixels, generators[:1], context.scale, back_projection_weight
         ).clone()
@@ -51,6 +52,7 @@ def _upscale_variants(
         generators[0].step_options,
         models[0].card.step_ratio,
     )
+    # On a CPU one model fills all cores already.
     if context.device.type == "cpu" or not can_batch(networks, step_options):
         return {"one model after another": one_by_one}
     members = FastEnsemble(

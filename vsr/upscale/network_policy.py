@@ -46,6 +46,7 @@ def network_policy(context: PolicyContext) -> PolicyStage:
         return Decision(first.index, (network.name,), summary, weight, noise)
 
     def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
+        # Frames of a shot share their noise, which would flicker otherwise.
         seed = SAMPLE_SEED_STRIDE * context.sample + decision.frame
 
         def upscale(pixels: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,7 @@ def network_policy(context: PolicyContext) -> PolicyStage:
 
 
 def _precision_note(network: UpscalingNetwork, wanted: torch.dtype) -> str | None:
-    """What the user ought to know of a network that does not compute as the others would."""
+    """Tell of a network that does not compute in the precision of the others."""
     if network.dtype == wanted:
         return None
     return (
