@@ -13,6 +13,7 @@ from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
 from tests.steps import frame_of, upscale_frames
 from vsr.engine.options import EngineOptions
+from vsr.engine.tiling import run_in_tiles, tile_spans
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.networks.espcn import EspcnSpec
@@ -26,7 +27,6 @@ from vsr.upscale.networks import apply_network, load_network
 from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
 from vsr.upscale.networks.architectures import ARCHITECTURES
 from vsr.upscale.networks.files import NetworkCard, encode_network
-from vsr.upscale.networks.tiles import run_in_tiles, tile_spans
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ from math import ceil, log
 
 import torch
 
+from vsr.engine.tiling import run_in_tiles
 from vsr.errors import ModelError
 from vsr.image.resample import back_project, resize
 from vsr.upscale.networks.network import UpscalingNetwork
-from vsr.upscale.networks.tiles import run_in_tiles
 
 
 @torch.inference_mode()
