@@ -16,17 +16,13 @@ from vsr.engine.options import EngineOptions
 from vsr.engine.tiling import run_in_tiles, tile_spans
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
-from vsr.models.networks.espcn import EspcnSpec
-from vsr.models.networks.fsrcnn import FsrcnnSpec
-from vsr.models.networks.rrdb import RrdbSpec
-from vsr.models.networks.srcnn import SrcnnSpec
-from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.models.networks.classic import EspcnSpec, FsrcnnSpec, SrcnnSpec
+from vsr.models.networks.srgan import RrdbSpec, SrresnetSpec
 from vsr.pipeline import api
 from vsr.upscale import UPSCALER, PolicyContext, PolicyOptions
 from vsr.upscale.networks import apply_network, load_network
-from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.files import NetworkCard, encode_network
+from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network
+from vsr.upscale.networks.network import noise_planes, num_passes, scale_note
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")

@@ -1,6 +1,8 @@
-"""Upscalers on disk: our own `.safetensors`, and what others publish. Loading never runs code."""
+"""Upscalers on disk: the `.safetensors` that `vsr train` writes, and what others publish. Loading
+never runs code."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,16 @@ from safetensors.torch import save
 from torch import nn
 
 from vsr.errors import ModelError
+from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
+from vsr.models.networks.srgan import RrdbSpec, Srresnet, SrresnetSpec, rrdb
 from vsr.models.safetensors import check_tensors, read_tensors
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.network import UpscalingNetwork, prepare_for_inference
+from vsr.upscale.networks.network import (
+    STUDIO_RANGE,
+    LumaRange,
+    UpscalingNetwork,
+    count_parameters,
+    prepare_for_inference,
+)
 from vsr.upscale.networks.third_party import read_third_party
 
 CARD_KEY = "vsr_upscaler"
@@ -24,24 +33,46 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """A family of networks that `vsr train` makes."""
+
+    spec: type[Any]
+    """A frozen dataclass with at least `scale` and `receptive_radius_px`."""
+    build: Callable[[Any], nn.Module]
+    luma: LumaRange | None = None
+    """Range of luma that the networks take; None: RGB."""
+    enlarged_first: bool = False
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "srcnn": Architecture(SrcnnSpec, Srcnn, STUDIO_RANGE, enlarged_first=True),
+    "fsrcnn": Architecture(FsrcnnSpec, Fsrcnn, STUDIO_RANGE),
+    "espcn": Architecture(EspcnSpec, Espcn, STUDIO_RANGE),
+    "srresnet": Architecture(SrresnetSpec, Srresnet),
+    "rrdb": Architecture(RrdbSpec, rrdb),
+}
+"""Adding one takes its network in `vsr.models.networks` and one entry."""
+
+
+@dataclass(frozen=True)
 class NetworkCard:
-    """Where a network of ours comes from; stands in the file's metadata as JSON."""
+    """Origin of a network of ours; stands in the file's metadata as JSON."""
 
     arch: str
     network: dict[str, Any]
     """Fields of the architecture's spec."""
     method: str
-    """Of `vsr train`."""
+    """Method of `vsr train`."""
     training: dict[str, Any]
-    """What it was trained on and how, and how good it was then."""
+    """Pictures and settings of the training, and how good the network was then."""
     version: str
-    """Of vsr."""
+    """Version of vsr."""
     consistency_passes: int = 0
     """Back-projections onto the input that belong to the method."""
 
 
 def encode_network(card: NetworkCard, network: nn.Module) -> bytes:
-    """The content of a file."""
+    """Return the content of a file."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
@@ -76,8 +107,8 @@ def load_network(
 
 
 def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
-    """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did
-    not write."""
+    """Return card and tensors of a `.safetensors` file; None for the card of a file that `vsr
+    train` did not write."""
     metadata, tensors = read_tensors(path)
     if "keyframe_hash" in metadata or "frames_trained_on" in metadata:
         raise ModelError(
@@ -90,7 +121,7 @@ def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
 
 
 def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    """The card's network with these tensors, which are checked against it."""
+    """Build the card's network with these tensors, which are checked against it."""
     build = ARCHITECTURES[card.arch].build
     try:
         # There a network has names and shapes and takes no memory, however large its card makes it.
@@ -108,7 +139,7 @@ def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor
 
 
 def spec_of(card: NetworkCard) -> Any:
-    """The shape of the card's network."""
+    """Return the shape of the card's network."""
     table = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in card.network.items()
@@ -117,14 +148,14 @@ def spec_of(card: NetworkCard) -> Any:
 
 
 def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingNetwork:
-    """A network of ours that is in evaluation mode, where and as precise as it is."""
+    """Wrap a network of ours that is in evaluation mode, on its device and in its precision."""
     architecture, spec = ARCHITECTURES[card.arch], spec_of(card)
     return UpscalingNetwork(
         name=name,
         arch=card.arch,
         scale=spec.scale,
         run=network,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        num_parameters=count_parameters(network),
         luma=architecture.luma,
         enlarged_first=architecture.enlarged_first,
         noise_channels=getattr(spec, "noise_channels", 0),
@@ -159,7 +190,7 @@ def _card(path: Path, text: str) -> NetworkCard:
 
 
 def _is_sane(value: Any) -> bool:
-    """Whether a field of a spec cannot make a network of monstrous size."""
+    """Tell whether a field of a spec cannot make a network of monstrous size."""
     if isinstance(value, list):
         return len(value) <= 8 and all(_is_sane(item) for item in value)
     if isinstance(value, int) and not isinstance(value, bool):
