@@ -7,9 +7,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vsr.errors import ModelError, OutputError
 from vsr.files import write_atomically
 from vsr.models.bank import SHOT_MODEL_SUFFIX
+from vsr.models.networks import on_device
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.safetensors import check_tensors, encode_tensors, read_tensors
 
@@ -53,6 +56,11 @@ class ShotModel:
     """File name without its suffix."""
     card: ShotCard
     networks: tuple[ShotNetwork, ShotNetwork]
+
+    def networks_on(self, device: torch.device) -> tuple[ShotNetwork, ShotNetwork]:
+        """Return both networks on a device, as copies where the model lies on another."""
+        first, second = self.networks
+        return on_device(first, device), on_device(second, device)
 
 
 def save_shot_model(path: Path, card: ShotCard, networks: tuple[ShotNetwork, ShotNetwork]) -> None:
