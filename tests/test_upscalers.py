@@ -276,11 +276,14 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
 def test_a_card_that_was_tampered_with_is_refused(tmp_path):
     network = ARCHITECTURES["espcn"].build(SMALL_SPECS["espcn"])
     shape = asdict(SMALL_SPECS["espcn"])
-    for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 2}):
-        path = tmp_path / "tampered.safetensors"
+    path = tmp_path / "tampered.safetensors"
+    for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 0}):
         path.write_bytes(encode_network(NetworkCard("espcn", table, "espcn", {}, "0"), network))
         with pytest.raises(ModelError, match="its card is not one of vsr train"):
             load_network(path, CPU)
+    path.write_bytes(encode_network(NetworkCard("espcn", {"scale": 2}, "espcn", {}, "0"), network))
+    with pytest.raises(ModelError, match="its description asks for"):
+        load_network(path, CPU)
 
 
 def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):

@@ -4,7 +4,7 @@ ECCV 2016) and ESPCN (Shi et al., CVPR 2016).
 Luma is (N, 1, H, W) in whatever units a network was trained in, [0, 1] as a rule.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vsr.records import limits
+
+WIDTHS, SCALES = limits(at_least=1, at_most=1024), limits(at_least=1, at_most=16)
 FSRCNN_LAST_KERNEL = 9
 """Side of the kernel that enlarges."""
 ESPCN_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
@@ -21,13 +24,15 @@ ESPCN_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 class SrcnnSpec:
     """Shape of an SRCNN; (9, 1, 5), (9, 3, 5) and (9, 5, 5) are the published ones."""
 
-    kernels: tuple[int, int, int] = (9, 5, 5)
+    kernels: tuple[int, int, int] = field(
+        default=(9, 5, 5), metadata=limits(at_least=1, at_most=31)
+    )
     """Sides of the kernels, odd."""
-    width: int = 64
+    width: int = field(default=64, metadata=WIDTHS)
     """Channels after the first layer."""
-    inner_width: int = 32
+    inner_width: int = field(default=32, metadata=WIDTHS)
     """Channels after the second layer."""
-    scale: int = 4
+    scale: int = field(default=4, metadata=SCALES)
     """Scale that it was trained for; the network itself keeps the size."""
 
     @property
@@ -59,13 +64,13 @@ class FsrcnnSpec:
     """Shape of an FSRCNN(d, s, m); (56, 12, 4) is the published one and (32, 5, 1) its fast
     version, FSRCNN-s."""
 
-    d: int = 56
+    d: int = field(default=56, metadata=WIDTHS)
     """Features."""
-    s: int = 12
+    s: int = field(default=12, metadata=WIDTHS)
     """Features after shrinking."""
-    m: int = 4
+    m: int = field(default=4, metadata=limits(at_least=0, at_most=64))
     """3x3 layers between shrinking and expanding."""
-    scale: int = 4
+    scale: int = field(default=4, metadata=SCALES)
 
     @property
     def receptive_radius_px(self) -> int:
@@ -117,10 +122,10 @@ class Fsrcnn(nn.Module):
 class EspcnSpec:
     """Shape of an ESPCN."""
 
-    scale: int = 4
-    width: int = 64
+    scale: int = field(default=4, metadata=SCALES)
+    width: int = field(default=64, metadata=WIDTHS)
     """Channels after the first layer."""
-    inner_width: int = 32
+    inner_width: int = field(default=32, metadata=WIDTHS)
     """Channels after the second layer."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity between layers: tanh in the paper, ReLU in files that go around."""

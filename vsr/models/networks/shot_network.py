@@ -5,12 +5,14 @@ It works on the smaller grid, four sub-pixels to a position, so that a layer cos
 at full size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from vsr.records import limits
 
 LEAK = 0.1
 """Slope of LeakyReLU below zero."""
@@ -25,10 +27,12 @@ picture itself."""
 class ShotNetworkSpec:
     """Shape of a shot network; its receptive field is 2 (2 layers + 1) pixels wide."""
 
-    neighbours: int = 2
+    neighbours: int = field(default=2, metadata=limits(at_least=0, at_most=8))
     """Frames on each side of the frame itself. (Spelled as in the files of all models so far.)"""
-    width: int = 48
-    layers: int = 5
+    width: int = field(default=48, metadata=limits(at_least=1, at_most=256))
+    """Channels of every hidden layer."""
+    layers: int = field(default=5, metadata=limits(at_least=2, at_most=16))
+    """Number of 3x3 convolutions."""
 
     @property
     def planes(self) -> int:

@@ -7,13 +7,15 @@ with five of them each output pixel sees 11x11 input pixels.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from vsr.records import limits
 
 LEAK = 0.2
 """SinGAN's slope of LeakyReLU below zero."""
@@ -23,9 +25,9 @@ LEAK = 0.2
 class NetworkSpec:
     """Shape of a generator and of its critic, which share width and depth."""
 
-    width: int = 32
+    width: int = field(default=32, metadata=limits(at_least=1, at_most=256))
     """Channels of every hidden layer."""
-    layers: int = 5
+    layers: int = field(default=5, metadata=limits(at_least=2, at_most=16))
     """Number of 3x3 convolutions; each shrinks an unpadded picture by 2 pixels."""
     batch_norm: bool = False
     """Batch normalization after every convolution but the last. Always in eval mode at inference:
@@ -35,7 +37,7 @@ class NetworkSpec:
     padding: Literal["zeros", "replicate"] = "replicate"
     """Extension of the generator's input, once, by `halo` pixels; the published code uses zeros,
     which show as a frame around the picture."""
-    leak: float = LEAK
+    leak: float = field(default=LEAK, metadata=limits(at_least=0, at_most=1))
     """Slope of the activation below zero; 0 is ReLU, as in ZSSR."""
     bias: bool = True
     """Whether convolutions have biases; those of ZSSR have none."""

@@ -4,7 +4,7 @@ workshops 2018): SRResNet, RRDB, and one logit for a whole crop.
 Pictures are RGB (N, 3, H, W) in [0, 1].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log2
 from typing import Literal
 
@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vsr.records import limits
+
+WIDTHS, BLOCKS = limits(at_least=1, at_most=1024), limits(at_least=0, at_most=64)
+SCALES = limits(at_least=1, at_most=16)
 LEAK = 0.2
 """Slope of the discriminators' LeakyReLU below zero."""
 
@@ -20,12 +24,12 @@ LEAK = 0.2
 class SrresnetSpec:
     """Shape of an SRResNet; 16 blocks of width 64 are the published one."""
 
-    width: int = 64
-    blocks: int = 16
-    scale: int = 4
+    width: int = field(default=64, metadata=WIDTHS)
+    blocks: int = field(default=16, metadata=BLOCKS)
+    scale: int = field(default=4, metadata=SCALES)
     """2, 3, 4 or 8."""
     batch_norm: bool = True
-    noise_channels: int = 0
+    noise_channels: int = field(default=0, metadata=limits(at_least=0, at_most=1024))
     """Channels of noise that are put beside the colors of the input; 0 for a deterministic
     network."""
     residual: bool = False
@@ -104,9 +108,9 @@ def _sub_pixel_stage(width: int, ratio: int) -> nn.Sequential:
 class RrdbSpec:
     """Shape of an RRDB network; 23 blocks of width 64 are the published one."""
 
-    width: int = 64
-    blocks: int = 23
-    scale: int = 4
+    width: int = field(default=64, metadata=WIDTHS)
+    blocks: int = field(default=23, metadata=BLOCKS)
+    scale: int = field(default=4, metadata=SCALES)
     """A power of 2."""
 
     @property

@@ -3,7 +3,7 @@ never runs code."""
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vsr.errors import ModelError
 from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
 from vsr.models.networks.srgan import RrdbSpec, Srresnet, SrresnetSpec, rrdb
 from vsr.models.safetensors import check_tensors, read_tensors
+from vsr.records import SETTINGS, Origin, from_json, from_table, limits
 from vsr.upscale.networks.network import (
     STUDIO_RANGE,
     LumaRange,
@@ -26,9 +27,6 @@ from vsr.upscale.networks.third_party import read_third_party
 
 CARD_KEY = "vsr_upscaler"
 """Metadata key of our own files; its value is the card."""
-MAX_SPEC_NUMBER = 1024
-MAX_SCALE = 16
-MAX_BLOCKS = 64
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -67,7 +65,7 @@ class NetworkCard:
     """Pictures and settings of the training, and how good the network was then."""
     version: str
     """Version of vsr."""
-    consistency_passes: int = 0
+    consistency_passes: int = field(default=0, metadata=limits(at_least=0, at_most=100))
     """Back-projections onto the input that belong to the method."""
 
 
@@ -124,27 +122,29 @@ def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor
     """Build the card's network with these tensors, which are checked against it."""
     build = ARCHITECTURES[card.arch].build
     try:
-        # There a network has names and shapes and takes no memory, however large its card makes it.
+        # On this device a network has names and shapes and takes no memory, however large its card
+        # makes it.
         with torch.device("meta"):
             planned = build(spec_of(card))
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ModelError(
             f"{path}: no {card.arch} can be made as its card says ({error}). Train it again."
         ) from None
-    check_tensors(path, "", planned.state_dict(), tensors)
+    check_tensors(path, planned.state_dict(), tensors)
+    # Its initial weights, which are overwritten, must not advance the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         network = build(spec_of(card))
     network.load_state_dict(tensors)
     return network
 
 
-def spec_of(card: NetworkCard) -> Any:
-    """Return the shape of the card's network."""
+def spec_of(card: NetworkCard, origin: Origin = SETTINGS) -> Any:
+    """Make the shape of the card's network, checked in full. Raises the origin's error."""
     table = {
-        name: tuple(value) if isinstance(value, list) else value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in card.network.items()
     }
-    return ARCHITECTURES[card.arch].spec(**table)
+    return from_table(ARCHITECTURES[card.arch].spec, table, origin)
 
 
 def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingNetwork:
@@ -165,37 +165,15 @@ def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingN
 
 
 def _card(path: Path, text: str) -> NetworkCard:
-    try:
-        table = json.loads(text)
-        card = NetworkCard(**table)
-        if card.arch not in ARCHITECTURES:
-            raise ValueError(
-                f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}"
-            )
-        if card.network.keys() != {field.name for field in fields(ARCHITECTURES[card.arch].spec)}:
-            raise ValueError(f"the fields of its network are not those of {card.arch}")
-        if not all(_is_sane(value) for value in card.network.values()):
-            raise ValueError("a number of its network is out of range")
-        if any(card.network.get(name, 0) > MAX_BLOCKS for name in ("blocks", "m")):
-            raise ValueError(f"its network has more than {MAX_BLOCKS} blocks")
-        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= MAX_SCALE:
-            raise ValueError(f"its scale is not a whole number from 1 to {MAX_SCALE}")
-        if type(card.consistency_passes) is not int or not 0 <= card.consistency_passes <= 100:
-            raise ValueError("its consistency passes are out of range")
-        return card
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+    origin = Origin(f"{path}: its card is not one of vsr train", ModelError)
+    card = from_json(NetworkCard, text, origin)
+    if card.arch not in ARCHITECTURES:
         raise ModelError(
-            f"{path}: its card is not one of vsr train ({error}). Train it again."
-        ) from None
-
-
-def _is_sane(value: Any) -> bool:
-    """Tell whether a field of a spec cannot make a network of monstrous size."""
-    if isinstance(value, list):
-        return len(value) <= 8 and all(_is_sane(item) for item in value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return 0 <= value <= MAX_SPEC_NUMBER
-    return isinstance(value, bool | str)
+            f"{origin.name}: unknown architecture {card.arch[:80]!r}; known are "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    spec_of(card, origin)
+    return card
 
 
 def _advice(path: Path) -> str:
