@@ -31,7 +31,7 @@ RATIO_TOLERANCE = 0.2
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What is done with a generator beyond adding its detail once."""
+    """Work that is done with a generator beyond adding its detail once."""
 
     self_ensemble: bool = False
     """Median over the eight flips and quarter turns of the picture, as ZSSR has it: eight times the
@@ -143,6 +143,7 @@ class FastGenerator:
         """Add detail to the picture of which `base` gives rows, in the type and on the device of
         `like`; in [0, 1] where `limited`."""
         detailed = like.new_empty(3 * self._count, height, width)
+        # Zeros around a network's picture are mid-gray in ours.
         halo, outside = self.spec.halo, MIDPOINT if self.spec.padding == "zeros" else None
 
         # Everything that is done to a strip is done while it is in cache.

@@ -140,6 +140,7 @@ def _with_finite_check(upscale: Upscale) -> Upscale:
 def _seconds(upscale: Upscale, picture: torch.Tensor) -> float:
     taken = []
     for _ in range(PROBE_ROUNDS):
+        # Launching returns at once: the clock must wait for the GPU on both sides.
         torch.cuda.synchronize(picture.device)
         start = perf_counter()
         upscale(picture)

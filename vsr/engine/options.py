@@ -45,7 +45,8 @@ PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
 PROBE_SIZE, PROBE_ROUNDS = (32, 128), 3
 """Rows and columns; tries of each precision, the fastest of which counts."""
 QUICK_PROBE_SIZE, QUICK_PROBE_MIN_SPEEDUP = (16, 32), 0.7
-"""Of a first look, and the gain below which it is the last: where bf16 is slow, it is very slow."""
+"""Rows and columns of a first look, and the speed below which it is the last: where bf16 is slow,
+it is very slow."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def name_of_dtype(dtype: torch.dtype) -> str:
 @cache
 def bf16_speedup() -> float:
     """Measure the speed of bf16 over that of fp32 on this CPU, in some milliseconds."""
+    # Constants do: speed depends on values only where they become denormal, and these stay near 1.
     layers = [
         (torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH))
         for into in PROBE_WIDTHS
@@ -111,6 +113,7 @@ def bf16_speedup() -> float:
         ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)
     )
     small, picture = (torch.full((1, 3, *size), 0.5) for size in (QUICK_PROBE_SIZE, PROBE_SIZE))
+    # Where the processor lacks instructions for bf16, the larger picture would take long.
     glimpse = _seconds(fp32, small) / _seconds(bf16, small)
     return (
         glimpse

@@ -27,7 +27,7 @@ class FastShotNetwork:
         device = next(network.parameters()).device
         largest = options.max_strip_px or (MAX_STRIP_PX if device.type == "cpu" else None)
         self._strips = Strips(device, largest)
-        # The amplification of the neighbours' differences, whose planes come after the frame's
+        # The amplification of the neighbors' differences, whose planes come after the frame's
         # own, goes into the first layer and its inverse into the last.
         gains = torch.full((BLOCK**2 * self.spec.planes,), DIFFERENCE_GAIN)
         gains[: BLOCK**2] = 1

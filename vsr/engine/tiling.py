@@ -118,7 +118,7 @@ class TileSpan:
 
     start: int
     stop: int
-    """What the network sees: from `start` to before `stop`."""
+    """Pixels that the network sees: from `start` to before `stop`."""
     rise: float | None
     """Middle of the ramp at its start; None at the picture's own border."""
     fall: float | None
@@ -168,6 +168,7 @@ def tile_spans(length: int, tile_px: int, receptive_radius_px: int) -> list[Tile
     beyond it."""
     count = -(-length // tile_px)
     edges = [length * number // count for number in range(count + 1)]
+    # As far as the tile's weights are not zero the network must see its whole surroundings.
     margin = receptive_radius_px + FEATHER_PX // 2
     return [
         TileSpan(

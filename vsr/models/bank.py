@@ -106,7 +106,7 @@ class ModelCard:
 
     @property
     def is_student(self) -> bool:
-        """Whether the model was distilled from others."""
+        """True for a model that was distilled from others."""
         return self.distillation is not None
 
 
@@ -124,6 +124,7 @@ class Model:
 def select_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
     """Pick the models of a system; where none is named, those of the first of `SYSTEMS` that the
     bank has."""
+    # In the order of SYSTEMS, so that the choice does not depend on the names of files.
     held = {model.card.system for model in models}
     wanted = next((name for name in SYSTEMS if name in held), None) if system is None else system
     return [model for model in models if model.card.system == wanted]
@@ -148,6 +149,7 @@ def load_bank(folder: Path) -> list[Model]:
         raise ModelError(
             f"the folder of models {folder} cannot be read: {error.strerror}."
         ) from None
+    # Refused whatever else the folder holds: nobody should believe that it is used.
     pickles = sorted(path.name for path in files if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
     if pickles:
         raise ModelError(

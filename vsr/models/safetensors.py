@@ -76,6 +76,7 @@ def fill_networks(
         for prefix, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
+    # Names are checked all together: a tensor of no network is one too many.
     check_tensors(path, expected, tensors)
     for prefix, network in networks.items():
         names = network.state_dict().keys()

@@ -168,6 +168,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
+        # Weights only: a pickle that names anything else is refused, and none of it is run.
         stored = torch.load(path, map_location="cpu", weights_only=True)
     # What a damaged or foreign file leads to depends on where its bytes go wrong.
     except (

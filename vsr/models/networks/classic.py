@@ -75,6 +75,7 @@ class FsrcnnSpec:
     @property
     def receptive_radius_px(self) -> int:
         """Distance, in input pixels, that an output pixel sees."""
+        # The first layer is 5x5 and m are 3x3; the last kernel lies on the larger grid.
         return 2 + self.m + -(-(FSRCNN_LAST_KERNEL // 2) // self.scale)
 
 
@@ -135,6 +136,7 @@ class EspcnSpec:
     @property
     def receptive_radius_px(self) -> int:
         """Distance, in input pixels, that an output pixel sees."""
+        # Layers of 5x5, 3x3 and 3x3.
         return 4
 
 

@@ -19,7 +19,7 @@ DISCRIMINATOR_SIDE = 7
 
 
 class DeepLinearGenerator(nn.Module):
-    """Six convolutions without bias or activation, applied to each colour apart: all in all one
+    """Six convolutions without bias or activation, applied to each color apart: all in all one
     13x13 kernel.
 
     They are never run on a picture: that would be the same function of the same weights at some
@@ -33,6 +33,7 @@ class DeepLinearGenerator(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(*pair, side, bias=False) for pair, side in sizes)
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
+            # As in the published code.
             nn.init.xavier_normal_(layer.weight, gain=0.1)
 
     def kernel(self) -> torch.Tensor:
@@ -61,6 +62,7 @@ class PatchDiscriminator(nn.Module):
             blocks += [_spectral_norm_conv(WIDTH, WIDTH, 1), normalization, nn.ReLU()]
         self.body = nn.Sequential(*blocks, _spectral_norm_conv(WIDTH, 1, 1), nn.Sigmoid())
         for module in self.modules():
+            # As in the published code.
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 

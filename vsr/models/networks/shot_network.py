@@ -69,6 +69,7 @@ class ShotNetwork(nn.Module):
         confidence.
         """
         scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
+        # Channels last is the order that a CPU's convolutions run fastest in.
         features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
         for layer in self.body[:-1]:
             features = F.leaky_relu_(layer(features), LEAK)

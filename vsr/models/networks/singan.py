@@ -40,7 +40,7 @@ class NetworkSpec:
     leak: float = field(default=LEAK, metadata=limits(at_least=0, at_most=1))
     """Slope of the activation below zero; 0 is ReLU, as in ZSSR."""
     bias: bool = True
-    """Whether convolutions have biases; those of ZSSR have none."""
+    """Biases of the convolutions; those of ZSSR have none."""
 
     @property
     def halo(self) -> int:
@@ -90,6 +90,7 @@ class Critic(nn.Module):
 
 
 def _stack(spec: NetworkSpec, out_channels: int) -> nn.Sequential:
+    # No layer pads: the input is extended once, by `pad`, as in the published code.
     blocks: list[nn.Module] = []
     channels = 3
     for _ in range(spec.layers - 1):

@@ -33,7 +33,7 @@ class SrresnetSpec:
     """Channels of noise that are put beside the colors of the input; 0 for a deterministic
     network."""
     residual: bool = False
-    """Whether the network adds to the bicubically enlarged input, which spares a short training
+    """Addition to the bicubically enlarged input, which spares a short training
     much; not so in the paper."""
 
     @property
@@ -72,6 +72,7 @@ class Srresnet(nn.Module):
         features = features + self.body(features)
         result = torch.tanh(self.tail(self.enlarge(features)))
         if not self.spec.residual:
+            # From tanh's (-1, 1).
             return (result + 1) / 2
         return result + F.interpolate(planes[:, :3], scale_factor=self.spec.scale, mode="bicubic")
 
@@ -175,11 +176,13 @@ class Discriminator(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """RGB (N, 3, crop, crop) -> logits (N,), higher for what looks real."""
+        # The network's own pictures are in [-1, 1].
         logits: torch.Tensor = self.head(self.features(2 * crops - 1).flatten(1))
         return logits[:, 0]
 
 
 def _discriminator_layer(inputs: int, outputs: int, stride: int, norm: str) -> list[nn.Module]:
+    # A 4x4 kernel of stride 2, padded by 1, halves an even side exactly.
     kernel = 3 if stride == 1 else 4
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, padding=1),

@@ -1,4 +1,4 @@
-"""Per-frame upscalers from a file: anything that spandrel recognises, and the networks that `vsr
+"""Per-frame upscalers from a file: anything that spandrel recognizes, and the networks that `vsr
 train` makes."""
 
 from vsr.upscale.networks.files import load_network

@@ -55,7 +55,7 @@ def _fsrcnn(path: Path, state: StateDict) -> tuple[Any, nn.Module]:
     if not least < MAX_GRAY_CHANGE:
         raise ModelError(
             f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} "
-            "does it leave a grey picture grey; expected a trained network of luma from 0 to 1."
+            "does it leave a gray picture gray; expected a trained network of luma from 0 to 1."
         )
     return specs[changes.index(least)], networks[changes.index(least)]
 

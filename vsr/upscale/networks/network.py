@@ -33,6 +33,7 @@ class LumaRange:
     def change(self, luma: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
         """Return what must be added to each color of `picture` so that it has this luma and its own
         chroma."""
+        # Luma's weights add up to 1: what is added to all three colors is added to luma.
         return (luma - self.from_rgb(picture)) / (self.white - self.black)
 
 
@@ -56,7 +57,7 @@ class UpscalingNetwork:
     """Range of a network that knows luma alone, chroma being left to bicubic interpolation; None
     for one that takes RGB."""
     enlarged_first: bool = False
-    """Whether the network takes a bicubically enlarged picture, and keeps its size."""
+    """True for a network that takes a bicubically enlarged picture, and keeps its size."""
     noise_channels: int = 0
     """Channels of noise that it takes beside the picture."""
     receptive_radius_px: int = DEFAULT_RECEPTIVE_RADIUS_PX

@@ -1,4 +1,4 @@
-"""Checkpoints of others: everything that spandrel recognises, and the classic networks that it does
+"""Checkpoints of others: everything that spandrel recognizes, and the classic networks that it does
 not know."""
 
 import pickle
@@ -71,6 +71,7 @@ def _read_state(path: Path) -> StateDict:
                 "in it was run. Get it again, or as .safetensors."
             ) from None
     if isinstance(stored, dict):
+        # Takes the tensors out of "params_ema", "state_dict" and the like.
         from spandrel import canonicalize_state_dict
 
         stored = canonicalize_state_dict(stored)
@@ -127,7 +128,7 @@ def _from_spandrel(
     except UnsupportedModelError:
         raise ModelError(
             f"{path} holds {len(state)} tensors, the first named {first}: no architecture that is "
-            "known here has them. Expected a network that spandrel recognises, FSRCNN, ESPCN, "
+            "known here has them. Expected a network that spandrel recognizes, FSRCNN, ESPCN, "
             "SRCNN, or one of vsr train."
         ) from None
     # A file that looks like a known architecture and is none can fail anywhere in that
