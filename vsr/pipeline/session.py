@@ -14,7 +14,7 @@ import cv2
 import torch
 
 from vsr.engine.options import choose_device, choose_options, dtype_name
-from vsr.engine.strips import set_num_threads
+from vsr.engine.tiling import set_num_threads
 from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size

@@ -9,6 +9,7 @@ from vsr.errors import ModelError
 from vsr.image.blur import FACTOR, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.bank import Model
+from vsr.models.networks import on_device
 
 
 def dsrf(model: Model, pixels: torch.Tensor) -> float:
@@ -28,7 +29,7 @@ def dsrf(model: Model, pixels: torch.Tensor) -> float:
             "a side. Use another policy."
         )
     with torch.inference_mode():
-        scores = model.critic.to(pixels.device)((2 * pixels - 1)[None])
+        scores = on_device(model.critic, pixels.device)((2 * pixels - 1)[None])
     return float(scores.mean()) - model.card.critic_mean
 
 

@@ -11,7 +11,7 @@ from vsr.errors import UsageError
 from vsr.image.noise import noise_level
 from vsr.image.resample import scaled_size
 from vsr.upscale.networks import UpscalingNetwork, apply_network, load_network
-from vsr.upscale.networks.apply import scale_note
+from vsr.upscale.networks.network import scale_note
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
 from vsr.video.frames import Frame
 

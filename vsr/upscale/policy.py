@@ -9,10 +9,9 @@ from typing import Literal
 
 import torch
 
-from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.generator import FastGenerator, StepOptions, progressive_upscale
 from vsr.engine.graphs import Autotuner
 from vsr.engine.options import EngineOptions
-from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level

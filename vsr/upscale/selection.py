@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from vsr.engine.progressive import progressive_upscale
+from vsr.engine.generator import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.bank import Model
 from vsr.upscale.fitness import dsrf, restoration_error

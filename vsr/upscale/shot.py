@@ -83,9 +83,8 @@ class ShotPolicy(PolicyStage):
         else:
             model = self._decide([step.frame for step in first])
         weight = self.decisions[-1].back_projection_weight
-        device = self._context.device
         self._stages = ShotStages(
-            (model.networks[0].to(device), model.networks[1].to(device)),
+            model.networks_on(self._context.device),
             self._context.scale,
             weight,
             self._fusion,
@@ -146,7 +145,7 @@ def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:
     lumas = [to_luma(frame.pixels.cpu()) for frame in frames]
     height, width = (max(1, side // STAGE_SCALE) for side in lumas[0].shape[-2:])
     halves = [resize(luma, height, width).clamp(0, 1) for luma in lumas]
-    networks = (model.networks[0].cpu(), model.networks[1].cpu())
+    networks = model.networks_on(torch.device("cpu"))
     restored = upscale_shot(halves, networks, STAGE_SCALE, 1.0, FUSION["fast"])
     size = (STAGE_SCALE * height, STAGE_SCALE * width)
     pairs = zip(restored, lumas, strict=True)
