@@ -27,7 +27,8 @@ from av.codec.hwaccel import HWAccel
 
 from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.engine.graphs import Upscale, capture_graph, is_close
-from vsr.engine.options import DTYPES, EngineOptions, choose_device, choose_dtype
+from vsr.engine.options import DTYPES, EngineOptions, choose_device
+from vsr.engine.precision import choose_dtype
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.methods.batched import train_quick_batched

@@ -7,13 +7,8 @@ import torch
 from tests.models import BRIEF, picture
 from vsr.engine import convolutions
 from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
-from vsr.engine.options import (
-    MIN_BF16_SPEEDUP,
-    EngineOptions,
-    bf16_speedup,
-    choose_device,
-    choose_dtype,
-)
+from vsr.engine.options import EngineOptions, choose_device
+from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup, choose_dtype
 from vsr.engine.tiling import Strips, set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize

@@ -23,7 +23,7 @@ from vsr.train.dataset.experiment import (
     score_system,
     to_markdown,
 )
-from vsr.upscale.networks import load_network
+from vsr.upscale.networks.files import load_network
 
 CPU = torch.device("cpu")
 ONE_STEP = [

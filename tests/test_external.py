@@ -18,7 +18,8 @@ from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
 from vsr.train.dataset.methods import METHODS, resolve_method
 from vsr.train.dataset.trainer import Trainer
 from vsr.train.state_file import state_path
-from vsr.upscale.networks import apply_network, load_network
+from vsr.upscale.networks.files import load_network
+from vsr.upscale.networks.network import apply_network
 
 CPU = torch.device("cpu")
 TINY = {

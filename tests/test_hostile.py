@@ -26,9 +26,8 @@ from vsr.models.bank import load_bank, load_model
 from vsr.models.shot_model import load_shot_model
 from vsr.pipeline.options import Recipe, resolve_recipe
 from vsr.text import printable
-from vsr.upscale.networks import load_network
 from vsr.upscale.networks import third_party as foreign
-from vsr.upscale.networks.files import CARD_KEY
+from vsr.upscale.networks.files import CARD_KEY, load_network
 from vsr.video.reader import ReadOptions, open_clip
 
 SCRIPT = "<script>document.title='run'</script>"

@@ -11,7 +11,8 @@ from tests.models import picture
 from vsr.image.resample import resize
 from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
 from vsr.models.networks.srgan import Discriminator, DiscriminatorSpec, Srresnet, rrdb
-from vsr.upscale.networks import apply_network, load_network
+from vsr.upscale.networks.files import load_network
+from vsr.upscale.networks.network import apply_network
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")

@@ -29,10 +29,9 @@ from vsr.evaluate.report.content import (
     by_number,
     compared_versions,
 )
-from vsr.evaluate.report.data import NUM_BINS, frequencies, radial_power_db
+from vsr.evaluate.report.data import NUM_BINS, encode_moments, frequencies, radial_power_db
 from vsr.evaluate.report.document import render, safe_json
 from vsr.evaluate.report.frames import MomentFrames, ReportFrames, collect_frames
-from vsr.evaluate.report.images import encode_moments
 from vsr.evaluate.report.moments import (
     LOOP_FRAMES,
     MAX_MOMENTS,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.house import House
+
 ROOT = Path(__file__).resolve().parents[1]
 
 MACHINE_PATH = re.compile(rb"(?<![\w.~/-])/(?:home|Users|root|work|opt|mnt|tmp|workspace)/\w")
@@ -46,3 +48,11 @@ def test_the_samples_stay_small():
         sum(path.stat().st_size for path in (ROOT / "samples").rglob("*") if path.is_file())
         < 8_000_000
     )
+
+
+def test_the_house_keeps_its_shape():
+    house = House(ROOT / "vsr")
+    figures = house.figures()
+    assert int(figures["rooms at the top"]) <= 20
+    assert len(house.chain) <= 13, " -> ".join(house.chain)
+    assert figures["docstrings with a vague opening"] == "0"

@@ -20,9 +20,8 @@ from vsr.models.networks.classic import EspcnSpec, FsrcnnSpec, SrcnnSpec
 from vsr.models.networks.srgan import RrdbSpec, SrresnetSpec
 from vsr.pipeline import api
 from vsr.upscale import UPSCALER, PolicyContext, PolicyOptions
-from vsr.upscale.networks import apply_network, load_network
-from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network
-from vsr.upscale.networks.network import noise_planes, num_passes, scale_note
+from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network, load_network
+from vsr.upscale.networks.network import apply_network, noise_planes, num_passes, scale_note
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -13,10 +13,12 @@ from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
 from vsr.pipeline.manifest import Manifest
-from vsr.pipeline.plan import RunPlan
 from vsr.pipeline.profile import StageClock
 from vsr.progress import format_duration
 from vsr.text import printable
+
+if TYPE_CHECKING:
+    from vsr.pipeline.plan import RunPlan
 
 MIB = 2**20
 
@@ -65,7 +67,7 @@ def print_profile(manifest: Manifest, clock: StageClock) -> None:
     Console(stderr=True).print(table)
 
 
-def plan_lines(plan: RunPlan) -> list[str]:
+def plan_lines(plan: "RunPlan") -> list[str]:
     """Put a plan into lines for people."""
     frames = "an unknown number of frames" if plan.frames is None else f"{plan.frames} frames"
     sizes = " to ".join(f"{width}x{height}" for width, height in (plan.size, plan.output_size))

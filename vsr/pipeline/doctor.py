@@ -14,7 +14,7 @@ import av
 import torch
 
 from vsr.engine.convolutions import fused_activation_works
-from vsr.engine.options import MIN_BF16_SPEEDUP, bf16_speedup
+from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup
 from vsr.errors import OutputError, UsageError
 from vsr.metrics import METRICS
 from vsr.models.weights import LOSS_WEIGHTS, find_weights

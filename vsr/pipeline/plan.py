@@ -12,7 +12,7 @@ from time import perf_counter
 
 import av
 
-from vsr.engine.options import dtype_name
+from vsr.engine.precision import dtype_name
 from vsr.errors import InputError, UsageError
 from vsr.image.resample import scaled_size
 from vsr.pipeline.manifest import peak_memory_bytes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vsr.engine.options import dtype_name
+from vsr.engine.precision import dtype_name
 from vsr.engine.tiling import set_num_threads
 from vsr.models.bank import bank_files
 from vsr.models.shot_model import shot_model_files

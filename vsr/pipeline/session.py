@@ -13,7 +13,8 @@ from typing import Self
 import cv2
 import torch
 
-from vsr.engine.options import choose_device, choose_options, dtype_name
+from vsr.engine.options import choose_device
+from vsr.engine.precision import choose_options, dtype_name
 from vsr.engine.tiling import set_num_threads
 from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
 from vsr.files import check_output

@@ -10,8 +10,8 @@ from vsr.engine.resampling import back_project_in_place
 from vsr.errors import UsageError
 from vsr.image.noise import noise_level
 from vsr.image.resample import scaled_size
-from vsr.upscale.networks import UpscalingNetwork, apply_network, load_network
-from vsr.upscale.networks.network import scale_note
+from vsr.upscale.networks.files import load_network
+from vsr.upscale.networks.network import UpscalingNetwork, apply_network, scale_note
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
 from vsr.video.frames import Frame
 

@@ -11,7 +11,7 @@ import torch
 from vsr.cli.cards.costs import SCALE, Card, format_macs, network_macs
 from vsr.cli.cards.texts import CARDS
 from vsr.errors import UsageError
-from vsr.upscale.networks import load_network
+from vsr.upscale.networks.files import load_network
 
 __all__ = ["CARDS", "SCALE", "Card", "file_card", "markdown", "named_card"]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from vsr.errors import OutputError
 from vsr.evaluate import Scores
 from vsr.evaluate.report.content import ReportContent
+from vsr.evaluate.report.data import encode_moments
 from vsr.evaluate.report.document import render
 from vsr.evaluate.report.frames import collect_frames
-from vsr.evaluate.report.images import encode_moments
 from vsr.evaluate.report.moments import choose_moments, num_moments
 from vsr.evaluate.report.run import check_run_files, run_report_content
 from vsr.evaluate.report.scores import score_report_content

@@ -14,9 +14,8 @@ from plotly.offline import get_plotlyjs
 
 from vsr import __version__
 from vsr.evaluate.report.content import ReportContent, Role, printable
-from vsr.evaluate.report.data import page_data
+from vsr.evaluate.report.data import EncodedMoment, page_data
 from vsr.evaluate.report.frames import ReportFrames
-from vsr.evaluate.report.images import EncodedMoment
 
 SCRIPTS = ("state.js", "viewer.js", "loops.js", "plots.js", "main.js")
 """Scripts in the order in which they run, as one."""

@@ -19,7 +19,8 @@ from vsr.records import load_options, to_table
 from vsr.train.dataset.dataset import ImageDataset, find_images
 from vsr.train.dataset.training import train
 from vsr.train.fit import TrainingListener
-from vsr.upscale.networks import apply_network, load_network
+from vsr.upscale.networks.files import load_network
+from vsr.upscale.networks.network import apply_network
 from vsr.video.frames import Frame
 
 UpscaleFn = Callable[[torch.Tensor, int, int, int], torch.Tensor]

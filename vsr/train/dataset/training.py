@@ -22,8 +22,13 @@ from vsr.train.dataset.validation import TensorBoardLogger, ValidationResult, va
 from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
 from vsr.train.options import DatasetTraining
 from vsr.train.state_file import StateFile
-from vsr.upscale.networks import load_network
-from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network, wrap_network
+from vsr.upscale.networks.files import (
+    ARCHITECTURES,
+    NetworkCard,
+    encode_network,
+    load_network,
+    wrap_network,
+)
 
 VALUES_EVERY_STEPS = 10
 

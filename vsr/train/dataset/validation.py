@@ -10,8 +10,7 @@ import torch
 from vsr.errors import UsageError
 from vsr.image.resample import resize
 from vsr.train.dataset.dataset import ImageDataset
-from vsr.upscale.networks import UpscalingNetwork, apply_network
-from vsr.upscale.networks.network import STUDIO_RANGE
+from vsr.upscale.networks.network import STUDIO_RANGE, UpscalingNetwork, apply_network
 
 LOGGED_IMAGES = 4
 
