@@ -17,9 +17,8 @@ import torch
 
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
-from vsr.engine.generator import FastGenerator
+from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.engine.options import EngineOptions, bf16_speedup
-from vsr.engine.progressive import progressive_upscale
 from vsr.models.bank import load_bank
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.video.reader import open_clip

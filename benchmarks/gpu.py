@@ -25,11 +25,9 @@ import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
 
-from vsr.engine.ensemble import FastEnsemble
-from vsr.engine.generator import FastGenerator
+from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.engine.graphs import Upscale, capture_graph, is_close
 from vsr.engine.options import DTYPES, EngineOptions, choose_device, choose_dtype
-from vsr.engine.progressive import progressive_upscale
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.methods.batched import train_quick_batched
@@ -242,7 +240,7 @@ def ways_to(
 
     if count == 1:
         return {"one by one": one_by_one}
-    members = FastEnsemble("m", generators, STEP_RATIO, device, options=engine)
+    members = FastGenerator("m", generators, STEP_RATIO, device, options=engine)
     return {
         "one by one": one_by_one,
         "as one": lambda low: members.mean(progressive_upscale(low, [members], SCALE, 1.0)),

@@ -14,8 +14,7 @@ import torch
 
 from benchmarks.clips import CLIPS, use_shared_data
 from benchmarks.measure import print_table
-from vsr.engine.generator import FastGenerator
-from vsr.engine.progressive import progressive_upscale
+from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator

@@ -26,7 +26,7 @@ from benchmarks.clips import CLIPS, use_shared_data, write_lossless
 from benchmarks.measure import print_table
 from benchmarks.side_by_side import Contestant, race
 from vsr.engine.generator import FastGenerator
-from vsr.engine.strips import set_num_threads
+from vsr.engine.tiling import set_num_threads
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline.options import Recipe, RunFiles

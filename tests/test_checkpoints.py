@@ -112,7 +112,7 @@ def test_a_cut_file_is_named(saved, cut):
 def test_a_file_of_something_else_is_named(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ModelError, match="no arch in its metadata"):
+    with pytest.raises(ModelError, match="arch is missing"):
         load_model(path)
 
 
@@ -124,7 +124,7 @@ def test_a_file_of_something_else_is_named(tmp_path):
         ("scale_factors", "[0.5, 0.5]"),
         ("frame_time", "Infinity"),
         ("critic_mean", "not json"),
-        ("network", '{"width": 32}'),
+        ("network", '{"width": "32"}'),
         (
             "network",
             '{"width": 100000, "layers": 5, "batch_norm": false, "tanh": false, '
@@ -142,7 +142,7 @@ def test_wrong_metadata_is_named(saved, name, value):
     tensors = {f"generator.{key}": tensor for key, tensor in generator.state_dict().items()}
     tensors |= {f"critic.{key}": tensor for key, tensor in critic.state_dict().items()}
     resave(path, metadata | {name: value}, tensors)
-    with pytest.raises(ModelError, match=f"wrong {name}"):
+    with pytest.raises(ModelError, match=rf"model\.safetensors is not a model that .*{name}"):
         load_model(path)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.models import BRIEF, picture
 from vsr.engine import convolutions
-from vsr.engine.generator import FastGenerator
+from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.options import (
     MIN_BF16_SPEEDUP,
     EngineOptions,
@@ -14,8 +14,7 @@ from vsr.engine.options import (
     choose_device,
     choose_dtype,
 )
-from vsr.engine.progressive import progressive_upscale, step_sizes
-from vsr.engine.strips import set_num_threads, strip_rows
+from vsr.engine.tiling import Strips, set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.bank import load_bank
@@ -138,6 +137,34 @@ def test_a_tile_changes_the_pieces_and_not_the_result():
     torch.testing.assert_close(
         fast_one(generator, EngineOptions(max_strip_px=32**2)).add_detail(base), whole
     )
+
+
+@pytest.mark.parametrize(("multiple", "fitting"), [(1, 12), (2, 12), (2, 13)])
+def test_strips_are_halved_where_a_gpus_memory_runs_out_and_stay_so(multiple, fitting):
+    strips = Strips(torch.device("cuda", 0))
+    done, tries = [], []
+
+    def work(top, end):
+        tries.append(end - top)
+        if end - top > fitting:
+            raise torch.OutOfMemoryError
+        done.extend(range(top, end))
+
+    strips.cover(work, 90, 40, multiple)
+    assert done == list(range(90))
+    assert all(rows % multiple == 0 for rows in tries[:-1])
+    assert tries[0] == 90
+    tries.clear()
+    strips.cover(work, 90, 40, multiple)
+    assert max(tries) <= fitting, "what did not fit once is not tried again"
+
+
+def test_a_row_that_does_not_fit_is_told_with_what_to_do():
+    def work(top, end):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(ModelError, match=r"strips of 2 rows of 40 pixels.*--device cpu"):
+        Strips(torch.device("cuda", 0)).cover(work, 90, 40, 2)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():

@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.engine.ensemble import FastEnsemble
-from vsr.engine.generator import FastGenerator
+from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.engine.graphs import capture_graph, select_fastest
 from vsr.engine.options import EngineOptions, choose_device
-from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
 from vsr.train.methods.batched import train_quick_batched
 from vsr.train.methods.quick import train_quick
@@ -69,7 +67,7 @@ def test_a_model_that_breaks_in_a_graph_is_found():
 def test_all_models_as_one_agree_with_one_after_another_on_a_gpu():
     device, low = choose_device("cuda"), picture().cuda()
     generators = [trained(seed) for seed in range(3)]
-    members = FastEnsemble("m", generators, 2**0.5, device)
+    members = FastGenerator("m", generators, 2**0.5, device)
 
     def one_by_one(pixels):
         return torch.stack([upscale_on(device, one)(pixels) for one in generators]).mean(dim=0)

@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from tests.models import BRIEF, picture
-from vsr.engine.ensemble import FastEnsemble, can_batch
-from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.generator import FastGenerator, StepOptions, can_batch, progressive_upscale
 from vsr.engine.graphs import Autotuner, capture_graph, is_close, select_fastest
 from vsr.engine.options import EngineOptions
-from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.methods.quick import train_quick
@@ -36,7 +34,7 @@ def published_generators(count=3):
 @pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(max_strip_px=50**2)])
 def test_members_as_one_make_what_each_makes_alone(make, options):
     generators, low, step_options = make(), picture(40, 48), StepOptions(projections=2)
-    members = FastEnsemble("m", generators, 2**0.5, CPU, step_options, options)
+    members = FastGenerator("m", generators, 2**0.5, CPU, step_options, options)
     together = progressive_upscale(low, [members], 4, 0.8)
     alone = [
         progressive_upscale(low, [FastGenerator("m", one, 2**0.5, CPU, step_options)], 4, 0.8)
@@ -50,11 +48,26 @@ def test_members_as_one_make_what_each_makes_alone(make, options):
     assert min((one - other).abs().max() for one, other in [alone[:2], alone[1:]]) > 1e-3
 
 
+def test_one_model_is_an_ensemble_of_one():
+    (generator,), low = trained_generators(1), picture(40, 48)
+    one = progressive_upscale(low, [FastGenerator("m", generator, 2.0, CPU)], 2, 1.0)
+    listed = FastGenerator("m", [generator], 2.0, CPU)
+    assert torch.equal(progressive_upscale(low, [listed], 2, 1.0), one)
+    assert torch.equal(listed.mean(one), one)
+
+
+def test_folding_leaves_the_networks_as_they_are():
+    """In training mode a normalization would else be found switched to its running statistics."""
+    generators = [generator.train() for generator in published_generators(2)]
+    FastGenerator("m", generators, 2.0, CPU)
+    assert all(module.training for generator in generators for module in generator.modules())
+
+
 def test_a_broken_member_is_found():
     generators = trained_generators()
     with torch.no_grad():
         generators[1].body[2][0].bias[3] = float("inf")
-    members = FastEnsemble("one of 3 models", generators, 2.0, CPU)
+    members = FastGenerator("one of 3 models", generators, 2.0, CPU)
     with pytest.raises(ModelError, match="one of 3 models gave values that are not finite"):
         progressive_upscale(picture(), [members], 2, 0.0)
 

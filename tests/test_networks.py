@@ -9,12 +9,8 @@ from scipy.signal import correlate2d
 
 from tests.models import picture
 from vsr.image.resample import resize
-from vsr.models.networks.discriminators import Discriminator, DiscriminatorSpec
-from vsr.models.networks.espcn import Espcn, EspcnSpec
-from vsr.models.networks.fsrcnn import Fsrcnn, FsrcnnSpec
-from vsr.models.networks.rrdb import rrdb
-from vsr.models.networks.srcnn import Srcnn, SrcnnSpec
-from vsr.models.networks.srresnet import Srresnet
+from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
+from vsr.models.networks.srgan import Discriminator, DiscriminatorSpec, Srresnet, rrdb
 from vsr.upscale.networks import apply_network, load_network
 from vsr.video.reader import open_clip
 

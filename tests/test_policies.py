@@ -6,8 +6,7 @@ import torch
 
 from tests.models import make_model, make_shot_model, picture
 from tests.steps import upscale_frames
-from vsr.engine.generator import FastGenerator
-from vsr.engine.progressive import progressive_upscale
+from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.errors import ModelError
 from vsr.image.blur import gaussian_kernel, taps_from_tensor
 from vsr.image.noise import (

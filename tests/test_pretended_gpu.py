@@ -6,8 +6,10 @@ import torch
 
 import vsr
 from tests.clips import moving_pictures, write_clip
-from tests.models import make_model, picture
+from tests.models import make_model, make_shot_model, picture
 from tests.pretended_gpu import pretended_gpu
+from vsr.models.bank import load_bank
+from vsr.upscale.fitness import dsrf
 from vsr.video.reader import open_clip
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real GPU")
@@ -69,6 +71,20 @@ def test_a_graph_that_cannot_be_made_is_told_and_done_without(clip, bank, tmp_pa
         way in decision["reason"] for way in ("one model after another", "all models as one")
     )
     assert any("not by NVENC" in note for note in manifest.notes)
+
+
+def test_a_model_that_is_used_on_a_gpu_stays_where_its_bank_has_it(bank):
+    """Another run of the process may be using it there."""
+    model, shot_model, frame = load_bank(bank)[0], make_shot_model(), picture()
+    expected = dsrf(model, frame)
+    with pretended_gpu() as device:
+        assert dsrf(model, frame.to(device)) == pytest.approx(expected, abs=1e-5)
+        copies = shot_model.networks_on(device)
+        assert all(next(network.parameters()).device == device for network in copies)
+        assert shot_model.networks_on(device)[0] is copies[0], "copied once"
+    for network in (model.critic, *shot_model.networks):
+        assert next(network.parameters()).device == torch.device("cpu")
+    assert shot_model.networks_on(torch.device("cpu")) == shot_model.networks
 
 
 def test_the_pretended_gpu_refuses_a_tensor_that_was_left_on_the_cpu():

@@ -7,8 +7,13 @@ import torch
 from tests.models import BRIEF, card_of, picture
 from vsr.errors import ModelError
 from vsr.models.bank import load_bank
-from vsr.models.networks.ensemble import Ensemble, from_grouped_channels, to_grouped_channels
-from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.models.networks.singan import (
+    Ensemble,
+    Generator,
+    NetworkSpec,
+    from_grouped_channels,
+    to_grouped_channels,
+)
 from vsr.train.budget import ROUND_TO, iterations_for_budget
 from vsr.train.crops import CropPlacement, DeviceCropper
 from vsr.train.fit import TrainingListener

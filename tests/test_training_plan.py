@@ -94,7 +94,7 @@ def test_quick_takes_steps_of_two_where_it_is_to_undo_a_kernel(kernel_file):
         ("zssr", {"settings": ["crop=3"]}, "did you mean 'crop_px'"),
         ("zssr", {"neighbours": 2}, "it is for quick"),
         ("zssr", {"settings": ["iterations=0"]}, "iterations is 0; expected 1 or more"),
-        ("quick", {"settings": ["network.width=500"]}, "network.width is 500; expected 1 to 256"),
+        ("quick", {"settings": ["network.width=500"]}, "expected a whole number from 1 to 256"),
         ("quick", {"settings": ["learning_rate=-1"]}, "learning_rate is -1; expected 1e-09 to 1"),
         (
             "quick",
@@ -128,12 +128,13 @@ def test_a_kernel_file_is_read_as_it_was_written(kernel_file):
     [
         ("no json", "is not JSON"),
         ("[" * 20000, "is not JSON"),
-        ("{}", "has no square"),
-        ("[[1, 2], [3]]", "is not square"),
-        ('[["a"]]', "not a finite number"),
-        ("[[NaN]]", "not a finite number"),
+        ("{}", "kernel is missing"),
+        ("[]", "is no square"),
+        ("[[1, 2], [3]]", "is no square"),
+        ('[["a"]]', "expected a finite number"),
+        ("[[NaN]]", "expected a finite number"),
         ("[[0.4, 0.4], [0.4, 0.4]]", "has a sum of 1.6"),
-        ('{"kernel": [[1]], "factor": 4}', "is for a factor of 4"),
+        ('{"kernel": [[1]], "factor": 4}', "factor is 4; expected a whole number from 2 to 2"),
     ],
 )
 def test_a_file_that_is_no_kernel_is_refused(tmp_path, content, problem):

@@ -13,20 +13,16 @@ from tests.clips import moving_pictures, read_times, two_shots, write_clip
 from tests.models import make_model, picture
 from tests.steps import frame_of, upscale_frames
 from vsr.engine.options import EngineOptions
+from vsr.engine.tiling import run_in_tiles, tile_spans
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
-from vsr.models.networks.espcn import EspcnSpec
-from vsr.models.networks.fsrcnn import FsrcnnSpec
-from vsr.models.networks.rrdb import RrdbSpec
-from vsr.models.networks.srcnn import SrcnnSpec
-from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.models.networks.classic import EspcnSpec, FsrcnnSpec, SrcnnSpec
+from vsr.models.networks.srgan import RrdbSpec, SrresnetSpec
 from vsr.pipeline import api
 from vsr.upscale import UPSCALER, PolicyContext, PolicyOptions
 from vsr.upscale.networks import apply_network, load_network
-from vsr.upscale.networks.apply import noise_planes, num_passes, scale_note
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.files import NetworkCard, encode_network
-from vsr.upscale.networks.tiles import run_in_tiles, tile_spans
+from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network
+from vsr.upscale.networks.network import noise_planes, num_passes, scale_note
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
@@ -280,11 +276,14 @@ def test_files_that_hold_no_known_network_are_refused_with_a_reason(tmp_path, ca
 def test_a_card_that_was_tampered_with_is_refused(tmp_path):
     network = ARCHITECTURES["espcn"].build(SMALL_SPECS["espcn"])
     shape = asdict(SMALL_SPECS["espcn"])
-    for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 2}):
-        path = tmp_path / "tampered.safetensors"
+    path = tmp_path / "tampered.safetensors"
+    for table in (shape | {"width": 10**6}, shape | {"stranger": 1}, {"scale": 0}):
         path.write_bytes(encode_network(NetworkCard("espcn", table, "espcn", {}, "0"), network))
         with pytest.raises(ModelError, match="its card is not one of vsr train"):
             load_network(path, CPU)
+    path.write_bytes(encode_network(NetworkCard("espcn", {"scale": 2}, "espcn", {}, "0"), network))
+    with pytest.raises(ModelError, match="its description asks for"):
+        load_network(path, CPU)
 
 
 def test_a_policy_and_an_upscaler_are_not_both_taken(tmp_path):

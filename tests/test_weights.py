@@ -17,6 +17,7 @@ from vsr.models.weights import (
     placement_hint,
     weight_folders,
 )
+from vsr.pipeline.doctor import run_checks
 
 SHAPES = {"features.0.weight": torch.Size([4, 3, 3, 3]), "features.0.bias": torch.Size([4])}
 
@@ -151,19 +152,34 @@ def weights_command(*arguments):
     return CliRunner().invoke(app, ["weights", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
+def rows_of_list():
+    """Lines of the tables by their first cells."""
+    lines = weights_command().stdout.splitlines()
+    return {line.split("│")[1].strip(): line for line in lines if line.startswith("│")}
+
+
 def test_the_list_says_what_is_here_and_what_is_lacking(shared_data, tmp_path, monkeypatch):
     folders = [shared_data / name for name in ("weights", "metric-params")]
     monkeypatch.setenv("VSR_WEIGHTS", os.pathsep.join(map(str, folders)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    listed = weights_command().stdout
-    rows = {
-        line.split("│")[1].strip(): line for line in listed.splitlines() if line.startswith("│")
-    }
+    listed, rows = weights_command().stdout, rows_of_list()
     assert "ready (squeeze)" in rows["lpips"]
     assert "lacks vgg16-397923af.pth" in rows["dists"]
     assert "ready (published)" in rows["niqe"]
     assert str(folders[1] / "brisque_range_live.yml") in listed.replace("\n", "")
     assert "https://github.com/mseitzer/pytorch-fid" in rows["pt_inception-2015-12-05-6726825d.pth"]
+
+
+def test_the_list_and_the_doctor_know_the_weights_of_trainings_losses(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert "lacks vgg19-dcbb9e9d.pth" in rows_of_list()["vgg54 loss"]
+    found = {check.subject: check for check in run_checks(tmp_path)}["weights of losses"]
+    assert (found.state, found.found) == ("fair", "none for vgg22, vgg54")
+    # Whether its content fits is for who loads it.
+    (tmp_path / "vgg19-dcbb9e9d.pth").touch()
+    assert "ready" in rows_of_list()["vgg54 loss"]
+    assert "vgg19-dcbb9e9d.pth" in rows_of_list()
 
 
 def test_a_broken_file_is_said_in_the_list(tmp_path, monkeypatch):

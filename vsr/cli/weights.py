@@ -85,14 +85,20 @@ def _metric_table() -> "Table":
     from rich.text import Text
 
     from vsr.metrics import METRICS
+    from vsr.models.weights import LOSS_WEIGHTS, find_weights
 
-    table = _folding_table("metric", "needs", "state")
+    table = _folding_table("metric or loss", "needs", "state")
     for name, metric in METRICS.items():
         if metric.weights and ":" not in name:
             needs = " or ".join(
                 " and ".join(file.name for file in files) for files in metric.weights
             )
             table.add_row(name, needs, Text(_state(metric)))
+    for name, files in LOSS_WEIGHTS.items():
+        lacking = [file.name for file in files if find_weights(file.patterns) is None]
+        state = f"lacks {' and '.join(lacking)}" if lacking else "ready"
+        needs = " and ".join(file.name for file in files)
+        table.add_row(f"{name} loss", needs, Text(state))
     return table
 
 
@@ -118,11 +124,12 @@ def _file_table() -> "Table":
     from rich.text import Text
 
     from vsr.metrics import METRICS
-    from vsr.models.weights import find_weights, is_published
+    from vsr.models.weights import LOSS_WEIGHTS, find_weights, is_published
 
     files = dict.fromkeys(
         file for metric in METRICS.values() for needed in metric.weights for file in needed
     )
+    files |= dict.fromkeys(file for needed in LOSS_WEIGHTS.values() for file in needed)
     table = _folding_table("file", "here", "usually from")
     for file in files:
         path = find_weights(file.patterns)

@@ -1,1 +1,1 @@
-"""Runs generators fast: folded normalisation, strips that stay in cache, the device."""
+"""Networks run fast: folded normalization, strips that stay in cache, precision, CUDA graphs."""

@@ -1,11 +1,15 @@
-"""A stack of 3x3 convolutions as fast as the machine runs it: channels last, in the precision that
-suits it."""
+"""Stacks of 3x3 convolutions as fast as the machine runs them: normalization and scales folded in,
+channels last, in the precision that suits it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from vsr.errors import ModelError
 
 Layer = tuple[torch.Tensor, torch.Tensor]
 """Weight (out, in, 3, 3) and bias (out)."""
@@ -14,15 +18,70 @@ VECTOR_WIDTH = 8
 layer to it."""
 
 
+def fold_convolutions(blocks: Iterable[nn.Module]) -> list[Layer]:
+    """Return the convolution of every block, with the batch normalization that follows it, in its
+    eval mode, multiplied in.
+
+    A block is a convolution, or a sequence of one, perhaps a normalization, and an activation,
+    which is left out. The modules stay as they are.
+    """
+    layers = []
+    for block in blocks:
+        convolution, *rest = block if isinstance(block, nn.Sequential) else [block]
+        assert isinstance(convolution, nn.Conv2d)
+        weight, bias = convolution.weight, convolution.bias
+        if rest and isinstance(rest[0], nn.BatchNorm2d):
+            norm = rest[0]
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            weight, bias = fuse_conv_bn_weights(
+                weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+        if bias is None:
+            bias = weight.new_zeros(len(weight))
+        layers.append((weight.detach(), bias.detach()))
+    return layers
+
+
+def scale_ends(
+    layers: Sequence[Layer], input_gain: torch.Tensor | float, output_gain: float
+) -> list[Layer]:
+    """Fold two scales into a stack: of its inputs, one for all or one for each channel, and of its
+    outputs. Powers of two change no digit of the result."""
+    (weight, bias), *rest = layers
+    gain = torch.as_tensor(input_gain, dtype=weight.dtype, device=weight.device)
+    *hidden, (last_weight, last_bias) = ((weight * gain.view(1, -1, 1, 1), bias), *rest)
+    return [*hidden, (last_weight * output_gain, last_bias * output_gain)]
+
+
+def stack_networks(networks: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """Put the layers of M networks of one shape side by side, as groups of channels: weights
+    (M out, in, 3, 3) and biases (M out)."""
+    return [
+        (torch.cat([weight for weight, _ in layer]), torch.cat([bias for _, bias in layer]))
+        for layer in zip(*networks, strict=True)
+    ]
+
+
 class ConvolutionStack:
     """Convolutions without padding, a leaky ReLU after each but the last."""
 
     def __init__(
-        self, layers: Sequence[Layer], leak: float, device: torch.device, dtype: torch.dtype
+        self,
+        layers: Sequence[Layer],
+        leak: float,
+        device: torch.device,
+        dtype: torch.dtype,
+        groups: int = 1,
     ) -> None:
+        """Copy the layers to `device` in `dtype`; `groups` is the number of networks that
+        `stack_networks` put side by side."""
         *hidden, last = layers
         self._outputs = len(last[0])
-        self._in_pairs = device.type == "cpu" and 2 * self._outputs <= VECTOR_WIDTH
+        # What only pays on a CPU, where networks are run one by one.
+        tuned = device.type == "cpu" and groups == 1
+        self._fused = tuned and fused_activation_works(dtype)
+        self._in_pairs = tuned and 2 * self._outputs <= VECTOR_WIDTH
         self._layers = [
             (
                 weight.detach().to(device, dtype, memory_format=torch.channels_last),
@@ -32,30 +91,32 @@ class ConvolutionStack:
         ]
         self._leak = leak
         self._dtype = dtype
-        self._fused = device.type == "cpu" and fused_activation_works(dtype)
+        self._groups = groups
 
     @torch.inference_mode()
     def __call__(self, padded: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> float32, two rows and columns fewer for each layer."""
         width = padded.shape[3] - 2 * len(self._layers)
         if self._in_pairs and width % 2:
+            # A column more, to make whole pairs; what comes of it is cut off again.
             padded = F.pad(padded, (0, 1))
         features = padded.to(self._dtype, memory_format=torch.channels_last)
         for weight, bias in self._layers[:-1]:
             if self._fused:
                 features = _fused(features, weight, bias, self._leak)
             else:
-                features = F.leaky_relu_(F.conv2d(features, weight, bias), self._leak)
+                made = F.conv2d(features, weight, bias, groups=self._groups)
+                features = F.leaky_relu_(made, self._leak)
+        weight, bias = self._layers[-1]
         if self._in_pairs:
-            weight, bias = self._layers[-1]
             pairs = F.conv2d(features, weight, bias, stride=(1, 2))
             return _unpack_pixel_pairs(pairs, self._outputs)[..., :width].float()
-        return F.conv2d(features, *self._layers[-1]).float()
+        return F.conv2d(features, weight, bias, groups=self._groups).float()
 
 
 def _pack_pixel_pairs(weight: torch.Tensor, bias: torch.Tensor) -> Layer:
-    """The layer for two pixels side by side at once, their outputs one after the other: with a
-    stride of (1, 2).
+    """Make the layer that gives two pixels side by side at once, with a stride of (1, 2): their
+    outputs one after the other, (VECTOR_WIDTH, in, 3, 4).
 
     A processor works on a vector of outputs at a time, and a few outputs leave most of it empty: 3
     for two pixels, with a third more to multiply, took 0.57 to 0.6 of the time.
@@ -63,13 +124,14 @@ def _pack_pixel_pairs(weight: torch.Tensor, bias: torch.Tensor) -> Layer:
     outputs, inputs = weight.shape[:2]
     pairs, biases = weight.new_zeros(VECTOR_WIDTH, inputs, 3, 4), bias.new_zeros(VECTOR_WIDTH)
     for pixel in range(2):
-        place = slice(pixel * outputs, (pixel + 1) * outputs)
-        pairs[place, ..., pixel : pixel + 3], biases[place] = weight, bias
+        # The kernel of the right pixel lies one column further right.
+        channels = slice(pixel * outputs, (pixel + 1) * outputs)
+        pairs[channels, ..., pixel : pixel + 3], biases[channels] = weight, bias
     return pairs, biases
 
 
 def _unpack_pixel_pairs(pairs: torch.Tensor, outputs: int) -> torch.Tensor:
-    """(N, VECTOR, H, W / 2) of pairs -> (N, outputs, H, W)."""
+    """(N, VECTOR_WIDTH, H, W / 2) of pairs -> (N, outputs, H, W)."""
     count, _, height, half = pairs.shape
     side_by_side = pairs.permute(0, 2, 3, 1)[..., : 2 * outputs]
     return side_by_side.reshape(count, height, 2 * half, outputs).permute(0, 3, 1, 2)
@@ -77,8 +139,8 @@ def _unpack_pixel_pairs(pairs: torch.Tensor, outputs: int) -> torch.Tensor:
 
 @cache
 def fused_activation_works(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's convolution with the activation in it, which is no public function of torch,
-    is there and right.
+    """Try whether oneDNN's convolution with the activation in it, which is no public function of
+    torch, is there and right.
 
     In bf16 oneDNN refuses it where the processor has no instructions for that.
     """
@@ -105,3 +167,20 @@ def _fused(
         features, weight, bias, [0, 0], [1, 1], [1, 1], 1, "leaky_relu", [leak], ""
     )
     return activated
+
+
+def check_finite(detail: torch.Tensor, model: str) -> None:
+    """Raise `ModelError` where a value of `model`'s `detail` is not finite.
+
+    While a CUDA graph is recorded nothing can be read: then all of `detail` becomes NaN in such a
+    case, which no limit takes away, and who runs the graph looks for that.
+    """
+    # One value that is not finite makes the sum so.
+    total = detail.sum()
+    if detail.is_cuda and torch.cuda.is_current_stream_capturing():
+        detail += 0 * total
+    elif not torch.isfinite(total):
+        raise ModelError(
+            f"{model} gave values that are not finite: it is broken. Train it again or choose "
+            "another."
+        )

@@ -1,150 +1,168 @@
-"""A generator made ready to run: normalisation folded into the convolutions, channels last, cut
-into strips."""
+"""SinGAN's super-resolution made fast: enlarge by one step, add a generator's detail, back-project
+onto the input, until the size is reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vsr.engine.convolutions import ConvolutionStack, Layer
+from vsr.engine.convolutions import (
+    ConvolutionStack,
+    check_finite,
+    fold_convolutions,
+    scale_ends,
+    stack_networks,
+)
 from vsr.engine.options import EngineOptions
 from vsr.engine.resampling import back_project_in_place
-from vsr.engine.strips import RowReader, Strips, padded_strip
+from vsr.engine.tiling import RowReader, Strips, padded_strip
 from vsr.errors import ModelError
-from vsr.image.blur import KernelTaps as Kernel
-from vsr.image.resample import resize, resize_strip
+from vsr.image.blur import KernelTaps
+from vsr.image.resample import resize, resize_strip, scaled_size
 from vsr.models.networks.singan import Generator
 
-
-def check_finite(detail: torch.Tensor, model: str) -> None:
-    """Raise `ModelError` where a value of `model`'s `detail` is not finite.
-
-    While a CUDA graph is recorded nothing can be read: then all of `detail` becomes NaN in such a
-    case, which no limit takes away, and who runs the graph looks for that.
-    """
-    # One value that is not finite makes the sum so.
-    total = detail.sum()
-    if detail.is_cuda and torch.cuda.is_current_stream_capturing():
-        detail += 0 * total
-    elif not torch.isfinite(total):
-        raise ModelError(
-            f"{model} gave values that are not finite: it is broken. Train it again or choose "
-            "another."
-        )
-
-
 MIDPOINT = 0.5
-"""Of a network's [-1, 1], in [0, 1]."""
+"""Zero of a network's [-1, 1], in [0, 1]."""
+RATIO_TOLERANCE = 0.2
+"""Share by which a step may differ from the ratio that a generator was trained for."""
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What is done with a generator beyond adding its detail once."""
+    """Work that is done with a generator beyond adding its detail once."""
 
     self_ensemble: bool = False
     """Median over the eight flips and quarter turns of the picture, as ZSSR has it: eight times the
     work."""
     projections: int = 1
     """Rounds of back-projection onto the input after each step."""
-    kernel: Kernel | None = None
-    """Blur kernel that the generator was trained for, by which it agrees with the input; None:
-    bicubic."""
+    kernel: KernelTaps | None = None
+    """Blur kernel that the generator was trained for, through which results are back-projected;
+    None: bicubic."""
+
+
+def can_batch(generators: Sequence[Generator], step_options: StepOptions) -> bool:
+    """Tell whether one `FastGenerator` takes all of these on a GPU: more than one, of one spec, and
+    nothing special done with them."""
+    return (
+        len(generators) > 1
+        and all(generator.spec == generators[0].spec for generator in generators)
+        and not step_options.self_ensemble
+        and step_options.kernel is None
+    )
 
 
 class FastGenerator:
-    """The same function as a `Generator` in eval mode, within float rounding, for one picture in
-    [0, 1]."""
+    """The function of a `Generator` in eval mode, within float rounding, for one picture in [0, 1];
+    or those of M generators of one spec in one call, each with a picture of its own.
+
+    Pictures of M generators are one of (3 M, H, W); what is given may be one of (3, H, W), for all.
+    Many in one call keep a GPU busy, which a small network alone leaves idle. On a CPU they are
+    slower than one after another, in strips that stay in cache.
+    """
 
     def __init__(
         self,
         name: str,
-        generator: Generator,
+        generators: Generator | Sequence[Generator],
         step_ratio: float,
         device: torch.device,
         step_options: StepOptions = StepOptions(),
         options: EngineOptions = EngineOptions(),
     ) -> None:
+        """Copy the weights to `device`. `name` is for messages: that of the model, or "one of M
+        models"."""
+        networks = [generators] if isinstance(generators, Generator) else generators
         self.name = name
         self.step_ratio = step_ratio
-        self.spec = generator.spec
+        self.spec = networks[0].spec
         self.step_options = step_options
-        self._device = device
+        self._count = len(networks)
         self._strips = Strips(device, options.max_strip_px)
-        # A network's [-1, 1] is twice as wide as [0, 1]; a tanh in between cannot be folded into a
-        # layer.
-        self._share = 0.5 if self.spec.tanh else 1.0
-        layers = _for_half_range(folded_convolutions(generator), 0.5 / self._share)
-        self._stack = ConvolutionStack(layers, self.spec.leak, device, options.dtype)
+        # A network's [-1, 1] is twice as wide as our [0, 1]: its input gain of 2 goes into the
+        # first layer and its output gain of 1/2 into the last, unless a tanh comes in between.
+        self._detail_gain = 0.5 if self.spec.tanh else 1.0
+        layers = stack_networks([fold_convolutions(network.body) for network in networks])
+        layers = scale_ends(layers, 2.0, 0.5 / self._detail_gain)
+        self._stack = ConvolutionStack(
+            layers, self.spec.leak, device, options.dtype, groups=self._count
+        )
 
     def enlarge(self, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """(3, h, w) in [0, 1] -> (3, height, width), resized and with the generator's detail, in
-        [0, 1].
+        """Resize and add the generator's detail: (3 M or 3, h, w) in [0, 1] -> (3 M, height, width)
+        in [0, 1].
 
         Raises `ModelError` for values that are not finite.
         """
         if self.step_options.self_ensemble:
             return self.add_detail(resize(image, height, width)).clamp_(0, 1)
-        return self._add_detail(
-            partial(resize_strip, image, height, width), height, width, limited=True
-        )
+        rows = partial(resize_strip, image, height, width)
+        return self._add_detail(rows, image, height, width, limited=True)
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
-        """(3, H, W) in [0, 1] -> the same picture with the generator's detail, not clamped.
+        """Add the generator's detail to a picture: (3 M or 3, H, W) in [0, 1] -> (3 M, H, W), not
+        clamped.
 
         Raises `ModelError` for values that are not finite.
         """
         if not self.step_options.self_ensemble:
             return self._add_detail_to(base)
-        turned = [(turns, flip) for turns in range(4) for flip in (False, True)]
-        ways = [_turn_back(self._add_detail_to(_turn(base, *way)), *way) for way in turned]
-        return torch.stack(ways).sort(dim=0).values[3:5].mean(dim=0)
+        variants = [
+            _turn_back(self._add_detail_to(_turn(base, turns, flip)), turns, flip)
+            for turns in range(4)
+            for flip in (False, True)
+        ]
+        # The median of eight: the mean of the fourth and the fifth.
+        return torch.stack(variants).sort(dim=0).values[3:5].mean(dim=0)
 
     def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
-        """`image`, in [0, 1], pulled by `weight` towards agreement with `low`, in [0, 1] again;
-        overwrites `image`."""
+        """Pull `image`, (3 M, H, W) in [0, 1], by `weight` towards agreement with `low`, (3 M or 3,
+        h, w); overwrites `image`, which is in [0, 1] again."""
+        lows = self._for_each(low)
         for _ in range(self.step_options.projections):
-            back_project_in_place(image, low, weight, self.step_options.kernel)
+            back_project_in_place(image, lows, weight, self.step_options.kernel)
         return image
+
+    def mean(self, image: torch.Tensor) -> torch.Tensor:
+        """Average over the generators: (3 M or 3, H, W) -> (3, H, W)."""
+        return self._for_each(image).view(self._count, 3, *image.shape[1:]).mean(dim=0)
+
+    def _for_each(self, image: torch.Tensor) -> torch.Tensor:
+        return image if len(image) == 3 * self._count else image.repeat(self._count, 1, 1)
 
     def _add_detail_to(self, base: torch.Tensor) -> torch.Tensor:
         return self._add_detail(
-            lambda first, last: base[:, first:last], *base.shape[1:], limited=False
+            lambda first, last: base[:, first:last], base, *base.shape[1:], limited=False
         )
 
     def _add_detail(
-        self, base: RowReader, height: int, width: int, *, limited: bool
+        self, base: RowReader, like: torch.Tensor, height: int, width: int, *, limited: bool
     ) -> torch.Tensor:
-        detailed = torch.empty(3, height, width, device=self._device)
+        """Add detail to the picture of which `base` gives rows, in the type and on the device of
+        `like`; in [0, 1] where `limited`."""
+        detailed = like.new_empty(3 * self._count, height, width)
+        # Zeros around a network's picture are mid-gray in ours.
         halo, outside = self.spec.halo, MIDPOINT if self.spec.padding == "zeros" else None
 
         # Everything that is done to a strip is done while it is in cache.
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
-            padded = padded_strip(base, height, top, end, halo, outside)
+            padded = self._for_each(padded_strip(base, height, top, end, halo, outside))
             # Around zero, where half precision is finest.
             detail = self._stack((padded - MIDPOINT)[None])[0]
             if self.spec.tanh:
                 detail.tanh_()
-            check_finite(detail, f"model {self.name}")
+            check_finite(detail, self.name if self._count > 1 else f"model {self.name}")
             strip = detailed[:, top:end]
-            torch.add(padded[:, halo:-halo, halo:-halo], detail, alpha=self._share, out=strip)
+            inner = padded[:, halo:-halo, halo:-halo]
+            torch.add(inner, detail, alpha=self._detail_gain, out=strip)
             if limited:
                 strip.clamp_(0, 1)
 
         self._strips.cover(work, height, width)
         return detailed
-
-
-def _for_half_range(layers: Sequence[Layer], last_factor: float) -> list[Layer]:
-    """The same layers for a picture in [-0.5, 0.5] in place of [-1, 1], and multiplied by
-    `last_factor` in the end."""
-    (weight, bias), *rest = layers
-    first = (2 * weight, bias)
-    *hidden, (last_weight, last_bias) = (first, *rest)
-    return [*hidden, (last_factor * last_weight, last_factor * last_bias)]
 
 
 def _turn(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
@@ -156,20 +174,48 @@ def _turn_back(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
     return torch.rot90(image.flip(-1) if flip else image, -turns, (-2, -1))
 
 
-def folded_convolutions(generator: Generator) -> list[Layer]:
-    """Weight and bias of every convolution, with the normalisation that follows it multiplied
-    in."""
-    layers = []
-    for block in generator.body:
-        modules = list(block) if isinstance(block, nn.Sequential) else [block]
-        convolution = modules[0]
-        assert isinstance(convolution, nn.Conv2d)
-        if len(modules) > 1 and isinstance(modules[1], nn.BatchNorm2d):
-            convolution = fuse_conv_bn_eval(convolution.eval(), modules[1].eval())
-        bias = (
-            convolution.weight.new_zeros(convolution.out_channels)
-            if convolution.bias is None
-            else convolution.bias
+def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:
+    """Return height and width after each step; the last is exactly `scaled_size`. None are needed
+    for a scale of 1.
+
+    The number of steps k makes scale^(1/k) nearest to `step_ratio`. Raises `ModelError` where even
+    the nearest is more than a fifth away, since detail of another scale would be added.
+    """
+    if scale == 1:
+        return []
+    fewer = max(1, int(log(scale) / log(step_ratio)))
+    # Nearest in the logarithm: a ratio, not a difference, is what a generator was trained for.
+    steps = min(fewer, fewer + 1, key=lambda count: abs(log(scale) / count - log(step_ratio)))
+    ratio = scale ** (1 / steps)
+    if abs(ratio / step_ratio - 1) > RATIO_TOLERANCE:
+        raise ModelError(
+            f"the bank's models enlarge by {step_ratio:.2f} a step, which does not reach a scale "
+            f"of {scale:g}. Use a scale of {step_ratio * (1 - RATIO_TOLERANCE):.2f} or more, or "
+            "--policy bicubic."
         )
-        layers.append((convolution.weight.detach(), bias.detach()))
-    return layers
+    between = [scaled_size(height, width, scale ** (step / steps)) for step in range(1, steps)]
+    return [*between, scaled_size(height, width, scale)]
+
+
+def progressive_upscale(
+    low: torch.Tensor,
+    generators: Sequence[FastGenerator],
+    scale: float,
+    back_projection_weight: float,
+) -> torch.Tensor:
+    """Enlarge step by step: (3, h, w) in [0, 1] -> (3, H, W) in [0, 1], or (3 M, H, W) by M models
+    in one call; the generators take turns over the steps.
+
+    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step. No
+    noise is used, so equal inputs give equal outputs. All generators must have one step ratio.
+    Raises `ModelError` for values that are not finite.
+    """
+    image = low
+    height, width = low.shape[-2:]
+    with torch.inference_mode():
+        for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
+            generator = generators[step % len(generators)]
+            image = generator.enlarge(image, *size)
+            if back_projection_weight > 0:
+                image = generator.back_project(image, low, back_projection_weight)
+    return image

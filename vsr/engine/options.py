@@ -1,4 +1,4 @@
-"""In which precision and in pieces of which size networks are run."""
+"""Device, precision and size of pieces for networks that run."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,8 +11,8 @@ from vsr.errors import ModelError, UsageError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` -> a device that works here; `auto` takes the first GPU,
-    else the CPU.
+    """Find the device of `auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes the first GPU, else the
+    CPU.
 
     A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError`
     for a GPU that is not there.
@@ -38,33 +38,35 @@ def choose_device(name: str) -> torch.device:
 AUTO = "auto"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MIN_BF16_SPEEDUP = 1.2
-"""Of bf16 over fp32 on a CPU. Without instructions for it bf16 is slower than fp32."""
+"""Speed of bf16 over that of fp32 on a CPU from which `auto` takes it. Without instructions for it
+bf16 is slower than fp32."""
 PROBE_WIDTH, PROBE_WIDTHS = 16, (3, 16, 16, 16, 16)
 """Channels that come out of and go into each layer, as in the default recipe's models."""
 PROBE_SIZE, PROBE_ROUNDS = (32, 128), 3
 """Rows and columns; tries of each precision, the fastest of which counts."""
 QUICK_PROBE_SIZE, QUICK_PROBE_MIN_SPEEDUP = (16, 32), 0.7
-"""Of a first look, and the gain below which it is the last: where bf16 is slow, it is very slow."""
+"""Rows and columns of a first look, and the speed below which it is the last: where bf16 is slow,
+it is very slow."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How networks are run."""
+    """Precision and size of pieces of networks that run."""
 
     dtype: torch.dtype = torch.float32
-    """Of weights and features; sums over models and pictures are float32."""
+    """Precision of weights and features; sums over models and pictures are float32."""
     max_strip_px: int | None = None
-    """None: what suits the device."""
+    """Largest number of pixels of a piece; None: what suits the device."""
 
 
 def choose_options(dtype: str, tile: int | None, device: torch.device) -> EngineOptions:
-    """What `choose_dtype` makes of `dtype`, in pieces of at most `tile` x `tile` pixels."""
+    """Resolve the user's `dtype` by `choose_dtype`, and pieces of at most `tile` x `tile`
+    pixels."""
     return EngineOptions(choose_dtype(dtype, device), None if tile is None else tile**2)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`, `fp32`, `bf16` or `fp16` -> what networks are run in; `auto` is the fastest that this
-    device has.
+    """Resolve `auto`, `fp32`, `bf16` or `fp16`; `auto` is the fastest that this device has.
 
     Raises `UsageError` for another word and `ModelError` for a precision that would be slower than
     fp32.
@@ -89,18 +91,19 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def dtype_name(chosen: str, device: torch.device) -> str:
-    """The word for what `choose_dtype` makes of `chosen`."""
+    """Name the precision that `choose_dtype` makes of `chosen`."""
     return name_of_dtype(choose_dtype(chosen, device))
 
 
 def name_of_dtype(dtype: torch.dtype) -> str:
-    """The user's word for a precision."""
+    """Name a precision in the user's word."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @cache
 def bf16_speedup() -> float:
-    """The speed of bf16 over that of fp32, measured on this CPU in some milliseconds."""
+    """Measure the speed of bf16 over that of fp32 on this CPU, in some milliseconds."""
+    # Constants do: speed depends on values only where they become denormal, and these stay near 1.
     layers = [
         (torch.full((PROBE_WIDTH, into, 3, 3), 0.01), torch.zeros(PROBE_WIDTH))
         for into in PROBE_WIDTHS
@@ -110,6 +113,7 @@ def bf16_speedup() -> float:
         ConvolutionStack(layers, 0.2, cpu, dtype) for dtype in (torch.float32, torch.bfloat16)
     )
     small, picture = (torch.full((1, 3, *size), 0.5) for size in (QUICK_PROBE_SIZE, PROBE_SIZE))
+    # Where the processor lacks instructions for bf16, the larger picture would take long.
     glimpse = _seconds(fp32, small) / _seconds(bf16, small)
     return (
         glimpse
@@ -119,7 +123,7 @@ def bf16_speedup() -> float:
 
 
 def _seconds(stack: ConvolutionStack, picture: torch.Tensor) -> float:
-    """The fastest of some tries."""
+    """Time the fastest of some tries."""
     taken = []
     for _ in range(PROBE_ROUNDS):
         start = perf_counter()

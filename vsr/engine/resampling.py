@@ -1,15 +1,15 @@
-"""`vsr.image.resample` for whole pictures on all cores, strip by strip, each piece in cache until
-it is done."""
+"""`vsr.image.resample` for whole pictures on all cores: strip by strip, each piece in cache until
+it is done. Without gradients."""
 
 import torch
 
-from vsr.engine.strips import Strips
+from vsr.engine.tiling import Strips
 from vsr.image.blur import KernelTaps, back_project_blurred
 from vsr.image.resample import resize_strip
 
 
 def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The same as `resample.resize` of (C, H, W), without a gradient."""
+    """Resize as `resample.resize` does: (C, h, w) -> (C, height, width), overshoots kept."""
     resized = image.new_empty(len(image), height, width)
 
     @torch.inference_mode()
@@ -28,10 +28,10 @@ def back_project_in_place(
     *,
     limited: bool = True,
 ) -> torch.Tensor:
-    """`image`, (C, H, W), becomes its `resample.back_project` onto `low`, (C, h, w); in [0, 1]
-    where `limited`.
+    """Turn `image`, (C, H, W), into its `resample.back_project` onto `low`, (C, h, w), or with a
+    blur kernel into its `blur.back_project_blurred`; in [0, 1] where `limited`. Returns `image`.
 
-    With a blur kernel it becomes its `blur.back_project_blurred`.
+    Raises `ModelError` for a kernel that says nothing of these sizes.
     """
     if kernel is not None:
         image.copy_(back_project_blurred(image, low, kernel, weight))
@@ -42,18 +42,18 @@ def back_project_in_place(
 
     @torch.inference_mode()
     def compare(top: int, end: int) -> None:
-        shown = resize_strip(image, low_height, low_width, top, end)
-        torch.sub(low[:, top:end], shown, out=residual[:, top:end])
+        reduced = resize_strip(image, low_height, low_width, top, end)
+        torch.sub(low[:, top:end], reduced, out=residual[:, top:end])
 
     @torch.inference_mode()
     def correct(top: int, end: int) -> None:
-        strip = image[:, top:end].add_(
-            resize_strip(residual, height, width, top, end), alpha=weight
-        )
+        change = resize_strip(residual, height, width, top, end)
+        strip = image[:, top:end].add_(change, alpha=weight)
         if limited:
             strip.clamp_(0, 1)
 
     strips = Strips(image.device)
+    # One after the other: the first strip of the correction may need any row of the residual.
     strips.cover(compare, low_height, low_width)
     strips.cover(correct, height, width)
     return image

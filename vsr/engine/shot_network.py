@@ -1,33 +1,44 @@
-"""A window network made ready to run: its scales folded into the convolutions, cut into strips."""
+"""The shot network made fast: its scales folded into the convolutions, cut into strips."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from vsr.engine import strips
-from vsr.engine.convolutions import ConvolutionStack, Layer
+from vsr.engine import tiling
+from vsr.engine.convolutions import (
+    ConvolutionStack,
+    check_finite,
+    fold_convolutions,
+    scale_ends,
+)
 from vsr.engine.options import EngineOptions
-from vsr.engine.strips import Strips, padded_strip
-from vsr.errors import ModelError
+from vsr.engine.tiling import Strips, padded_strip
 from vsr.models.networks.shot_network import BLOCK, DIFFERENCE_GAIN, LEAK, ShotNetwork
 
-MAX_STRIP_PX = BLOCK**2 * strips.MAX_STRIP_PX
-"""Of a CPU's strips: the convolutions work on a grid with that many pixels fewer."""
+MAX_STRIP_PX = BLOCK**2 * tiling.MAX_STRIP_PX
+"""Pixels of a CPU's strip: the convolutions work on a grid with `BLOCK`^2 times fewer."""
 
 
 class FastShotNetwork:
-    """The same function as a `ShotNetwork`, within float rounding, for the planes of one frame."""
+    """The function of a `ShotNetwork`, within float rounding, for the planes of one frame."""
 
     def __init__(self, network: ShotNetwork, options: EngineOptions = EngineOptions()) -> None:
+        """Copy the weights, on the device where they lie."""
         self.spec = network.spec
         device = next(network.parameters()).device
         largest = options.max_strip_px or (MAX_STRIP_PX if device.type == "cpu" else None)
         self._strips = Strips(device, largest)
-        self._stack = ConvolutionStack(_scaled_convolutions(network), LEAK, device, options.dtype)
+        # The amplification of the neighbors' differences, whose planes come after the frame's
+        # own, goes into the first layer and its inverse into the last.
+        gains = torch.full((BLOCK**2 * self.spec.planes,), DIFFERENCE_GAIN)
+        gains[: BLOCK**2] = 1
+        layers = scale_ends(fold_convolutions(network.body), gains, 1 / DIFFERENCE_GAIN)
+        self._stack = ConvolutionStack(layers, LEAK, device, options.dtype)
 
     def missing_detail(self, planes: torch.Tensor) -> torch.Tensor:
-        """(planes, H, W) -> (1, H, W), of even sides. Raises `ModelError` for values that are not
-        finite."""
+        """Find the detail that a frame lacks: (planes, H, W) -> (1, H, W), of even sides.
+
+        Raises `ModelError` for values that are not finite.
+        """
         detail = torch.empty_like(planes[:1])
         height, width = planes.shape[1:]
 
@@ -36,32 +47,17 @@ class FastShotNetwork:
             padded = padded_strip(
                 lambda first, last: planes[:, first:last], height, top, end, self.spec.halo
             )
-            found = self._stack(F.pixel_unshuffle(padded[None], BLOCK))
-            if not torch.isfinite(found.sum()):
-                raise ModelError(
-                    "the shot model gave values that are not finite: it is broken. Train it again."
-                )
-            _write_blocks(detail[0, top:end], found[0])
+            found = self._stack(F.pixel_unshuffle(padded[None], BLOCK))[0]
+            check_finite(found, "the shot model")
+            _write_blocks(detail[0, top:end], found)
 
+        # Strips of whole blocks: each has its own grid.
         self._strips.cover(work, height, width, BLOCK)
         return detail
 
 
-def _scaled_convolutions(network: ShotNetwork) -> list[Layer]:
-    """Weights and biases with the amplification of the neighbours in the first and its inverse in
-    the last."""
-    layers = []
-    for layer in network.body:
-        assert isinstance(layer, nn.Conv2d)
-        assert layer.bias is not None
-        layers.append((layer.weight.detach(), layer.bias.detach()))
-    (first, bias), (last, last_bias) = layers[0], layers[-1]
-    amplified = torch.cat([first[:, : BLOCK**2], first[:, BLOCK**2 :] * DIFFERENCE_GAIN], dim=1)
-    return [(amplified, bias), *layers[1:-1], (last / DIFFERENCE_GAIN, last_bias / DIFFERENCE_GAIN)]
-
-
 def _write_blocks(target: torch.Tensor, blocks: torch.Tensor) -> None:
-    """Write (block, H / 2, W / 2) into (H, W): a pixel shuffle in one pass."""
+    """Write (BLOCK^2, H / 2, W / 2) into (H, W): a pixel shuffle in one pass over the memory."""
     height, width = target.shape
     grid = target.view(height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     grid.copy_(blocks.view(BLOCK, BLOCK, height // BLOCK, width // BLOCK).permute(2, 0, 3, 1))

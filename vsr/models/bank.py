@@ -1,44 +1,46 @@
 """Models and banks on disk: one `.safetensors` file a model, checked in full before use. Loading
 never runs code."""
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-import torch
+from torch import nn
 
 from vsr.errors import ModelError
 from vsr.files import write_atomically
 from vsr.image.blur import KernelTaps
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
-from vsr.models.safetensors import check_tensors, encode_tensors, read_metadata, read_tensors
+from vsr.models.safetensors import (
+    card_from_metadata,
+    encode_networks,
+    fill_networks,
+    read_metadata,
+    read_tensors,
+)
+from vsr.records import limits
 
 SHOT_MODEL_SUFFIX = ".shot.safetensors"
-"""Ends the names of shot models, which live in the same folder and are read by
+"""Ending of the names of shot models, which live in the same folder and are read by
 `vsr.models.shot_model`."""
-MAX_WIDTH = 256
-MAX_DEPTH = 16
 MAX_KERNEL_SIDE = 63
-"""Taps of a side."""
+"""Taps of a side of a blur kernel."""
 SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan")
-"""What trains on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different systems may
-share a bank."""
-OPTIONAL_NETWORK_FIELDS = frozenset({"leak", "bias"})
+"""Methods that train on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different
+systems may share a bank."""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student was taught, and how far it stayed from that."""
+    """Teacher of a student, and how far the student stayed from it."""
 
     teacher: str
     """Policy that the student stands for."""
     teachers: tuple[str, ...]
     """Names of the models that made the teacher."""
     psnr_db: float
-    """Of the student against its teacher, at four times the size, on frames that it was not trained
-    on."""
+    """PSNR of the student against its teacher, at four times the size, on frames that it was not
+    trained on."""
     flicker_ratio: float | None
     """The student's `flicker_live` over its teacher's there; None where there is none, as in a shot
     of one frame."""
@@ -46,16 +48,17 @@ class Distillation:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where a model comes from. Every field stands in the file's metadata under its own name, as
-    JSON."""
+    """Origin of a model. Every field stands in the file's metadata under its own name, as JSON;
+    files of older versions lack those that have a default."""
 
     arch: str
     network: NetworkSpec
-    scale_factors: tuple[float, ...]
+    scale_factors: tuple[float, float] = field(metadata=limits(above=1, at_most=8))
     """Enlargement of one step, height and width; the model is applied over and over to reach a
     scale."""
     noise_amplitude: float
-    """Of the noise in training, in units of [-1, 1] pictures; inference uses none."""
+    """Standard deviation of the noise in training, in units of [-1, 1] pictures; inference uses
+    none."""
     recipe: str
     seed: int
     clip: str
@@ -77,27 +80,33 @@ class ModelCard:
     loss_curve: tuple[float, ...]
     """Reconstruction loss over equal parts of the training."""
     version: str
-    """Of vsr."""
+    """Version of vsr."""
     distillation: Distillation | None = None
-    """Of a student; None for a model that was trained on the keyframe itself."""
+    """Teaching of a student; None for a model that was trained on the keyframe itself."""
     kernel: KernelTaps | None = None
     """Blur kernel of half the size that the model was trained with; None: bicubic."""
     remark: str = ""
-    """What the user should know of the training, such as that it was stopped early."""
+    """Note for the user on the training, such as that it was stopped early."""
+
+    def __post_init__(self) -> None:
+        sides = {len(self.kernel), *map(len, self.kernel)} if self.kernel is not None else {1}
+        if len(sides) > 1 or not 1 <= max(sides) <= MAX_KERNEL_SIDE:
+            raise ValueError(f"kernel is no square of 1 to {MAX_KERNEL_SIDE} taps a side")
 
     @property
     def system(self) -> str:
-        """Which of `SYSTEMS` the model belongs to."""
+        """One of `SYSTEMS`, to which the model belongs."""
         family = self.arch.partition("-")[0]
         return "kernelgan" if family == "zssr" and self.kernel is not None else family
 
     @property
     def step_ratio(self) -> float:
+        """Enlargement of one step."""
         return self.scale_factors[0]
 
     @property
     def is_student(self) -> bool:
-        """Whether the model was distilled from others."""
+        """True for a model that was distilled from others."""
         return self.distillation is not None
 
 
@@ -113,32 +122,22 @@ class Model:
 
 
 def select_system(models: Sequence[Model], system: str | None = None) -> list[Model]:
-    """The models of a system; where none is named, those of the first of `SYSTEMS` that the bank
-    has."""
+    """Pick the models of a system; where none is named, those of the first of `SYSTEMS` that the
+    bank has."""
+    # In the order of SYSTEMS, so that the choice does not depend on the names of files.
     held = {model.card.system for model in models}
     wanted = next((name for name in SYSTEMS if name in held), None) if system is None else system
     return [model for model in models if model.card.system == wanted]
 
 
-def encode_model(card: ModelCard, generator: Generator, critic: Critic | None) -> bytes:
-    """The content of a model file."""
-    tensors = {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
-    if critic is not None:
-        tensors |= {f"critic.{name}": tensor for name, tensor in critic.state_dict().items()}
-    metadata = {name: json.dumps(value, allow_nan=False) for name, value in asdict(card).items()}
-    return encode_tensors(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
-    )
-
-
 def save_model(path: Path, card: ModelCard, generator: Generator, critic: Critic | None) -> None:
     """Write a model under its name only when it is whole."""
-    write_atomically(path, encode_model(card, generator, critic))
+    write_atomically(path, encode_networks(card, _by_prefix(generator, critic)))
 
 
 def load_bank(folder: Path) -> list[Model]:
-    """All models of a folder, by name. Raises `ModelError` for a missing folder, a broken file or
-    an old pickle."""
+    """Read all models of a folder, by name. Raises `ModelError` for a missing folder, a broken file
+    or an old pickle."""
     try:
         files = list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -150,6 +149,7 @@ def load_bank(folder: Path) -> list[Model]:
         raise ModelError(
             f"the folder of models {folder} cannot be read: {error.strerror}."
         ) from None
+    # Refused whatever else the folder holds: nobody should believe that it is used.
     pickles = sorted(path.name for path in files if path.suffix in {".pth", ".pt", ".pkl", ".ckpt"})
     if pickles:
         raise ModelError(
@@ -160,7 +160,7 @@ def load_bank(folder: Path) -> list[Model]:
 
 
 def bank_files(folder: Path) -> list[Path]:
-    """The keyframe models of a folder, by name; hidden ones are unfinished and left out."""
+    """List the keyframe models of a folder, by name; hidden ones are unfinished and left out."""
     return sorted(
         path
         for path in folder.glob("*.safetensors")
@@ -169,12 +169,12 @@ def bank_files(folder: Path) -> list[Path]:
 
 
 def is_shot_model(path: Path) -> bool:
-    """Whether the name is that of a shot model."""
+    """Tell whether the name is that of a shot model."""
     return path.name.endswith(SHOT_MODEL_SUFFIX)
 
 
 def has_shot_model(folder: Path) -> bool:
-    """Whether a bank holds a shot model."""
+    """Tell whether a bank holds a shot model."""
     return any(not path.name.startswith(".") for path in folder.glob(f"*{SHOT_MODEL_SUFFIX}"))
 
 
@@ -185,162 +185,18 @@ def load_model(path: Path) -> Model:
     Raises `ModelError` that names the file and what is wrong with it.
     """
     metadata, tensors = read_tensors(path)
-    card = _card_from_metadata(path, metadata)
-    generator, critic = (
-        Generator(card.network),
-        None if card.critic_mean is None else Critic(card.network),
-    )
-    parts: dict[str, torch.nn.Module] = {"generator.": generator}
-    if critic is not None:
-        parts["critic."] = critic
-    if strangers := sorted(name for name in tensors if not name.startswith(tuple(parts))):
-        raise ModelError(
-            f"{path} holds an unknown tensor {strangers[0]}; a model has a generator and a critic."
-        )
-    for prefix, network in parts.items():
-        state = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(prefix)
-        }
-        check_tensors(path, prefix, network.state_dict(), state)
-        network.load_state_dict(state)
-        network.eval().requires_grad_(False)
+    card = card_from_metadata(ModelCard, path, metadata)
+    generator = Generator(card.network)
+    critic = None if card.critic_mean is None else Critic(card.network)
+    fill_networks(path, tensors, _by_prefix(generator, critic))
     return Model(path.stem, card, generator, critic)
 
 
 def load_card(path: Path) -> ModelCard:
     """Read and check only the metadata of a model file."""
-    return _card_from_metadata(path, read_metadata(path))
+    return card_from_metadata(ModelCard, path, read_metadata(path))
 
 
-Value = TypeVar("Value")
-
-
-def _card_from_metadata(path: Path, metadata: dict[str, str]) -> ModelCard:
-    def take(name: str, check: Callable[[Any], Value]) -> Value:
-        if name not in metadata:
-            raise ModelError(f"{path} has no {name} in its metadata; it is not a model of vsr.")
-        try:
-            return check(json.loads(metadata[name]))
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise ModelError(
-                f"{path}: its metadata has a wrong {name}: {metadata[name][:80]!r} ({error})."
-            ) from None
-
-    # Cards of older versions lack the fields that have a default.
-    named = [
-        field.name
-        for field in fields(ModelCard)
-        if field.name in metadata or field.default is MISSING
-    ]
-    values: dict[str, Any] = {name: take(name, _CARD_CHECKS[name]) for name in named}
-    return ModelCard(**values)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")
-    return value
-
-
-def _number(value: Any) -> float:
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not abs(value) < float("inf")
-    ):
-        raise ValueError("expected a finite number")
-    return float(value)
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("expected a whole number")
-    return value
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list):
-        raise ValueError("expected a list of numbers")
-    return tuple(_number(item) for item in value)
-
-
-def _scale_factors(value: Any) -> tuple[float, ...]:
-    factors = _numbers(value)
-    if len(factors) != 2 or not all(1 < factor <= 8 for factor in factors):
-        raise ValueError("expected two factors above 1 and at most 8")
-    return factors
-
-
-def _network(value: Any) -> NetworkSpec:
-    names = {field.name for field in fields(NetworkSpec)}
-    # Models of older versions lack the fields that came later.
-    if not isinstance(value, dict) or not names - OPTIONAL_NETWORK_FIELDS <= value.keys() <= names:
-        raise ValueError("expected the fields of a network")
-    spec = NetworkSpec(**value)
-    if not (1 <= _integer(spec.width) <= MAX_WIDTH and 2 <= _integer(spec.layers) <= MAX_DEPTH):
-        raise ValueError(f"expected 1 to {MAX_WIDTH} channels and 2 to {MAX_DEPTH} layers")
-    switches = {type(spec.batch_norm), type(spec.tanh), type(spec.bias)}
-    if spec.padding not in ("zeros", "replicate") or switches != {bool}:
-        raise ValueError("expected a known padding and true or false")
-    if not 0 <= _number(spec.leak) <= 1:
-        raise ValueError("expected a leak from 0 to 1")
-    return spec
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _kernel(value: Any) -> KernelTaps | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_KERNEL_SIDE:
-        raise ValueError(f"expected a square of 1 to {MAX_KERNEL_SIDE} rows")
-    rows = tuple(_numbers(row) for row in value)
-    if {len(row) for row in rows} != {len(rows)}:
-        raise ValueError("expected a square of numbers")
-    return rows
-
-
-def _distillation(value: Any) -> Distillation | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or value.keys() != {
-        field.name for field in fields(Distillation)
-    }:
-        raise ValueError("expected the fields of a distillation")
-    if not isinstance(value["teachers"], list):
-        raise ValueError("expected a list of models")
-    ratio = value["flicker_ratio"]
-    return Distillation(
-        teacher=_text(value["teacher"]),
-        teachers=tuple(_text(name) for name in value["teachers"]),
-        psnr_db=_number(value["psnr_db"]),
-        flicker_ratio=None if ratio is None else _number(ratio),
-    )
-
-
-_CARD_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "arch": _text,
-    "network": _network,
-    "scale_factors": _scale_factors,
-    "noise_amplitude": _number,
-    "recipe": _text,
-    "seed": _integer,
-    "clip": _text,
-    "clip_identity": _text,
-    "keyframe": _integer,
-    "keyframe_hash": _text,
-    "frame_time": _number,
-    "shot_start_seconds": _number,
-    "shot_end_seconds": _number,
-    "critic_mean": _number_or_none,
-    "critic_std": _number_or_none,
-    "loss_curve": _numbers,
-    "version": _text,
-    "distillation": _distillation,
-    "kernel": _kernel,
-    "remark": _text,
-}
+def _by_prefix(generator: Generator, critic: Critic | None) -> dict[str, nn.Module]:
+    """Name the networks as the tensors of a file begin."""
+    return {"generator.": generator} | ({} if critic is None else {"critic.": critic})

@@ -1,10 +1,8 @@
 """Blur kernels on disk: numbers as JSON, which training reads again, and pictures to look at."""
 
 import json
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,36 +18,41 @@ from vsr.image.blur import (
     kernel_of_factor,
     taps_to_tensor,
 )
+from vsr.records import Origin, from_json, limits
 
 MAX_FILE_BYTES = 2**20
 MAX_SIDE = 63
+"""Taps of a side of a kernel."""
 SUM_TOLERANCE = 1e-3
+"""Largest difference of a kernel's sum from 1."""
 PANEL_PX = 296
 """Side of the drawing of one kernel."""
 GAP_PX = 12
+"""Width between the drawings of two kernels."""
 
 
 @dataclass(frozen=True)
 class KernelRecord:
-    """A kernel, and where it was found."""
+    """Kernel, and where it was found."""
 
     clip: str
     keyframe: int
     """Frame number, from 0."""
     seed: int
     factor: int
-    """Of the reduction that the kernel belongs to."""
+    """Factor of the reduction that the kernel belongs to."""
     kernel: KernelTaps
     basis: str
-    """What the kernel rests on: bicubic, where no blur explains the picture clearly better; else
+    """Source of the kernel: bicubic, where no blur explains the picture clearly better; else
     spectrum or game."""
     mismatch: float
-    bicubic_mismatch: float
     """Root mean square of the natural logarithm by which the powers of the picture and of its
-    reduction differ; the first is that of the best Gaussian where the kernel is bicubic."""
+    reduction through the kernel differ; that of the best Gaussian where the kernel is bicubic."""
+    bicubic_mismatch: float
+    """Mismatch of the bicubic kernel."""
     accuracy: tuple[float, ...]
-    """Of the discriminator, over equal parts of the game: near 0.5 where it could not tell the two
-    apart."""
+    """Accuracy of the discriminator, over equal parts of the game: near 0.5 where it could not tell
+    the two apart."""
     seconds: float
 
     def to_json(self) -> str:
@@ -57,48 +60,39 @@ class KernelRecord:
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
+@dataclass(frozen=True)
+class _KernelFile:
+    """Part of a record that training reads; what else stands there is passed over."""
+
+    kernel: KernelTaps
+    factor: int = field(default=FACTOR, metadata=limits(at_least=FACTOR, at_most=FACTOR))
+
+    def __post_init__(self) -> None:
+        if not {len(row) for row in self.kernel} == {len(self.kernel)} <= set(range(MAX_SIDE + 1)):
+            raise ValueError(f"kernel is no square of 1 to {MAX_SIDE} numbers a side")
+        total = sum(map(sum, self.kernel))
+        if abs(total - 1) > SUM_TOLERANCE:
+            raise ValueError(f"kernel has a sum of {total:.4g}; expected 1")
+
+
 def read_kernel(path: Path) -> KernelTaps:
-    """The kernel of a JSON file: an object with `kernel` and `factor`, or the square alone.
+    """Read the kernel of a JSON file: an object with `kernel` and `factor`, or the square alone.
 
     Raises `UsageError` for anything but a square of at most 63 finite numbers a side whose sum is
     1.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError("it is too large")
-        found = json.loads(path.read_text(encoding="utf-8"))
+            raise UsageError(
+                f"the kernel {path} is larger than {MAX_FILE_BYTES} bytes; expected at most "
+                f"{MAX_SIDE} numbers a side."
+            )
+        content = path.read_bytes().strip()
     except OSError as error:
         raise UsageError(f"the kernel {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise UsageError(
-            f"the kernel {path} is not JSON. Write one with: vsr kernel CLIP -o FILE.json, or use "
-            "--kernel auto."
-        ) from None
-    factor = found.get("factor", FACTOR) if isinstance(found, dict) else FACTOR
-    square: Any = found.get("kernel") if isinstance(found, dict) else found
-    if factor != FACTOR:
-        raise UsageError(
-            f"the kernel {path} is for a factor of {factor!r}; expected one of {FACTOR}."
-        )
-    if problem := _problem(square):
-        raise UsageError(
-            f"the kernel {path} {problem}; expected a square of at most {MAX_SIDE} numbers a side, "
-            "of sum 1."
-        )
-    return tuple(tuple(float(value) for value in row) for row in square)
-
-
-def _problem(square: object) -> str:
-    """What is wrong with the numbers of a file, or an empty text."""
-    if not isinstance(square, list) or not 1 <= len(square) <= MAX_SIDE:
-        return "has no square of numbers"
-    if any(not isinstance(row, list) or len(row) != len(square) for row in square):
-        return "is not square"
-    values = [value for row in square for value in row]
-    if any(type(value) not in (int, float) or not isfinite(value) for value in values):
-        return "holds what is not a finite number"
-    total = sum(values)
-    return "" if abs(total - 1) <= SUM_TOLERANCE else f"has a sum of {total:.4g}"
+    if content.startswith(b"["):
+        content = b'{"kernel": ' + content + b"}"
+    return from_json(_KernelFile, content, Origin(f"the kernel {path}", lenient=True)).kernel
 
 
 def check_kernel_name(path: Path) -> None:
@@ -110,7 +104,8 @@ def check_kernel_name(path: Path) -> None:
 
 
 def write_kernel(record: KernelRecord, path: Path) -> None:
-    """As JSON or, by the name's ending, as a PNG drawing. Raises `UsageError` or `OutputError`."""
+    """Write a record as JSON or, by the name's ending, its kernel as a PNG drawing. Raises
+    `UsageError` or `OutputError`."""
     check_kernel_name(path)
     try:
         if path.suffix.lower() == ".json":
@@ -122,7 +117,7 @@ def write_kernel(record: KernelRecord, path: Path) -> None:
 
 
 def kernel_summary(kernel: KernelTaps) -> str:
-    """One line on how far and which way a kernel blurs, beside the bicubic one."""
+    """Describe in one line how far and which way a kernel blurs, beside the bicubic one."""
     wide, narrow, degrees = _spread(taps_to_tensor(kernel))
     bicubic, _, _ = _spread(bicubic_kernel())
     return (
@@ -132,15 +127,13 @@ def kernel_summary(kernel: KernelTaps) -> str:
 
 
 def _spread(kernel: torch.Tensor) -> tuple[float, float, float]:
-    """Standard deviations along the wider and the narrower axis, and the wider one's angle, 0 to
-    180 degrees.
-
-    Of the positive taps alone: the others sharpen, and would make the spread of the bicubic kernel
-    nought.
-    """
+    """Measure the standard deviations, in pixels, along the wider and the narrower axis, and the
+    wider one's angle, 0 to 180 degrees counter-clockwise."""
+    # The positive taps alone: the others sharpen, and would make the bicubic kernel's spread zero.
     kernel = kernel.clamp_min(0) / kernel.clamp_min(0).sum()
     offsets = torch.arange(len(kernel)) - center_of_mass(kernel)[:, None]
     down, right = offsets[0][:, None], offsets[1][None, :]
+    # Second moments about the center: the covariance matrix. Rows count downwards, angles upwards.
     moments = [
         float((kernel * moment).sum()) for moment in (right * right, -down * right, down * down)
     ]
@@ -153,8 +146,8 @@ def _spread(kernel: torch.Tensor) -> tuple[float, float, float]:
 
 
 def draw_kernel(kernel: KernelTaps) -> np.ndarray:
-    """A picture of the kernel, left for half the size, right for a quarter of it: BGR, 8 bits, (H,
-    W, 3)."""
+    """Draw the kernel, left for half the size, right for a quarter of it: BGR, 8 bits, (H, W,
+    3)."""
     half = taps_to_tensor(kernel)
     panels = [_panel(half), _panel(kernel_of_factor(half, FACTOR**2))]
     gap = np.full((PANEL_PX, GAP_PX, 3), 255, np.uint8)
@@ -162,7 +155,7 @@ def draw_kernel(kernel: KernelTaps) -> np.ndarray:
 
 
 def _panel(kernel: torch.Tensor) -> np.ndarray:
-    """One kernel, its least value dark and its largest bright, each tap a square of pixels."""
+    """Draw one kernel, its least value dark and its largest bright, each tap a square of pixels."""
     values = kernel.clamp_min(0).numpy()
     levels = np.rint(255 * values / max(float(values.max()), 1e-12)).astype(np.uint8)
     tap = max(1, PANEL_PX // len(levels))

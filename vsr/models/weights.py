@@ -1,5 +1,5 @@
-"""Names, finds, checks and reads the weight files that metrics need. Nothing is ever downloaded; no
-file runs code."""
+"""Weight files that metrics and the losses of `vsr train` need: names, search, checks, reading.
+Nothing is ever downloaded; no file runs code."""
 
 import hashlib
 import os
@@ -20,20 +20,21 @@ _TORCHVISION = "torchvision's model zoo, https://download.pytorch.org/models/"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file that a metric wants."""
+    """A file that a metric or a loss needs."""
 
     name: str
-    """As it is called where a user usually gets it."""
+    """Its name where users usually get it."""
     source: str
-    """Where that is."""
+    """Place where users usually get it."""
     patterns: tuple[str, ...]
     """Glob patterns of the names under which it is accepted, the best first."""
     sha256: str
-    """The published file's, or how that begins; another file is accepted if its content fits."""
+    """Hash of the published file, or the beginning of it; another file is accepted if its content
+    fits."""
 
     @property
     def missing(self) -> str:
-        """What to tell a user who lacks it."""
+        """Advice for a user who lacks it."""
         return f"no {self.name} (from {self.source}); {placement_hint('it')}"
 
 
@@ -48,6 +49,12 @@ VGG16 = WeightFile(
     _TORCHVISION,
     ("vgg16-*.pth", "vgg16.pth", "vgg16*.safetensors"),
     sha256="397923af",
+)
+VGG19 = WeightFile(
+    "vgg19-dcbb9e9d.pth",
+    _TORCHVISION,
+    ("vgg19-*.pth", "vgg19.pth", "vgg19*.safetensors"),
+    sha256="dcbb9e9d",
 )
 SQUEEZENET = WeightFile(
     "squeezenet1_1-b8a52dc0.pth",
@@ -92,10 +99,13 @@ BRISQUE_RANGE = WeightFile(
     "brisque_range_live.yml", BRISQUE_MODEL.source, ("brisque_range*.yml",), sha256="a18427f4f7ad"
 )
 
+LOSS_WEIGHTS = {"vgg22": (VGG19,), "vgg54": (VGG19,)}
+"""Files by the losses of `vsr train` that need them, where no metric of that name does."""
+
 
 def weight_folders() -> list[Path]:
-    """Where weight files are looked for, in this order: the folders of `VSR_WEIGHTS`, then torch's
-    own cache."""
+    """List the folders that are searched, in order: those of `VSR_WEIGHTS`, then torch's own
+    cache."""
     named = [
         Path(part) for part in os.environ.get(WEIGHTS_PATH_VARIABLE, "").split(os.pathsep) if part
     ]
@@ -103,8 +113,8 @@ def weight_folders() -> list[Path]:
 
 
 def find_weights(patterns: Sequence[str]) -> Path | None:
-    """The first file that fits one of the glob patterns; folders count before patterns, names in
-    alphabetical order."""
+    """Find the first file that fits one of the glob patterns; folders count before patterns, names
+    in alphabetical order."""
     for folder in weight_folders():
         for pattern in patterns:
             fitting = sorted(path for path in folder.glob(pattern) if path.is_file())
@@ -114,8 +124,8 @@ def find_weights(patterns: Sequence[str]) -> Path | None:
 
 
 def is_published(file: WeightFile, path: Path) -> bool:
-    """Whether the file at `path` is byte for byte the published one; raises ModelError where it
-    cannot be read."""
+    """Tell whether the file at `path` is byte for byte the published one. Raises `ModelError` where
+    it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest().startswith(file.sha256)
@@ -124,7 +134,7 @@ def is_published(file: WeightFile, path: Path) -> bool:
 
 
 def placement_hint(file_name: str) -> str:
-    """What to tell a user who lacks a weight file."""
+    """Advise a user who lacks a weight file."""
     return (
         f"put {file_name} into a folder named by {WEIGHTS_PATH_VARIABLE}, or into "
         f"{weight_folders()[-1]}"
@@ -132,11 +142,11 @@ def placement_hint(file_name: str) -> str:
 
 
 def load_weights(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """The tensors named by `shapes`, as float32 on the CPU; further tensors in the file are left
-    out.
+    """Read the tensors named by `shapes`, as float32 on the CPU; further tensors in the file are
+    left out.
 
-    Raises ModelError where the file cannot be read, or a tensor is missing, of another shape or not
-    finite.
+    Raises `ModelError` where the file cannot be read, or a tensor is missing, of another shape or
+    not finite.
     """
     stored = _read(path)
     for name, shape in shapes.items():
@@ -158,6 +168,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
+        # Weights only: a pickle that names anything else is refused, and none of it is run.
         stored = torch.load(path, map_location="cpu", weights_only=True)
     # What a damaged or foreign file leads to depends on where its bytes go wrong.
     except (

@@ -17,7 +17,7 @@ from vsr.engine.convolutions import fused_activation_works
 from vsr.engine.options import MIN_BF16_SPEEDUP, bf16_speedup
 from vsr.errors import OutputError, UsageError
 from vsr.metrics import METRICS
-from vsr.models.weights import find_weights
+from vsr.models.weights import LOSS_WEIGHTS, find_weights
 from vsr.pipeline.manifest import versions
 from vsr.video.frames import ClipInfo, ColorDescription
 from vsr.video.write.encoders import ENCODERS, EncodeOptions, open_failure, plan_video
@@ -171,6 +171,14 @@ def _weights() -> Iterator[CheckResult]:
         yield CheckResult("weights of metrics", "fair", f"none for {', '.join(lacking)}", advice)
     else:
         yield CheckResult("weights of metrics", "good", "all found")
+    without = [
+        name
+        for name, files in LOSS_WEIGHTS.items()
+        if any(find_weights(file.patterns) is None for file in files)
+    ]
+    found = f"none for {', '.join(without)}" if without else "all found"
+    advice = "only vsr train needs them; vsr weights lists their sources" if without else ""
+    yield CheckResult("weights of losses", "fair" if without else "good", found, advice)
 
 
 def _memory() -> Iterator[CheckResult]:

@@ -49,6 +49,7 @@ class GivenVideo:
         for large in self.result.frames():
             low = timeline.pop_nearest(self.time_map.to_other(large.seconds))
             reduced = resize(large.pixels, *size)
+            # Frames without a source are steadied along their own motion.
             if low is None:
                 self.unmatched.append(large.index)
             elif large.index == 0:
@@ -85,6 +86,7 @@ def open_given(
     result: str | Path, low_resolution: str | Path, options: ReadOptions
 ) -> Iterator[GivenVideo]:
     """Open a result and its source. Both are read a little, to match their times, and then anew."""
+    # Frames are matched by time, and the times of one may lag or run faster than the other's.
     fingerprints = []
     for clip in (result, low_resolution):
         with open_clip(clip, options) as reader:

@@ -41,7 +41,7 @@ class ShotFlicker:
     flicker_before: float | None = None
     """`flicker_live` of the upscaler's pictures, in grey levels."""
     flicker_after: float | None = None
-    """The same of what was handed on: the mean over the shot of the run's figure."""
+    """The run's own figure: `flicker_live` of the pictures handed on."""
     sharpness_kept: float | None = None
     """`sharpness_live` of what was handed on, over that of the upscaler's pictures."""
 
@@ -92,6 +92,7 @@ class LiveMetrics:
             shared=shared,
         )
         pair = (FLICKER, SHARPNESS)
+        # Two more boards cost nothing until something is measured on them.
         before, after = (
             Scoreboard(pair, has_truth=False, has_low_resolution=True, shared=shared)
             for _ in range(2)
@@ -122,6 +123,7 @@ class LiveMetrics:
     def update(self, step: Step) -> None:
         """Score one picture."""
         result, low = step.result, step.frame.pixels
+        # By the clip's count, so that shots end where they do, measured or not.
         self._num_frames = result.index + 1
         if self._truth is None:
             if self._is_sample:
@@ -132,10 +134,12 @@ class LiveMetrics:
             self.board.update(result, true.pixels, low)
         else:
             self._unmatched.append(result.index)
+        # As large as the result, so it is kept, and put into checkpoints, only where it counts.
         self._upscaled = step.upscaled if is_sampled(result.index + 1) else None
         if step.shot.steadying is None:
             return
         _update_sample(self._before, _with_pixels(result, step.upscaled), low)
+        # The board's own columns serve where they hold the figure already.
         if self._after is not self.board:
             _update_sample(self._after, result, low)
 
@@ -156,6 +160,7 @@ class LiveMetrics:
         self._upscaled = state.tensors.get("upscaled")
         self._shots = [from_table(Steadying, shot) for shot in state.log.get("shots", ())]
         self._unmatched = list(state.log.get("unmatched", ()))
+        # An empty board has the same columns; a metric that was out of reach then has no values.
         for name, board in self._boards().items():
             board.load_state(
                 [
@@ -166,11 +171,12 @@ class LiveMetrics:
 
     def shots(self) -> list[ShotFlicker]:
         """The work of flicker control on each shot."""
+        # A shot ends where the next begins; the last of these is the end of all.
         ends = [*(shot.first_frame for shot in self._shots[1:]), self._num_frames]
         return [self._shot(shot, end) for shot, end in zip(self._shots, ends, strict=False)]
 
     def notes(self) -> list[str]:
-        """What the user ought to know of the truth, once all frames are measured."""
+        """Tell what the user ought to know of the truth, once all frames are measured."""
         if self._reference is None:
             return []
         path = self._reference.info.path
@@ -189,6 +195,7 @@ class LiveMetrics:
         result, low = step.result, step.frame.pixels
         if self._truth is None:
             self.board.set_previous(result, None, low)
+        # The truth is read up to here as well, so that the next frame finds its own.
         elif (true := self._truth.pop_nearest(result.seconds)) is not None:
             self.board.set_previous(result, true.pixels, low)
         if self._shots:
@@ -266,8 +273,10 @@ def open_live_metrics(
 ) -> Iterator[LiveMetrics]:
     """Open the metrics of the recipe, else `default`; against a truth where there is one."""
     names = list(default if recipe.metrics is None else recipe.metrics)
+    # With a truth there, one perceptual figure is worth its time.
     if reference is not None and recipe.metrics is None and "lpips" not in names:
         names.append("lpips")
+    # Blur lowers flicker: one figure is never shown without the other.
     names = with_sharpness(names, has_truth=reference is not None)
     is_sample = reference is None and recipe.metrics is None
     with nullcontext() if reference is None else open_clip(reference, recipe.read) as reader:

@@ -37,21 +37,21 @@ class Manifest:
     models: list[str]
     """Names of the models that were used, in the order of first use."""
     decisions: list[dict[str, Any]]
-    """What the policy chose at which frame, and why."""
+    """The policy's choices: at which frame, and why."""
     shots: list[int]
     """Number of the first frame of each shot."""
     steady: list[dict[str, Any]]
-    """What flicker control did with each shot: strength, flicker and sharpness."""
+    """The work of flicker control on each shot: strength, flicker and sharpness."""
     streams_kept: list[str]
     streams_dropped: list[str]
     damage: list[str]
-    """What of the input was damaged; empty for a sound one."""
+    """Damage of the input; empty for a sound one."""
     notes: list[str]
-    """What was said to the user in passing."""
+    """Sentences for the user, in the order of the run."""
     encoder: str | None
     device: str
     dtype: str
-    """What networks computed in: fp32, bf16 or fp16."""
+    """Precision of networks: fp32, bf16 or fp16."""
     timings_seconds: dict[str, float]
     """Time spent in each stage alone, and `total`; stages run side by side."""
     stage_shares: dict[str, float]
@@ -59,9 +59,9 @@ class Manifest:
     the speed."""
     peak_memory_bytes: int
     metrics: dict[str, Any]
-    """As in the JSON of `vsr score`, measured before encoding."""
+    """Figures measured before encoding, in the form of the JSON of `vsr score`."""
     baseline: dict[str, Any]
-    """The same of the bicubically enlarged input."""
+    """Figures of the bicubically enlarged input, by the same metrics."""
     recipe: dict[str, Any]
     """The options in force, with the defaults filled in."""
     command: list[str]
@@ -91,4 +91,5 @@ def _version(package: str) -> str:
 def peak_memory_bytes() -> int:
     """Largest resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
     return peak if sys.platform == "darwin" else peak * 1024

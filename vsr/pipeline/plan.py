@@ -1,4 +1,4 @@
-"""What a run would do, found out before it: everything is opened and checked, and the first frames
+"""The plan of a run, made before it: everything is opened and checked, and the first frames
 are really made."""
 
 import json
@@ -29,7 +29,7 @@ MIN_TRIAL_FRAMES = 3
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run would do, and what it would take."""
+    """The course of a run and its cost, estimated."""
 
     clip: str
     output: str
@@ -48,16 +48,16 @@ class RunPlan:
     streams_dropped: list[str]
     """Each with the reason."""
     notes: list[str]
-    """What was chosen, changed or will be lost."""
+    """Choices, changes and losses."""
     sampled_frames: int
     seconds_per_frame: float
     stage_seconds_per_frame: dict[str, float]
     """Stages run side by side, so these add up to more than a frame takes."""
     seconds: float | None
-    """Of the whole run."""
+    """Time of the whole run."""
     output_bytes: int | None
     work_bytes: int | None
-    """What the run needs on its disk at the most: the finished segments and the file that is made
+    """Largest need of disk space: the finished segments and the file that is made
     of them."""
     free_bytes: int | None
     peak_memory_bytes: int
@@ -103,6 +103,7 @@ def _plan(session: Session) -> RunPlan:
     report = writer.finish()
     target = Path(session.output)
     frames = _num_frames(info)
+    # Sound and subtitles are copied whole even into a trial; only the pictures grow with the clip.
     video_bytes, other_bytes = _bytes_of(writer.target)
     output_bytes = None
     if frames is not None:
@@ -159,6 +160,7 @@ def _run_trial(session: Session) -> TrialTimings:
                 break
     if not finished:
         raise InputError("the clip has no frame that can be decoded.")
+    # The first frame pays for what is made once: graphs, threads, the encoder.
     between = finished[-1] - finished[0]
     each = between / (len(finished) - 1) if len(finished) > 1 else finished[0] - start
     return TrialTimings(len(finished), each, session.clock.seconds_per_item())
@@ -173,7 +175,7 @@ def _num_frames(info: ClipInfo) -> int | None:
 
 
 def _bytes_of(result: Path) -> tuple[int, int]:
-    """Of the pictures of a result, and of all that is beside them."""
+    """Count the bytes of the pictures of a result, and of all that is beside them."""
     if result.is_dir():
         return sum(picture.stat().st_size for picture in result.iterdir()), 0
     with av.open(str(result)) as container:
@@ -182,5 +184,6 @@ def _bytes_of(result: Path) -> tuple[int, int]:
 
 
 def _free_bytes(target: Path) -> int | None:
+    # Work lies beside the output unless another place is named.
     folder = target.absolute().parent
     return shutil.disk_usage(folder).free if folder.is_dir() else None

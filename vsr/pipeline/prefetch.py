@@ -9,21 +9,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
-"""How soon a thread with a full queue sees that nobody wants more."""
+"""Longest time until a thread with a full queue sees that nobody wants more."""
 JOIN_TIMEOUT_SECONDS = 5.0
-"""How long an end waits for what is being made. A thread that takes longer ends behind it, or with
-the program."""
+"""Longest time that an end waits for the item in the making. A thread that takes longer ends after
+it, or with the program."""
 
 
 @dataclass(frozen=True)
 class _End:
-    """What comes behind the last item."""
+    """Marker behind the last item."""
 
     error: BaseException | None = None
 
 
 def prefetch(items: Iterable[T], depth: int, name: str | None = None) -> Generator[T, None, None]:
-    """The same items in the same order, made in a thread called `name`, at most `depth` of them
+    """Hand on items in their order, made in a thread called `name`, at most `depth` of them
     waiting to be taken.
 
     An error of the items is raised here, where they would have come. The thread is started when the
@@ -36,6 +36,7 @@ def prefetch(items: Iterable[T], depth: int, name: str | None = None) -> Generat
         target=_produce, args=(iter(items), made, stopped), name=name, daemon=True
     )
     worker.start()
+    # A daemon: a process that must end does not wait for a frame in the making.
     try:
         while not isinstance(item := made.get(), _End):
             yield item
@@ -61,7 +62,7 @@ def _produce(items: Iterator[T], made: "queue.Queue[T | _End]", stopped: threadi
 
 
 def _enqueue(item: T | _End, made: "queue.Queue[T | _End]", stopped: threading.Event) -> bool:
-    """Whether it was still wanted."""
+    """Put an item into the queue; False where nobody wants it any more."""
     while not stopped.is_set():
         try:
             made.put(item, timeout=POLL_SECONDS)

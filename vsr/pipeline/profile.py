@@ -1,4 +1,4 @@
-"""How long each stage of a run took, and a trace of it that Perfetto and chrome://tracing show."""
+"""Timings of the stages of a run, and a trace of it that Perfetto and chrome://tracing show."""
 
 import json
 import threading
@@ -13,11 +13,11 @@ from vsr.pipeline.prefetch import prefetch
 
 T = TypeVar("T")
 Event = tuple[str, str, float, float]
-"""What was done, by which thread, from when, for how long; in seconds."""
+"""Work done, its thread, its start and its duration, in seconds."""
 
 TOTAL = "total"
 MAX_EVENTS = 200_000
-"""Of a trace; what comes later is left out of it, not of the figures."""
+"""Limit of a trace; later events are left out of it, not of the figures."""
 
 
 class StageClock:
@@ -37,18 +37,18 @@ class StageClock:
         """Seconds in which the next stage got an item, where that is not the same."""
         self._measured: dict[str, float] = {}
         self._items: Counter[str] = Counter()
-        """How often each stage has worked."""
+        """Number of items of each stage."""
         self._events: list[Event] = []
         self._traced = traced
 
     def through(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
-        """The same items, timed. Stages must be wrapped from the first to the last."""
+        """Hand on items and time their making. Stages are wrapped from the first to the last."""
         self._inside[stage] = 0.0
         return self._timed(stage, self._inside, stage, items)
 
     def prefetch(self, stage: str, items: Iterable[T], depth: int) -> Generator[T, None, None]:
-        """The same, made in a thread of its own, up to `depth` items in advance (0: in turn); close
-        it to end the thread."""
+        """Hand on items and time their making in a thread of its own, up to `depth` items in
+        advance (0: in turn); close it to end the thread."""
         if depth == 0:
             return self.through(stage, items)
         self._fetched[stage] = 0.0
@@ -94,6 +94,7 @@ class StageClock:
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage alone, and of the whole so far as `total`; stages side by side may
         exceed it."""
+        # The time in which a stage got its items from the one before is not its own.
         alone, before = {}, 0.0
         for stage, inside in self._inside.items():
             alone[stage] = inside - before
@@ -101,7 +102,7 @@ class StageClock:
         return alone | self._measured | {TOTAL: perf_counter() - self._start}
 
     def seconds_per_item(self) -> dict[str, float]:
-        """Of each stage alone: what it took on average, also where the next has not come as far
+        """Mean time of each stage alone for one item, also where the next stage has not come as far
         yet."""
         return {
             stage: spent / max(1, self._items[stage])
@@ -120,6 +121,7 @@ class StageClock:
             {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": thread}}
             for thread, number in threads.items()
         ]
+        # Perfetto wants microseconds.
         spans = [
             {
                 "name": label,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vsr.engine.options import dtype_name
-from vsr.engine.strips import set_num_threads
+from vsr.engine.tiling import set_num_threads
 from vsr.models.bank import bank_files
 from vsr.models.shot_model import shot_model_files
 from vsr.pipeline.manifest import versions
@@ -35,6 +35,7 @@ def resume_plan(
     """
     if not info.identity:
         return None
+    # Hashing hours of film would take minutes: size and time of a file tell that it was changed.
     clips = {
         name: _file_fingerprint(Path(path)) for name, path in others.items() if path is not None
     }
@@ -48,6 +49,7 @@ def resume_plan(
         "container": container,
         "versions": versions(),
     }
+    # Not asked for but found out: a later run takes these over.
     resolved = {"threads": torch.get_num_threads(), "dtype": dtype_name(recipe.dtype, device)}
     return {REQUESTED: requested, RESOLVED: resolved}
 

@@ -41,6 +41,7 @@ def run(
                 )
             from vsr.train.ahead import training_ahead
 
+            # A bank that is empty so far would mean another policy.
             recipe = replace(recipe, policy="shot")
             trained = training_ahead(clip, files.models, recipe.read, recipe.device)
             models = ModelSet(shot_models=stack.enter_context(trained))
@@ -63,6 +64,7 @@ def steady(
         raise UsageError(
             "RESULT and LR are each read twice, which standard input cannot be: name files."
         )
+    # A recipe that is shared with `run` may name a network; the pictures are there already.
     with Session.open(result, replace(recipe, upscaler=None), files, listener) as session:
         return session.manifest(session.write())
 

@@ -14,7 +14,7 @@ import cv2
 import torch
 
 from vsr.engine.options import choose_device, choose_options, dtype_name
-from vsr.engine.strips import set_num_threads
+from vsr.engine.tiling import set_num_threads
 from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
@@ -39,7 +39,7 @@ from vsr.video.write.segment_store import Resumed
 from vsr.video.writer import ClipWriter, WriteReport
 
 QUEUE_DEPTHS = {"read": 4, "upscale": 2, "steady": 2, "metrics": 0}
-"""How many steps of a stage may wait for the next one, which works beside it; 0: they take turns.
+"""Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
 _OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
@@ -47,8 +47,8 @@ _OUT_OF_MEMORY_MESSAGES = (
     "Insufficient memory",
     "bad allocation",
 )
-"""Of torch's allocator for the CPU, of OpenCV and of C++: plain errors with nothing but these words
-to know them by."""
+"""Messages of torch's allocator for the CPU, of OpenCV and of C++, which raise plain errors with
+nothing else to know them by."""
 
 
 @dataclass
@@ -92,9 +92,11 @@ class Session:
         `models` take the place of those of `files.models`. Raises a `VsrError` for what a user can
         mend.
         """
+        # What can be refused without opening anything comes first.
         policy = choose_policy(recipe, files, models)
         recipe = replace(recipe, policy=policy.name)
         with ExitStack() as stack:
+            # The number of threads is the process's own: it is given back after all else.
             stack.enter_context(limited_threads(recipe.threads))
             device = choose_device(recipe.device)
             given = None
@@ -111,9 +113,11 @@ class Session:
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
                 stack.enter_context(writer)
                 notes.notify_all(writer.notes)
+                # Before networks are made: frames of one film must not differ by the precision.
                 recipe = with_earlier_choices(recipe, writer.work)
+            models = models or load_models(policy, files.models)
             context = PolicyContext(
-                (models := models or load_models(policy, files.models)).bank,
+                models.bank,
                 recipe.scale,
                 device,
                 reader.info.identity,
@@ -143,6 +147,7 @@ class Session:
                 recipe, output, device, reader, given, stages, writer, resumed, notes, clock
             )
             session.frames_out = resumed.frames_done
+            # Last, so that it sees the errors of whoever runs the session.
             stack.enter_context(report_out_of_memory())
             yield session
 
@@ -153,17 +158,18 @@ class Session:
         Cuts depend on all frames before them, so the clip is decoded from its start in any case.
         """
         first_wanted = self.resumed.frames_done - max(stage.rewind for stage in self.stages)
-        pairs = self._pairs()
+        marked = mark_shots(self._pairs(), self.recipe.shots, lambda pair: pair[0])
         held: Step | None = None
-        for number, first_frame, (frame, picture) in mark_shots(
-            pairs, self.recipe.shots, lambda pair: pair[0]
-        ):
+        for number, first_frame, (frame, picture) in marked:
             self.frames_in += 1
             if number == len(self.shot_starts):
                 self.shot_starts.append(first_frame)
+                # One value for the whole shot: stages replace it as they find out more.
                 shot = ShotRef(number, first_frame)
             if frame.index < first_wanted:
+                # Dropped before it costs a copy to the device.
                 continue
+            # A step is held back by one frame, since only the end of the clip tells which is last.
             if held is not None:
                 yield held
             held = self._step(frame, shot, picture)
@@ -177,6 +183,7 @@ class Session:
         Stages work beside each other, a few steps ahead of the next. Close it to end their threads.
         """
         steps = self.clock.prefetch("read", self.read(), QUEUE_DEPTHS["read"])
+        # Each stage pulls from a thread in which the stage before works.
         stage: Stage
         for stage in self.stages:
             steps = self.clock.prefetch(
@@ -184,6 +191,7 @@ class Session:
             )
         with closing(steps):
             for step in steps:
+                # The others were only to be looked back at.
                 if not step.is_done:
                     self.frames_out += 1
                     yield step
@@ -200,6 +208,7 @@ class Session:
                 with self.clock.measure("write"):
                     self.writer.write(step.result, step.checkpoint)
                 listener.on_progress(step.frame.index + 1, total)
+                # Between two frames, so that no segment is left half written.
                 if listener.should_stop():
                     raise self._interrupted()
         if not self.frames_out:
@@ -211,6 +220,7 @@ class Session:
 
     def manifest(self, report: WriteReport | None = None) -> Manifest:
         """Tell what was done, once the clip has come to its end."""
+        # Comparisons write nothing and have no report: their frames are counted by the session.
         policy, _, metrics = self.stages
         reader, board = self.reader, metrics.board
         names = (name for decision in policy.decisions for name in decision.models)
@@ -265,6 +275,7 @@ class Session:
         frames_done = self.resumed.frames_done
         frame = replace(frame, pixels=frame.pixels.to(self.device))
         if frame.index < frames_done:
+            # Of these only the last has its picture: all that stages go on from.
             last = self.resumed.picture if frame.index == frames_done - 1 else None
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
         step = Step(frame, shot, picture)
@@ -345,6 +356,7 @@ def output_path(info: ClipInfo, recipe: Recipe) -> Path:
             f"the input {info.path} is not one file, so the result has no name yet: give it with "
             "-o OUT."
         )
+    # A clip in a folder of pictures is named after the folder.
     path = info.path.absolute()
     becomes_folder = path.is_dir() or recipe.encode.codec == "png"
     stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
@@ -366,6 +378,7 @@ def _make_writer(
     if files.low_resolution is None:
         size = scaled_size(*size, recipe.scale)
     if files.trial is not None:
+        # Of the same kind as the output, so that it is refused or converted in the same way.
         trial = files.trial / f"sample{Path(output).suffix}"
         return ClipWriter(trial, info, *size, recipe.encode, False, device)
     plan = resume_plan(info, recipe, device, models, others, Path(output).suffix)
@@ -380,6 +393,7 @@ def make_flicker_control(
     strength = recipe.steady
     if strength is None:
         strength = 0.0 if policy.needs == "nothing" else "auto"
+    # One that is asked for holds for every policy, a network that fuses by itself included.
     if strength == "auto":
         strength = 0.0 if policy.deflickers else AUTO_STRENGTH
     weight = recipe.policies.back_projection_weight
@@ -395,6 +409,7 @@ def limited_threads(count: int | None) -> Iterator[None]:
     try:
         yield
     finally:
+        # Also where nothing was asked for: an earlier run may have set its own number.
         if (torch.get_num_threads(), cv2.getNumThreads()) != before:
             set_num_threads(before[0])
             cv2.setNumThreads(before[1])

@@ -1,5 +1,5 @@
 """Multi-frame back-projection: a frame of the result is pulled towards agreement with its
-neighbours' input as well.
+neighbors' input as well.
 
 Irani and Peleg (1991), over several registered frames: what the result would look like in each
 low-resolution frame is compared with that frame, and the differences come back along the motion,
@@ -17,14 +17,14 @@ from vsr.temporal.registration import ShotRegistrar
 
 @dataclass(frozen=True)
 class MultiframeOptions:
-    """How far the result is pulled."""
+    """Strength of the pull."""
 
     iterations: int = 4
     """More gain little (docs/results.md)."""
     reach: int = 2
     """Neighbours on each side."""
     variation_step: float = 0.001
-    """Of the descent of total variation in each iteration, in units of a range of 1."""
+    """Step of the descent of total variation in each iteration, in units of a range of 1."""
 
 
 def back_project_multiframe(
@@ -34,27 +34,33 @@ def back_project_multiframe(
     registrar: ShotRegistrar,
     options: MultiframeOptions,
 ) -> torch.Tensor:
-    """The luma (1, H, W) of frame `index`, nearer to what `low_lumas`, (1, h, w) by frame, show;
-    values not clamped.
+    """Bring the luma (1, H, W) of frame `index` nearer to what `low_lumas`, (1, h, w) by frame,
+    show; values are not clamped.
 
-    `low_lumas` holds the frame itself and those of its neighbours that there are.
+    `low_lumas` holds the frame itself and those of its neighbors that there are.
     """
     low = low_lumas[index]
     size, low_size = luma.shape[-2:], low.shape[-2:]
     near = [other for other in low_lumas if 0 < abs(other - index) <= options.reach]
+    # Confidence is needed on both grids: where the result may take from a neighbor, and where the
+    # neighbor's input says anything about the result.
     weights = {other: registrar.onto(index, other).weight(luma) for other in near}
     low_weights = {other: registrar.onto(other, index).weight(low) for other in near}
     for _ in range(options.iterations):
         total, weight = resize(low - resize(luma, *low_size), *size), torch.ones_like(luma[0])
         for other in near:
+            # The result as the neighbor's camera would have seen it, against what that did see.
             shown = resize(registrar.onto(other, index).warp(luma), *low_size)
             missing = low_weights[other] * (low_lumas[other] - shown)
             total = total + weights[other] * registrar.onto(index, other).warp(
                 resize(missing, *size)
             )
             weight = weight + weights[other]
+        # A mean, so that many neighbors do not overshoot.
         luma = luma + total / weight
+        # Iterations add noise to the result; a little less variation damps it.
         luma = luma - options.variation_step * _variation_gradient(luma)
+    # The frame's own input has the last word.
     return back_project(luma, low)
 
 

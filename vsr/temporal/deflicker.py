@@ -22,7 +22,7 @@ which one model makes one: the first frame, the second, and every so many after 
 
 
 def is_sampled(frame: int) -> bool:
-    """Whether a run measures this frame of the clip (together with the frame before it)."""
+    """True for the frames of the clip that a run measures, together with the frame before each."""
     return frame == 0 or frame % FLICKER_SAMPLE_INTERVAL == 1
 
 
@@ -61,7 +61,7 @@ class FlickerControl:
 
     @property
     def is_on(self) -> bool:
-        """Whether it changes, or might change, a picture."""
+        """False where it leaves all pictures alone."""
         return self.strength > 0 or self._target is not None
 
     def through(self, steps: Iterator[Step]) -> Iterator[Step]:
@@ -85,6 +85,7 @@ class FlickerControl:
 
     def _steady(self, done: list[Step], steps: Iterator[Step]) -> Iterator[Step]:
         """Steady the steps of one shot, from its first frame or on from the last that is done."""
+        # In the middle of a shot the choices stand, and are the last ones.
         if not done:
             probe = list(islice(steps, 1 if self._target is None else PROBE_FRAMES))
             self.shots.append(self._choose(probe))

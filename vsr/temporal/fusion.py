@@ -1,8 +1,8 @@
 """Motion-compensated fusion: what was made of one frame, improved by what was made of its
-neighbours.
+neighbors.
 
-Detail that the neighbours agree on stays, and what changes from frame to frame without a cause
-averages out. Where a neighbour cannot be trusted, the frame's own picture stands.
+Detail that the neighbors agree on stays, and what changes from frame to frame without a cause
+averages out. Where a neighbor cannot be trusted, the frame's own picture stands.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ class Enlarged(NamedTuple, Generic[T]):
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """How much a frame takes from its neighbours where they are fully trusted."""
+    """Share that a frame takes from its neighbors where they are fully trusted."""
 
     memory: float = 0.98
     """Share of the frame before, fused already, in the mean with the frame's own picture; 0 to
@@ -46,14 +46,15 @@ class FusionOptions:
     future_weight: float = 1.0
     """Weight of each frame to come, where the frame's own picture has 1."""
     look_ahead: int = 1
-    """How many frames to come are used; as many have to be waited for."""
+    """Number of frames to come that are used; as many have to be waited for."""
     refinements: int = FLOW_REFINEMENTS
-    """Of the motion: fewer cost less and fit less closely."""
+    """Refinements of the motion: fewer cost less and fit less closely."""
 
 
 def fuse(own: torch.Tensor, warped: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """(own + sum of w_k b_k) / (1 + sum of w_k) for pictures b_k (C, H, W) with weights w_k (H,
-    W)."""
+    """Compute (own + sum of w_k b_k) / (1 + sum of w_k) for pictures b_k (C, H, W) with weights
+    w_k (H, W)."""
+    # In place: these pictures are as large as the result.
     total, weights = own.clone(), torch.ones_like(own[0])
     for picture, weight in warped:
         total.addcmul_(picture, weight)
@@ -62,7 +63,9 @@ def fuse(own: torch.Tensor, warped: Iterable[tuple[torch.Tensor, torch.Tensor]])
 
 
 def memory_weight(confidence: torch.Tensor, memory: float) -> torch.Tensor:
-    """The weight with which a picture has a share of memory x confidence in a mean of two."""
+    """Compute the weight with which a picture has a share of memory x confidence in a mean of
+    two."""
+    # In w / (1 + w) = share the own picture weighs 1.
     share = memory * confidence
     return share / (1 - share)
 
@@ -94,6 +97,7 @@ def fuse_shot(
     for index, one in enumerate(shot):
         if known is None:
             registrar.add(index, one.low)
+            # The oldest frame still to be fused looks one further back.
             registrar.discard_before(index - options.look_ahead - 1)
         if done is not None and index <= done[0]:
             before = done[1] if index == done[0] else one.picture
@@ -149,5 +153,6 @@ def back_project_twice(
 
     Overwrites `fused`.
     """
+    # Values beyond [0, 1] may stay in between; they are limited once, in the end.
     once = back_project_in_place(fused, low, back_projection_weight, kernel, limited=False)
     return back_project_in_place(once, low, SECOND_STEP_WEIGHT * back_projection_weight, kernel)

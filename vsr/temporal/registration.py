@@ -35,8 +35,8 @@ PHOTOMETRIC_SIGMA = 0.04
 ILLUMINATION_WINDOW_PX = 9
 """Over which differences are taken to be of the light, as in a fade, or of what flow has missed."""
 RETURN_TOLERANCE_PX = 0.18 * GRID_SCALE
-"""How far off a pixel may come back, on the grid, where nothing moves (0.7 px of a result enlarged
-4 times)."""
+"""Distance at which a pixel may come back, on the grid, where nothing moves (0.7 px of a result
+enlarged 4 times)."""
 
 
 class PreparedFrame:
@@ -64,22 +64,23 @@ class PreparedFrame:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """How a neighbour lies on a frame. It serves pictures of any size that were made of the two."""
+    """Position of a neighbor on a frame; serves pictures of any size that were made of the two."""
 
     flow: FloatArray
-    """From the frame to the neighbour, on the grid, (h', w', 2)."""
+    """From the frame to the neighbor, on the grid, (h', w', 2)."""
     confidence: FloatArray
-    """(h', w'), from 0, where the neighbour does not show what the frame shows, to 1."""
+    """(h', w'), from 0, where the neighbor does not show what the frame shows, to 1."""
     illumination: FloatArray
-    """By how much the frame is lighter than the neighbour, widely averaged, (3, h, w)."""
+    """By how much the frame is lighter than the neighbor, widely averaged, (3, h, w)."""
 
     def warp(self, picture: torch.Tensor) -> torch.Tensor:
-        """A picture of the neighbour, float32 (C, H, W), as the frame would show it; bicubic, so it
+        """A picture of the neighbor, float32 (C, H, W), as the frame would show it; bicubic, so it
         may overshoot.
 
         RGB is lit as the frame is; other numbers of channels keep their own light.
         """
         size = picture.shape[-2:]
+        # Bicubic: bilinear would blur a little with every frame of the memory.
         warped = backward_warp(picture.cpu().numpy(), enlarge_flow(self.flow, *size), BICUBIC)
         if len(warped) == len(self.illumination):
             warped += np.stack(
@@ -95,7 +96,7 @@ class Registration:
 def register(
     frame: PreparedFrame, neighbor: PreparedFrame, refinements: int = FLOW_REFINEMENTS
 ) -> tuple[Registration, Registration]:
-    """(the neighbour on the frame, the frame on the neighbour). Frames too small for flow are never
+    """(the neighbor on the frame, the frame on the neighbor). Frames too small for flow are never
     trusted."""
     if min(frame.levels.shape) < MIN_SIDE_PX:
         flow = np.zeros((*frame.levels.shape, 2), np.float32)
@@ -103,6 +104,7 @@ def register(
             flow, np.zeros(frame.levels.shape, np.float32), np.zeros_like(frame.planes)
         )
         return none, none
+    # Both directions, since a pixel is trusted only where the way back leads to it.
     there = fine_flow(frame.levels, neighbor.levels, refinements)
     back = fine_flow(neighbor.levels, frame.levels, refinements)
     return _describe(frame, neighbor, there, back), _describe(neighbor, frame, back, there)
@@ -117,7 +119,9 @@ def _describe(
     difference = frame.planes - backward_warp(neighbor.planes, enlarge_flow(flow, *size), BICUBIC)
     local = _box_mean(np.abs(difference).mean(axis=0), PHOTOMETRIC_WINDOW_PX)
     alike = np.exp(-((local / np.float32(PHOTOMETRIC_SIGMA)) ** 2))
+    # What is hidden in the neighbor does not come back.
     returning = forward_backward_mask(flow, flow_back, RETURN_TOLERANCE_PX)
+    # Widely averaged differences are of the light, as in a fade; detail is not taken over.
     illumination = np.stack([_box_mean(plane, ILLUMINATION_WINDOW_PX) for plane in difference])
     return Registration(flow, _enlarge(alike, *flow.shape[:2]) * returning, illumination)
 
@@ -153,8 +157,9 @@ class ShotRegistrar:
         }
 
     def onto(self, frame: int, neighbor: int) -> Registration:
-        """How `neighbor` lies on `frame`; both must be held."""
+        """Register `neighbor` onto `frame`; both must be held."""
         if (frame, neighbor) not in self._registrations:
+            # One estimate serves both directions; flow is most of the cost.
             ahead, back = register(self._frames[frame], self._frames[neighbor], self._refinements)
             self._registrations[frame, neighbor], self._registrations[neighbor, frame] = ahead, back
         return self._registrations[frame, neighbor]

@@ -63,6 +63,7 @@ def search_strength(
         )
         return total_change([luma(one.picture) for one in fused]) <= allowed
 
+    # Change along the motion that the source has itself (noise, light) is no fault of the result.
     own_change = total_change(source)
     allowed = target * own_change
     if own_change == 0:

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from vsr import __version__
-from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.generator import FastGenerator, StepOptions, progressive_upscale, step_sizes
 from vsr.engine.options import choose_device
-from vsr.engine.progressive import progressive_upscale, step_sizes
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.image.blur import none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level

@@ -13,7 +13,6 @@ import torch
 
 from vsr.errors import UsageError
 from vsr.image.blur import FACTOR, KernelTaps, none_if_bicubic
-from vsr.models.bank import MAX_DEPTH, MAX_WIDTH
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.networks.kernelgan import KERNEL_SIDE
 from vsr.records import with_settings
@@ -175,8 +174,6 @@ def _check_options(options: Any) -> None:
     limits = {
         "iterations": (options.iterations, 1, inf),
         "crop_px": (getattr(options, "crop_px", MIN_CROP_PX), MIN_CROP_PX, inf),
-        "network.width": (options.network.width, 1, MAX_WIDTH),
-        "network.layers": (options.network.layers, 2, MAX_DEPTH),
         "step_ratio": (options.step_ratio, 1.05, 8),
         **{name: (getattr(options, name, 1), 1, inf) for name in _COUNT_OPTIONS},
         **{

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from vsr.engine.ensemble import FastEnsemble, can_batch
+from vsr.engine.generator import FastGenerator, can_batch, progressive_upscale
 from vsr.engine.graphs import Upscale
-from vsr.engine.progressive import progressive_upscale
 from vsr.models.bank import Model
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
@@ -39,6 +38,7 @@ def _upscale_variants(
     generators = [context.generator_for(model) for model in models]
 
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
+        # A running sum: fifteen pictures of the result's size would fill the memory.
         total = progressive_upscale(
             pixels, generators[:1], context.scale, back_projection_weight
         ).clone()
@@ -51,9 +51,10 @@ def _upscale_variants(
         generators[0].step_options,
         models[0].card.step_ratio,
     )
+    # On a CPU one model fills all cores already.
     if context.device.type == "cpu" or not can_batch(networks, step_options):
         return {"one model after another": one_by_one}
-    members = FastEnsemble(
+    members = FastGenerator(
         f"one of {len(models)} models",
         networks,
         ratio,

@@ -1,4 +1,4 @@
-"""How well a model fits a frame, judged from the frame alone: by its critic, or by what its
+"""Fitness of a model for a frame, judged from the frame alone: by its critic, or by what its
 generator restores."""
 
 import torch
@@ -9,6 +9,7 @@ from vsr.errors import ModelError
 from vsr.image.blur import FACTOR, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.bank import Model
+from vsr.models.networks import on_device
 
 
 def dsrf(model: Model, pixels: torch.Tensor) -> float:
@@ -16,7 +17,7 @@ def dsrf(model: Model, pixels: torch.Tensor) -> float:
     fits best.
 
     `pixels` is the low-resolution frame, (3, H, W) in [0, 1]. The critic is in eval mode: with the
-    frame's own statistics in its normalisation every frame would look like the keyframe. Raises
+    frame's own statistics in its normalization every frame would look like the keyframe. Raises
     `ModelError` for a frame smaller than the critic's patch.
     """
     assert model.critic is not None, "checked by whoever asks"
@@ -28,7 +29,7 @@ def dsrf(model: Model, pixels: torch.Tensor) -> float:
             "a side. Use another policy."
         )
     with torch.inference_mode():
-        scores = model.critic.to(pixels.device)((2 * pixels - 1)[None])
+        scores = on_device(model.critic, pixels.device)((2 * pixels - 1)[None])
     return float(scores.mean()) - model.card.critic_mean
 
 
@@ -45,6 +46,7 @@ def restoration_error(generator: FastGenerator, pixels: torch.Tensor) -> float:
             :, : pixels.shape[-2] // FACTOR * FACTOR, : pixels.shape[-1] // FACTOR * FACTOR
         ]
     height, width = pixels.shape[-2:]
+    # The frame plays the truth: it is reduced as the clip is taken to have been.
     if kernel is not None:
         low = reduce_blurred(pixels, taps_to_tensor(kernel))
     else:

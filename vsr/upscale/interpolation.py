@@ -18,6 +18,7 @@ def _interpolate(context: PolicyContext, kernel: InterpolationKernel) -> PolicyS
     def size(height: int, width: int) -> tuple[int, int]:
         return scaled_size(height, width, context.scale)
 
+    # Kernels with negative lobes overshoot at edges.
     return PlainPolicy(
         context, lambda pixels: resize(pixels, *size(*pixels.shape[-2:]), kernel).clamp(0, 1)
     )

@@ -11,7 +11,7 @@ from vsr.errors import UsageError
 from vsr.image.noise import noise_level
 from vsr.image.resample import scaled_size
 from vsr.upscale.networks import UpscalingNetwork, apply_network, load_network
-from vsr.upscale.networks.apply import scale_note
+from vsr.upscale.networks.network import scale_note
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
 from vsr.video.frames import Frame
 
@@ -46,6 +46,7 @@ def network_policy(context: PolicyContext) -> PolicyStage:
         return Decision(first.index, (network.name,), summary, weight, noise)
 
     def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
+        # Frames of a shot share their noise, which would flicker otherwise.
         seed = SAMPLE_SEED_STRIDE * context.sample + decision.frame
 
         def upscale(pixels: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,7 @@ def network_policy(context: PolicyContext) -> PolicyStage:
 
 
 def _precision_note(network: UpscalingNetwork, wanted: torch.dtype) -> str | None:
-    """What the user ought to know of a network that does not compute as the others would."""
+    """Tell of a network that does not compute in the precision of the others."""
     if network.dtype == wanted:
         return None
     return (

@@ -9,10 +9,9 @@ from typing import Literal
 
 import torch
 
-from vsr.engine.generator import FastGenerator, StepOptions
+from vsr.engine.generator import FastGenerator, StepOptions, progressive_upscale
 from vsr.engine.graphs import Autotuner
 from vsr.engine.options import EngineOptions
-from vsr.engine.progressive import progressive_upscale
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
@@ -87,7 +86,7 @@ class PolicyOptions:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy chose at a frame, and why."""
+    """A policy's choice at a frame, and the reason."""
 
     frame: int
     models: tuple[str, ...]
@@ -100,11 +99,12 @@ class Decision:
 
     @property
     def margin(self) -> float | None:
-        """How much worse the second model's score is than the first's, as a share of it; None
-        without a ranking."""
+        """Distance of the second model's score from the first's, as a share of it; None without a
+        ranking."""
         if len(self.ranking) < 2:
             return None
         best, second = self.ranking[0][1], self.ranking[1][1]
+        # A misfit of 0 is possible: the very keyframe.
         return (second - best) / max(best, 1e-12)
 
     def summary(self) -> str:
@@ -126,7 +126,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class PolicyContext:
-    """What a policy works with."""
+    """All that a policy works with."""
 
     bank: Sequence[Model]
     scale: float
@@ -147,7 +147,7 @@ class PolicyContext:
     sample: int = 0
     """Number of the noise that a stochastic network draws."""
     autotuner: Autotuner = field(default_factory=Autotuner)
-    """What suits the device for the shot at hand."""
+    """Finds the fastest way for the shot at hand, on a GPU."""
     _generators: dict[str, FastGenerator] = field(default_factory=dict)
 
     @property
@@ -171,6 +171,7 @@ class PolicyContext:
                 f"policy {policy} needs a bank with models, and this one is empty. Run vsr "
                 "train-keyframe."
             )
+        # Each shot takes the models of one keyframe, so the poorest of them decides.
         fewest = min(self.keyframe_groups(), key=len)
         if len(fewest) < count:
             raise ModelError(
@@ -194,6 +195,7 @@ class PolicyContext:
         restores `first`.
         """
         groups = self.keyframe_groups()
+        # Of another clip, or of another cut of this one, times say nothing.
         for group in groups:
             card = group[0].card
             same_clip = card.clip_identity == self.clip_identity != ""
@@ -208,6 +210,7 @@ class PolicyContext:
 
     def generator_for(self, model: Model) -> FastGenerator:
         """The model's generator, made fast, once."""
+        # Made once: a model may serve many shots.
         if model.name not in self._generators:
             if self.options.self_ensemble and none_if_bicubic(model.card.kernel) is not None:
                 raise UsageError(
@@ -342,6 +345,7 @@ class PerFramePolicy(PolicyStage):
             frame, before = step.frame, decision
             if decision is None or self._every_frame:
                 decision = self._decide(frame, decision)
+            # Networks, and on a GPU their graph, are made ready only where the decision is new.
             if upscale is None or decision is not before:
                 upscale, note = self._prepare(decision, frame.pixels)
                 shot = replace(shot, kernel=self._context.kernel_of(decision))
@@ -361,8 +365,8 @@ class Policy:
     """One line for the user."""
     needs: Needs = "bank"
     deflickers: bool = False
-    """Whether it fuses along the motion itself, so that flicker control is off unless a strength
-    is asked for."""
+    """True where it fuses along the motion itself, so that flicker control is off unless a
+    strength is asked for."""
 
 
 def with_note(reason: str, note: str) -> str:

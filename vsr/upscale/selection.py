@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from vsr.engine.progressive import progressive_upscale
+from vsr.engine.generator import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.bank import Model
 from vsr.upscale.fitness import dsrf, restoration_error
@@ -63,6 +63,7 @@ def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> 
 def _keep_or_switch(current: str, ranking: list[tuple[str, float]], hysteresis: float) -> str:
     """The best model, unless the current one is worse by no more than the share `hysteresis`:
     switching flickers."""
+    # A current model that is not ranked has left the bank.
     best, least = ranking[0]
     scores = dict(ranking)
     if current in scores and scores[current] <= least * (1 + hysteresis):

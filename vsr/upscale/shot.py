@@ -24,7 +24,7 @@ FUSION: dict[str, FusionOptions] = {
     "best": FusionOptions(memory=0.9, look_ahead=2),
 }
 MODEL_CHOICE_FRAMES = 5
-"""Of the start of a shot, where several models could be meant."""
+"""Length of the start of a shot by which one of several models is chosen."""
 
 
 class ShotPolicy(PolicyStage):
@@ -58,6 +58,7 @@ class ShotPolicy(PolicyStage):
     def state(self) -> State:
         """The decisions, and the pictures that the stages can go on from."""
         pictures = None if self._stages is None else self._stages.pictures()
+        # Without pictures, or where they reach no further, the whole shot so far comes again.
         rewind = 1 + self._last - self._shot_start
         if self._stages is not None and pictures is not None:
             rewind = min(rewind, 1 + self._stages.lead)
@@ -82,9 +83,8 @@ class ShotPolicy(PolicyStage):
         else:
             model = self._decide([step.frame for step in first])
         weight = self.decisions[-1].back_projection_weight
-        device = self._context.device
         self._stages = ShotStages(
-            (model.networks[0].to(device), model.networks[1].to(device)),
+            model.networks_on(self._context.device),
             self._context.scale,
             weight,
             self._fusion,
@@ -94,6 +94,7 @@ class ShotPolicy(PolicyStage):
         self._shot_start = first[0].shot.first_frame
         lows = ((step.frame.pixels, step) for step in chain(done, first, rest))
         for one in self._stages.through(lows, self._restored if done else (), len(done)):
+            # The others were only to fill the stages.
             if not one.owner.is_done:
                 self._last = one.owner.frame.index
                 yield replace(one.owner, picture=one.picture)
@@ -124,6 +125,7 @@ def _select_model(
         raise ModelError(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
         )
+    # A model of this shot beats all others; of another clip, times say nothing.
     for model in models:
         card = model.card
         same_clip = card.clip_identity == context.clip_identity != ""
@@ -139,10 +141,11 @@ def _select_model(
 
 def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:
     """Mean absolute error of luma, in [0, 1] units, of the frames restored from half their size."""
+    # On the CPU, so that the choice does not depend on the device.
     lumas = [to_luma(frame.pixels.cpu()) for frame in frames]
     height, width = (max(1, side // STAGE_SCALE) for side in lumas[0].shape[-2:])
     halves = [resize(luma, height, width).clamp(0, 1) for luma in lumas]
-    networks = (model.networks[0].cpu(), model.networks[1].cpu())
+    networks = model.networks_on(torch.device("cpu"))
     restored = upscale_shot(halves, networks, STAGE_SCALE, 1.0, FUSION["fast"])
     size = (STAGE_SCALE * height, STAGE_SCALE * width)
     pairs = zip(restored, lumas, strict=True)

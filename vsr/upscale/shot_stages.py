@@ -20,7 +20,7 @@ from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
 
 STAGE_SCALE = 2
-"""What a stage enlarges by."""
+"""Enlargement by one stage."""
 
 T = TypeVar("T")
 
@@ -71,6 +71,7 @@ class ShotStages:
         self._distances, self.lead = resume_context(self._neighbors, scale, multiframe)
         self._position = -1
         # A stage is ahead of what comes out by all that the stages behind it look ahead.
+        # What it has made since the wanted picture must still be there.
         at_the_end = 0 if multiframe is None else multiframe.reach
         self._recent: list[deque[tuple[int, torch.Tensor]]] = [
             deque(
@@ -96,6 +97,7 @@ class ShotStages:
         """
         registrar = ShotRegistrar(self._fusion.refinements)
         stream = _registered(lows, registrar)
+        # Generators in a chain: each stage pulls as many frames as it looks ahead.
         for stage, network in enumerate(self._networks):
             done = None
             if known:
@@ -111,6 +113,7 @@ class ShotStages:
         # What comes last has the shortest memory, so no stage before it looks further back.
         reach = max(self._neighbors, self._multiframe.reach if self._multiframe else 1)
         for index, one in enumerate(stream):
+            # Before it is handed out: `pictures` speaks of this frame from then on.
             self._position = index
             registrar.discard_before(index + 1 - reach)
             yield one
@@ -150,7 +153,8 @@ def resume_context(
 
 
 def num_stages(scale: float) -> int:
-    """How many doublings reach a scale of 1 or more."""
+    """Count the doublings that reach a scale of 1 or more."""
+    # The logarithm of a power of two may be rounded up.
     return max(0, ceil(log2(scale) - 1e-9))
 
 
@@ -161,8 +165,8 @@ def input_planes(
     reach: int,
     registrar: ShotRegistrar,
 ) -> torch.Tensor:
-    """What a window network looks at, (1 + 2 reach, H, W): the enlarged luma `own` (1, H, W) of
-    frame `index`, then its neighbours' differences from it along the motion, nearest first, past
+    """Lay out the input of a shot network, (1 + 2 reach, H, W): the enlarged luma `own` (1, H, W)
+    of frame `index`, then its neighbors' differences from it along the motion, nearest first, past
     before future; zeros where there is none.
     """
     known = dict(others)
@@ -171,6 +175,7 @@ def input_planes(
         for neighbor in (index - distance, index + distance):
             if neighbor in known:
                 registration = registrar.onto(index, neighbor)
+                # Differences, not pictures: where a neighbor cannot be trusted, nothing remains.
                 difference = registration.warp(known[neighbor]) - own
                 planes.append(registration.weight(own) * difference[0])
             else:
@@ -179,7 +184,8 @@ def input_planes(
 
 
 def to_luma(picture: torch.Tensor) -> torch.Tensor:
-    """Full-range BT.601 luma (1, H, W) of RGB (3, H, W); a picture of one plane is its own."""
+    """Compute full-range BT.601 luma (1, H, W) of RGB (3, H, W); a picture of one plane is its
+    own."""
     if picture.shape[0] == 1:
         return picture
     weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
@@ -187,7 +193,7 @@ def to_luma(picture: torch.Tensor) -> torch.Tensor:
 
 
 def pad_planes(planes: torch.Tensor, halo: int) -> torch.Tensor:
-    """(planes, H, W) with its edge repeated `halo` pixels outwards."""
+    """Repeat the edge of (planes, H, W) `halo` pixels outwards."""
     return F.pad(planes[None], (halo, halo, halo, halo), mode="replicate")[0]
 
 
@@ -197,19 +203,21 @@ def _back_projected(
     for index, one, near in with_neighbors(shot, options.reach):
         low_lumas = {number: to_luma(other.low) for number, other in near}
         luma = to_luma(one.picture)
+        # Neighbors correct luma alone; color keeps its differences to it.
         change = back_project_multiframe(luma, index, low_lumas, registrar, options) - luma
         yield one._replace(picture=(one.picture + change).clamp(0, 1))
 
 
 def with_neighbors(items: Iterable[T], reach: int) -> Iterator[tuple[int, T, list[tuple[int, T]]]]:
-    """(number, item, [(number, item) of it and all within `reach`]) for each item, `reach` items
-    late."""
+    """Yield (number, item, [(number, item) of it and all within `reach`]) for each item, `reach`
+    items late."""
     numbered = enumerate(items)
     held = deque(islice(numbered, reach + 1))
     current = 0
     while held and current <= held[-1][0]:
         yield current, held[current - held[0][0]][1], list(held)
         current += 1
+        # What no item to come looks at is let go before the next is made: pictures are large.
         if held[0][0] < current - reach:
             held.popleft()
         held.extend(islice(numbered, 1))
@@ -218,6 +226,7 @@ def with_neighbors(items: Iterable[T], reach: int) -> Iterator[tuple[int, T, lis
 def _registered(
     lows: Iterable[tuple[torch.Tensor, T]], registrar: ShotRegistrar
 ) -> Iterator[Enlarged[T]]:
+    # Motion is estimated from RGB; a clip of luma alone stands for itself three times.
     for index, (low, owner) in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
         yield Enlarged(low, low, owner)

@@ -66,6 +66,7 @@ def ami(context: PolicyContext) -> PolicyStage:
             f"policy ami alternates two models or more; the order names {len(chosen)}. Use policy "
             "smi."
         )
+    # The size after each step follows from its ratio, and models take turns from step to step.
     if len({model.card.step_ratio for model in chosen}) > 1:
         raise ModelError(
             "policy ami needs models of one step ratio; those of the order were trained for "

@@ -97,7 +97,7 @@ class Stage(Protocol):
     """
 
     name: str
-    """As in the record of timings and in checkpoints."""
+    """Key of the stage in timings and in checkpoints."""
 
     @property
     def rewind(self) -> int:
@@ -126,6 +126,8 @@ def run_stage(stage: Stage, steps: Generator[Step, None, None]) -> Generator[Ste
     logged = {name: len(entries) for name, entries in stage.state().log.items()}
     with closing(steps):
         for step in stage.through(steps):
+            # Most steps end no segment: taking the state may cost a copy, so it is taken for the
+            # others alone.
             if step.checkpoint is None:
                 yield step
                 continue

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsr.engine.tiling import ForwardFunction
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.train.dataset.methods import METHODS
 from vsr.upscale.networks import UpscalingNetwork
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.network import ForwardFunction
+from vsr.upscale.networks.files import ARCHITECTURES
 
 SCALE = 4
 PROBE_SIDE_PX = 32

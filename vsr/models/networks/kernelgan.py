@@ -8,15 +8,18 @@ import torch.nn.functional as F
 from torch import nn
 
 GENERATOR_KERNEL_SIDES = (7, 5, 3, 1, 1, 1)
-"""Of the reducer's convolutions; together they see 13 pixels."""
+"""Sides of the reducer's convolutions, one after another."""
 KERNEL_SIDE = sum(GENERATOR_KERNEL_SIDES) - len(GENERATOR_KERNEL_SIDES) + 1
+"""13, the side of the kernel that they make together."""
 WIDTH = 64
+"""Channels between the layers of either network."""
 DISCRIMINATOR_BLOCKS = 5
 DISCRIMINATOR_SIDE = 7
+"""Side of the patches that are judged."""
 
 
 class DeepLinearGenerator(nn.Module):
-    """Six convolutions without bias or activation, applied to each colour apart: all in all one
+    """Six convolutions without bias or activation, applied to each color apart: all in all one
     13x13 kernel.
 
     They are never run on a picture: that would be the same function of the same weights at some
@@ -30,11 +33,13 @@ class DeepLinearGenerator(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(*pair, side, bias=False) for pair, side in sizes)
         for layer in self.layers:
             assert isinstance(layer, nn.Conv2d)
+            # As in the published code.
             nn.init.xavier_normal_(layer.weight, gain=0.1)
 
     def kernel(self) -> torch.Tensor:
-        """The (13, 13) kernel that the convolutions make, as `blur.reduce_blurred` takes it; its
-        sum is free."""
+        """Compute the (13, 13) kernel that the convolutions make, as `blur.reduce_blurred` takes
+        it; its sum is free. Differentiable."""
+        # The answer to a single point, wide enough that nothing is cut off.
         response = torch.zeros(1, 1, 2 * KERNEL_SIDE - 1, 2 * KERNEL_SIDE - 1)
         response[..., KERNEL_SIDE - 1, KERNEL_SIDE - 1] = 1
         for layer in self.layers:
@@ -44,7 +49,8 @@ class DeepLinearGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """How much each 7x7 patch looks like the keyframe's own, 0 to 1. Pictures are in [-1, 1]."""
+    """Judge of how much each 7x7 patch looks like the keyframe's own, 0 to 1. Pictures are in
+    [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +62,7 @@ class PatchDiscriminator(nn.Module):
             blocks += [_spectral_norm_conv(WIDTH, WIDTH, 1), normalization, nn.ReLU()]
         self.body = nn.Sequential(*blocks, _spectral_norm_conv(WIDTH, 1, 1), nn.Sigmoid())
         for module in self.modules():
+            # As in the published code.
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
@@ -73,5 +80,5 @@ def _spectral_norm_conv(in_channels: int, out_channels: int, side: int) -> nn.Mo
 
 
 def label_loss(scores: torch.Tensor, label: float) -> torch.Tensor:
-    """KernelGAN's adversarial loss: mean distance of a map from what it should say."""
+    """Compute KernelGAN's adversarial loss: the mean distance of a map from `label`, 0 or 1."""
     return F.l1_loss(scores, scores.new_full((), label).expand_as(scores))

@@ -1,41 +1,47 @@
-"""The window network: a frame's luma with its neighbours' brought onto it -> the detail that the
-frame lacks.
+"""The shot network: a frame's luma with its neighbors' brought onto it -> the detail that the frame
+lacks.
 
 It works on the smaller grid, four sub-pixels to a position, so that a layer costs a quarter of one
 at full size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vsr.records import limits
+
 LEAK = 0.1
+"""Slope of LeakyReLU below zero."""
 BLOCK = 2
-"""Sides of the block of pixels that becomes channels."""
+"""Side of the block of pixels that becomes channels."""
 DIFFERENCE_GAIN = 4.0
-"""Differences between frames and missing detail are small beside the picture itself."""
+"""Amplification of differences between frames and of the missing detail, which are small beside the
+picture itself."""
 
 
 @dataclass(frozen=True)
 class ShotNetworkSpec:
-    """Shape of a window network; its receptive field is 2 (2 layers + 1) pixels wide."""
+    """Shape of a shot network; its receptive field is 2 (2 layers + 1) pixels wide."""
 
-    neighbours: int = 2
-    """Frames on each side of the frame itself."""
-    width: int = 48
-    layers: int = 5
+    neighbours: int = field(default=2, metadata=limits(at_least=0, at_most=8))
+    """Frames on each side of the frame itself. (Spelled as in the files of all models so far.)"""
+    width: int = field(default=48, metadata=limits(at_least=1, at_most=256))
+    """Channels of every hidden layer."""
+    layers: int = field(default=5, metadata=limits(at_least=2, at_most=16))
+    """Number of 3x3 convolutions."""
 
     @property
     def planes(self) -> int:
-        """Pictures that go in: the frame, then its neighbours."""
+        """Pictures that go in: the frame, then its neighbors."""
         return 1 + 2 * self.neighbours
 
     @property
     def halo(self) -> int:
-        """Pixels on each side that the convolutions use up."""
+        """Pixels that the convolutions use up on each side."""
         return BLOCK * self.layers
 
 
@@ -51,6 +57,7 @@ class ShotNetwork(nn.Module):
             assert layer.bias is not None
             nn.init.kaiming_normal_(layer.weight, a=LEAK)
             nn.init.zeros_(layer.bias)
+        # Near zero, so that training begins from the enlarged frame itself.
         with torch.no_grad():
             layers[-1].weight.mul_(0.1)
         self.body = nn.ModuleList(layers)
@@ -58,10 +65,11 @@ class ShotNetwork(nn.Module):
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """(N, planes, H + 2 halo, W + 2 halo) -> detail (N, 1, H, W); H and W are even.
 
-        Plane 0 is the enlarged frame, each other one a neighbour's difference from it, times its
+        Plane 0 is the enlarged frame, each other one a neighbor's difference from it, times its
         confidence.
         """
         scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
+        # Channels last is the order that a CPU's convolutions run fastest in.
         features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
         for layer in self.body[:-1]:
             features = F.leaky_relu_(layer(features), LEAK)

@@ -1,15 +1,21 @@
-"""SinGAN's generator and patch critic of one scale (Rott Shaham, Dekel, Michaeli, ICCV 2019).
+"""SinGAN's generator and patch critic of one scale (Rott Shaham, Dekel, Michaeli, ICCV 2019), and
+many of them trained as one.
 
 Pictures are in [-1, 1]. Both networks are stacks of valid 3x3 convolutions:
 with five of them each output pixel sees 11x11 input pixels.
 """
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from vsr.records import limits
 
 LEAK = 0.2
 """SinGAN's slope of LeakyReLU below zero."""
@@ -19,22 +25,22 @@ LEAK = 0.2
 class NetworkSpec:
     """Shape of a generator and of its critic, which share width and depth."""
 
-    width: int = 32
+    width: int = field(default=32, metadata=limits(at_least=1, at_most=256))
     """Channels of every hidden layer."""
-    layers: int = 5
+    layers: int = field(default=5, metadata=limits(at_least=2, at_most=16))
     """Number of 3x3 convolutions; each shrinks an unpadded picture by 2 pixels."""
     batch_norm: bool = False
-    """Batch normalisation after every convolution but the last. Always in eval mode at inference:
+    """Batch normalization after every convolution but the last. Always in eval mode at inference:
     statistics of the frame at hand would make the output flicker."""
     tanh: bool = False
     """Tanh after the generator's last convolution, as published."""
     padding: Literal["zeros", "replicate"] = "replicate"
-    """How the generator's input is extended once by `halo` pixels; the published code uses zeros,
+    """Extension of the generator's input, once, by `halo` pixels; the published code uses zeros,
     which show as a frame around the picture."""
-    leak: float = LEAK
+    leak: float = field(default=LEAK, metadata=limits(at_least=0, at_most=1))
     """Slope of the activation below zero; 0 is ReLU, as in ZSSR."""
     bias: bool = True
-    """Whether convolutions have biases; those of ZSSR have none."""
+    """Biases of the convolutions; those of ZSSR have none."""
 
     @property
     def halo(self) -> int:
@@ -49,7 +55,7 @@ def pad(image: torch.Tensor, spec: NetworkSpec) -> torch.Tensor:
 
 
 class Generator(nn.Module):
-    """Adds the detail of one step: out = base + residual(noisy base)."""
+    """Network that adds the detail of one step: out = base + residual(noisy base)."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -57,13 +63,13 @@ class Generator(nn.Module):
         self.body = _stack(spec, out_channels=3)
 
     def forward(self, noisy: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) twice -> (N, 3, H, W). `noisy` is `base` plus noise (or `base` itself); not
-        clamped."""
+        """(N, 3, H, W) twice -> (N, 3, H, W), not clamped. `noisy` is `base` plus noise, or `base`
+        itself."""
         return base + self.residual(pad(noisy, self.spec))
 
     def residual(self, padded: torch.Tensor) -> torch.Tensor:
-        """Detail for an input that is already extended: (N, 3, H + 2 halo, W + 2 halo) -> (N, 3, H,
-        W)."""
+        """Find the detail of an input that is already extended: (N, 3, H + 2 halo, W + 2 halo) ->
+        (N, 3, H, W)."""
         detail: torch.Tensor = self.body(padded)
         return torch.tanh(detail) if self.spec.tanh else detail
 
@@ -84,6 +90,7 @@ class Critic(nn.Module):
 
 
 def _stack(spec: NetworkSpec, out_channels: int) -> nn.Sequential:
+    # No layer pads: the input is extended once, by `pad`, as in the published code.
     blocks: list[nn.Module] = []
     channels = 3
     for _ in range(spec.layers - 1):
@@ -100,11 +107,71 @@ def _block(in_channels: int, spec: NetworkSpec) -> nn.Sequential:
 
 
 def init_as_published(network: nn.Module) -> None:
-    """Convolution weights from N(0, 0.02), normalisation weights from N(1, 0.02), as SinGAN's code
-    does."""
+    """Draw convolution weights from N(0, 0.02) and normalization weights from N(1, 0.02), as
+    SinGAN's code does."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
+
+
+class Ensemble:
+    """Generators without normalization, or critics, of one spec, run and trained as one: each is a
+    group of the convolutions' channels, and a row of one matrix of weights."""
+
+    def __init__(self, networks: Sequence[Generator | Critic], device: torch.device) -> None:
+        """Copy the weights to `device`."""
+        assert not networks[0].spec.batch_norm, "statistics of normalization are no weights"
+        self._template = networks[0]
+        self._shapes = [parameter.shape for parameter in self._template.parameters()]
+        rows = [parameters_to_vector(network.parameters()).detach() for network in networks]
+        self.weights = torch.stack(rows).to(device).requires_grad_()
+        """(M, P), the weights of each in the order of its `parameters`."""
+
+    def __call__(self, pictures: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
+        """Run each of the G chosen networks on its own pictures, (G * N, 3, H, W), those of a
+        network one after another -> (G * N, C, h, w). Nothing is padded."""
+        spec, count = self._template.spec, len(chosen)
+        # Indexing copies: not where all take part.
+        weights = self.weights if count == len(self.weights) else self.weights[list(chosen)]
+        features = to_grouped_channels(pictures, count)
+        for number, (weight, bias) in enumerate(self._layers(weights)):
+            if number:
+                features = F.leaky_relu(features, spec.leak)
+            features = F.conv2d(features, weight, bias, groups=count)
+        if spec.tanh and isinstance(self._template, Generator):
+            features = torch.tanh(features)
+        return from_grouped_channels(features, count)
+
+    def one(self, number: int) -> nn.Module:
+        """Make a network of its own of one of them, on the CPU in eval mode."""
+        network = copy.deepcopy(self._template)
+        vector_to_parameters(self.weights[number].detach().cpu().clone(), network.parameters())
+        return network.eval()
+
+    def _layers(self, weights: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Cut rows of weights, (G, P), into the layers of grouped convolutions: weights
+        (G out, in, 3, 3), and biases (G out) where the networks have them."""
+        parts = weights.split([shape.numel() for shape in self._shapes], dim=1)
+        flat = [
+            part.unflatten(1, shape).flatten(0, 1)
+            for part, shape in zip(parts, self._shapes, strict=True)
+        ]
+        if not self._template.spec.bias:
+            return [(weight, None) for weight in flat]
+        # `parameters` gives the weight and the bias of each layer in turn.
+        return list(zip(flat[0::2], flat[1::2], strict=True))
+
+
+def to_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Tensor:
+    """(M * N, C, H, W), those of a network one after another -> (N, M * C, H, W)."""
+    apart: torch.Tensor = pictures.unflatten(0, (num_networks, -1))
+    return apart.transpose(0, 1).flatten(1, 2)
+
+
+def from_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Tensor:
+    """(N, M * C, H, W) -> (M * N, C, H, W), the inverse of `to_grouped_channels`."""
+    apart: torch.Tensor = pictures.unflatten(1, (num_networks, -1))
+    return apart.transpose(0, 1).flatten(0, 1)

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vsr.errors import ModelError, UsageError
-from vsr.models.networks.espcn import EspcnSpec
-from vsr.models.networks.fsrcnn import FsrcnnSpec
-from vsr.models.networks.rrdb import RrdbSpec
-from vsr.models.networks.srcnn import SrcnnSpec
-from vsr.models.networks.srresnet import SrresnetSpec
+from vsr.models.networks.classic import EspcnSpec, FsrcnnSpec, SrcnnSpec
+from vsr.models.networks.srgan import RrdbSpec, SrresnetSpec
 from vsr.records import to_table, with_settings
 from vsr.train.dataset.losses import is_adversarial, min_crop_px
 from vsr.train.dataset.options import LossOptions, TrainingOptions
-from vsr.upscale.networks.architectures import ARCHITECTURES
+from vsr.upscale.networks.files import ARCHITECTURES
 
 NETWORK_PREFIX = "network."
 

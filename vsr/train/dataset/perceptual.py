@@ -13,17 +13,11 @@ from vsr.metrics.backbones import build_frozen, load_into
 from vsr.metrics.dists import StructureTextureDistance
 from vsr.metrics.lpips import load_distance
 from vsr.metrics.metric import MetricUnavailableError
-from vsr.models.weights import DISTS_WEIGHTS, SQUEEZENET, VGG16, WeightFile, find_weights
+from vsr.models.weights import DISTS_WEIGHTS, SQUEEZENET, VGG16, VGG19, WeightFile, find_weights
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Result and truth, RGB (N, 3, H, W) in [0, 1] -> a scalar, 0 for equal ones."""
 
-VGG19 = WeightFile(
-    "vgg19-dcbb9e9d.pth",
-    VGG16.source,
-    ("vgg19-*.pth", "vgg19.pth", "vgg19*.safetensors"),
-    sha256="dcbb9e9d",
-)
 VGG_LAYERS = {"vgg22": 9, "vgg54": 35}
 """Layers of VGG19 up to conv2_2 after its activation (SRGAN), and up to conv5_4 before its own
 (ESRGAN)."""

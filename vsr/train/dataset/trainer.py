@@ -9,7 +9,7 @@ from torch import nn
 
 from vsr.errors import ModelError
 from vsr.image.resample import back_project, resize
-from vsr.models.networks.discriminators import Discriminator, DiscriminatorSpec
+from vsr.models.networks.srgan import Discriminator, DiscriminatorSpec
 from vsr.train.adversarial import GAN_LOSSES, gradient_penalty
 from vsr.train.dataset.losses import (
     PIXEL_LOSSES,
@@ -25,7 +25,7 @@ from vsr.train.dataset.options import TrainingOptions
 from vsr.train.fit import Training
 from vsr.train.optimizer import Adam, AveragedNetwork, warm_decay
 from vsr.train.state_file import Resumable
-from vsr.upscale.networks.architectures import Architecture
+from vsr.upscale.networks.files import Architecture
 
 WINDOW_STEPS = 50
 """Over which the distance from the truth is averaged before it is judged."""

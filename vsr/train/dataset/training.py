@@ -23,8 +23,7 @@ from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
 from vsr.train.options import DatasetTraining
 from vsr.train.state_file import StateFile
 from vsr.upscale.networks import load_network
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.files import NetworkCard, encode_network, wrap_network
+from vsr.upscale.networks.files import ARCHITECTURES, NetworkCard, encode_network, wrap_network
 
 VALUES_EVERY_STEPS = 10
 

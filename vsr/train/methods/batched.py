@@ -14,8 +14,7 @@ import torch.nn.functional as F
 
 from vsr.errors import ModelError
 from vsr.image.blur import FACTOR
-from vsr.models.networks.ensemble import Ensemble
-from vsr.models.networks.singan import Critic, Generator
+from vsr.models.networks.singan import Critic, Ensemble, Generator
 from vsr.train.adversarial import critic_loss
 from vsr.train.crops import (
     CropPlacement,

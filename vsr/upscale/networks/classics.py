@@ -10,30 +10,30 @@ import torch
 from torch import nn
 
 from vsr.errors import ModelError
-from vsr.models.networks.espcn import Espcn, EspcnSpec
-from vsr.models.networks.fsrcnn import Fsrcnn, FsrcnnSpec
-from vsr.models.networks.srcnn import Srcnn, SrcnnSpec
+from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
 from vsr.upscale.networks.network import FULL_RANGE, STUDIO_RANGE, LumaRange
 
 StateDict = dict[str, torch.Tensor]
+"""Tensors by name."""
 FSRCNN_NAMES = {"first_part": "extract", "mid_part": "map", "last_part": "enlarge"}
 ALIASED_INPUTS_NOTE = (
     "the published files of this network expect inputs that were reduced without antialiasing"
 )
+SRCNN_NAMES = {"conv1": "extract", "conv2": "map", "conv3": "reconstruct"}
+"""Beginnings of names in published files -> in our networks."""
 SCALES = (2, 3, 4, 8)
 GRAY, MAX_GRAY_CHANGE = 0.5, 0.1
-"""A grey, and by how much a network may change it."""
-SRCNN_NAMES = {"conv1": "extract", "conv2": "map", "conv3": "reconstruct"}
+"""A gray, and by how much a trained network may change it."""
 
 
 @dataclass(frozen=True)
 class ClassicNetwork:
-    """How to recognise and build one of them."""
+    """Recognition and construction of one of them."""
 
     arch: str
     fits: Callable[[StateDict], bool]
     build: Callable[[Path, StateDict], tuple[Any, nn.Module]]
-    """-> the shape, and the network with its tensors."""
+    """Path and tensors -> the shape, and the network with its tensors."""
     luma: LumaRange
     enlarged_first: bool = False
     remark: str | None = None
@@ -48,20 +48,21 @@ def _fsrcnn(path: Path, state: StateDict) -> tuple[Any, nn.Module]:
     d, s = state["first_part.0.weight"].shape[0], state["mid_part.0.weight"].shape[0]
     specs = [FsrcnnSpec(d, s, (last - 3) // 2, scale) for scale in SCALES]
     networks = [_load_renamed(Fsrcnn(spec), state, FSRCNN_NAMES) for spec in specs]
+    # The tensors are the same for every scale, but at a wrong one the parts of the kernel that make
+    # one output pixel no longer add up to 1, and a gray picture changes its gray.
     changes = [_gray_error(network) for network in networks]
     least = min(changes)
     if not least < MAX_GRAY_CHANGE:
         raise ModelError(
             f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} "
-            "does it leave a grey picture grey; expected a trained network of luma from 0 to 1."
+            "does it leave a gray picture gray; expected a trained network of luma from 0 to 1."
         )
     return specs[changes.index(least)], networks[changes.index(least)]
 
 
 @torch.inference_mode()
 def _gray_error(network: nn.Module) -> float:
-    """The tensors are the same for every scale, but at a wrong one the kernel's parts no longer add
-    up to 1."""
+    """Measure the largest change of a gray picture, away from its borders."""
     enlarged: torch.Tensor = network(torch.full((1, 1, 32, 32), GRAY))
     height, width = enlarged.shape[-2:]
     return float(
@@ -108,8 +109,8 @@ def _has_three_convolutions(state: StateDict) -> bool:
 
 
 def _scale_in_name(path: Path) -> int:
-    """A network that keeps its input's size has the same tensors for every scale, so only the name
-    can tell it."""
+    """Find the scale of a network that keeps its input's size: its tensors are the same for every
+    scale, so only the file's name can tell. Raises `ModelError` where it does not."""
     found = re.search(r"x([2348])(?!\d)", path.stem.lower())
     if found is None:
         raise ModelError(
@@ -120,7 +121,7 @@ def _scale_in_name(path: Path) -> int:
 
 
 def _load_renamed(network: nn.Module, state: StateDict, our_names: dict[str, str]) -> nn.Module:
-    """A network with tensors that are stored under names which begin otherwise."""
+    """Fill a network with tensors that are stored under names which begin otherwise."""
     parts = {name: name.partition(".") for name in state}
     network.load_state_dict(
         {

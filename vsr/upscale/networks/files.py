@@ -1,7 +1,9 @@
-"""Upscalers on disk: our own `.safetensors`, and what others publish. Loading never runs code."""
+"""Upscalers on disk: the `.safetensors` that `vsr train` writes, and what others publish. Loading
+never runs code."""
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +12,65 @@ from safetensors.torch import save
 from torch import nn
 
 from vsr.errors import ModelError
+from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
+from vsr.models.networks.srgan import RrdbSpec, Srresnet, SrresnetSpec, rrdb
 from vsr.models.safetensors import check_tensors, read_tensors
-from vsr.upscale.networks.architectures import ARCHITECTURES
-from vsr.upscale.networks.network import UpscalingNetwork, prepare_for_inference
+from vsr.records import SETTINGS, Origin, from_json, from_table, limits
+from vsr.upscale.networks.network import (
+    STUDIO_RANGE,
+    LumaRange,
+    UpscalingNetwork,
+    count_parameters,
+    prepare_for_inference,
+)
 from vsr.upscale.networks.third_party import read_third_party
 
 CARD_KEY = "vsr_upscaler"
 """Metadata key of our own files; its value is the card."""
-MAX_SPEC_NUMBER = 1024
-MAX_SCALE = 16
-MAX_BLOCKS = 64
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """A family of networks that `vsr train` makes."""
+
+    spec: type[Any]
+    """A frozen dataclass with at least `scale` and `receptive_radius_px`."""
+    build: Callable[[Any], nn.Module]
+    luma: LumaRange | None = None
+    """Range of luma that the networks take; None: RGB."""
+    enlarged_first: bool = False
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "srcnn": Architecture(SrcnnSpec, Srcnn, STUDIO_RANGE, enlarged_first=True),
+    "fsrcnn": Architecture(FsrcnnSpec, Fsrcnn, STUDIO_RANGE),
+    "espcn": Architecture(EspcnSpec, Espcn, STUDIO_RANGE),
+    "srresnet": Architecture(SrresnetSpec, Srresnet),
+    "rrdb": Architecture(RrdbSpec, rrdb),
+}
+"""Adding one takes its network in `vsr.models.networks` and one entry."""
+
+
+@dataclass(frozen=True)
 class NetworkCard:
-    """Where a network of ours comes from; stands in the file's metadata as JSON."""
+    """Origin of a network of ours; stands in the file's metadata as JSON."""
 
     arch: str
     network: dict[str, Any]
     """Fields of the architecture's spec."""
     method: str
-    """Of `vsr train`."""
+    """Method of `vsr train`."""
     training: dict[str, Any]
-    """What it was trained on and how, and how good it was then."""
+    """Pictures and settings of the training, and how good the network was then."""
     version: str
-    """Of vsr."""
-    consistency_passes: int = 0
+    """Version of vsr."""
+    consistency_passes: int = field(default=0, metadata=limits(at_least=0, at_most=100))
     """Back-projections onto the input that belong to the method."""
 
 
 def encode_network(card: NetworkCard, network: nn.Module) -> bytes:
-    """The content of a file."""
+    """Return the content of a file."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
@@ -76,8 +105,8 @@ def load_network(
 
 
 def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
-    """Card and tensors of a `.safetensors` file; None for the card of a file that `vsr train` did
-    not write."""
+    """Return card and tensors of a `.safetensors` file; None for the card of a file that `vsr
+    train` did not write."""
     metadata, tensors = read_tensors(path)
     if "keyframe_hash" in metadata or "frames_trained_on" in metadata:
         raise ModelError(
@@ -90,41 +119,43 @@ def read_own(path: Path) -> tuple[NetworkCard | None, dict[str, torch.Tensor]]:
 
 
 def build_network(path: Path, card: NetworkCard, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    """The card's network with these tensors, which are checked against it."""
+    """Build the card's network with these tensors, which are checked against it."""
     build = ARCHITECTURES[card.arch].build
     try:
-        # There a network has names and shapes and takes no memory, however large its card makes it.
+        # On this device a network has names and shapes and takes no memory, however large its card
+        # makes it.
         with torch.device("meta"):
             planned = build(spec_of(card))
     except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ModelError(
             f"{path}: no {card.arch} can be made as its card says ({error}). Train it again."
         ) from None
-    check_tensors(path, "", planned.state_dict(), tensors)
+    check_tensors(path, planned.state_dict(), tensors)
+    # Its initial weights, which are overwritten, must not advance the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         network = build(spec_of(card))
     network.load_state_dict(tensors)
     return network
 
 
-def spec_of(card: NetworkCard) -> Any:
-    """The shape of the card's network."""
+def spec_of(card: NetworkCard, origin: Origin = SETTINGS) -> Any:
+    """Make the shape of the card's network, checked in full. Raises the origin's error."""
     table = {
-        name: tuple(value) if isinstance(value, list) else value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in card.network.items()
     }
-    return ARCHITECTURES[card.arch].spec(**table)
+    return from_table(ARCHITECTURES[card.arch].spec, table, origin)
 
 
 def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingNetwork:
-    """A network of ours that is in evaluation mode, where and as precise as it is."""
+    """Wrap a network of ours that is in evaluation mode, on its device and in its precision."""
     architecture, spec = ARCHITECTURES[card.arch], spec_of(card)
     return UpscalingNetwork(
         name=name,
         arch=card.arch,
         scale=spec.scale,
         run=network,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        num_parameters=count_parameters(network),
         luma=architecture.luma,
         enlarged_first=architecture.enlarged_first,
         noise_channels=getattr(spec, "noise_channels", 0),
@@ -134,37 +165,15 @@ def wrap_network(name: str, card: NetworkCard, network: nn.Module) -> UpscalingN
 
 
 def _card(path: Path, text: str) -> NetworkCard:
-    try:
-        table = json.loads(text)
-        card = NetworkCard(**table)
-        if card.arch not in ARCHITECTURES:
-            raise ValueError(
-                f"unknown architecture {card.arch!r}; known are {', '.join(ARCHITECTURES)}"
-            )
-        if card.network.keys() != {field.name for field in fields(ARCHITECTURES[card.arch].spec)}:
-            raise ValueError(f"the fields of its network are not those of {card.arch}")
-        if not all(_is_sane(value) for value in card.network.values()):
-            raise ValueError("a number of its network is out of range")
-        if any(card.network.get(name, 0) > MAX_BLOCKS for name in ("blocks", "m")):
-            raise ValueError(f"its network has more than {MAX_BLOCKS} blocks")
-        if type(card.network["scale"]) is not int or not 1 <= card.network["scale"] <= MAX_SCALE:
-            raise ValueError(f"its scale is not a whole number from 1 to {MAX_SCALE}")
-        if type(card.consistency_passes) is not int or not 0 <= card.consistency_passes <= 100:
-            raise ValueError("its consistency passes are out of range")
-        return card
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+    origin = Origin(f"{path}: its card is not one of vsr train", ModelError)
+    card = from_json(NetworkCard, text, origin)
+    if card.arch not in ARCHITECTURES:
         raise ModelError(
-            f"{path}: its card is not one of vsr train ({error}). Train it again."
-        ) from None
-
-
-def _is_sane(value: Any) -> bool:
-    """Whether a field of a spec cannot make a network of monstrous size."""
-    if isinstance(value, list):
-        return len(value) <= 8 and all(_is_sane(item) for item in value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return 0 <= value <= MAX_SPEC_NUMBER
-    return isinstance(value, bool | str)
+            f"{origin.name}: unknown architecture {card.arch[:80]!r}; known are "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    spec_of(card, origin)
+    return card
 
 
 def _advice(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints of others: everything that spandrel recognises, and the classic networks that it does
+"""Checkpoints of others: everything that spandrel recognizes, and the classic networks that it does
 not know."""
 
 import pickle
@@ -8,22 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vsr.errors import ModelError
 from vsr.models.safetensors import read_tensors
 from vsr.upscale.networks.classics import CLASSICS, ClassicNetwork, StateDict
-from vsr.upscale.networks.network import FULL_RANGE, UpscalingNetwork, prepare_for_inference
+from vsr.upscale.networks.network import (
+    FULL_RANGE,
+    UpscalingNetwork,
+    count_parameters,
+    prepare_for_inference,
+)
 
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_LAYERS = 4096
-"""Of one kind, by the numbers in the names of tensors; the largest published networks have some
-hundreds."""
+"""Layers of one kind, by the numbers in the names of tensors; the largest published networks have
+some hundreds."""
+_UNREADABLE = (
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    ImportError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+"""Errors of a damaged or foreign file: they depend on where its bytes go wrong."""
 
 
 def read_third_party(path: Path, device: torch.device, dtype: torch.dtype) -> UpscalingNetwork:
-    """Ready on `device`, in `dtype` or, where its architecture is known not to bear that, in
-    float32.
+    """Read a network and make it ready on `device`, in `dtype` or, where its architecture is known
+    not to bear that, in float32.
 
     Raises `ModelError` for a file that cannot be read, is broken, or holds no network that is
     known."""
@@ -35,7 +53,8 @@ def read_third_party(path: Path, device: torch.device, dtype: torch.dtype) -> Up
 
 
 def _read_state(path: Path) -> StateDict:
-    """The tensors of a checkpoint, out of the tables that training programs wrap around them."""
+    """Read the tensors of a checkpoint, out of the tables that training programs wrap around
+    them."""
     if path.suffix.lower() == ".safetensors":
         stored: Any = read_tensors(path)[1]
     else:
@@ -46,13 +65,13 @@ def _read_state(path: Path) -> StateDict:
             raise ModelError(
                 f"the upscaler {path} cannot be read: {error.strerror or error}."
             ) from None
-        # What a damaged or foreign file leads to depends on where its bytes go wrong.
         except _UNREADABLE as error:
             raise ModelError(
                 f"{path} is not a readable checkpoint of tensors alone ({_reason(error)}); nothing "
                 "in it was run. Get it again, or as .safetensors."
             ) from None
     if isinstance(stored, dict):
+        # Takes the tensors out of "params_ema", "state_dict" and the like.
         from spandrel import canonicalize_state_dict
 
         stored = canonicalize_state_dict(stored)
@@ -79,9 +98,9 @@ def _read_state(path: Path) -> StateDict:
 
 
 def _check_unpacked_size(path: Path) -> None:
-    """A checkpoint is a ZIP archive, or a pickle as in older ones. Raises ModelError where it
-    unpacks to too much."""
+    """Raise ModelError where a checkpoint unpacks to too much."""
     size = path.stat().st_size
+    # Older checkpoints are plain pickles, which are not compressed.
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = max(size, sum(entry.file_size for entry in archive.infolist()))
@@ -92,23 +111,10 @@ def _check_unpacked_size(path: Path) -> None:
 
 
 def _largest_number(name: str) -> int:
-    """Of a tensor's name, by which spandrel tells how many layers there are."""
+    """Find the largest number in a tensor's name, by which spandrel tells how many layers there
+    are."""
+    # 18 digits: a hostile name must not make a huge number.
     return max((int(number[:18]) for number in re.findall(r"\d+", name)), default=0)
-
-
-_UNREADABLE = (
-    *(
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        MemoryError,
-    ),
-    *(ImportError, pickle.UnpicklingError, zipfile.BadZipFile),
-)
 
 
 def _from_spandrel(
@@ -122,7 +128,7 @@ def _from_spandrel(
     except UnsupportedModelError:
         raise ModelError(
             f"{path} holds {len(state)} tensors, the first named {first}: no architecture that is "
-            "known here has them. Expected a network that spandrel recognises, FSRCNN, ESPCN, "
+            "known here has them. Expected a network that spandrel recognizes, FSRCNN, ESPCN, "
             "SRCNN, or one of vsr train."
         ) from None
     # A file that looks like a known architecture and is none can fail anywhere in that
@@ -152,7 +158,7 @@ def _from_spandrel(
         arch=found.architecture.name,
         scale=found.scale,
         run=found,
-        num_parameters=_count(found.model),
+        num_parameters=count_parameters(found.model),
         luma=FULL_RANGE if inputs == 1 else None,
         dtype=computes_in,
     )
@@ -174,7 +180,7 @@ def _from_classic(
         arch=classic.arch,
         scale=spec.scale,
         run=network,
-        num_parameters=_count(network),
+        num_parameters=count_parameters(network),
         luma=classic.luma,
         enlarged_first=classic.enlarged_first,
         receptive_radius_px=spec.receptive_radius_px,
@@ -184,8 +190,8 @@ def _from_classic(
 
 
 def _reason(error: Exception) -> str:
-    """In our own words where torch's tell how to load the file all the same, which would run what
-    is in it."""
+    """Say why a file cannot be read; not in torch's words where these tell how to load the file all
+    the same, which would run what is in it."""
     if not isinstance(error, pickle.UnpicklingError):
         return _first_line(error)
     stranger = re.search(r"GLOBAL (\S+) was not", str(error))
@@ -200,7 +206,3 @@ def _first_line(error: Exception) -> str:
 
 def _kind(stored: object) -> str:
     return "nothing" if stored == {} else f"a {type(stored).__name__}"
-
-
-def _count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -28,7 +28,7 @@ from vsr.records import option
 from vsr.video.step import Checkpoint, Json, State
 
 FORMAT = 2
-"""Of what stands in a work folder; others are refused."""
+"""Number of the form of work folders; others are refused."""
 PLAN_NAME = "run.json"
 REQUESTED, RESOLVED = "asked", "decided"
 """Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
@@ -68,19 +68,19 @@ class ClosedSegment:
     """Presentation time, decoding time and duration of each packet, in the source's time base:
     Matroska would round."""
     states: Json
-    """Of each stage when the last of these frames was written, by name: its record, and what its
-    log gained since the segment before."""
+    """State of each stage behind the last of these frames, by name: its record, and the growth of
+    its log since the segment before."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """What an earlier run left; without one there is nothing done."""
+    """The legacy of an earlier run; without one there is nothing done."""
 
     frames_done: int = 0
     picture: torch.Tensor | None = None
     """The last picture, as it was before it was encoded: (3, H, W)."""
     states: Mapping[str, State] = field(default_factory=dict)
-    """Of each stage, by name, with the whole of its log."""
+    """State of each stage, by name, with the whole of its log."""
 
 
 class SegmentStore:
@@ -212,11 +212,12 @@ class SegmentStore:
         self.frames_done += num_frames
 
     def resumed(self) -> Resumed:
-        """What the closed segments hold for a run that goes on behind them."""
+        """Read from the closed segments what a run needs to go on behind them."""
         if not self.num_segments:
             return Resumed()
         records: dict[str, Json] = {}
         logs: dict[str, dict[str, list[Any]]] = {}
+        # Records replace each other; logs grow from segment to segment.
         for segment in self.segments():
             for stage, state in segment.states.items():
                 records[stage] = state["record"]
@@ -315,6 +316,7 @@ class SegmentStore:
                 path.unlink()
 
     def _check_format(self) -> None:
+        # Without a closed segment nothing is lost, and the plan is simply replaced.
         found = self.plan.get("format", 1) if isinstance(self.plan, dict) else None
         if found != FORMAT and self._record_path(0).exists():
             raise UsageError(
