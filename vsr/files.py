@@ -189,8 +189,11 @@ def check_distinct(destinations: Mapping[str, str | Path | None]) -> None:
         )
 
 
-def write_json(text: str, destination: str) -> None:
-    """Write to a file, whole or not at all, or to standard output for `-`. Raises `OutputError`."""
+def write_json(text: str, destination: str | None) -> None:
+    """Write to a file, whole or not at all, or to standard output for `-`; to None, nothing. Raises
+    `OutputError`."""
+    if destination is None:
+        return
     if destination == "-":
         print(text)
         return

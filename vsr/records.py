@@ -118,6 +118,7 @@ class Keyword:
 
 def keywords(cls: type, prefix: str = "") -> Iterator[Keyword]:
     """List the options of a class that have a flag, those of classes within it in their place."""
+    # Annotations may be texts; only resolved types tell a nested class.
     types = get_type_hints(cls)
     for each in fields(cls):
         declared = each.metadata.get(_OPTION, _UNLIMITED)
@@ -164,6 +165,7 @@ def load_options(
         value = (given or {}).get(each.option.keyword)
         if value is not None:
             plain = _from_call(value, each.type)
+            # Alone first, so that a mistake is told with the flag that made it.
             try:
                 _convert(plain, each.type, each.option.long_flag, each.option)
             except ValueError as error:
@@ -316,6 +318,7 @@ def _build(cls: type[T], table: Mapping[str, object], prefix: str, lenient: bool
         for key, value in table.items()
         if key in known
     }
+    # Fields that the table lacks get their defaults here, which are not checked.
     return cls(**values)
 
 

@@ -6,7 +6,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import typer
@@ -27,17 +28,21 @@ from vsr.errors import InterruptedRunError, UsageError, VsrError
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's allocator, as in its malloc.h."""
 
-HEADINGS = UPSCALE, MEASURE, TRAIN, LIST = "Upscale", "Measure", "Train", "List"
-"""Headings of `vsr --help`, in this order."""
-RESUMABLE_COMMANDS = (
-    "run",
-    "steady",
-    "train-keyframe",
-    "train-shot",
-    "distil",
-    "train",
-    "experiment",
-)
+_COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Upscale": {"run": run, "plan": plan, "steady": steady},
+    "Measure": {"score": score, "mos": mos},
+    "Train": {
+        "train-shot": train_shot,
+        "train-keyframe": train_keyframe,
+        "distil": distil,
+        "kernel": kernel,
+        "train": train,
+        "experiment": experiment,
+    },
+    "List": {"models": list_models, "upscalers": upscalers, "weights": weights, "doctor": doctor},
+}
+"""By heading of `vsr --help`."""
+RESUMABLE_COMMANDS = {"run", "steady", *_COMMANDS["Train"]} - {"kernel"}
 """Commands that continue the work of an earlier one."""
 
 
@@ -45,19 +50,18 @@ class CommandsByPurpose(TyperGroup):
     """Commands under headings, as rich would print them: rich doubles the start-up time."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Write the headings of `--help`, and under each its commands in the order of
-        registration."""
-        commands: dict[str, Any] = dict(self.commands)
-        widest = max(map(len, commands))
+        """Write the headings of `--help`, and under each its commands."""
+        # One width for all, so that the sections stand in one column.
+        widest = max(map(len, self.commands))
         room = formatter.width - 6 - widest
-        for heading in HEADINGS:
-            rows = [
-                (name.ljust(widest), command.get_short_help_str(room))
-                for name, command in commands.items()
-                if command.rich_help_panel == heading
-            ]
+        for heading, names in _COMMANDS.items():
             with formatter.section(heading):
-                formatter.write_dl(rows)
+                formatter.write_dl(
+                    [
+                        (name.ljust(widest), self.commands[name].get_short_help_str(room))
+                        for name in names
+                    ]
+                )
 
 
 app = typer.Typer(
@@ -68,21 +72,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(rich_help_panel=UPSCALE)(run)
-app.command(rich_help_panel=UPSCALE)(plan)
-app.command(rich_help_panel=UPSCALE)(steady)
-app.command(rich_help_panel=MEASURE)(score)
-app.add_typer(mos, name="mos", rich_help_panel=MEASURE)
-app.command("train-shot", rich_help_panel=TRAIN)(train_shot)
-app.command("train-keyframe", rich_help_panel=TRAIN)(train_keyframe)
-app.command(rich_help_panel=TRAIN)(distil)
-app.command(rich_help_panel=TRAIN)(kernel)
-app.command(rich_help_panel=TRAIN)(train)
-app.command(rich_help_panel=TRAIN)(experiment)
-app.command("models", rich_help_panel=LIST)(list_models)
-app.command(rich_help_panel=LIST)(upscalers)
-app.add_typer(weights, name="weights", rich_help_panel=LIST)
-app.command(rich_help_panel=LIST)(doctor)
+for name, command in chain.from_iterable(group.items() for group in _COMMANDS.values()):
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
 
 
 def main() -> None:

@@ -84,8 +84,7 @@ def train(
         f"{report.file}: {report.steps} steps on {report.pictures} pictures in "
         f"{report.seconds:.0f} s"
     )
-    if json is not None:
-        write_json(strict_json(asdict(report)), json)
+    write_json(strict_json(asdict(report)), json)
 
 
 def experiment(
@@ -132,5 +131,4 @@ def experiment(
         )
     if json != "-":
         print(to_markdown(chosen, rows))
-    if json is not None:
-        write_json(strict_json(to_json(chosen, rows)), json)
+    write_json(strict_json(to_json(chosen, rows)), json)

@@ -15,7 +15,7 @@ def doctor(
     ] = Path(),
     json: JsonOption = None,
 ) -> None:
-    """Check what runs depend on: device, precision, encoders, weights, memory and disk."""
+    """Check this machine. Tries device, precision, encoders, weights, memory and disk."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -32,7 +32,6 @@ def doctor(
         )
         table.add_row(finding.subject, state, Text(finding.found), Text(finding.advice))
     Console(stderr=json == "-").print(table)
-    if json is not None:
-        write_json(strict_json([asdict(finding) for finding in findings]), json)
+    write_json(strict_json([asdict(finding) for finding in findings]), json)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(EXIT_DEVICE)

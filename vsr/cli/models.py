@@ -28,7 +28,7 @@ def upscalers(
         bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")
     ] = False,
 ) -> None:
-    """Describe the upscalers: source, cost, and when to use which."""
+    """Describe the upscalers and their costs. Each card tells the source and when to use it."""
     from vsr.cli import cards
 
     if markdown:

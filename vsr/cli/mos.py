@@ -80,8 +80,7 @@ def mos_read(
 
     check_record(json, [*ratings, key])
     opinions = read_opinions(ratings, key)
-    if json is not None:
-        write_json(strict_json(opinions.to_json()), json)
+    write_json(strict_json(opinions.to_json()), json)
     if json != "-":
         Console().print(opinion_table(opinions))
 

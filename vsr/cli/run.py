@@ -197,6 +197,7 @@ def run(
     report: ReportOption = None,
 ) -> None:
     """Upscale CLIP and print how much it flickers. Timestamps and all streams are kept."""
+    # By name: the parameters are written from the fields that they are read into.
     chosen, files = read_options(locals())
     if dry_run:
         _plan(clip, chosen, files, json)
@@ -384,6 +385,7 @@ def _upscale(
     if report is not None:
         from vsr.evaluate.report import check_run_files, write_run_page
 
+        # Before the run: a report that cannot be made should not cost its time.
         check_run_files(clip, files.output)
     clock = StageClock(traced=profile is not None)
     with run_listener("upscaling") as listener:
@@ -392,8 +394,7 @@ def _upscale(
     if profile is not None:
         print_profile(manifest, clock)
         write_json(clock.trace(), str(profile))
-    if json is not None:
-        write_json(manifest.to_json(), json)
+    write_json(manifest.to_json(), json)
     if report is not None:
         with counter("page") as on_progress:
             write_run_page(manifest, report, files.reference, on_progress)
@@ -408,8 +409,7 @@ def _compare(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -
     with run_listener("upscaling") as listener:
         manifests = pipeline.compare(clip, recipe, files, listener)
     print_comparison(manifests)
-    if json is not None:
-        write_json("[" + ",\n".join(manifest.to_json() for manifest in manifests) + "]", json)
+    write_json("[" + ",\n".join(manifest.to_json() for manifest in manifests) + "]", json)
     exit_if_damaged([line for manifest in manifests for line in manifest.damage])
 
 
@@ -422,5 +422,4 @@ def _plan(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> N
     if json != "-":
         for line in plan_lines(planned):
             print(line)
-    if json is not None:
-        write_json(planned.to_json(), json)
+    write_json(planned.to_json(), json)

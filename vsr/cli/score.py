@@ -83,8 +83,7 @@ def score(
         notify(note)
     if csv is not None:
         scoring.write_csv(scores, csv)
-    if json is not None:
-        write_json(strict_json(scores.to_json()), json)
+    write_json(strict_json(scores.to_json()), json)
     if html is not None:
         from vsr.evaluate.report import write_score_page
 

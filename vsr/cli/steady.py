@@ -113,7 +113,8 @@ def steady(
     settings: SettingsOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Apply flicker control to a video that any upscaler made of LR, along the motion of LR."""
+    """Apply flicker control to the result of any upscaler. It follows the motion of LR, the clip
+    that RESULT was made of."""
     chosen, files = read_options(locals())
     from vsr.cli.tables import print_run
     from vsr.files import write_json
@@ -122,6 +123,5 @@ def steady(
     with run_listener("steadying") as listener:
         manifest = pipeline.steady(result, chosen, files, listener)
     print_run(manifest)
-    if json is not None:
-        write_json(manifest.to_json(), json)
+    write_json(manifest.to_json(), json)
     exit_if_damaged(manifest.damage)

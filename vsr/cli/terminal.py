@@ -45,6 +45,7 @@ def read_options(given: Mapping[str, Any]) -> "tuple[Recipe, RunFiles]":
     from vsr.pipeline.options import RunFiles, resolve_recipe
     from vsr.records import load_options
 
+    # Before any work: a run of hours must not end at its record.
     records = {f"--{name}": given.get(name) for name in ("json", "report", "profile")}
     if given["output"] == given["json"] == "-":
         raise UsageError(
@@ -129,6 +130,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def ask(_: int, __: FrameType | None) -> None:
         nonlocal asked
         asked = True
+        # The next one is Python's own, which ends at once.
         for number in before:
             signal.signal(number, signal.default_int_handler)
         notify("vsr: stopping after the current frame; interrupt again to stop at once")

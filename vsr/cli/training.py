@@ -103,8 +103,7 @@ def train_keyframe(
         report = train_bank(clip, models, options, settings or [], available_cores(), listener)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.trained)} models trained{kept} in {report.seconds:.0f} s: {report.bank}")
-    if json is not None:
-        write_json(report.to_json(), json)
+    write_json(report.to_json(), json)
 
 
 def train_shot(
@@ -154,8 +153,7 @@ def train_shot(
     with training_listener() as listener:
         report = train_shots(clip, models, options, listener)
     notify(f"{len(report.trained)} shot models trained in {report.seconds:.0f} s: {report.bank}")
-    if json is not None:
-        write_json(report.to_json(), json)
+    write_json(report.to_json(), json)
 
 
 def distil(
@@ -204,8 +202,7 @@ def distil(
         report = distil_bank(clip, models, options, listener)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
-    if json is not None:
-        write_json(report.to_json(), json)
+    write_json(report.to_json(), json)
 
 
 def kernel(

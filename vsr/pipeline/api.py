@@ -52,6 +52,7 @@ def run(
     A keyword that is left out has the value of `recipe`, a TOML file, else its default. Damage of
     the input stands in the manifest's `damage`. Raises a `VsrError` for a user's mistake.
     """
+    # By name: the keywords are written from the fields that they are read into.
     given = locals()
     chosen = resolve_recipe(recipe, settings, given)
     if chosen.compare:

@@ -74,6 +74,7 @@ def _processor() -> Iterator[CheckResult]:
         f"{usable} cores, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} "
         "threads"
     )
+    # An environment that was set for another program slows every run down unseen.
     limited = torch.get_num_threads() < usable
     advice = "OMP_NUM_THREADS limits the threads; unset it" if limited else ""
     yield CheckResult("CPU", "fair" if limited else "good", found, advice)
@@ -203,6 +204,7 @@ def _disk(place: Path, purpose: str) -> CheckResult:
         return CheckResult(
             subject, "bad", f"{place}: {error.strerror}", "name a folder that exists"
         )
+    # A disk with room may still be mounted read-only.
     if not os.access(place, os.W_OK):
         return CheckResult(
             subject,

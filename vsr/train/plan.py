@@ -5,9 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from math import inf
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,14 +24,6 @@ from vsr.train.workers import TrainingJob
 
 AUTO = "auto"
 HASH_CHARACTERS = 6
-MIN_CROP_PX = 16
-MIN_PAIR_SCALE = 0.4
-"""Of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
-_COUNT_OPTIONS = ("batch", "check_every", "patience", "adversarial_every")
-"""Options of methods that are whole numbers from 1."""
-MIN_LEARNING_RATE = 1e-9
-_LEARNING_RATE_OPTIONS = ("learning_rate", "critic_learning_rate")
-"""A learning rate below 0 would climb, and a model be kept that is worse than none."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +124,6 @@ def plan_training(
         label.append(budget_label(iterations))
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
-        _check_options(method.options)
         # In any order the same settings are the same training.
         label.append(_short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
@@ -166,27 +155,6 @@ def _with_kernel(method: Method, kernel: KernelTaps) -> Method:
         if _has_option(method, "step_ratio")
         else options,
     )
-
-
-def _check_options(options: Any) -> None:
-    """Raise `UsageError` for settings with which nothing could be trained, or no model read
-    again."""
-    limits = {
-        "iterations": (options.iterations, 1, inf),
-        "crop_px": (getattr(options, "crop_px", MIN_CROP_PX), MIN_CROP_PX, inf),
-        "step_ratio": (options.step_ratio, 1.05, 8),
-        **{name: (getattr(options, name, 1), 1, inf) for name in _COUNT_OPTIONS},
-        **{
-            name: (getattr(options, name, 1), MIN_LEARNING_RATE, 1)
-            for name in _LEARNING_RATE_OPTIONS
-        },
-        "held_out_scale": (getattr(options, "held_out_scale", 1), MIN_PAIR_SCALE, 1),
-        "pair_scales": (min(getattr(options, "pair_scales", (1,)), default=0), MIN_PAIR_SCALE, 1),
-    }
-    for name, (value, least, most) in limits.items():
-        if not least <= value <= most:
-            to = "or more" if most == inf else f"to {most:g}"
-            raise UsageError(f"{name} is {value:g}; expected {least:g} {to}.")
 
 
 def _has_option(method: Method, option: str) -> bool:

@@ -7,8 +7,10 @@ from math import inf
 import torch
 import torch.nn.functional as F
 
+from vsr.errors import UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
+from vsr.records import option
 from vsr.train.adversarial import critic_loss
 from vsr.train.crops import (
     CropPlacement,
@@ -23,6 +25,7 @@ from vsr.train.fit import IterationProgress, fit, loss_curve_summary
 from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
 from vsr.train.optimizer import Adam, AveragedNetwork, cosine_decay
+from vsr.train.options import MIN_CROP_PX, MIN_LEARNING_RATE, MIN_PAIR_SCALE
 from vsr.train.state_file import Resumable
 
 CRITIC_BETAS = (0.5, 0.999)
@@ -35,37 +38,52 @@ class QuickOptions:
 
     network: NetworkSpec = NetworkSpec(width=16)
     """Half the published width: as sharp and as close to the truth, at a quarter of the time."""
-    step_ratio: float = 2**0.5
-    """Enlargement of one step. 2 is softer, 1.26 sharper than it should be."""
-    iterations: int = 500
-    pair_scales: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.6)
-    """The keyframe at these sizes gives the targets: the model sees its own next step's scale among
-    others."""
-    crop_px: int = 48
-    batch: int = 1
-    learning_rate: float = 1e-3
-    critic_learning_rate: float = 5e-4
+    # 2 is softer, 1.26 sharper than it should be.
+    step_ratio: float = option(2**0.5, "Enlargement of one step.", at_least=1.05, at_most=8)
+    iterations: int = option(500, "Iterations at most.", at_least=1)
+    # The model sees its own next step's scale among others.
+    pair_scales: tuple[float, ...] = option(
+        (1.0, 0.9, 0.8, 0.7, 0.6),
+        "Sizes of the keyframe that give the targets.",
+        at_least=MIN_PAIR_SCALE,
+        at_most=1,
+    )
+    crop_px: int = option(48, "Side of the crops.", at_least=MIN_CROP_PX)
+    batch: int = option(1, "Crops in an iteration.", at_least=1)
+    learning_rate: float = option(
+        1e-3, "Learning rate of the generator.", at_least=MIN_LEARNING_RATE, at_most=1
+    )
+    critic_learning_rate: float = option(
+        5e-4, "Learning rate of the critic.", at_least=MIN_LEARNING_RATE, at_most=1
+    )
     average_decay: float = 0.99
     """Of the exponential moving average of the weights, which is what is kept."""
     adversarial_weight: float = 0.05
     adversarial_start: float = 0.5
     """Share of the iterations after which critic and adversarial term set in."""
-    adversarial_every: int = 2
-    """Iterations between two steps of the game; a step costs three times one without."""
+    # A step with the game costs three times one without.
+    adversarial_every: int = option(
+        2, "Iterations between two steps of the adversarial game.", at_least=1
+    )
     steadiness_weight: float = 8.0
     """Of the loss over the frames around the keyframe, where any are given. More buys steadiness
     with blur."""
     kernel: KernelTaps | None = None
     """Blur kernel of half the size, for a step ratio of 2; None: bicubic."""
-    held_out_scale: float = 0.75
-    """The keyframe at this size is never trained on: it tells when the first part of the training
-    has done its work."""
-    check_every: int = 100
-    """Iterations between two looks at it."""
-    patience: int = 3
-    """Looks without a gain after which the rest of the first part is left out."""
+    # Never trained on: it tells when the first part of the training has done its work.
+    held_out_scale: float = option(
+        0.75, "Size of the keyframe for validation.", at_least=MIN_PAIR_SCALE, at_most=1
+    )
+    check_every: int = option(100, "Iterations between two validations.", at_least=1)
+    patience: int = option(
+        3, "Validations without a gain that end the first part of the training.", at_least=1
+    )
     least_gain: float = 0.003
     """Share by which the loss must fall to count as a gain."""
+
+    def __post_init__(self) -> None:
+        if not self.pair_scales:
+            raise UsageError("pair_scales is empty; expected one size of the keyframe or more.")
 
 
 def train_quick(

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec, init_as_published
+from vsr.records import option
 from vsr.train.adversarial import critic_loss
 from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
+from vsr.train.options import MIN_LEARNING_RATE
 
 BETAS = (0.5, 0.999)
 
@@ -30,12 +32,13 @@ class FaithfulOptions:
     """One scale: the generator learns to restore the keyframe from its reduction by one step."""
 
     network: NetworkSpec = NetworkSpec(width=128, batch_norm=True, tanh=True, padding="zeros")
-    step_ratio: float = 2 ** (1 / 3)
-    iterations: int = 2000
-    """Per level."""
+    step_ratio: float = option(2 ** (1 / 3), "Enlargement of one step.", at_least=1.05, at_most=8)
+    iterations: int = option(2000, "Iterations of each level.", at_least=1)
     critic_steps: int = 3
     generator_steps: int = 3
-    learning_rate: float = 5e-4
+    learning_rate: float = option(
+        5e-4, "Learning rate of generator and critic.", at_least=MIN_LEARNING_RATE, at_most=1
+    )
     decay_at: float = 0.8
     """Share of the iterations after which the learning rate falls to a tenth."""
     reconstruction_weight: float = 100.0

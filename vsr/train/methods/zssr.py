@@ -14,6 +14,7 @@ from vsr.errors import ModelError
 from vsr.image.blur import FACTOR, KernelTaps, none_if_bicubic, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec, pad
+from vsr.records import option
 from vsr.train.crops import (
     CropPlacement,
     integer_sampler,
@@ -23,6 +24,7 @@ from vsr.train.crops import (
 from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
+from vsr.train.options import MIN_CROP_PX
 from vsr.train.state_file import Resumable
 
 ZSSR_NETWORK = NetworkSpec(width=64, layers=8, leak=0.0, bias=False)
@@ -55,9 +57,9 @@ class ZssrOptions:
 
     network: NetworkSpec = ZSSR_NETWORK
     step_ratio: ClassVar[float] = float(FACTOR)
-    iterations: int = 600
-    """At most; the rate rule ends training before."""
-    crop_px: int = 64
+    # The rate rule ends the training before.
+    iterations: int = option(600, "Iterations at most.", at_least=1)
+    crop_px: int = option(64, "Side of the crops.", at_least=MIN_CROP_PX)
     rate: PlateauSchedule = PlateauSchedule(test_every=25, check_every=30, window=128)
     noise: float = 0.0
     """Standard deviation, in [0, 1] units, of what is added to the reductions: 0.0125 suits noisy
