@@ -13,6 +13,7 @@ from vsr.metrics import (
     diversity,
     fid,
     flicker,
+    haarpsi,
     lpips,
     lr_psnr,
     niqe,
@@ -21,6 +22,7 @@ from vsr.metrics import (
     spectrum,
     ssim,
     tof,
+    vif,
 )
 from vsr.metrics.lpips import BACKBONES, LPIPS_WEIGHTS
 from vsr.metrics.metric import Metric, Needs
@@ -52,6 +54,10 @@ METRICS: dict[str, Metric] = {
     "dists": Metric("dists", "1", False, Needs.TRUTH, dists.load, weights=_DISTS_WEIGHTS),
     "niqe": Metric("niqe", "1", False, Needs.NOTHING, niqe.load, weights=((NIQE_MODEL,),)),
     "brisque": Metric("brisque", "1", False, Needs.NOTHING, brisque.load, weights=_BRISQUE_WEIGHTS),
+    "vif": Metric("vif", "1", True, Needs.TRUTH, vif.load, form=vif.FORM),
+    "haarpsi": Metric("haarpsi", "1", True, Needs.TRUTH, haarpsi.load),
+    "mae": Metric("mae", "grey levels", False, Needs.TRUTH, psnr.load_mean_absolute),
+    "rmse": Metric("rmse", "grey levels", False, Needs.TRUTH, psnr.load_root_mean_square),
     "fid": Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
     "lr_psnr": Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
     "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
@@ -72,6 +78,15 @@ METRICS: dict[str, Metric] = {
         Needs.EITHER,
         flicker.load_warping_error,
         of_pairs=True,
+    ),
+    "ewarp": Metric(
+        "ewarp",
+        "1e-3",
+        False,
+        Needs.EITHER,
+        flicker.load_ewarp,
+        of_pairs=True,
+        only_when_named=True,
     ),
     "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
     "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),

@@ -1,9 +1,13 @@
-"""Change along the motion, in grey levels of luma over unoccluded pixels: `warping_error`, how much
-there is, and `flicker`, how much of it the reference does not have.
+"""Change along the motion over unoccluded pixels: `warping_error`, how much luma changes;
+`flicker`, how much of that the reference does not have; and `ewarp`, the warping error of published
+tables.
 
 `warping_error` = mean |Y_t - W(Y_t-1)| rewards blur, so read it beside sharpness; the truth itself
 does not score 0. `flicker` = mean |(Y_t - W(Y_t-1)) - (T_t - W(T_t-1))|. W follows the motion of
-the reference T in all terms. T's own noise, which nobody can follow, is flicker's floor.
+the reference T in all terms. T's own noise, which nobody can follow, is flicker's floor. These two
+are in grey levels of luma. `ewarp` (Lai et al., 2018, equation 9) = 1000 mean (Y_t-1 - W(Y_t))^2 on
+RGB in [0, 1], where W brings the later frame onto the earlier one. Lai's flow is FlowNet2's; ours
+is DIS, so that figures of papers compare in order rather than by value.
 """
 
 import cv2
@@ -17,6 +21,12 @@ from vsr.metrics.observation import FramePair, Observation
 def load_warping_error() -> LoadedMetric:
     """Load the change along the truth's motion; without a truth, along the enlarged input's."""
     return LoadedMetric(_measure_warping_error)
+
+
+def load_ewarp() -> LoadedMetric:
+    """Load Lai's warping error along the motion of the truth; without one, of the enlarged
+    input."""
+    return LoadedMetric(_measure_ewarp)
 
 
 def load() -> LoadedMetric:
@@ -34,6 +44,17 @@ def _measure_warping_error(observation: Observation) -> float | None:
     if motion is None:
         return None
     return _mean_visible(observation, motion, observation.result.luma_change(motion))
+
+
+def _measure_ewarp(observation: Observation) -> float | None:
+    reference, result = observation.reference, observation.result
+    motion = reference.motion_forward
+    if motion is None or result.previous is None:
+        return None
+    earlier, later = (picture.pixels.cpu().numpy() for picture in (result.previous, result.current))
+    squares = np.square(motion.change(earlier, later)).mean(axis=0)
+    error = _mean_visible(observation, motion, squares)
+    return None if error is None else 1000 * error
 
 
 def _excess_change(observation: Observation, reference: FramePair | None) -> float | None:

@@ -87,6 +87,14 @@ class FramePair:
         )
 
     @cached_property
+    def motion_forward(self) -> Motion | None:
+        """Motion from the picture before to this one, and the pixels of the one before that can be
+        trusted; None where there is none to estimate."""
+        if self.previous is None:
+            return None
+        return motion_between(self.previous.luma_bytes, self.current.luma_bytes, self.flow_preset)
+
+    @cached_property
     def farneback(self) -> FloatArray | None:
         """Farneback's flow from the picture before to this one, (H, W, 2) in pixels."""
         return (

@@ -1,10 +1,12 @@
-"""Peak signal-to-noise ratio on RGB and on BT.601 luma."""
+"""Errors of single pixels: peak signal-to-noise ratio on RGB and on BT.601 luma; mean absolute and
+root mean square error on RGB in grey levels 0..255."""
 
 from math import log10
 
 import torch
 
 from vsr.metrics.metric import LoadedMetric
+from vsr.metrics.observation import Observation
 
 PERFECT_DB = 100.0
 """The score of an exact match, and the most that anything can have."""
@@ -25,3 +27,20 @@ def load_rgb() -> LoadedMetric:
 def load_luma() -> LoadedMetric:
     """Load PSNR of luma 16..235 against a peak of 255, as papers on super-resolution report it."""
     return LoadedMetric(lambda observation: psnr(*observation.luma_pair(), peak=255.0))
+
+
+def load_mean_absolute() -> LoadedMetric:
+    """Load MAE over the three channels, in grey levels 0..255."""
+    return LoadedMetric(lambda observation: 255 * float(_errors(observation).abs().mean()))
+
+
+def load_root_mean_square() -> LoadedMetric:
+    """Load RMSE over the three channels, in grey levels 0..255."""
+    return LoadedMetric(
+        lambda observation: 255 * float(_errors(observation).square_().mean()) ** 0.5
+    )
+
+
+def _errors(observation: Observation) -> torch.Tensor:
+    result, truth = observation.rgb_pair()
+    return result - truth
