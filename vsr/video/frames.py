@@ -114,3 +114,7 @@ class ClipInfo:
     them."""
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
+    stream_index: int = 0
+    """Number of the stream that is upscaled."""
+    shift_seconds: Fraction = Fraction(0)
+    """Added to all times of the source, which begin before zero."""

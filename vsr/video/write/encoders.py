@@ -19,7 +19,7 @@ from vsr.errors import OutputError, UsageError
 from vsr.records import option
 from vsr.video.color import UNSUPPORTED_MATRICES, resolve_matrix
 from vsr.video.frames import ClipInfo, ColorDescription
-from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, nearest_format
+from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, conversion_loss, nearest_format
 from vsr.video.write.hdr import svtav1_options, x264_options, x265_options
 
 AUTO = "auto"
@@ -365,25 +365,7 @@ def choose_pixel_format(
             raise UsageError(f"{codec} has no pixel format {wanted}; it has {', '.join(usable)}")
         return wanted.replace("yuvj", "yuv")
     source = LAYOUTS[nearest_format(source_format)]
-
-    def loss(name: str) -> tuple[int, ...]:
-        layout = LAYOUTS[name]
-        rows = layout.chroma_rows - source.chroma_rows
-        columns = layout.chroma_columns - source.chroma_columns
-        # Losses come first, by weight; then what would be stored in vain.
-        return (
-            max(0, source.num_channels - layout.num_channels),
-            int(source.has_alpha and not layout.has_alpha),
-            int(layout.is_rgb != source.is_rgb),
-            max(0, source.bits - layout.bits),
-            max(0, rows) + max(0, columns),
-            int(layout.has_alpha and not source.has_alpha),
-            layout.num_channels - source.num_channels,
-            layout.bits - source.bits,
-            -rows - columns,
-        )
-
-    return min(usable, key=loss)
+    return min(usable, key=lambda name: conversion_loss(source, LAYOUTS[name]))
 
 
 _THREADS_FOLDER = Path("/proc/self/task")

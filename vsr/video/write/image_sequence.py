@@ -114,4 +114,4 @@ def format_name(pattern: str, number: int) -> str:
 def name_regex(pattern: str) -> re.Pattern[str]:
     """Build an expression that matches every name that the pattern can give."""
     before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
-    return re.compile(re.escape(before) + r"\d+" + re.escape(after))
+    return re.compile(re.escape(before) + r"[0-9]+" + re.escape(after))

@@ -126,6 +126,7 @@ class VideoMuxer:
     def finish(self) -> None:
         """Write the rest of the copied streams and the container's end."""
         self._copier.copy_until(None)
+        self._copier.note_late_streams()
         self.container.close()
 
     def _note_shift(self, first_seconds: Fraction) -> None:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -14,7 +15,12 @@ from av.video.stream import VideoStream
 
 from vsr.text import printable
 from vsr.video.frames import ClipInfo
-from vsr.video.read.sources import is_cover_art, main_video_stream, open_container, read_packets
+from vsr.video.read import stream_starts
+from vsr.video.read.sources import is_cover_art, open_container, read_packets
+from vsr.video.read.stream_starts import find_stream_starts
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 _STALE_FILE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
 _STALE_STREAM_TAGS = (
@@ -77,8 +83,8 @@ class StreamCopier:
         belongs."""
         if self._container is None:
             return add_video()
-        main = main_video_stream(self._container, str(self._source.path))
-        chapters = self._container.chapters()
+        main = self._container.streams[self._source.stream_index]
+        chapters = [self._shifted(chapter) for chapter in self._container.chapters()]
         for stream in self._container.streams:
             if stream is main:
                 video = add_video()
@@ -94,7 +100,9 @@ class StreamCopier:
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
         if copied:
             self._packets = fill_missing_dts(
-                read_packets(self._container, copied, self._count_read_failure)
+                self._shifted_packets(
+                    read_packets(self._container, copied, self._count_read_failure)
+                )
             )
             self._next = next(self._packets, None)
         return video
@@ -147,6 +155,36 @@ class StreamCopier:
             # One packet without a usable time must not cost the film.
             self._num_rejected[index] = self._num_rejected.get(index, 0) + 1
 
+    def _shifted_packets(self, packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
+        """Move packets as far as all times of the source."""
+        for packet in packets:
+            moved = round(self._source.shift_seconds / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + moved
+            packet.dts = None if packet.dts is None else packet.dts + moved
+            yield packet
+
+    def _shifted(self, chapter: "Chapter") -> "Chapter":
+        """Move a chapter as far as all times of the source."""
+        moved = round(self._source.shift_seconds / chapter["time_base"])
+        return {**chapter, "start": chapter["start"] + moved, "end": chapter["end"] + moved}
+
+    def note_late_streams(self) -> None:
+        """List the streams that begin too far behind the first ones to be known when copying
+        begins.
+
+        The whole file is looked through, which a run has long outlasted.
+        """
+        if self._container is None:
+            return
+        path = self._source.path
+        starts = find_stream_starts(path, path.stat().st_size)
+        for start in starts:
+            if start > stream_starts.MAX_PROBE_BYTES:
+                self.dropped.append(
+                    f"a stream that begins {start >> 20} MiB into the file: it is not known when "
+                    "copying begins"
+                )
+
     def _count_read_failure(self, reason: str) -> None:  # noqa: ARG002
         self._failures += 1
 
@@ -187,8 +225,9 @@ def other_stream_labels(source: ClipInfo) -> list[str]:
     if source.container == "images" or not source.identity:
         return []
     with open_container(source.path) as container:
-        main = main_video_stream(container, str(source.path))
-        return [_label(stream) for stream in container.streams if stream is not main]
+        return [
+            _label(stream) for stream in container.streams if stream.index != source.stream_index
+        ]
 
 
 def _is_supported(stream: Stream, container: str) -> bool:

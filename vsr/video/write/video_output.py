@@ -3,6 +3,8 @@ from."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from fractions import Fraction
+from itertools import pairwise
 from typing import BinaryIO
 
 import av
@@ -87,6 +89,8 @@ class SegmentedVideoOutput:
         )
         self.plan = self._encoder.encoder.plan
         self._header = self._encoder.header(resources)
+        codec = self._header.codec_context.codec.canonical_name
+        self._annex_b_filter = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
         self.muxer.set_up(self._add_stream)
         self._frames_per_segment = options.segment_frames
         self.num_frames = work.frames_done
@@ -123,6 +127,8 @@ class SegmentedVideoOutput:
 
     def finish(self) -> None:
         """Put the closed segments together."""
+        if self.muxer.container.format.name == "avi":
+            self._set_avi_clock()
         for number, segment in enumerate(self._work.segments()):
             self.muxer.mux(self._filter_bitstream(self._packets(number, segment)))
         self.muxer.finish()
@@ -136,7 +142,28 @@ class SegmentedVideoOutput:
                 f"{container.format.name} does not take video by {self.plan.codec}: {error}"
             ) from error
         _set_stream_parameters(stream, self.plan)
+        if self._annex_b_filter is not None:
+            # The parameter sets stand in the packets then; behind a header of MP4's kind players
+            # would look for lengths in place of start codes.
+            stream.codec_context.extradata = None
+        self._stream = stream
         return stream
+
+    def _set_avi_clock(self) -> None:
+        """Let an AVI tick once a frame where that shows each at its time.
+
+        It fills every tick between two frames with an empty chunk, and players take the ticks for
+        the rate.
+        """
+        pts = sorted(pts for each in self._work.segments() for pts, _, _ in each.times)
+        step = 1 / (self.plan.rate * self.plan.time_base)
+        ticks = [round(time / step) for time in pts]
+        # Sources round times to their own units: a hundredth of a frame is no change of rate.
+        slack = max(step / 100, Fraction(1))
+        if all(b > a for a, b in pairwise(ticks)) and all(
+            abs(tick * step - time) <= slack for tick, time in zip(ticks, pts, strict=True)
+        ):
+            self._stream.time_base = 1 / self.plan.rate
 
     def _packets(self, number: int, segment: ClosedSegment) -> Iterator["Packet[VideoStream]"]:
         path = self._work.segment_path(number, SUFFIX)
@@ -159,12 +186,10 @@ class SegmentedVideoOutput:
         self, packets: Iterator["Packet[VideoStream]"]
     ) -> Iterator["Packet[VideoStream]"]:
         """Convert packets to what the final container wants."""
-        codec = self._header.codec_context.codec.canonical_name
-        wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
-        if wanted is None:
+        if self._annex_b_filter is None:
             yield from packets
             return
-        context = BitStreamFilterContext(wanted, self._header)
+        context = BitStreamFilterContext(self._annex_b_filter, self._header)
         for packet in packets:
             times = (packet.pts, packet.dts, packet.duration)
             for filtered in context.filter(packet):
