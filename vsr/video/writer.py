@@ -26,6 +26,7 @@ from vsr.video.write.destination import (
 from vsr.video.write.disk_space import check_space
 from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
 from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
+from vsr.video.write.mux import OutputFormat
 from vsr.video.write.segment_store import SegmentStore, WorkOptions, is_committed_result
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
@@ -212,7 +213,7 @@ class ClipWriter:
         self._destination = destination
         segmented = SegmentedVideoOutput(
             destination.file,
-            container_format,
+            OutputFormat(container_format, self._target.suffix),
             self._source,
             *self._size,
             self._options,

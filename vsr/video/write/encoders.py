@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 import torch
 from av.codec.codec import UnknownCodecError
-from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.errors import OutputError, UsageError
@@ -183,7 +182,7 @@ def choose_encoder(
     height: int,
     width: int,
     options: EncodeOptions,
-    container: OutputContainer,
+    container_format: str,
     device: torch.device,
 ) -> tuple[VideoPlan, list[str]]:
     """Choose an encoder that really opens for these frames, with sentences on the choice.
@@ -194,23 +193,23 @@ def choose_encoder(
     # A named encoder is taken or refused; only `auto` looks for another.
     if options.codec != AUTO:
         _check_known(options.codec)
-        plan = plan_video(source, height, width, options.codec, options, container.format.name)
-        return _check_opens(_without_b_frames_in_avi(plan, container), container), []
+        plan = plan_video(source, height, width, options.codec, options, container_format)
+        return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), []
     notes: list[str] = []
     if device.type == "cuda":
         try:
-            plan = plan_video(source, height, width, "h264_nvenc", options, container.format.name)
-            plan = _check_opens(_without_b_frames_in_avi(plan, container), container)
+            plan = plan_video(source, height, width, "h264_nvenc", options, container_format)
+            plan = _check_opens(_without_b_frames_in_avi(plan, container_format), container_format)
             return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
         except (OutputError, UsageError) as error:
             notes.append(f"encoded on the CPU, not by NVENC: {error}")
     tried: tuple[str, ...] = AUTO_CODECS
-    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container.format.name in MATROSKA:
+    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container_format in MATROSKA:
         tried = (AUTO_ALPHA_CODEC,)
-    codec = next((name for name in tried if _container_supports(container, name)), None)
+    codec = next((name for name in tried if container_supports(container_format, name)), None)
     if codec is None:
         raise OutputError(
-            f"{container.format.name} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name "
+            f"{container_format} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name "
             "an encoder with -c"
         )
     if codec == AUTO_ALPHA_CODEC:
@@ -218,9 +217,9 @@ def choose_encoder(
             f"encoded by {codec}: it keeps the transparency, which {AUTO_CODECS[0]} does not"
         )
     elif codec != AUTO_CODECS[0]:
-        notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTO_CODECS[0]}")
-    plan = plan_video(source, height, width, codec, options, container.format.name)
-    return _check_opens(_without_b_frames_in_avi(plan, container), container), notes
+        notes.append(f"encoded by {codec}: {container_format} does not take {AUTO_CODECS[0]}")
+    plan = plan_video(source, height, width, codec, options, container_format)
+    return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), notes
 
 
 def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
@@ -277,23 +276,22 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
     return chosen
 
 
-def _without_b_frames_in_avi(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _without_b_frames_in_avi(plan: VideoPlan, container_format: str) -> VideoPlan:
     """Turn B-frames off for AVI, which counts frames as they are stored: reordered ones would be
     shown at each other's times."""
-    if container.format.name != "avi":
+    if container_format != "avi":
         return plan
     return replace(plan, options=(*plan.options, ("bf", "0")))
 
 
-def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _check_opens(plan: VideoPlan, container_format: str) -> VideoPlan:
     """Return the plan once a trial has shown that the container takes it and the encoder opens.
 
     Raises UsageError where the encoder would open but for the user's options, else OutputError.
     """
-    if not _container_supports(container, plan.codec):
+    if not container_supports(container_format, plan.codec):
         raise OutputError(
-            f"{container.format.name} does not take video by {plan.codec}: use .mkv or another "
-            "encoder"
+            f"{container_format} does not take video by {plan.codec}: use .mkv or another encoder"
         )
     reason = open_failure(plan)
     if reason is None:
@@ -338,11 +336,11 @@ _UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", 
 codec, and then cannot end them, or read them back with the same frames and times."""
 
 
-def _container_supports(container: OutputContainer, codec: str) -> bool:
-    if container.format.name in _UNSUPPORTED_CONTAINERS:
+def container_supports(container_format: str, codec: str) -> bool:
+    if container_format in _UNSUPPORTED_CONTAINERS:
         return False
     try:
-        with av.open(io.BytesIO(), "w", format=container.format.name) as trial:
+        with av.open(io.BytesIO(), "w", format=container_format) as trial:
             trial.add_stream(codec)
     except (ValueError, UnknownCodecError):
         return False

@@ -208,7 +208,7 @@ def open_encoder(
     height: int,
     width: int,
     options: EncodeOptions,
-    container: OutputContainer,
+    container_format: str,
     device: torch.device,
     resources: ExitStack,
 ) -> tuple[FrameEncoder, list[str]]:
@@ -219,7 +219,7 @@ def open_encoder(
     if options.codec.startswith(EXTERNAL_PREFIX):
         encoder, notes = FfmpegEncoder(source, height, width, options, resources), []
     else:
-        plan, notes = choose_encoder(source, height, width, options, container, device)
+        plan, notes = choose_encoder(source, height, width, options, container_format, device)
         encoder = LibavEncoder(plan)
     return FrameEncoder(encoder, device), [*notes, *plan_notes(source, height, width, encoder.plan)]
 

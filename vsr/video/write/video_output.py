@@ -1,7 +1,7 @@
 """Video as a result: straight into a pipe, or by closed segments that a later run can go on
 from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from itertools import pairwise
@@ -10,7 +10,7 @@ from typing import BinaryIO
 import av
 import torch
 from av.bitstream import BitStreamFilterContext
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -19,9 +19,10 @@ from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
-from vsr.video.write.mux import VideoMuxer
+from vsr.video.write.mux import OutputFormat, VideoMuxer
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
 from vsr.video.write.segments import open_encoder
+from vsr.video.write.trial import VideoSample, select_streams
 
 SUFFIX = ".mkv"
 _ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
@@ -43,11 +44,14 @@ class PipedVideoOutput:
         device: torch.device,
         resources: ExitStack,
     ) -> None:
-        self.muxer = VideoMuxer(file, container_format, source, resources)
+        output = OutputFormat(container_format)
         self._encoder, self.notes = open_encoder(
-            source, height, width, options, self.muxer.container, device, resources
+            source, height, width, options, container_format, device, resources
         )
         self.plan = self._encoder.encoder.plan
+        template = _Template(self._encoder.header(resources), self.plan, output)
+        selection = select_streams(source, output, template.sample())
+        self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(lambda: self._encoder.encoder.add_stream(self.muxer.container))
         self._frames_per_segment = options.segment_frames
         self.num_frames = 0
@@ -71,7 +75,7 @@ class SegmentedVideoOutput:
     def __init__(
         self,
         file: BinaryIO,
-        container_format: str,
+        output: OutputFormat,
         source: ClipInfo,
         height: int,
         width: int,
@@ -83,14 +87,13 @@ class SegmentedVideoOutput:
         """`file` takes the finished video."""
         self._work = work
         self._source = source
-        self.muxer = VideoMuxer(file, container_format, source, resources)
         self._encoder, self.notes = open_encoder(
-            source, height, width, options, self.muxer.container, device, resources
+            source, height, width, options, output.name, device, resources
         )
         self.plan = self._encoder.encoder.plan
-        self._header = self._encoder.header(resources)
-        codec = self._header.codec_context.codec.canonical_name
-        self._annex_b_filter = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
+        self._template = _Template(self._encoder.header(resources), self.plan, output)
+        selection = select_streams(source, output, self._template.sample())
+        self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(self._add_stream)
         self._frames_per_segment = options.segment_frames
         self.num_frames = work.frames_done
@@ -127,27 +130,15 @@ class SegmentedVideoOutput:
 
     def finish(self) -> None:
         """Put the closed segments together."""
-        if self.muxer.container.format.name == "avi":
+        if self.muxer.output.name == "avi":
             self._set_avi_clock()
         for number, segment in enumerate(self._work.segments()):
-            self.muxer.mux(self._filter_bitstream(self._packets(number, segment)))
+            self.muxer.mux(self._template.filtered(self._packets(number, segment)))
         self.muxer.finish()
 
     def _add_stream(self) -> VideoStream:
-        container = self.muxer.container
-        try:
-            stream = container.add_stream_from_template(self._header, opaque=True)
-        except ValueError as error:
-            raise OutputError(
-                f"{container.format.name} does not take video by {self.plan.codec}: {error}"
-            ) from error
-        _set_stream_parameters(stream, self.plan)
-        if self._annex_b_filter is not None:
-            # The parameter sets stand in the packets then; behind a header of MP4's kind players
-            # would look for lengths in place of start codes.
-            stream.codec_context.extradata = None
-        self._stream = stream
-        return stream
+        self._stream = self._template.add_stream(self.muxer.container)
+        return self._stream
 
     def _set_avi_clock(self) -> None:
         """Let an AVI tick once a frame where that shows each at its time.
@@ -181,21 +172,6 @@ class SegmentedVideoOutput:
                 f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; "
                 "--restart begins anew"
             )
-
-    def _filter_bitstream(
-        self, packets: Iterator["Packet[VideoStream]"]
-    ) -> Iterator["Packet[VideoStream]"]:
-        """Convert packets to what the final container wants."""
-        if self._annex_b_filter is None:
-            yield from packets
-            return
-        context = BitStreamFilterContext(self._annex_b_filter, self._header)
-        for packet in packets:
-            times = (packet.pts, packet.dts, packet.duration)
-            for filtered in context.filter(packet):
-                filtered.time_base = self._source.time_base
-                filtered.pts, filtered.dts, filtered.duration = times
-                yield filtered
 
     def _discard_open_segment(self) -> None:
         if self._open is not None:
@@ -240,6 +216,50 @@ class _OpenSegment:
         with suppress(OSError):
             self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+class _Template:
+    """The video's stream as its encoder describes it, for containers of one format."""
+
+    def __init__(self, header: VideoStream, plan: VideoPlan, output: OutputFormat) -> None:
+        self._header, self._plan, self._output = header, plan, output
+        self.codec = header.codec_context.codec.canonical_name
+        self._annex_b_filter = _ANNEX_B_FILTERS.get(output.name, {}).get(self.codec)
+
+    def sample(self) -> VideoSample:
+        """A frame of it, for a trial."""
+        container = self._header.container
+        assert isinstance(container, InputContainer)
+        packet = bytes(next(container.demux(self._header)))
+        return VideoSample(packet, self.add_stream, self.filtered, self.codec)
+
+    def add_stream(self, container: OutputContainer) -> VideoStream:
+        """Add it to a container. Raises OutputError where that does not take it."""
+        try:
+            stream = container.add_stream_from_template(self._header, opaque=True)
+        except ValueError as error:
+            raise OutputError(
+                f"{self._output.name} does not take video by {self._plan.codec}: {error}"
+            ) from error
+        _set_stream_parameters(stream, self._plan)
+        if self._annex_b_filter is not None:
+            # The parameter sets stand in the packets then; behind a header of MP4's kind players
+            # would look for lengths in place of start codes.
+            stream.codec_context.extradata = None
+        return stream
+
+    def filtered(self, packets: Iterable["Packet[VideoStream]"]) -> Iterator["Packet[VideoStream]"]:
+        """Convert packets to what the container wants."""
+        if self._annex_b_filter is None:
+            yield from packets
+            return
+        context = BitStreamFilterContext(self._annex_b_filter, self._header)
+        for packet in packets:
+            times = (packet.pts, packet.dts, packet.duration)
+            for filtered in context.filter(packet):
+                filtered.time_base = self._plan.time_base
+                filtered.pts, filtered.dts, filtered.duration = times
+                yield filtered
 
 
 def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
