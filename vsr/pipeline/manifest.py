@@ -46,6 +46,10 @@ class Manifest:
     streams_dropped: list[str]
     damage: list[str]
     """What of the input was damaged; empty for a sound one."""
+    losses: list[str]
+    """Parts of a sound input that the result cannot hold."""
+    verified: dict[str, Any] | None
+    """Frames, largest error of a time and streams, read back from the finished file."""
     notes: list[str]
     """What was said to the user in passing."""
     encoder: str | None

@@ -215,7 +215,8 @@ class Session:
         reader, board = self.reader, metrics.board
         names = (name for decision in policy.decisions for name in decision.models)
         damage = [str(damage) for damage in reader.damage] + list(report.damage if report else ())
-        self.notes.notify_all([*(report.notes if report else ()), *metrics.notes()])
+        lost = [f"lost: {loss}" for loss in reader.losses]
+        self.notes.notify_all([*(report.notes if report else ()), *metrics.notes(), *lost])
         if self.given is not None:
             source = self.given.source
             damage += [f"{source.info.path}: {damage}" for damage in source.damage]
@@ -237,6 +238,8 @@ class Session:
             streams_kept=list(report.streams_kept) if report else [],
             streams_dropped=list(report.streams_dropped) if report else [],
             damage=damage,
+            losses=list(reader.losses),
+            verified=report.verified.to_json() if report and report.verified else None,
             notes=self.notes.lines,
             encoder=report.encoder if report else None,
             device=str(self.device),

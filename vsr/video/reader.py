@@ -343,7 +343,7 @@ def _frames_from_header(stream: VideoStream, rate: Fraction | None, most: float)
     if not 0 < stream.frames <= most:
         return None
     if rate and stream.average_rate:
-        return max(1, round(stream.frames * min(rate / stream.average_rate, 1)))
+        return max(1, round(stream.frames * min(rate / stream.average_rate, Fraction(1))))
     return stream.frames
 
 

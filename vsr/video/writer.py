@@ -27,6 +27,7 @@ from vsr.video.write.disk_space import check_space
 from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
 from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
 from vsr.video.write.mux import OutputFormat
+from vsr.video.write.read_back import Verified
 from vsr.video.write.segment_store import SegmentStore, WorkOptions, is_committed_result
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
@@ -50,6 +51,8 @@ class WriteReport:
     notes: tuple[str, ...]
     damage: tuple[str, ...] = ()
     """Lost parts of the copied streams."""
+    verified: Verified | None = None
+    """Findings of reading the result back; None for a pipe."""
 
 
 class ClipWriter:
@@ -154,6 +157,7 @@ class ClipWriter:
                 self._destination.move_in(output.pictures())
             else:
                 output.finish()
+            verified = self._verify()
             self._destination.commit()
         # Only now: a process that ends before still finds its work and goes on.
         if self.work is not None:
@@ -163,12 +167,27 @@ class ClipWriter:
             frames_out=output.num_frames,
             streams_kept=tuple(streams.streams_kept),
             streams_dropped=tuple(streams.streams_dropped),
-            max_pts_error_seconds=float(streams.max_pts_error),
+            max_pts_error_seconds=verified.max_pts_error_seconds
+            if verified
+            else float(streams.max_pts_error),
             encoder=output.plan.codec,
             pixel_format=output.plan.pixel_format,
             notes=tuple(dict.fromkeys((*self.notes, *streams.notes))),
-            damage=tuple(streams.damage),
+            damage=(*streams.damage, *(verified.damage if verified else ())),
+            verified=verified,
         )
+
+    def _verify(self) -> Verified | None:
+        """Read the result back before it gets its name."""
+        output = self._output
+        if isinstance(output, SegmentedVideoOutput):
+            assert isinstance(self._destination, FileDestination)
+            self._destination.file.flush()
+            file = Path(self._destination.file.name)
+            return output.read_back(file, self._options.verify)
+        if isinstance(output, ImageSequenceOutput):
+            return Verified(output.num_frames, 0.0, 1)
+        return None
 
     def _is_pictures(self) -> bool:
         if self._options.codec == "png":

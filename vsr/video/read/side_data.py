@@ -1,12 +1,13 @@
 """Side data of frames: HDR10's static metadata, and how a player turns the picture."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, cast
 
 import av
 from av.buffer import Buffer
+from av.sidedata.sidedata import SideData as SideDataBuffer
 from av.sidedata.sidedata import Type as SideData
 
 from vsr.video.frames import LightLevel, MasteringDisplay
@@ -72,7 +73,7 @@ KEPT, CODING, SOUND = "kept", "coding", "sound"
 which is copied."""
 
 SIDE_DATA_FATES = {
-    0: "pan and scan windows",
+    0: CODING,  # pan and scan windows, which MPEG-2 decoders attach to every frame
     1: "closed captions inside the picture stream (CEA-608/708)",
     2: "the stereoscopic layout (3D)",
     3: SOUND,  # matrix encoding
@@ -112,8 +113,8 @@ lost by these words."""
 def lost_side_data(frame: av.VideoFrame) -> list[str]:
     """Name the side data of a frame that no result can hold."""
     lost = []
-    for entry in cast(Mapping[SideData, Buffer], frame.side_data):
-        number = int(entry.type.value)
+    for entry in cast(Iterable[SideDataBuffer], frame.side_data):
+        number = cast(int, entry.type.value)
         fate = SIDE_DATA_FATES.get(number, f"side data of kind {number}")
         if fate not in (KEPT, CODING, SOUND) and not (number == _STEREO and _is_flat(entry)):
             lost.append(fate)
@@ -123,7 +124,7 @@ def lost_side_data(frame: av.VideoFrame) -> list[str]:
 _STEREO = 2
 
 
-def _is_flat(stereo: Buffer) -> bool:
+def _is_flat(stereo: SideDataBuffer) -> bool:
     """Tell whether AVStereo3D says that there is one view."""
     return bytes(stereo)[:4] == bytes(4)
 

@@ -46,6 +46,7 @@ class EncodeOptions:
     segment_frames: int = option(
         240, "Frames of a segment: an interrupted run loses at most so many.", at_least=1
     )
+    verify: bool = option(False, "Decode the finished file before it gets its name.", "--verify")
 
 
 @dataclass(frozen=True)

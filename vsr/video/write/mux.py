@@ -149,6 +149,7 @@ class VideoMuxer:
     def set_up(self, add_video: Callable[[], VideoStream]) -> None:
         """Make all streams; `add_video` is called where that of the upscaled video belongs."""
         self._stream = self.copier.set_up(add_video, self.output.name)
+        self.video_number = self._stream.index
         # A turned picture stays turned by its tag; only what moves it scales with the size.
         if self._source.display_matrix is not None:
             factor = Fraction(self._stream.codec_context.width, self._source.width)

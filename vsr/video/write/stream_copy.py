@@ -19,6 +19,7 @@ from vsr.video.frames import ClipInfo
 from vsr.video.read import stream_starts
 from vsr.video.read.sources import is_cover_art, open_container, read_packets
 from vsr.video.read.stream_starts import find_stream_starts
+from vsr.video.write.read_back import StreamTally
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -74,7 +75,7 @@ class StreamCopier:
         self._next: Packet[Stream] | None = None
         self._failures = 0
         self._timecode: str | None = None
-        self.num_copied: dict[int, int] = {}
+        self.copied: dict[int, StreamTally] = {}
         """Packets muxed of each copied stream, by its number in the output."""
         self.dropped: list[str] = []
         self._container: InputContainer | None = None
@@ -200,25 +201,24 @@ class StreamCopier:
         return {
             index: "its packets are refused"
             for index, count in self._num_rejected.items()
-            if not self.num_copied.get(self._targets[index].index)
+            if self._targets[index].index not in self.copied
         }
 
     def copied_codecs(self) -> dict[int, str]:
         """Codec of each stream that is copied as a stream, by its number in the source."""
-        assert self._container is not None or not self._targets
-        return {
-            index: codec
-            for index in self._targets
-            if (codec := codec_name(self._container.streams[index])) is not None
-        }
+        if self._container is None:
+            return {}
+        codecs = {index: codec_name(self._container.streams[index]) for index in self._targets}
+        return {index: codec for index, codec in codecs.items() if codec is not None}
 
     def _mux(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index
         packet.stream = self._targets[index]
+        size, seconds = packet.size, (packet.duration or 0) * packet.time_base
         try:
             self._output.mux_one(packet)
-            number = self._targets[index].index
-            self.num_copied[number] = self.num_copied.get(number, 0) + 1
+            tally = self.copied.setdefault(self._targets[index].index, StreamTally())
+            tally.add(size, seconds)
         except (av.ArgumentError, av.InvalidDataError):
             # One packet without a usable time must not cost the film.
             self._num_rejected[index] = self._num_rejected.get(index, 0) + 1
@@ -246,7 +246,7 @@ class StreamCopier:
 
     def _shifted(self, chapter: "Chapter") -> "Chapter":
         """Move a chapter as far as all times of the source."""
-        moved = round(self._source.shift_seconds / chapter["time_base"])
+        moved = round(self._source.shift_seconds / (chapter["time_base"] or 1))
         return {**chapter, "start": chapter["start"] + moved, "end": chapter["end"] + moved}
 
     def note_late_streams(self) -> None:

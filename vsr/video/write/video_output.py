@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -20,6 +21,7 @@ from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
 from vsr.video.write.mux import OutputFormat, VideoMuxer
+from vsr.video.write.read_back import Verified, read_back
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
 from vsr.video.write.segments import open_encoder
 from vsr.video.write.trial import VideoSample, select_streams
@@ -127,6 +129,16 @@ class SegmentedVideoOutput:
         num_frames = self.num_frames - self._work.frames_done
         # The file is on the disk: from here on the segment counts, whatever happens.
         self._work.close_segment(num_frames, num_bytes, times, self._last.pixels, checkpoint)
+
+    def times(self) -> Iterator[Fraction]:
+        """Presentation times of all frames in seconds, in the order of their packets."""
+        for segment in self._work.segments():
+            yield from (pts * self.plan.time_base for pts, _, _ in segment.times)
+
+    def read_back(self, file: Path, decode: bool) -> Verified:
+        """Check the finished file. Raises OutputError where it plays less than was made."""
+        copied = self.muxer.copier.copied
+        return read_back(file, self.muxer.video_number, self.times(), copied, decode)
 
     def finish(self) -> None:
         """Put the closed segments together."""
