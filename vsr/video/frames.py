@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from vsr.image.orientation import Orientation
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -114,6 +116,8 @@ class ClipInfo:
     them."""
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
+    turn: Orientation = Orientation()
+    """Turn that a writer gives the pixels, for outputs that have no tag for it."""
     stream_index: int = 0
     """Number of the stream that is upscaled."""
     shift_seconds: Fraction = Fraction(0)

@@ -152,6 +152,12 @@ class ClipReader:
         """Sentences on what frames hold that no result keeps, of the part that has been read."""
         return tuple(f"{lost} (from frame {index} on)" for lost, index in self._losses.items())
 
+    @property
+    def late_losses(self) -> tuple[str, ...]:
+        """Those of `losses` that the first frame did not show, so that no note tells of them."""
+        late = self._losses.items()
+        return tuple(f"{lost} (from frame {index} on)" for lost, index in late if index)
+
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in order of presentation, on the CPU, in the clip's size; times
         strictly increase.

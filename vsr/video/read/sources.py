@@ -159,7 +159,7 @@ def sample_formats(
     with open_container(path, allow_huge) as container:
         stream = container.streams.video[[s.index for s in container.streams.video].index(number)]
         stream.codec_context.options = pixel_limit_options(allow_huge)
-        begin = (stream.start_time or 0) * Fraction(stream.time_base or 1)
+        begin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
         for part in range(FORMAT_SAMPLES):
             # Where the file cannot be sought in, or not decoded from there, it tells nothing.
             with suppress(av.FFmpegError, IndexError):
@@ -196,8 +196,8 @@ def frame_rate(stream: VideoStream) -> Fraction | None:
     """
     average, guess = stream.average_rate, stream.guessed_rate
     if average and guess and average > MAX_RATE_RATIO * guess:
-        return Fraction(guess)
-    return Fraction(average or guess) if average or guess else None
+        return guess
+    return average or guess or None
 
 
 MAX_RATE_RATIO = Fraction(3, 2)

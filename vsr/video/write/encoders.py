@@ -15,6 +15,7 @@ from av.codec.codec import UnknownCodecError
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.errors import OutputError, UsageError
+from vsr.image.orientation import Orientation
 from vsr.records import option
 from vsr.video.color import UNSUPPORTED_MATRICES, resolve_matrix
 from vsr.video.frames import ClipInfo, ColorDescription
@@ -117,6 +118,8 @@ class VideoPlan:
     sample_aspect_ratio: Fraction | None
     options: tuple[tuple[str, str], ...]
     on_gpu: bool = False
+    turn: Orientation = Orientation()
+    """Turn that pixels are given before they are encoded."""
 
     @property
     def layout(self) -> PixelLayout:
@@ -175,6 +178,7 @@ def plan_with_format(
         rate=source.average_rate or DEFAULT_RATE,
         sample_aspect_ratio=source.sample_aspect_ratio,
         options=tuple(codec_options.items()),
+        turn=source.turn,
     )
 
 
@@ -210,8 +214,8 @@ def choose_encoder(
     codec = next((name for name in tried if container_supports(container_format, name)), None)
     if codec is None:
         raise OutputError(
-            f"{container_format} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name "
-            "an encoder with -c"
+            f"{container_label(container_format)} takes neither {' nor '.join(AUTO_CODECS)}: use "
+            ".mkv, or name an encoder with -c"
         )
     if codec == AUTO_ALPHA_CODEC:
         notes.append(
@@ -292,7 +296,8 @@ def _check_opens(plan: VideoPlan, container_format: str) -> VideoPlan:
     """
     if not container_supports(container_format, plan.codec):
         raise OutputError(
-            f"{container_format} does not take video by {plan.codec}: use .mkv or another encoder"
+            f"{container_label(container_format)} does not take video by {plan.codec}: use .mkv or "
+            "another encoder"
         )
     reason = open_failure(plan)
     if reason is None:
@@ -335,6 +340,20 @@ def open_failure(plan: VideoPlan) -> str | None:
 _UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", "asf")
 """Containers for MPEG-1 and -2, raw video, and Windows Media. libavformat begins them with any
 codec, and then cannot end them, or read them back with the same frames and times."""
+
+
+_CONTAINER_LABELS = {
+    **dict.fromkeys(("mpeg", "vob", "dvd", "svcd", "vcd"), "an MPEG program stream (.vob, .mpg)"),
+    "asf": "Windows Media (.wmv)",
+    "ipod": "MP4 (.m4v)",
+    "yuv4mpegpipe": "raw video (.y4m)",
+}
+"""Names that users know of muxers that have others."""
+
+
+def container_label(container_format: str) -> str:
+    """Name a container as its users do."""
+    return _CONTAINER_LABELS.get(container_format, container_format)
 
 
 def container_supports(container_format: str, codec: str) -> bool:

@@ -113,5 +113,7 @@ def format_name(pattern: str, number: int) -> str:
 
 def name_regex(pattern: str) -> re.Pattern[str]:
     """Build an expression that matches every name that the pattern can give."""
+    if _NUMBER_FIELD.search(pattern) is None:
+        return re.compile(re.escape(pattern))
     before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
     return re.compile(re.escape(before) + r"[0-9]+" + re.escape(after))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -12,6 +13,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vsr.errors import OutputError
 from vsr.video.frames import ClipInfo
 from vsr.video.read.side_data import scale_display_matrix
 from vsr.video.write.stream_copy import MOV_FAMILY, StreamCopier
@@ -23,6 +25,9 @@ _AVFMT_TS_NEGATIVE = 0x40000
 """libavformat's AVFMT_TS_NEGATIVE."""
 
 _MATROSKA = ("matroska", "webm")
+
+ROTATING_FORMATS = (*MOV_FAMILY, "matroska", "webm")
+"""Containers that tell a player to turn the picture."""
 
 BLU_RAY_SUFFIXES = (".m2ts", ".mts", ".m2t")
 
@@ -248,3 +253,14 @@ def _container_options(
     if any(name.lower() not in _ITUNES_TAGS for name in container.metadata):
         options["movflags"] = "use_metadata_tags"
     return options
+
+
+def format_of(target: Path) -> str:
+    # libavformat itself knows which suffix means which format; nothing is written yet.
+    try:
+        with av.open(f"x{target.suffix}", "w") as container:
+            return container.format.name
+    except ValueError as error:
+        raise OutputError(
+            f"{target}: no video format has the suffix '{target.suffix}'; use .mp4, .mov or .mkv"
+        ) from error

@@ -20,7 +20,7 @@ from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
-from vsr.video.write.mux import OutputFormat, VideoMuxer
+from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
 from vsr.video.write.read_back import Verified, read_back
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
 from vsr.video.write.segments import open_encoder
@@ -188,6 +188,24 @@ class SegmentedVideoOutput:
     def _discard_open_segment(self) -> None:
         if self._open is not None:
             self._open.discard()
+
+
+def try_output(
+    source: ClipInfo,
+    height: int,
+    width: int,
+    options: EncodeOptions,
+    output: OutputFormat,
+    device: torch.device,
+    resources: ExitStack,
+) -> StreamSelection:
+    """Find out what a container takes of a clip whose video is encoded by these options.
+
+    Raises OutputError where it does not take the video.
+    """
+    encoder, _ = open_encoder(source, height, width, options, output.name, device, resources)
+    template = _Template(encoder.header(resources), encoder.encoder.plan, output)
+    return select_streams(source, output, template.sample())
 
 
 class _OpenSegment:
