@@ -248,3 +248,61 @@ def test_a_muxer_that_loses_frames_ends_the_run_and_leaves_no_file(tmp_path, mon
     with pytest.raises(OutputError, match="plays 9 of 10 frames"):
         enlarge(clip, tmp_path / "out.mkv")
     assert not (tmp_path / "out.mkv").exists()
+
+
+def kill(*_, **__):
+    """End the process at once: nothing may tidy up behind it."""
+    os._exit(9)
+
+
+FINISHING = {
+    "after the last segment": "vsr.video.write.video_output.SegmentedVideoOutput.finish",
+    "while joining": "vsr.video.write.mux.VideoMuxer.finish",
+    "before the rename": "vsr.video.write.segment_store.SegmentStore.record_commit",
+    "after the rename": "vsr.video.write.destination.sync_folder",
+    "before tidying": "vsr.video.write.segment_store.SegmentStore.mark_finished",
+    "while tidying": "vsr.video.write.segment_store.shutil.rmtree",
+}
+
+
+@pytest.mark.parametrize("moment", FINISHING)
+@pytest.mark.parametrize("output", ["out.mkv", "out"])
+def test_a_run_that_is_killed_while_finishing_is_finished_by_the_same_command(
+    tmp_path, moment, output
+):
+    if output == "out" and moment in (
+        "after the last segment",
+        "while joining",
+        "after the rename",
+    ):
+        pytest.skip("a folder of pictures has no such step")
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(10, 48, 64))
+    whole = tmp_path / "whole" / output
+    whole.parent.mkdir()
+    codec = {} if output.endswith("mkv") else {"codec": "png"}
+    vsr.run(clip, whole, policy="bicubic", scale=2, **codec)
+    target = tmp_path / "killed" / output
+    target.parent.mkdir()
+    child = os.fork()
+    if child == 0:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FINISHING[moment], kill)
+            vsr.run(clip, target, policy="bicubic", scale=2, **codec)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    work_is_there = (target.parent / f".{output}.vsr-work").exists()
+    if work_is_there:
+        manifest = vsr.run(clip, target, policy="bicubic", scale=2, **codec)
+        assert manifest.frames_out == 10
+        assert manifest.resumed_at_frame == 10
+    else:
+        assert moment == "while tidying"
+        with pytest.raises(OutputError, match="-y overwrites"):
+            vsr.run(clip, target, policy="bicubic", scale=2, **codec)
+    assert [path.name for path in target.parent.iterdir()] == [output]
+    if output == "out.mkv":
+        assert read_packets(target, 0) == read_packets(whole, 0)
+    else:
+        names = sorted(path.name for path in whole.iterdir())
+        assert sorted(path.name for path in target.iterdir()) == names
+        assert all((whole / name).read_bytes() == (target / name).read_bytes() for name in names)

@@ -30,7 +30,12 @@ from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_pr
 from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
 from vsr.video.write.mux import ROTATING_FORMATS, OutputFormat, format_of
 from vsr.video.write.read_back import Verified
-from vsr.video.write.segment_store import SegmentStore, WorkOptions, is_committed_result
+from vsr.video.write.segment_store import (
+    SegmentStore,
+    WorkOptions,
+    is_committed_result,
+    remove_leftovers,
+)
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
 __all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
@@ -308,6 +313,8 @@ class ClipWriter:
         )
 
     def _may_replace(self) -> bool:
+        if self._plan is not None:
+            remove_leftovers(self._target, self._work_options)
         return self._overwrite or (
             self._plan is not None and is_committed_result(self._target, self._work_options)
         )

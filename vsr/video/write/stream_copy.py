@@ -204,12 +204,12 @@ class StreamCopier:
             if self._targets[index].index not in self.copied
         }
 
-    def copied_codecs(self) -> dict[int, str]:
-        """Codec of each stream that is copied as a stream, by its number in the source."""
+    def copied_codecs(self) -> dict[int, str | None]:
+        """Codec of each stream that is copied as a stream, by its number in the source; None where
+        libav has none."""
         if self._container is None:
             return {}
-        codecs = {index: codec_name(self._container.streams[index]) for index in self._targets}
-        return {index: codec for index, codec in codecs.items() if codec is not None}
+        return {index: codec_name(self._container.streams[index]) for index in self._targets}
 
     def _mux(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index

@@ -126,7 +126,7 @@ def _attempt(source: ClipInfo, selection: StreamSelection, video: VideoSample) -
     return _Outcome(refused=rejected) if rejected else _read_back(file, video.codec, expected)
 
 
-def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str]) -> _Outcome:
+def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str | None]) -> _Outcome:
     """Compare the codecs that can be read from a file with those that were written."""
     file.seek(0)
     try:
@@ -136,6 +136,7 @@ def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str]) 
                 for stream in result.streams
                 if (codec := codec_name(stream)) is not None
             )
+            num_data = sum(stream.type == "data" for stream in result.streams)
             frames = sum(bool(packet.size) for packet in result.demux(video=0))
     except (av.FFmpegError, IndexError) as error:
         return _Outcome(f"it cannot be read back: {getattr(error, 'strerror', None) or error}")
@@ -144,6 +145,12 @@ def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str]) 
     found[video_codec] -= 1
     refused = {}
     for number, codec in expected.items():
+        if codec is None:
+            # Data that libav knows no codec of is only worth copying where it is data again.
+            if num_data == 0:
+                refused[number] = "it cannot be read back"
+            num_data -= 1
+            continue
         same = _SAME_CODECS.get(codec, codec)
         if not found[same]:
             refused[number] = f"{codec} in it cannot be read back"
