@@ -10,7 +10,6 @@ after; on a CPU, whose cores others may use as well, of the processor. Weights a
 does not depend on them. Sizes are of the result, four times the input.
 """
 
-import io
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -318,9 +317,9 @@ def codecs(device: torch.device, size: tuple[int, int]) -> None:
         print_table(
             f"Decoding of H.264, {size[1]}x{size[0]}", ["decoder", "frames/s", "same samples"], rows
         )
-        with open_clip(clip) as reader, av.open(io.BytesIO(), "w", format="matroska") as container:
+        with open_clip(clip) as reader:
             plan, notes = choose_encoder(
-                reader.info, *size, EncodeOptions(), container, torch.device("cuda", 0)
+                reader.info, *size, EncodeOptions(), "matroska", torch.device("cuda", 0)
             )
     print(f"\nEncoder for a run on a GPU: {'; '.join([plan.codec, *notes])}")
 

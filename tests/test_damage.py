@@ -286,10 +286,13 @@ def test_frames_of_another_size_are_resized_to_the_first_and_counted(tmp_path):
         read_all(both, STOP)
 
 
-def test_a_change_of_the_pixel_format_is_counted_and_the_colours_are_right(tmp_path):
+def test_a_change_of_the_pixel_format_is_named_as_a_loss_and_the_colors_are_right(tmp_path):
     both = two_halves(tmp_path, 32, 48, "yuv444p")
-    frames, damage = read_all(both)
-    assert damage == {"changed_format": 10}
+    with open_clip(both) as reader:
+        frames = list(reader.frames())
+        # The input is whole: the second half only holds more than the first one's form.
+        assert reader.damage == ()
+        assert reader.losses == ("detail of color of yuv444p in yuv420p (from frame 10 on)",)
     picture = grey_pictures(10, 32, 48)[3] / 255
     for frame in (frames[3], frames[13]):
         assert np.abs(frame.pixels.permute(1, 2, 0).numpy() - picture).mean() < 0.04

@@ -155,6 +155,14 @@ def run(
         bool | None,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = None,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     quality: Annotated[
         str | None,
         typer.Option(
@@ -181,6 +189,10 @@ def run(
     pix_fmt: Annotated[
         str | None,
         typer.Option("--pix-fmt", help="Pixel format by its libav name; default: like the input."),
+    ] = None,
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify", help="Decode the finished file before it gets its name."),
     ] = None,
     # end of options
     recipe: RecipeOption = None,
@@ -330,6 +342,14 @@ def plan(
         bool | None,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = None,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     quality: Annotated[
         str | None,
         typer.Option(
@@ -356,6 +376,10 @@ def plan(
     pix_fmt: Annotated[
         str | None,
         typer.Option("--pix-fmt", help="Pixel format by its libav name; default: like the input."),
+    ] = None,
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify", help="Decode the finished file before it gets its name."),
     ] = None,
     # end of options
     recipe: RecipeOption = None,

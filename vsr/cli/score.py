@@ -41,6 +41,14 @@ def score(
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     # end of options
     json: JsonOption = None,
     csv: Annotated[

@@ -89,6 +89,14 @@ def steady(
         bool | None,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = None,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     codec: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +115,10 @@ def steady(
     pix_fmt: Annotated[
         str | None,
         typer.Option("--pix-fmt", help="Pixel format by its libav name; default: like the input."),
+    ] = None,
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify", help="Decode the finished file before it gets its name."),
     ] = None,
     # end of options
     recipe: RecipeOption = None,

@@ -81,6 +81,14 @@ def train_keyframe(
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     # end of options
     settings: Annotated[
         list[str] | None,
@@ -138,6 +146,14 @@ def train_shot(
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     # end of options
     json: JsonOption = None,
 ) -> None:
@@ -185,6 +201,14 @@ def distil(
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     # end of options
     json: JsonOption = None,
 ) -> None:
@@ -239,6 +263,14 @@ def kernel(
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
     ] = False,
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            metavar="N",
+            help="Number of the video stream to take; default: the longest moving picture.",
+        ),
+    ] = None,
     # end of options
     settings: Annotated[
         list[str] | None,

@@ -46,6 +46,10 @@ class Manifest:
     streams_dropped: list[str]
     damage: list[str]
     """Damage of the input; empty for a sound one."""
+    losses: list[str]
+    """Parts of a sound input that the result cannot hold."""
+    verified: dict[str, Any] | None
+    """Frames, largest error of a time and streams, read back from the finished file."""
     notes: list[str]
     """Sentences for the user, in the order of the run."""
     encoder: str | None

@@ -43,8 +43,10 @@ def resume_plan(
         "input": _file_fingerprint(info.path) | {"content": info.identity},
         **clips,
         "models": {path.name: _content_hash(path) for path in models},
-        # Threads change the speed alone.
-        "options": to_table(replace(recipe, threads=None)),
+        # Threads change the speed alone, and a check of the result nothing.
+        "options": to_table(
+            replace(recipe, threads=None, encode=replace(recipe.encode, verify=False))
+        ),
         "device": str(device),
         "container": container,
         "versions": versions(),

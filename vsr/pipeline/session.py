@@ -36,6 +36,7 @@ from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import mark_shots
 from vsr.video.step import Checkpoint, ShotRef, Stage, Step, run_stage
+from vsr.video.write.default_output import choose_suffix
 from vsr.video.write.segment_store import Resumed
 from vsr.video.writer import ClipWriter, WriteReport
 
@@ -109,7 +110,9 @@ class Session:
             output, writer = None, None
             if writes:
                 target = files.output
-                output = str(output_path(reader.info, recipe) if target is None else target)
+                if target is None:
+                    target = output_path(reader.info, recipe, notes.notify)
+                output = str(target)
                 used = model_files(policy, recipe, files.models) if models is None else []
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
                 stack.enter_context(writer)
@@ -226,7 +229,8 @@ class Session:
         reader, board = self.reader, metrics.board
         names = (name for decision in policy.decisions for name in decision.models)
         damage = [str(damage) for damage in reader.damage] + list(report.damage if report else ())
-        self.notes.notify_all([*(report.notes if report else ()), *metrics.notes()])
+        lost = [f"dropped: {loss}" for loss in reader.late_losses]
+        self.notes.notify_all([*(report.notes if report else ()), *metrics.notes(), *lost])
         if self.given is not None:
             source = self.given.source
             damage += [f"{source.info.path}: {damage}" for damage in source.damage]
@@ -248,6 +252,8 @@ class Session:
             streams_kept=list(report.streams_kept) if report else [],
             streams_dropped=list(report.streams_dropped) if report else [],
             damage=damage,
+            losses=list(reader.losses),
+            verified=report.verified.to_json() if report and report.verified else None,
             notes=self.notes.lines,
             encoder=report.encoder if report else None,
             device=str(self.device),
@@ -346,8 +352,13 @@ def load_models(policy: Policy, folder: str | Path | None) -> ModelSet:
     return ModelSet()
 
 
-def output_path(info: ClipInfo, recipe: Recipe) -> Path:
+def output_path(
+    info: ClipInfo, recipe: Recipe, notify: Callable[[str], None] = lambda _: None
+) -> Path:
     """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
+
+    The suffix is the clip's own, or that of the nearest container that holds all of its streams,
+    which is then said.
 
     Raises `UsageError` for standard input and for a numbered pattern, which have no name of their
     own.
@@ -361,6 +372,10 @@ def output_path(info: ClipInfo, recipe: Recipe) -> Path:
     path = info.path.absolute()
     becomes_folder = path.is_dir() or recipe.encode.codec == "png"
     stem, suffix = (path.stem, path.suffix) if path.is_file() else (path.name, "")
+    if not becomes_folder:
+        suffix, note = choose_suffix(info, recipe.encode)
+        if note is not None:
+            notify(note)
     return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
 
 

@@ -134,6 +134,7 @@ def distil(
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
     deinterlace: bool = False,
     allow_huge: bool = False,
+    stream: int | None = None,
     # end of options
     options: StudentOptions = StudentOptions(),
     listener: TrainingListener = TrainingListener(),

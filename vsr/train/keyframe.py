@@ -59,6 +59,7 @@ def train_keyframe(
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
     deinterlace: bool = False,
     allow_huge: bool = False,
+    stream: int | None = None,
     # end of options
     settings: Sequence[str] = (),
     workers: int = 1,

@@ -58,6 +58,7 @@ def train_shot(
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
     deinterlace: bool = False,
     allow_huge: bool = False,
+    stream: int | None = None,
     # end of options
     listener: TrainingListener = TrainingListener(),
 ) -> TrainingReport:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from vsr.image.orientation import Orientation
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -114,3 +116,14 @@ class ClipInfo:
     them."""
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
+    turn: Orientation = Orientation()
+    """Turn that a writer gives the pixels, for outputs that have no tag for it."""
+    stream_index: int = 0
+    """Number of the stream that is upscaled."""
+    shift_seconds: Fraction = Fraction(0)
+    """Added to all times of the source, which begin before zero."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the clip is one picture file, such as a photograph."""
+        return self.container == "image2" or self.container.endswith("_pipe")

@@ -1,6 +1,7 @@
 """Layouts of libav's pixel formats: the only module that knows their planes and depths."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import av
@@ -119,3 +120,60 @@ def nearest_format(pixel_format: str) -> str:
     nearest, _ = find_best_pix_fmt_of_list(list(LAYOUTS), pixel_format)
     assert nearest is not None
     return nearest.name
+
+
+def conversion_loss(source: PixelLayout, target: PixelLayout) -> tuple[int, ...]:
+    """Rank a conversion: what is lost, by weight, then what would be stored in vain; 0 is best."""
+    rows = target.chroma_rows - source.chroma_rows
+    columns = target.chroma_columns - source.chroma_columns
+    return (
+        max(0, source.num_channels - target.num_channels),
+        int(source.has_alpha and not target.has_alpha),
+        int(target.is_rgb != source.is_rgb),
+        max(0, source.bits - target.bits),
+        max(0, rows) + max(0, columns),
+        int(target.has_alpha and not source.has_alpha),
+        target.num_channels - source.num_channels,
+        target.bits - source.bits,
+        -rows - columns,
+    )
+
+
+def common_format(pixel_formats: Iterable[str]) -> str:
+    """Choose the format that holds pictures of all these: the one of which the worst conversion
+    loses least.
+
+    Gray counts as RGB beside RGB, and as YUV beside YUV.
+    """
+    names = list(dict.fromkeys(map(nearest_format, pixel_formats)))
+    if len(names) == 1:
+        return names[0]
+    sources = [LAYOUTS[name] for name in names]
+
+    def losses(name: str) -> tuple[int, ...]:
+        target = LAYOUTS[name]
+        each = [
+            conversion_loss(replace(source, is_rgb=target.is_rgb or source.is_rgb), target)
+            if source.num_channels == 1
+            else conversion_loss(source, target)
+            for source in sources
+        ]
+        return tuple(map(sum, zip(*each, strict=True)))
+
+    # Formats of the pictures themselves come first among equals.
+    return min([*names, *LAYOUTS], key=losses)
+
+
+def lost_by(source_format: str, target_format: str) -> list[str]:
+    """Name what pictures of one format lose in another: color, transparency, depth."""
+    source, target = LAYOUTS[nearest_format(source_format)], LAYOUTS[nearest_format(target_format)]
+    lost = []
+    if source.num_channels > target.num_channels:
+        lost.append("color")
+    elif (source.chroma_rows, source.chroma_columns) < (target.chroma_rows, target.chroma_columns):
+        lost.append("detail of color")
+    if source.has_alpha and not target.has_alpha:
+        lost.append("transparency")
+    if source.bits > target.bits:
+        lost.append(f"depth ({source.bits} bits)")
+    return lost

@@ -16,38 +16,44 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from vsr.image.orientation import Orientation
 from vsr.image.resample import resize
 from vsr.records import option
 from vsr.video.color import read_alpha, read_channels, resolve_matrix, to_rgb
 from vsr.video.frames import ClipInfo, ColorDescription, Frame
-from vsr.video.pixel_layouts import LAYOUTS, nearest_format
+from vsr.video.pixel_layouts import LAYOUTS, common_format, lost_by, nearest_format
 from vsr.video.read.concealment import conceal_by_repetition, with_repaired_timestamps
 from vsr.video.read.damage import Damage, DamageLog
 from vsr.video.read.decoder import Decoder, ImageSequenceDecoder, StreamDecoder
 from vsr.video.read.deinterlace import deinterlace_frames
 from vsr.video.read.image_sequence import (
     IMAGE_SEQUENCE_FPS,
+    common_picture_format,
     find_image_sequence,
     image_sequence_identity,
 )
 from vsr.video.read.integrity import find_structure_break
 from vsr.video.read.side_data import (
     display_matrix,
-    has_dynamic_metadata,
     light_level,
+    lost_side_data,
     mastering_display,
 )
 from vsr.video.read.sources import (
+    PICTURE_CODECS,
     PIPE_NAME,
     STANDARD_INPUT,
     check_duration,
     check_size,
     clip_identity,
+    frame_rate,
     is_cover_art,
     main_video_stream,
     missing_bytes,
     open_container,
+    sample_formats,
 )
+from vsr.video.read.timestamps import JOINABLE_FORMATS
 
 __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
 
@@ -64,6 +70,13 @@ class ReadOptions:
     deinterlace: bool = option(False, "Deinterlace: one frame of both fields.", "--deinterlace")
     allow_huge: bool = option(
         False, "Read clips beyond 64 million pixels or seven days.", "--allow-huge"
+    )
+    stream: int | None = option(
+        None,
+        "Number of the video stream to take; default: the longest moving picture.",
+        "--stream",
+        metavar="N",
+        at_least=0,
     )
 
 
@@ -115,7 +128,8 @@ class ClipReader:
         self._resources = resources
         self._options = options
         self._reformatter = VideoReformatter()
-        self._stored_as: tuple[str, ColorDescription] | None = None
+        self._losses: dict[str, int] = {}
+        """What the result cannot hold, with the first frame that has it."""
 
     def __enter__(self) -> Self:
         return self
@@ -133,6 +147,17 @@ class ClipReader:
         """Damage found in the part that has been read so far."""
         return self._log.records()
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Sentences on what frames hold that no result keeps, of the part that has been read."""
+        return tuple(f"{lost} (from frame {index} on)" for lost, index in self._losses.items())
+
+    @property
+    def late_losses(self) -> tuple[str, ...]:
+        """Those of `losses` that the first frame did not show, so that no note tells of them."""
+        late = self._losses.items()
+        return tuple(f"{lost} (from frame {index} on)" for lost, index in late if index)
+
     def frames(self) -> Iterator[Frame]:
         """Yield every frame in order of presentation, on the CPU, in the clip's size; times
         strictly increase.
@@ -140,6 +165,7 @@ class ClipReader:
         Raises InputError at the first damage where the options say so.
         """
         time_base = self.info.time_base
+        shift = round(self.info.shift_seconds / time_base)
         pictures = iter(self._decoder)
         if self._options.deinterlace:
             pictures = deinterlace_frames(pictures)
@@ -148,25 +174,32 @@ class ClipReader:
         for index, (picture, pts, duration) in enumerate(
             with_repaired_timestamps(pictures, self._decoder, time_base, self._log)
         ):
-            self._log_changes(picture.frame, index)
+            self._note_losses(picture.frame, index)
             pixels, alpha = self._to_pixels(picture.frame)
-            yield Frame(pixels, index, pts, time_base, duration, alpha)
+            yield Frame(pixels, index, pts + shift, time_base, duration, alpha)
 
-    def _log_changes(self, decoded: av.VideoFrame, index: int) -> None:
+    def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
+        """Note what this frame holds and the clip's form does not; the input is not damaged by
+        it."""
         info = self.info
-        stored_as = (decoded.format.name, _color_of(decoded))
-        self._stored_as = self._stored_as or stored_as
-        if (decoded.width, decoded.height) != (info.width, info.height):
+        height, width = self._turn(decoded).size(decoded.height, decoded.width)
+        if (width, height) != (info.width, info.height):
             self._log.add(
                 "changed_size",
-                f"frames are {decoded.width}x{decoded.height} from frame {index} on and are "
-                f"resized to {info.width}x{info.height}",
+                f"frames are {width}x{height} from frame {index} on and are resized to "
+                f"{info.width}x{info.height}",
             )
-        elif info.container != "images" and stored_as != self._stored_as:
-            self._log.add(
-                "changed_format",
-                f"frame {index} is stored in another pixel format or color than the first",
+        for lost in lost_by(decoded.format.name, info.pixel_format):
+            self._losses.setdefault(
+                f"{lost} of {decoded.format.name} in {info.pixel_format}", index
             )
+        for lost in lost_side_data(decoded):
+            self._losses.setdefault(lost, index)
+
+    def _turn(self, decoded: av.VideoFrame) -> Orientation:
+        """Turn that makes a picture upright: each of a sequence has its own; of a video the
+        result's tag does it."""
+        return _orientation(decoded) if self.info.container == "images" else Orientation()
 
     def _to_pixels(self, decoded: av.VideoFrame) -> tuple[torch.Tensor, torch.Tensor | None]:
         if decoded.format.name not in LAYOUTS:
@@ -179,6 +212,9 @@ class ClipReader:
         matrix = resolve_matrix(_color_of(decoded), self.info.height)
         pixels = to_rgb(read_channels(decoded, layout), layout, matrix, _is_full_range(decoded))
         alpha = read_alpha(decoded, layout)
+        if turn := self._turn(decoded):
+            pixels = turn.turn(pixels).contiguous()
+            alpha = None if alpha is None else turn.turn(alpha).contiguous()
         size = (self.info.height, self.info.width)
         # A clip may change its size midway; everything behind the reader relies on one size.
         if pixels.shape[1:] != size:
@@ -191,44 +227,54 @@ def _describe_video(
     path: Path, container: InputContainer, identity: str, log: DamageLog, options: ReadOptions
 ) -> tuple[ClipInfo, list[str], Decoder]:
     name = str(path) if identity else PIPE_NAME
-    stream = main_video_stream(container, name)
-    average_rate = stream.average_rate
+    stream = main_video_stream(container, name, options.stream)
+    rate = frame_rate(stream)
     duration_seconds = _duration_seconds(container, stream)
     # Headers of broken files claim years: a file holds no more frames than bytes.
-    if duration_seconds and average_rate and duration_seconds * average_rate > _max_frames(path):
+    if duration_seconds and rate and duration_seconds * rate > _max_frames(path):
         duration_seconds = None
     if not options.allow_huge:
         check_size(name, stream.codec_context.width, stream.codec_context.height)
         check_duration(name, duration_seconds)
     decoder = StreamDecoder(container, stream, name, log, options.allow_huge)
     first = decoder.first.frame
+    pixel_format = first.format.name
+    if identity and (LAYOUTS[nearest_format(pixel_format)].num_channels == 1 or _is_intra(stream)):
+        later = sample_formats(path, stream.index, duration_seconds, options.allow_huge)
+        if any(lost_by(name, pixel_format) for name in later):
+            pixel_format = common_format([pixel_format, *later])
+    time_base = Fraction(stream.time_base or 1) if decoder.has_times else 1 / decoder.rate
     info = ClipInfo(
         path=path,
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
         width=first.width,
         height=first.height,
-        pixel_format=first.format.name,
+        pixel_format=pixel_format,
         color=_color_of(first),
         # Made-up times count frames, so one tick is one frame.
-        time_base=Fraction(stream.time_base or 1) if decoder.has_times else 1 / decoder.rate,
-        average_rate=Fraction(average_rate) if average_rate else None,
+        time_base=time_base,
+        average_rate=rate,
         sample_aspect_ratio=Fraction(stream.sample_aspect_ratio)
         if stream.sample_aspect_ratio
         else None,
         rotation_degrees=first.rotation,
-        num_frames_from_header=stream.frames if 0 < stream.frames <= _max_frames(path) else None,
+        num_frames_from_header=_frames_from_header(stream, rate, _max_frames(path)),
         duration_seconds_from_header=duration_seconds,
         identity=identity,
         display_matrix=display_matrix(first),
         mastering_display=mastering_display(first),
         light_level=light_level(first),
+        stream_index=stream.index,
+        shift_seconds=_start_shift(container, decoder.first.pts, time_base),
     )
-    return (
-        info,
-        [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)],
-        decoder,
-    )
+    notes = [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)]
+    if info.shift_seconds:
+        notes.append(
+            f"the clip's times begin {float(info.shift_seconds):.3f} s before zero, as where a "
+            "recording's clock wraps: all streams are moved to begin at zero"
+        )
+    return info, notes, decoder
 
 
 def _describe_pictures(
@@ -236,18 +282,20 @@ def _describe_pictures(
 ) -> tuple[ClipInfo, list[str], Decoder]:
     decoder = ImageSequenceDecoder(pictures, log, allow_huge)
     first = decoder.first.frame
+    height, width = _orientation(first).size(first.height, first.width)
+    pixel_format = common_picture_format(pictures, first.format.name)
     info = ClipInfo(
         path=path,
         container="images",
         codec=pictures[0].suffix.lower().removeprefix("."),
-        width=first.width,
-        height=first.height,
-        pixel_format=first.format.name,
+        width=width,
+        height=height,
+        pixel_format=pixel_format,
         color=_color_of(first),
         time_base=1 / decoder.rate,
         average_rate=decoder.rate,
         sample_aspect_ratio=None,
-        rotation_degrees=first.rotation,
+        rotation_degrees=0,
         num_frames_from_header=len(pictures),
         duration_seconds_from_header=float(len(pictures) / decoder.rate),
         identity=image_sequence_identity(pictures),
@@ -256,7 +304,19 @@ def _describe_pictures(
         f"{len(pictures)} pictures are shown at {IMAGE_SEQUENCE_FPS} a second: pictures carry "
         "no time of their own"
     )
-    return info, [shown, *_frame_notes(first, is_deinterlaced=False)], decoder
+    notes = [shown, *_frame_notes(first, is_deinterlaced=False)]
+    if pixel_format != first.format.name:
+        notes.append(
+            f"the first picture is stored as {first.format.name}, others hold more: all are read "
+            f"as {pixel_format}"
+        )
+    return info, notes, decoder
+
+
+def _orientation(picture: av.VideoFrame) -> Orientation:
+    """Way in which a picture of a sequence is turned: by its own Exif, since a result has one
+    orientation for all."""
+    return Orientation.from_matrix(display_matrix(picture))
 
 
 def _color_of(frame: av.VideoFrame) -> ColorDescription:
@@ -279,6 +339,32 @@ def _duration_seconds(container: InputContainer, stream: VideoStream) -> float |
     return container.duration / av.time_base if container.duration else None
 
 
+def _is_intra(stream: VideoStream) -> bool:
+    """Tell whether each picture of a stream may have a form of its own."""
+    return stream.codec_context.codec.canonical_name in PICTURE_CODECS
+
+
+def _frames_from_header(stream: VideoStream, rate: Fraction | None, most: float) -> int | None:
+    """Number of frames by the header; of a clock that ticks faster than frames come, its share."""
+    if not 0 < stream.frames <= most:
+        return None
+    if rate and stream.average_rate:
+        return max(1, round(stream.frames * min(rate / stream.average_rate, Fraction(1))))
+    return stream.frames
+
+
+def _start_shift(container: InputContainer, first_pts: int | None, time_base: Fraction) -> Fraction:
+    """Seconds, in whole ticks, by which times move so that none lies before zero.
+
+    Neither Matroska nor players of MP4 show a frame there. Sound that begins earlier than its
+    picture, by the priming of its encoder, counts only where there is no such thing.
+    """
+    begins = [Fraction(0), *([] if first_pts is None else [first_pts * time_base])]
+    if container.format.name in JOINABLE_FORMATS and container.start_time is not None:
+        begins.append(Fraction(container.start_time, av.time_base))
+    return math.ceil(-min(begins) / time_base) * time_base
+
+
 def _max_frames(path: Path) -> float:
     """Bound on the frames that a file of this size can hold: a header which claims more is
     wrong."""
@@ -291,7 +377,7 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     if len(moving) > 1:
         notes.append(
             f"{len(moving)} video streams: stream {stream.index} is upscaled, the others are "
-            "copied as they are"
+            "copied as they are; --stream N chooses another"
         )
     if decoder.num_leading_packets:
         notes.append(
@@ -316,9 +402,4 @@ def _frame_notes(frame: av.VideoFrame, is_deinterlaced: bool) -> list[str]:
             "the video is interlaced and is upscaled with its combing, marked progressive; use "
             "--deinterlace"
         )
-    if has_dynamic_metadata(frame):
-        notes.append(
-            "Dolby Vision or HDR10+ metadata is dropped: it describes pictures that are no longer "
-            "the same"
-        )
-    return notes
+    return [*notes, *(f"dropped: {lost}" for lost in lost_side_data(frame))]

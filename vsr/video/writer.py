@@ -4,7 +4,7 @@ every other stream."""
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,7 @@ import av
 import torch
 
 from vsr.errors import OutputError, UsageError
+from vsr.image.orientation import Orientation
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.read.image_sequence import IMAGE_SUFFIXES, is_numbered_pattern
 from vsr.video.step import Checkpoint, Json
@@ -26,7 +27,14 @@ from vsr.video.write.destination import (
 from vsr.video.write.disk_space import check_space
 from vsr.video.write.encoders import EncodeOptions, VideoPlan, drop_real_time_priority
 from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOutput
-from vsr.video.write.segment_store import SegmentStore, WorkOptions, is_committed_result
+from vsr.video.write.mux import ROTATING_FORMATS, OutputFormat, format_of
+from vsr.video.write.read_back import Verified
+from vsr.video.write.segment_store import (
+    SegmentStore,
+    WorkOptions,
+    is_committed_result,
+    remove_leftovers,
+)
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
 __all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
@@ -49,6 +57,8 @@ class WriteReport:
     notes: tuple[str, ...]
     damage: tuple[str, ...] = ()
     """Lost parts of the copied streams."""
+    verified: Verified | None = None
+    """Findings of reading the result back; None for a pipe."""
 
 
 class ClipWriter:
@@ -153,6 +163,7 @@ class ClipWriter:
                 self._destination.move_in(output.pictures())
             else:
                 output.finish()
+            verified = self._verify()
             self._destination.commit()
         # Only now: a process that ends before still finds its work and goes on.
         if self.work is not None:
@@ -162,15 +173,35 @@ class ClipWriter:
             frames_out=output.num_frames,
             streams_kept=tuple(streams.streams_kept),
             streams_dropped=tuple(streams.streams_dropped),
-            max_pts_error_seconds=float(streams.max_pts_error),
+            max_pts_error_seconds=verified.max_pts_error_seconds
+            if verified
+            else float(streams.max_pts_error),
             encoder=output.plan.codec,
             pixel_format=output.plan.pixel_format,
             notes=tuple(dict.fromkeys((*self.notes, *streams.notes))),
-            damage=tuple(streams.damage),
+            damage=(*streams.damage, *(verified.damage if verified else ())),
+            verified=verified,
         )
 
+    def _verify(self) -> Verified | None:
+        """Read the result back before it gets its name."""
+        output = self._output
+        if isinstance(output, SegmentedVideoOutput):
+            assert isinstance(self._destination, FileDestination)
+            self._destination.file.flush()
+            file = Path(self._destination.file.name)
+            return output.read_back(file, self._options.verify)
+        if isinstance(output, ImageSequenceOutput):
+            return Verified(output.num_frames, 0.0, 1)
+        return None
+
+    def _is_single_picture(self) -> bool:
+        """Tell whether a picture file is enlarged into another one."""
+        is_name = not (is_numbered_pattern(self._target) or self._target.is_dir())
+        return self._source.is_still and self._target.suffix.lower() == ".png" and is_name
+
     def _is_pictures(self) -> bool:
-        if self._options.codec == "png":
+        if self._options.codec == "png" or self._is_single_picture():
             return True
         if is_numbered_pattern(self._target):
             # A film, too, may be called `take%02d.mp4`.
@@ -195,7 +226,14 @@ class ClipWriter:
         self._notes = [*piped.notes, *piped.muxer.notes]
 
     def _to_file(self, resources: ExitStack) -> None:
-        container_format = _format_of(self._target)
+        container_format = format_of(self._target)
+        if container_format == "image2":
+            raise UsageError(
+                f"{self._name}: one picture file, and a clip has many: name a folder, or a pattern "
+                "like out/%06d.png"
+            )
+        if container_format not in ROTATING_FORMATS:
+            self._turn_pixels()
         self._refuse_own_input(self._target)
         if self._target.exists() and not self._target.is_file():
             raise OutputError(
@@ -212,7 +250,7 @@ class ClipWriter:
         self._destination = destination
         segmented = SegmentedVideoOutput(
             destination.file,
-            container_format,
+            OutputFormat(container_format, self._target.suffix),
             self._source,
             *self._size,
             self._options,
@@ -231,30 +269,51 @@ class ClipWriter:
         if self._options.codec not in ("auto", "png"):
             raise UsageError(f"numbered pictures are PNG: {self._options.codec} cannot write them")
         is_pattern = is_numbered_pattern(self._target)
+        is_single = self._is_single_picture()
         if self._target.suffix and self._target.suffix.lower() != ".png":
             raise UsageError(
                 f"{self._name}: png writes a folder of pictures: name a folder, or a pattern like "
                 "out/%06d.png"
             )
-        folder = self._target.parent if is_pattern else self._target
-        pattern = self._target.name if is_pattern else DEFAULT_NAME_PATTERN
-        self._refuse_own_input(folder)
+        folder = self._target.parent if is_pattern or is_single else self._target
+        pattern = self._target.name if is_pattern or is_single else DEFAULT_NAME_PATTERN
+        self._turn_pixels()
+        self._refuse_own_input(self._target if is_single else folder)
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: not a folder; pictures need one")
-        self._target = folder
+        if not is_single:
+            self._target = folder
         if existing_images(folder, pattern) and not self._may_replace():
             raise OutputError(f"{self._name}: pictures are there already; -y overwrites them")
         self._check_folder()
         work = resources.enter_context(self._open_work())
         self._destination = resources.enter_context(
             FolderDestination(
-                folder, work.part_path(folder), pattern, work.record_commit, self._plan is None
+                folder,
+                work.part_path(self._target),
+                pattern,
+                work.record_commit,
+                self._plan is None,
             )
         )
         self._output = ImageSequenceOutput(pattern, self._source, *self._size, self._options, work)
         self._notes = [*self._output.notes, *self._check_space(work, self._output.plan)]
 
+    def _turn_pixels(self) -> None:
+        """Have pixels turned upright, for an output that has no tag for it."""
+        turn = Orientation.from_matrix(self._source.display_matrix)
+        ratio = self._source.sample_aspect_ratio
+        self._size = turn.size(*self._size)
+        self._source = replace(
+            self._source,
+            display_matrix=None,
+            turn=turn,
+            sample_aspect_ratio=1 / ratio if ratio and turn.transposed else ratio,
+        )
+
     def _may_replace(self) -> bool:
+        if self._plan is not None:
+            remove_leftovers(self._target, self._work_options)
         return self._overwrite or (
             self._plan is not None and is_committed_result(self._target, self._work_options)
         )
@@ -289,14 +348,3 @@ class ClipWriter:
         except (av.FFmpegError, OSError) as error:
             name = "standard output" if self._name == STANDARD_OUTPUT else self._name
             raise OutputError(f"{name}: cannot be written: {error.strerror or error}") from error
-
-
-def _format_of(target: Path) -> str:
-    # libavformat itself knows which suffix means which format; nothing is written yet.
-    try:
-        with av.open(f"x{target.suffix}", "w") as container:
-            return container.format.name
-    except ValueError as error:
-        raise OutputError(
-            f"{target}: no video format has the suffix '{target.suffix}'; use .mp4, .mov or .mkv"
-        ) from error

@@ -1,6 +1,5 @@
 """Decoders of video streams and picture files, with a log of what could not be read or decoded."""
 
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vsr.video.read.sources import (
     PIPE_HINT,
     PIPE_NAME,
     PIXEL_LIMIT_HINT,
+    parse_duration,
     pixel_limit_options,
     read_packets,
 )
@@ -283,7 +283,7 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
     if "matroska" in container.format.name:
         tag = stream.metadata.get("DURATION")
         if tag is not None:
-            return _seconds_of(tag)
+            return parse_duration(tag)
         timed = [
             other for other in container.streams if other.type in ("video", "audio", "subtitle")
         ]
@@ -291,12 +291,3 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
     if container.format.name == "avi" and stream.duration:
         return float(stream.duration * Fraction(stream.time_base or 1))
     return None
-
-
-def _seconds_of(duration: str) -> float | None:
-    """Parse hours, minutes and seconds as Matroska's tags have them; None for other text."""
-    told = re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", duration)
-    if told is None:
-        return None
-    hours, minutes, seconds = map(float, told.groups())
-    return 3600 * hours + 60 * minutes + seconds

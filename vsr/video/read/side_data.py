@@ -1,12 +1,13 @@
 """Side data of frames: HDR10's static metadata, and how a player turns the picture."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, cast
 
 import av
 from av.buffer import Buffer
+from av.sidedata.sidedata import SideData as SideDataBuffer
 from av.sidedata.sidedata import Type as SideData
 
 from vsr.video.frames import LightLevel, MasteringDisplay
@@ -67,11 +68,65 @@ def light_level(frame: av.VideoFrame) -> LightLevel | None:
     return None if data is None else LightLevel(*struct.unpack("=2I", data[:8]))
 
 
-def has_dynamic_metadata(frame: av.VideoFrame) -> bool:
-    """Tell whether there is Dolby Vision or HDR10+, which describe each picture and would be false
-    of a new one."""
-    kinds = (SideData.DOVI_METADATA, SideData.DOVI_RPU_BUFFER, SideData.DYNAMIC_HDR_PLUS)
-    return any(side_data(frame, kind) is not None for kind in kinds)
+KEPT, CODING, SOUND = "kept", "coding", "sound"
+"""Fates of side data that nobody misses: carried over, about how the source was coded, of sound,
+which is copied."""
+
+SIDE_DATA_FATES = {
+    0: CODING,  # pan and scan windows, which MPEG-2 decoders attach to every frame
+    1: "closed captions inside the picture stream (CEA-608/708)",
+    2: "the stereoscopic layout (3D)",
+    3: SOUND,  # matrix encoding
+    4: SOUND,  # downmix
+    5: SOUND,  # replay gain
+    6: KEPT,  # display matrix
+    7: "the active format description",
+    8: CODING,  # motion vectors
+    9: SOUND,  # samples to skip
+    10: SOUND,  # audio service type
+    11: KEPT,  # mastering display
+    12: CODING,  # GOP timecode: every MPEG-2 stream counts its own
+    13: "the spherical projection (360 degrees)",
+    14: KEPT,  # content light level
+    15: "the ICC color profile",
+    16: "SMPTE 12M timecodes inside the picture stream",
+    17: "HDR10+ metadata, which describes pictures that are no longer the same",
+    18: CODING,  # regions of interest
+    19: CODING,  # encoding parameters
+    20: CODING,  # unregistered SEI: encoders sign with it
+    21: CODING,  # film grain, which the decoder has applied
+    22: "detected objects",
+    23: "Dolby Vision metadata, which describes pictures that are no longer the same",
+    24: "Dolby Vision metadata, which describes pictures that are no longer the same",
+    25: "HDR Vivid metadata, which describes pictures that are no longer the same",
+    26: "the ambient viewing environment",
+    27: CODING,  # hints on changed areas
+    28: "LCEVC enhancement data",
+    29: CODING,  # number of the view, of multiview streams that are decoded as one
+    30: "reference displays of 3D pictures",
+    31: CODING,  # Exif, whose orientation comes as a display matrix
+}
+"""What becomes of each kind of side data, by libav's number: carried over, of no use, or named as
+lost by these words."""
+
+
+def lost_side_data(frame: av.VideoFrame) -> list[str]:
+    """Name the side data of a frame that no result can hold."""
+    lost = []
+    for entry in cast(Iterable[SideDataBuffer], frame.side_data):
+        number = cast(int, entry.type.value)
+        fate = SIDE_DATA_FATES.get(number, f"side data of kind {number}")
+        if fate not in (KEPT, CODING, SOUND) and not (number == _STEREO and _is_flat(entry)):
+            lost.append(fate)
+    return lost
+
+
+_STEREO = 2
+
+
+def _is_flat(stereo: SideDataBuffer) -> bool:
+    """Tell whether AVStereo3D says that there is one view."""
+    return bytes(stereo)[:4] == bytes(4)
 
 
 def scale_display_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:

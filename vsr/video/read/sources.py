@@ -1,9 +1,12 @@
 """Sources opened with PyAV: why a file does not open, and which of its streams is the clip."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +16,8 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from vsr.errors import InputError
+from vsr.errors import InputError, UsageError
+from vsr.video.read.stream_starts import probe_options
 from vsr.video.read.timestamps import CONTINUOUS_STREAMS, DiscontinuityCorrector
 
 STANDARD_INPUT = "-"
@@ -42,6 +46,8 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
     # libavformat decodes a frame to learn what is in a stream.
     options |= pixel_limit_options(allow_huge)
     try:
+        if isinstance(source, Path):
+            options |= probe_options(source)
         # The prefix keeps a name with a colon from being taken for a protocol; tags need not be
         # UTF-8.
         name = f"file:{source}" if isinstance(source, Path) else source
@@ -75,13 +81,23 @@ def _single_file_formats() -> str:
     return ",".join(sorted(set(names) - _PLAYLIST_FORMATS))
 
 
-def main_video_stream(container: InputContainer, name: str) -> VideoStream:
-    """Choose the stream that is upscaled: of those that are not cover art the first marked as
-    default, else the first.
+def main_video_stream(
+    container: InputContainer, name: str, number: int | None = None
+) -> VideoStream:
+    """Choose the stream that is upscaled: `number`, else the longest moving picture.
 
-    Raises InputError where there is none or no decoder for it.
+    Of several that are as long, the first marked as default, else the first. Raises InputError
+    where there is none or no decoder for it, UsageError for a number of something else.
     """
     candidates = [stream for stream in container.streams.video if not is_cover_art(stream)]
+    if number is not None:
+        candidates = [stream for stream in container.streams.video if stream.index == number]
+        if not candidates:
+            numbers = ", ".join(str(stream.index) for stream in container.streams.video)
+            raise UsageError(
+                f"{name}: stream {number} is not a video stream; its video streams are: "
+                f"{numbers or 'none'}"
+            )
     if not candidates:
         found = sorted(
             {"cover art" if stream.type == "video" else stream.type for stream in container.streams}
@@ -90,15 +106,101 @@ def main_video_stream(container: InputContainer, name: str) -> VideoStream:
             f"{name}: no video in it, only {' and '.join(found) or 'empty headers'}; expected a "
             "video file"
         )
-    chosen = next(
-        (stream for stream in candidates if stream.disposition & Disposition.default), candidates[0]
-    )
+    chosen = candidates[0] if len(candidates) == 1 else _longest(container, candidates)
     if chosen.codec_context is None:
         raise InputError(
             f"{name}: this build of libav has no decoder for its video stream; convert the clip "
             "first"
         )
     return chosen
+
+
+def _longest(container: InputContainer, candidates: Sequence[VideoStream]) -> VideoStream:
+    """The longest of several video streams by their headers, default ones first among equals."""
+    moving = [stream for stream in candidates if not _is_still(container, stream)] or candidates
+    whole = container.duration / av.time_base if container.duration else 0.0
+    lengths = {stream.index: _header_seconds(stream) or whole for stream in moving}
+    enough = ALMOST_AS_LONG * max(lengths.values())
+    longest = [stream for stream in moving if lengths[stream.index] >= enough]
+    return next(
+        (stream for stream in longest if stream.disposition & Disposition.default), longest[0]
+    )
+
+
+ALMOST_AS_LONG = 0.9
+"""Share of the longest stream's duration from which on another counts as just as long."""
+
+
+def _is_still(container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether a stream holds a single picture: a cover that is not marked as one, an item
+    beside an animation."""
+    if stream.frames == 1:
+        return True
+    if _header_seconds(stream) is not None or stream.name not in PICTURE_CODECS:
+        return False
+    # No header tells: a second container, since packets that are read here are gone.
+    path = container.name.removeprefix("file:")
+    if not container.name.startswith("file:"):
+        return False
+    with open_container(Path(path)) as look:
+        packets = look.demux(look.streams[stream.index])
+        return sum(bool(packet.size) for packet in islice(packets, 2)) < 2
+
+
+PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "exr", "dpx", "targa")
+"""Codecs of single pictures, each of which may have its own form; covers are stored in them."""
+
+
+def sample_formats(
+    path: Path, number: int, seconds: float | None, allow_huge: bool = False
+) -> list[str]:
+    """Decode single frames over the length of a stream and list their pixel formats."""
+    formats: list[str] = []
+    with open_container(path, allow_huge) as container:
+        stream = container.streams.video[[s.index for s in container.streams.video].index(number)]
+        stream.codec_context.options = pixel_limit_options(allow_huge)
+        begin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
+        for part in range(FORMAT_SAMPLES):
+            # Where the file cannot be sought in, or not decoded from there, it tells nothing.
+            with suppress(av.FFmpegError, IndexError):
+                at = begin + Fraction(seconds or 0) * part / FORMAT_SAMPLES
+                container.seek(int(at * av.time_base))
+                formats += [frame.format.name for frame in islice(container.decode(stream), 2)]
+    return formats
+
+
+FORMAT_SAMPLES = 8
+
+
+def _header_seconds(stream: VideoStream) -> float | None:
+    """Length of a stream by its own header; None where only the file as a whole has one."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return parse_duration(stream.metadata.get("DURATION", ""))
+
+
+def parse_duration(text: str) -> float | None:
+    """Parse hours, minutes and seconds as Matroska's tags have them; None for other text."""
+    parts = re.fullmatch(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", text)
+    if parts is None:
+        return None
+    hours, minutes, seconds = map(float, parts.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def frame_rate(stream: VideoStream) -> Fraction | None:
+    """Frames a second as well as the headers tell; None where they do not.
+
+    The average is that of the header, unless it is far above what libavformat guesses: raw DV and
+    AVIs with empty chunks count the ticks of their clock in it.
+    """
+    average, guess = stream.average_rate, stream.guessed_rate
+    if average and guess and average > MAX_RATE_RATIO * guess:
+        return guess
+    return average or guess or None
+
+
+MAX_RATE_RATIO = Fraction(3, 2)
 
 
 def is_cover_art(stream: VideoStream) -> bool:
@@ -138,6 +240,10 @@ def read_packets(
             packets = container.demux(*looked_at)
             failures += 1
             continue
+        except IndexError:
+            # PyAV flushes every stream at the end, also those that appeared after it had opened the
+            # file, which it does not know. The known ones have been flushed by then.
+            return
         if packet is None:
             return
         # Empty packets flush decoders; they come even behind the last failure.

@@ -2,6 +2,7 @@
 folder, or a pipe."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
 from vsr.files import flush_to_disk, sync_folder
-from vsr.video.write.image_sequence import name_regex
+
+_NUMBER_FIELD = re.compile(r"%0?(\d*)d")
 
 
 class Destination(Protocol):
@@ -180,3 +182,16 @@ def existing_images(folder: Path, pattern: str) -> list[Path]:
     return (
         [path for path in folder.iterdir() if names.fullmatch(path.name)] if folder.is_dir() else []
     )
+
+
+def format_name(pattern: str, number: int) -> str:
+    """Fill in the `%06d` of a pattern."""
+    return _NUMBER_FIELD.sub(lambda field: f"{number:0{field.group(1) or 1}d}", pattern, count=1)
+
+
+def name_regex(pattern: str) -> re.Pattern[str]:
+    """Build an expression that matches every name that the pattern can give."""
+    if _NUMBER_FIELD.search(pattern) is None:
+        return re.compile(re.escape(pattern))
+    before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
+    return re.compile(re.escape(before) + r"[0-9]+" + re.escape(after))

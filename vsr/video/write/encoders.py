@@ -12,14 +12,14 @@ from pathlib import Path
 import av
 import torch
 from av.codec.codec import UnknownCodecError
-from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.errors import OutputError, UsageError
+from vsr.image.orientation import Orientation
 from vsr.records import option
 from vsr.video.color import UNSUPPORTED_MATRICES, resolve_matrix
 from vsr.video.frames import ClipInfo, ColorDescription
-from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, nearest_format
+from vsr.video.pixel_layouts import LAYOUTS, PixelLayout, conversion_loss, nearest_format
 from vsr.video.write.hdr import svtav1_options, x264_options, x265_options
 
 AUTO = "auto"
@@ -47,6 +47,7 @@ class EncodeOptions:
     segment_frames: int = option(
         240, "Frames of a segment: an interrupted run loses at most so many.", at_least=1
     )
+    verify: bool = option(False, "Decode the finished file before it gets its name.", "--verify")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class VideoPlan:
     sample_aspect_ratio: Fraction | None
     options: tuple[tuple[str, str], ...]
     on_gpu: bool = False
+    turn: Orientation = Orientation()
+    """Turn that pixels are given before they are encoded."""
 
     @property
     def layout(self) -> PixelLayout:
@@ -175,6 +178,7 @@ def plan_with_format(
         rate=source.average_rate or DEFAULT_RATE,
         sample_aspect_ratio=source.sample_aspect_ratio,
         options=tuple(codec_options.items()),
+        turn=source.turn,
     )
 
 
@@ -183,7 +187,7 @@ def choose_encoder(
     height: int,
     width: int,
     options: EncodeOptions,
-    container: OutputContainer,
+    container_format: str,
     device: torch.device,
 ) -> tuple[VideoPlan, list[str]]:
     """Choose an encoder that really opens for these frames, with sentences on the choice.
@@ -194,33 +198,33 @@ def choose_encoder(
     # A named encoder is taken or refused; only `auto` looks for another.
     if options.codec != AUTO:
         _check_known(options.codec)
-        plan = plan_video(source, height, width, options.codec, options, container.format.name)
-        return _check_opens(_without_b_frames_in_avi(plan, container), container), []
+        plan = plan_video(source, height, width, options.codec, options, container_format)
+        return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), []
     notes: list[str] = []
     if device.type == "cuda":
         try:
-            plan = plan_video(source, height, width, "h264_nvenc", options, container.format.name)
-            plan = _check_opens(_without_b_frames_in_avi(plan, container), container)
+            plan = plan_video(source, height, width, "h264_nvenc", options, container_format)
+            plan = _check_opens(_without_b_frames_in_avi(plan, container_format), container_format)
             return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
         except (OutputError, UsageError) as error:
             notes.append(f"encoded on the CPU, not by NVENC: {error}")
     tried: tuple[str, ...] = AUTO_CODECS
-    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container.format.name in MATROSKA:
+    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container_format in MATROSKA:
         tried = (AUTO_ALPHA_CODEC,)
-    codec = next((name for name in tried if _container_supports(container, name)), None)
+    codec = next((name for name in tried if container_supports(container_format, name)), None)
     if codec is None:
         raise OutputError(
-            f"{container.format.name} takes neither {' nor '.join(AUTO_CODECS)}: use .mkv, or name "
-            "an encoder with -c"
+            f"{container_label(container_format)} takes neither {' nor '.join(AUTO_CODECS)}: use "
+            ".mkv, or name an encoder with -c"
         )
     if codec == AUTO_ALPHA_CODEC:
         notes.append(
             f"encoded by {codec}: it keeps the transparency, which {AUTO_CODECS[0]} does not"
         )
     elif codec != AUTO_CODECS[0]:
-        notes.append(f"encoded by {codec}: {container.format.name} does not take {AUTO_CODECS[0]}")
-    plan = plan_video(source, height, width, codec, options, container.format.name)
-    return _check_opens(_without_b_frames_in_avi(plan, container), container), notes
+        notes.append(f"encoded by {codec}: {container_format} does not take {AUTO_CODECS[0]}")
+    plan = plan_video(source, height, width, codec, options, container_format)
+    return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), notes
 
 
 def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
@@ -277,23 +281,23 @@ def _codec_options(codec: str, profile: EncoderProfile, options: EncodeOptions) 
     return chosen
 
 
-def _without_b_frames_in_avi(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _without_b_frames_in_avi(plan: VideoPlan, container_format: str) -> VideoPlan:
     """Turn B-frames off for AVI, which counts frames as they are stored: reordered ones would be
     shown at each other's times."""
-    if container.format.name != "avi":
+    if container_format != "avi":
         return plan
     return replace(plan, options=(*plan.options, ("bf", "0")))
 
 
-def _check_opens(plan: VideoPlan, container: OutputContainer) -> VideoPlan:
+def _check_opens(plan: VideoPlan, container_format: str) -> VideoPlan:
     """Return the plan once a trial has shown that the container takes it and the encoder opens.
 
     Raises UsageError where the encoder would open but for the user's options, else OutputError.
     """
-    if not _container_supports(container, plan.codec):
+    if not container_supports(container_format, plan.codec):
         raise OutputError(
-            f"{container.format.name} does not take video by {plan.codec}: use .mkv or another "
-            "encoder"
+            f"{container_label(container_format)} does not take video by {plan.codec}: use .mkv or "
+            "another encoder"
         )
     reason = open_failure(plan)
     if reason is None:
@@ -338,11 +342,25 @@ _UNSUPPORTED_CONTAINERS = ("mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe", 
 codec, and then cannot end them, or read them back with the same frames and times."""
 
 
-def _container_supports(container: OutputContainer, codec: str) -> bool:
-    if container.format.name in _UNSUPPORTED_CONTAINERS:
+_CONTAINER_LABELS = {
+    **dict.fromkeys(("mpeg", "vob", "dvd", "svcd", "vcd"), "an MPEG program stream (.vob, .mpg)"),
+    "asf": "Windows Media (.wmv)",
+    "ipod": "MP4 (.m4v)",
+    "yuv4mpegpipe": "raw video (.y4m)",
+}
+"""Names that users know of muxers that have others."""
+
+
+def container_label(container_format: str) -> str:
+    """Name a container as its users do."""
+    return _CONTAINER_LABELS.get(container_format, container_format)
+
+
+def container_supports(container_format: str, codec: str) -> bool:
+    if container_format in _UNSUPPORTED_CONTAINERS:
         return False
     try:
-        with av.open(io.BytesIO(), "w", format=container.format.name) as trial:
+        with av.open(io.BytesIO(), "w", format=container_format) as trial:
             trial.add_stream(codec)
     except (ValueError, UnknownCodecError):
         return False
@@ -365,25 +383,7 @@ def choose_pixel_format(
             raise UsageError(f"{codec} has no pixel format {wanted}; it has {', '.join(usable)}")
         return wanted.replace("yuvj", "yuv")
     source = LAYOUTS[nearest_format(source_format)]
-
-    def loss(name: str) -> tuple[int, ...]:
-        layout = LAYOUTS[name]
-        rows = layout.chroma_rows - source.chroma_rows
-        columns = layout.chroma_columns - source.chroma_columns
-        # Losses come first, by weight; then what would be stored in vain.
-        return (
-            max(0, source.num_channels - layout.num_channels),
-            int(source.has_alpha and not layout.has_alpha),
-            int(layout.is_rgb != source.is_rgb),
-            max(0, source.bits - layout.bits),
-            max(0, rows) + max(0, columns),
-            int(layout.has_alpha and not source.has_alpha),
-            layout.num_channels - source.num_channels,
-            layout.bits - source.bits,
-            -rows - columns,
-        )
-
-    return min(usable, key=loss)
+    return min(usable, key=lambda name: conversion_loss(source, LAYOUTS[name]))
 
 
 _THREADS_FOLDER = Path("/proc/self/task")

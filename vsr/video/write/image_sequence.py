@@ -1,6 +1,5 @@
 """Numbered PNG files as a result."""
 
-import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vsr.errors import UsageError
 from vsr.files import flush_to_disk, sync_folder
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
+from vsr.video.write.destination import format_name
 from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_with_format
 from vsr.video.write.segment_store import PART_SUFFIX, SegmentStore
 from vsr.video.write.segments import FrameConverter
@@ -20,8 +20,6 @@ from vsr.video.write.stream_copy import other_stream_labels
 DEFAULT_NAME_PATTERN = "%06d.png"
 
 PNG_FORMATS = ("rgb24", "rgb48be", "gray", "gray16be", "rgba", "rgba64be", "ya8", "ya16be")
-
-_NUMBER_FIELD = re.compile(r"%0?(\d*)d")
 
 
 class ImageSequenceOutput:
@@ -104,14 +102,3 @@ class ImageSequenceOutput:
             for number, segment in enumerate(self._work.segments())
             for position in range(segment.first_frame, segment.first_frame + segment.num_frames)
         ]
-
-
-def format_name(pattern: str, number: int) -> str:
-    """Fill in the `%06d` of a pattern."""
-    return _NUMBER_FIELD.sub(lambda field: f"{number:0{field.group(1) or 1}d}", pattern, count=1)
-
-
-def name_regex(pattern: str) -> re.Pattern[str]:
-    """Build an expression that matches every name that the pattern can give."""
-    before, _, after = _NUMBER_FIELD.split(pattern, maxsplit=1)
-    return re.compile(re.escape(before) + r"\d+" + re.escape(after))

@@ -36,6 +36,7 @@ COMMIT_RECORD_NAME = "naming.json"
 TENSORS_SUFFIX = "-last.npz"
 PICTURE = "picture"
 WORK_SUFFIX = ".vsr-work"
+LEFTOVER_SUFFIX = ".gone"
 PART_SUFFIX = ".part"
 """Ends the name of what is not whole yet."""
 
@@ -155,12 +156,11 @@ class SegmentStore:
     def _clean_up(self) -> None:
         is_begun = self._record_path(0).exists()
         if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
-            # Without a plan the rest counts for nothing, wherever this is ended; and until all of
-            # it is gone, the result can be told to be this work's own. The lock lies inside: nobody
-            # can begin here in between.
+            # In one step: ended before it, the same command finds all of its work and finishes
+            # again; ended after it, there is no work, and only the result.
             with suppress(OSError):
-                (self.folder / PLAN_NAME).unlink(missing_ok=True)
-                self._clear(but=COMMIT_RECORD_NAME)
+                self.folder.rename(gone := _leftover(self.folder))
+                shutil.rmtree(gone, ignore_errors=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> Iterator[ClosedSegment]:
@@ -259,11 +259,11 @@ class SegmentStore:
         """Note that the result is whole and has its name: the work is no longer needed."""
         self._is_finished = True
 
-    def _clear(self, but: str = "") -> None:
+    def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in (LOCK_NAME, but):
+            elif path.name != LOCK_NAME:
                 path.unlink()
 
     def _read(self) -> None:
@@ -342,6 +342,16 @@ def work_folder(output: Path, options: WorkOptions) -> Path:
     if options.folder is None:
         return hidden_sibling(output.absolute(), WORK_SUFFIX)
     return hidden_sibling(options.folder.absolute() / output.name, WORK_SUFFIX)
+
+
+def remove_leftovers(output: Path, options: WorkOptions) -> None:
+    """Remove what a run left that was ended while tidying up."""
+    shutil.rmtree(_leftover(work_folder(output, options)), ignore_errors=True)
+
+
+def _leftover(folder: Path) -> Path:
+    """Name of a work folder that is being removed."""
+    return folder.with_name(f"{folder.name}{LEFTOVER_SUFFIX}")
 
 
 def is_committed_result(output: Path, options: WorkOptions) -> bool:

@@ -39,7 +39,7 @@ class FrameConverter:
 
     def __call__(self, frame: Frame) -> av.VideoFrame:
         video = self._video
-        pixels = pad_to_size(frame.pixels, video.height, video.width)
+        pixels = pad_to_size(video.turn.turn(frame.pixels), video.height, video.width)
         channels = from_rgb(pixels, video.layout, video.matrix, video.color.full_range)
         if self._cuda is None:
             converted = write_channels(channels, video.pixel_format, self._upscaled_alpha(frame))
@@ -62,7 +62,9 @@ class FrameConverter:
         if frame.alpha is None or not self._video.layout.has_alpha:
             return None
         enlarged = resize(frame.alpha, frame.height, frame.width).clamp_(0, 1)
-        return pad_to_size(enlarged[None], self._video.height, self._video.width)[0]
+        return pad_to_size(
+            self._video.turn.turn(enlarged)[None], self._video.height, self._video.width
+        )[0]
 
 
 class Encoder(Protocol):
@@ -208,7 +210,7 @@ def open_encoder(
     height: int,
     width: int,
     options: EncodeOptions,
-    container: OutputContainer,
+    container_format: str,
     device: torch.device,
     resources: ExitStack,
 ) -> tuple[FrameEncoder, list[str]]:
@@ -219,7 +221,7 @@ def open_encoder(
     if options.codec.startswith(EXTERNAL_PREFIX):
         encoder, notes = FfmpegEncoder(source, height, width, options, resources), []
     else:
-        plan, notes = choose_encoder(source, height, width, options, container, device)
+        plan, notes = choose_encoder(source, height, width, options, container_format, device)
         encoder = LibavEncoder(plan)
     return FrameEncoder(encoder, device), [*notes, *plan_notes(source, height, width, encoder.plan)]
 

@@ -1,12 +1,14 @@
 """Copying of all that a clip holds besides the upscaled video: sound, subtitles, fonts, chapters
 and tags, packet by packet."""
 
-import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -14,7 +16,13 @@ from av.video.stream import VideoStream
 
 from vsr.text import printable
 from vsr.video.frames import ClipInfo
-from vsr.video.read.sources import is_cover_art, main_video_stream, open_container, read_packets
+from vsr.video.read import stream_starts
+from vsr.video.read.sources import is_cover_art, open_container, read_packets
+from vsr.video.read.stream_starts import find_stream_starts
+from vsr.video.write.read_back import StreamTally
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 _STALE_FILE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands")
 _STALE_STREAM_TAGS = (
@@ -47,15 +55,28 @@ class StreamCopier:
     What cannot be copied is listed in `dropped` with the reason; the rest survives it.
     """
 
-    def __init__(self, source: ClipInfo, output: OutputContainer, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        source: ClipInfo,
+        output: OutputContainer,
+        refused: Mapping[int, str],
+        resources: ExitStack,
+    ) -> None:
+        """`refused` are streams that the output does not take, by number, with the reason."""
         self._source = source
         self._output = output
+        self._refused = refused
+        self.refusals: dict[int, str] = {}
+        """Streams that the output refused in `set_up`, though they were not known to be."""
         self._targets: dict[int, Stream] = {}
         self._labels: dict[int, str] = {}
         self._num_rejected: dict[int, int] = {}
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
         self._failures = 0
+        self._timecode: str | None = None
+        self.copied: dict[int, StreamTally] = {}
+        """Packets muxed of each copied stream, by its number in the output."""
         self.dropped: list[str] = []
         self._container: InputContainer | None = None
         if source.container != "images" and source.identity:
@@ -72,13 +93,14 @@ class StreamCopier:
         """Decoding time of the next packet to copy; None where there is none."""
         return None if self._next is None else _dts_seconds(self._next)
 
-    def set_up(self, add_video: Callable[[], VideoStream]) -> VideoStream:
+    def set_up(self, add_video: Callable[[], VideoStream], container_format: str) -> VideoStream:
         """Add every stream that the output takes; `add_video` is called where the upscaled one
         belongs."""
+        self._container_format = container_format
         if self._container is None:
             return add_video()
-        main = main_video_stream(self._container, str(self._source.path))
-        chapters = self._container.chapters()
+        main = self._container.streams[self._source.stream_index]
+        chapters = [self._shifted(chapter) for chapter in self._container.chapters()]
         for stream in self._container.streams:
             if stream is main:
                 video = add_video()
@@ -86,7 +108,9 @@ class StreamCopier:
                 video.metadata.update(_drop_tags(stream.metadata, _STALE_STREAM_TAGS))
             elif not (chapters and stream.type == "data" and "mov" in self._container.format.name):
                 # MP4 keeps chapter titles in a stream of their own, which its muxer writes anew.
-                self._add(stream)
+                self._add(stream, container_format)
+        if self._timecode is not None:
+            video.metadata.setdefault("timecode", self._timecode)
         # Tags first: MP4 is told by their names whether to take any.
         self._output.metadata.update(_drop_tags(self._container.metadata, _STALE_FILE_TAGS))
         if chapters:
@@ -94,7 +118,9 @@ class StreamCopier:
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
         if copied:
             self._packets = fill_missing_dts(
-                read_packets(self._container, copied, self._count_read_failure)
+                self._shifted_packets(
+                    read_packets(self._container, copied, self._count_read_failure)
+                )
             )
             self._next = next(self._packets, None)
         return video
@@ -119,33 +145,126 @@ class StreamCopier:
             )
         return lines
 
-    def _add(self, stream: Stream) -> None:
+    def _add(self, stream: Stream, container_format: str) -> None:
         label = _label(stream)
-        container = self._output.format.name
-        cover = _matroska_cover(stream) if container == "matroska" else None
+        cover = _matroska_cover(stream) if container_format == "matroska" else None
+        if stream.index in self._refused:
+            self.dropped.append(f"{label}: {self._refused[stream.index]}")
+            return
         if cover is not None:
             # Matroska keeps cover art as an attachment; a stream of it would turn into a film of
             # one picture.
             self._output.add_attachment(*cover, _attached_packet(self._source, stream.index))
-        elif not _is_supported(stream, container):
-            self.dropped.append(f"{label}: {container} does not take it")
-            return
+        elif _is_timecode(stream) and container_format in TIMECODE_FORMATS:
+            # These write the track, or the tag, by themselves from a tag of the video.
+            self._timecode = stream.metadata["timecode"]
         else:
-            target = self._output.add_stream_from_template(stream, opaque=True)
+            try:
+                target = self._output.add_stream_from_template(stream, opaque=True)
+            except ValueError:
+                self.refusals[stream.index] = f"{container_format} does not take it"
+                return
+            if container_format == "avi" and isinstance(target, AudioStream):
+                self._set_avi_rate(stream, target)
             target.disposition = stream.disposition
             target.metadata.update(_drop_tags(stream.metadata, _STALE_STREAM_TAGS))
             if stream.type != "attachment":
                 self._targets[stream.index] = target
         self._labels[stream.index] = label
 
+    def _set_avi_rate(self, stream: Stream, target: AudioStream) -> None:
+        """Let AVI's clock tick once a block of ADPCM: it is made of the size of a block and the bit
+        rate, and headers state wrong ones."""
+        if not (codec_name(stream) or "").startswith("adpcm"):
+            return
+        with open_container(self._source.path) as container:
+            packets = container.demux(container.streams[stream.index])
+            timed = [p for p in islice(packets, SAMPLE_PACKETS) if p.size and p.pts is not None]
+        if len(timed) > 1 and len({packet.size for packet in timed[:-1]}) == 1:
+            ticks = (timed[-1].pts or 0) - (timed[0].pts or 0)
+            seconds = ticks * timed[0].time_base / (len(timed) - 1)
+            if seconds > 0:
+                target.codec_context.bit_rate = round(8 * timed[0].size / seconds)
+
+    def copy_sample(self) -> None:
+        """Mux the first packets of the copied streams, for a trial."""
+        num_bytes = 0
+        for _ in range(SAMPLE_PACKETS):
+            if self._next is None or num_bytes > SAMPLE_BYTES:
+                return
+            num_bytes += self._next.size
+            self._mux(self._next)
+            self._next = next(self._packets, None)
+
+    def rejected(self) -> dict[int, str]:
+        """Streams of which not a single packet could be muxed, with the reason."""
+        return {
+            index: "its packets are refused"
+            for index, count in self._num_rejected.items()
+            if self._targets[index].index not in self.copied
+        }
+
+    def copied_codecs(self) -> dict[int, str | None]:
+        """Codec of each stream that is copied as a stream, by its number in the source; None where
+        libav has none."""
+        if self._container is None:
+            return {}
+        return {index: codec_name(self._container.streams[index]) for index in self._targets}
+
     def _mux(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index
         packet.stream = self._targets[index]
+        size, seconds = packet.size, (packet.duration or 0) * packet.time_base
         try:
             self._output.mux_one(packet)
+            tally = self.copied.setdefault(self._targets[index].index, StreamTally())
+            tally.add(size, seconds)
         except (av.ArgumentError, av.InvalidDataError):
             # One packet without a usable time must not cost the film.
             self._num_rejected[index] = self._num_rejected.get(index, 0) + 1
+
+    def _shifted_packets(self, packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
+        """Move packets as far as all times of the source."""
+        for packet in packets:
+            if packet.is_discard and self._is_trimmed(packet):
+                continue
+            moved = round(self._source.shift_seconds / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + moved
+            packet.dts = None if packet.dts is None else packet.dts + moved
+            yield packet
+
+    def _is_trimmed(self, packet: "Packet[Stream]") -> bool:
+        """Tell whether an edit list hides a packet for good: most containers have none, and would
+        show it again.
+
+        What primes a decoder shortly before zero stays, and all before zero where the output's own
+        edit list hides it.
+        """
+        begin = (packet.pts or 0) * packet.time_base
+        hides = self._container_format in MOV_FAMILY
+        return begin >= 0 or (begin < -MAX_PRIMING_SECONDS and not hides)
+
+    def _shifted(self, chapter: "Chapter") -> "Chapter":
+        """Move a chapter as far as all times of the source."""
+        moved = round(self._source.shift_seconds / (chapter["time_base"] or 1))
+        return {**chapter, "start": chapter["start"] + moved, "end": chapter["end"] + moved}
+
+    def note_late_streams(self) -> None:
+        """List the streams that begin too far behind the first ones to be known when copying
+        begins.
+
+        The whole file is looked through, which a run has long outlasted.
+        """
+        if self._container is None:
+            return
+        path = self._source.path
+        starts = find_stream_starts(path, path.stat().st_size)
+        for start in starts:
+            if start > stream_starts.MAX_PROBE_BYTES:
+                self.dropped.append(
+                    f"a stream that begins {start >> 20} MiB into the file: it is not known when "
+                    "copying begins"
+                )
 
     def _count_read_failure(self, reason: str) -> None:  # noqa: ARG002
         self._failures += 1
@@ -187,19 +306,32 @@ def other_stream_labels(source: ClipInfo) -> list[str]:
     if source.container == "images" or not source.identity:
         return []
     with open_container(source.path) as container:
-        main = main_video_stream(container, str(source.path))
-        return [_label(stream) for stream in container.streams if stream is not main]
+        return [
+            _label(stream) for stream in container.streams if stream.index != source.stream_index
+        ]
 
 
-def _is_supported(stream: Stream, container: str) -> bool:
-    """Tell whether a file of this format can be begun with this stream alone."""
-    try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
+def codec_name(stream: Stream) -> str | None:
+    """Name of a stream's codec, whatever decoder stands for it; None where libav has none."""
+    context = stream.codec_context
+    return None if context is None else context.codec.canonical_name
+
+
+def _is_timecode(stream: Stream) -> bool:
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
+MOV_FAMILY = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v")
+"""Muxers that write edit lists."""
+
+MAX_PRIMING_SECONDS = Fraction(1, 5)
+"""Longest sound that a decoder is given before what is heard."""
+
+TIMECODE_FORMATS = ("mov", "mp4", "matroska", "mxf")
+"""Containers whose muxers keep a timecode that the video bears as a tag."""
+
+SAMPLE_PACKETS = 64
+SAMPLE_BYTES = 4 << 20
 
 
 def _attached_packet(source: ClipInfo, stream_index: int) -> bytes:

@@ -1,14 +1,17 @@
 """Video as a result: straight into a pipe, or by closed segments that a later run can go on
 from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
 from typing import BinaryIO
 
 import av
 import torch
 from av.bitstream import BitStreamFilterContext
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -17,9 +20,11 @@ from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
 from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
-from vsr.video.write.mux import VideoMuxer
+from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
+from vsr.video.write.read_back import Verified, read_back
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
 from vsr.video.write.segments import open_encoder
+from vsr.video.write.trial import VideoSample, select_streams
 
 SUFFIX = ".mkv"
 _ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
@@ -41,11 +46,14 @@ class PipedVideoOutput:
         device: torch.device,
         resources: ExitStack,
     ) -> None:
-        self.muxer = VideoMuxer(file, container_format, source, resources)
+        output = OutputFormat(container_format)
         self._encoder, self.notes = open_encoder(
-            source, height, width, options, self.muxer.container, device, resources
+            source, height, width, options, container_format, device, resources
         )
         self.plan = self._encoder.encoder.plan
+        template = _Template(self._encoder.header(resources), self.plan, output)
+        selection = select_streams(source, output, template.sample())
+        self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(lambda: self._encoder.encoder.add_stream(self.muxer.container))
         self._frames_per_segment = options.segment_frames
         self.num_frames = 0
@@ -69,7 +77,7 @@ class SegmentedVideoOutput:
     def __init__(
         self,
         file: BinaryIO,
-        container_format: str,
+        output: OutputFormat,
         source: ClipInfo,
         height: int,
         width: int,
@@ -81,12 +89,13 @@ class SegmentedVideoOutput:
         """`file` takes the finished video."""
         self._work = work
         self._source = source
-        self.muxer = VideoMuxer(file, container_format, source, resources)
         self._encoder, self.notes = open_encoder(
-            source, height, width, options, self.muxer.container, device, resources
+            source, height, width, options, output.name, device, resources
         )
         self.plan = self._encoder.encoder.plan
-        self._header = self._encoder.header(resources)
+        self._template = _Template(self._encoder.header(resources), self.plan, output)
+        selection = select_streams(source, output, self._template.sample())
+        self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(self._add_stream)
         self._frames_per_segment = options.segment_frames
         self.num_frames = work.frames_done
@@ -121,22 +130,43 @@ class SegmentedVideoOutput:
         # The file is on the disk: from here on the segment counts, whatever happens.
         self._work.close_segment(num_frames, num_bytes, times, self._last.pixels, checkpoint)
 
+    def times(self) -> Iterator[Fraction]:
+        """Presentation times of all frames in seconds, in the order of their packets."""
+        for segment in self._work.segments():
+            yield from (pts * self.plan.time_base for pts, _, _ in segment.times)
+
+    def read_back(self, file: Path, decode: bool) -> Verified:
+        """Check the finished file. Raises OutputError where it plays less than was made."""
+        copied = self.muxer.copier.copied
+        return read_back(file, self.muxer.video_number, self.times(), copied, decode)
+
     def finish(self) -> None:
         """Put the closed segments together."""
+        if self.muxer.output.name == "avi":
+            self._set_avi_clock()
         for number, segment in enumerate(self._work.segments()):
-            self.muxer.mux(self._filter_bitstream(self._packets(number, segment)))
+            self.muxer.mux(self._template.filtered(self._packets(number, segment)))
         self.muxer.finish()
 
     def _add_stream(self) -> VideoStream:
-        container = self.muxer.container
-        try:
-            stream = container.add_stream_from_template(self._header, opaque=True)
-        except ValueError as error:
-            raise OutputError(
-                f"{container.format.name} does not take video by {self.plan.codec}: {error}"
-            ) from error
-        _set_stream_parameters(stream, self.plan)
-        return stream
+        self._stream = self._template.add_stream(self.muxer.container)
+        return self._stream
+
+    def _set_avi_clock(self) -> None:
+        """Let an AVI tick once a frame where that shows each at its time.
+
+        It fills every tick between two frames with an empty chunk, and players take the ticks for
+        the rate.
+        """
+        pts = sorted(pts for each in self._work.segments() for pts, _, _ in each.times)
+        step = 1 / (self.plan.rate * self.plan.time_base)
+        ticks = [round(time / step) for time in pts]
+        # Sources round times to their own units: a hundredth of a frame is no change of rate.
+        slack = max(step / 100, Fraction(1))
+        if all(b > a for a, b in pairwise(ticks)) and all(
+            abs(tick * step - time) <= slack for tick, time in zip(ticks, pts, strict=True)
+        ):
+            self._stream.time_base = 1 / self.plan.rate
 
     def _packets(self, number: int, segment: ClosedSegment) -> Iterator["Packet[VideoStream]"]:
         path = self._work.segment_path(number, SUFFIX)
@@ -155,26 +185,27 @@ class SegmentedVideoOutput:
                 "--restart begins anew"
             )
 
-    def _filter_bitstream(
-        self, packets: Iterator["Packet[VideoStream]"]
-    ) -> Iterator["Packet[VideoStream]"]:
-        """Convert packets to what the final container wants."""
-        codec = self._header.codec_context.codec.canonical_name
-        wanted = _ANNEX_B_FILTERS.get(self.muxer.container.format.name, {}).get(codec)
-        if wanted is None:
-            yield from packets
-            return
-        context = BitStreamFilterContext(wanted, self._header)
-        for packet in packets:
-            times = (packet.pts, packet.dts, packet.duration)
-            for filtered in context.filter(packet):
-                filtered.time_base = self._source.time_base
-                filtered.pts, filtered.dts, filtered.duration = times
-                yield filtered
-
     def _discard_open_segment(self) -> None:
         if self._open is not None:
             self._open.discard()
+
+
+def try_output(
+    source: ClipInfo,
+    height: int,
+    width: int,
+    options: EncodeOptions,
+    output: OutputFormat,
+    device: torch.device,
+    resources: ExitStack,
+) -> StreamSelection:
+    """Find out what a container takes of a clip whose video is encoded by these options.
+
+    Raises OutputError where it does not take the video.
+    """
+    encoder, _ = open_encoder(source, height, width, options, output.name, device, resources)
+    template = _Template(encoder.header(resources), encoder.encoder.plan, output)
+    return select_streams(source, output, template.sample())
 
 
 class _OpenSegment:
@@ -215,6 +246,50 @@ class _OpenSegment:
         with suppress(OSError):
             self._file.close()
         self._part.unlink(missing_ok=True)
+
+
+class _Template:
+    """The video's stream as its encoder describes it, for containers of one format."""
+
+    def __init__(self, header: VideoStream, plan: VideoPlan, output: OutputFormat) -> None:
+        self._header, self._plan, self._output = header, plan, output
+        self.codec = header.codec_context.codec.canonical_name
+        self._annex_b_filter = _ANNEX_B_FILTERS.get(output.name, {}).get(self.codec)
+
+    def sample(self) -> VideoSample:
+        """A frame of it, for a trial."""
+        container = self._header.container
+        assert isinstance(container, InputContainer)
+        packet = bytes(next(container.demux(self._header)))
+        return VideoSample(packet, self.add_stream, self.filtered, self.codec)
+
+    def add_stream(self, container: OutputContainer) -> VideoStream:
+        """Add it to a container. Raises OutputError where that does not take it."""
+        try:
+            stream = container.add_stream_from_template(self._header, opaque=True)
+        except ValueError as error:
+            raise OutputError(
+                f"{self._output.name} does not take video by {self._plan.codec}: {error}"
+            ) from error
+        _set_stream_parameters(stream, self._plan)
+        if self._annex_b_filter is not None:
+            # The parameter sets stand in the packets then; behind a header of MP4's kind players
+            # would look for lengths in place of start codes.
+            stream.codec_context.extradata = None
+        return stream
+
+    def filtered(self, packets: Iterable["Packet[VideoStream]"]) -> Iterator["Packet[VideoStream]"]:
+        """Convert packets to what the container wants."""
+        if self._annex_b_filter is None:
+            yield from packets
+            return
+        context = BitStreamFilterContext(self._annex_b_filter, self._header)
+        for packet in packets:
+            times = (packet.pts, packet.dts, packet.duration)
+            for filtered in context.filter(packet):
+                filtered.time_base = self._plan.time_base
+                filtered.pts, filtered.dts, filtered.duration = times
+                yield filtered
 
 
 def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
