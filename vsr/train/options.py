@@ -16,7 +16,7 @@ MAX_KEYFRAME_NEIGHBORS = 8
 every process."""
 MIN_CROP_PX = 16
 MIN_PAIR_SCALE = 0.4
-"""Of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
+"""Size of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
 MIN_LEARNING_RATE = 1e-9
 """Below 0 a training would climb, and keep a model that is worse than none."""
 
@@ -100,7 +100,7 @@ class Distilling:
     seed: int = option(0, "Seed of the student.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
     read: ReadOptions = ReadOptions()
-    """As when the models were trained."""
+    """Options of reading: those that the models were trained with."""
 
 
 @dataclass(frozen=True)
