@@ -26,9 +26,9 @@ from vsr.train.fit import Training, TrainingListener, fit
 from vsr.train.kernel import find_kernel
 from vsr.train.keyframe import keyframe_hash, train_keyframe
 from vsr.train.methods import METHODS
-from vsr.train.methods.kernelgan import KernelGanOptions
+from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (
-    ShotTraining,
+    ShotModelTraining,
     ShotTrainingOptions,
     _examples,
     train_shot_model,
@@ -84,7 +84,7 @@ TRAININGS = {
     "zssrgan, joint": lambda: keyframe_training(
         "zssrgan", crop_px=24, rate=RULE, game=GAME, regime="semi-e2e"
     ),
-    "shot": lambda: ShotTraining([FRAMES], SHOT, 3),
+    "shot": lambda: ShotModelTraining([FRAMES], SHOT, 3),
     "student": lambda: StudentTraining(
         Generator(BRIEF.network),
         multiscale_pairs(picture(40, 44), BRIEF.network, BRIEF.step_ratio, [1.0, 0.8]),
@@ -180,6 +180,14 @@ def test_a_state_of_another_plan_or_a_broken_one_is_told_and_not_used(tmp_path):
         state_file(tmp_path, begins_anew=False).load(begin("student"))
     fit(begin("student"), states=state_file(tmp_path, notify=said.append))
     assert said[1].endswith("It begins anew.")
+
+
+def test_the_search_for_a_kernel_ends_where_it_is_asked_to():
+    heard = []
+    with pytest.raises(InterruptedRunError, match="after iteration 2 of 6") as stop:
+        estimate_kernel(soft_picture(), GAME, 0, lambda *news: heard.append(news), StopAfter(2))
+    assert not stop.value.can_resume
+    assert len(heard) == 2
 
 
 def test_a_loss_that_is_not_finite_ends_a_training():
@@ -308,8 +316,6 @@ def _remembering(pairs, seen):
 
 
 def _kernel_of(seen):
-    from vsr.train.methods.kernelgan import estimate_kernel
-
     def estimate(pixels, *arguments):
         seen.append(pixels)
         return estimate_kernel(pixels, *arguments)

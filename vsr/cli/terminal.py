@@ -107,7 +107,7 @@ def training_listener(verb: str = "training", has_eta: bool = True) -> Iterator[
     from vsr.progress import progress_line
     from vsr.train.fit import TrainingListener, TrainingProgress
 
-    with progress_line() as update, stop_on_signal() as should_stop:
+    with progress_line() as update, stop_on_signal("iteration") as should_stop:
 
         def show(state: TrainingProgress) -> None:
             done = f"{state.models_done} of {state.models} models"
@@ -120,7 +120,7 @@ def training_listener(verb: str = "training", has_eta: bool = True) -> Iterator[
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
+def stop_on_signal(unit: str = "frame") -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C or SIGTERM ask for an end, and the second end at once.
 
     Yields a function that tells whether an end was asked for. The second raises KeyboardInterrupt.
@@ -133,7 +133,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         # The next one is Python's own, which ends at once.
         for number in before:
             signal.signal(number, signal.default_int_handler)
-        notify("vsr: stopping after the current frame; interrupt again to stop at once")
+        notify(f"vsr: stopping after the current {unit}; interrupt again to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

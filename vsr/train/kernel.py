@@ -27,7 +27,8 @@ def find_kernel(
     """Estimate, by KernelGAN, the blur kernel of the keyframe of one shot; bicubic where no blur
     explains it clearly better.
 
-    Raises `UsageError`, `InputError` or `ModelError`.
+    Raises `UsageError`, `InputError`, `ModelError`, or `InterruptedRunError` where the listener
+    asks for an end.
     """
     start = perf_counter()
     info, found = shots_of_clip(clip, search.read)
@@ -36,7 +37,8 @@ def find_kernel(
     pixels = read_frames(clip, {shot.keyframe}, search.read)[shot.keyframe].pixels
     check_keyframe(pixels)
     gather = ProgressAggregator(1, listener)
-    estimate = estimate_kernel(pixels, options, search.seed, partial(gather.update, 0))
+    report = partial(gather.update, 0)
+    estimate = estimate_kernel(pixels, options, search.seed, report, listener.should_stop)
     kernel_fit = estimate.kernel_fit
     listener.notify(kernel_fit.summary())
     return KernelRecord(

@@ -1,5 +1,5 @@
 """Ways to train a model on one keyframe. A new one is a file with an options dataclass and a
-`KeyframeTraining`, and an entry."""
+`GeneratorTraining`, and an entry."""
 
 import torch
 

@@ -32,7 +32,7 @@ from vsr.models.networks.kernelgan import (
 )
 from vsr.records import option
 from vsr.train.crops import texture_map, texture_weighted_sampler
-from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
 from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.optimizer import Adam, single_thread
 from vsr.train.state_file import Resumable
@@ -122,17 +122,21 @@ class KernelEstimate:
 
 
 def estimate_kernel(
-    keyframe: torch.Tensor, options: KernelGanOptions, seed: int, progress: IterationProgress
+    keyframe: torch.Tensor,
+    options: KernelGanOptions,
+    seed: int,
+    progress: IterationProgress,
+    should_stop: Callable[[], bool] = never,
 ) -> KernelEstimate:
     """Estimate the kernel by which `keyframe`, (3, H, W) in [0, 1], seems to have lost half its
     size. Deterministic for a seed.
 
     Bicubic where no blur explains the picture clearly better. Raises `ModelError` where the game
-    leads to values that are not finite.
+    leads to values that are not finite, and `InterruptedRunError` where it is asked to stop.
     """
     with single_thread():
         training = _KernelTraining(keyframe, options, seed)
-        fit(training, progress)
+        fit(training, progress, should_stop=should_stop)
     game = training.game
     return KernelEstimate(
         game.kernel_fit(),

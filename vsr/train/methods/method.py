@@ -35,7 +35,7 @@ class TrainedNetworks:
     """Further losses of the training, by name, averaged likewise."""
 
 
-class KeyframeTraining(Training):
+class GeneratorTraining(Training):
     """A training of one model on a keyframe."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Method:
     arch: str
     options: Any
     """A frozen dataclass with at least `network` and `step_ratio`."""
-    begin: Callable[[Sequence[torch.Tensor], Any, int], KeyframeTraining]
+    begin: Callable[[Sequence[torch.Tensor], Any, int], GeneratorTraining]
     """Pictures, options, seed -> a training at its first iteration. The first picture is the
     keyframe, (3, H, W) in [0, 1]; others, of its size, are frames around it."""
     uses_neighbors: bool = False

@@ -22,7 +22,7 @@ from vsr.train.crops import (
     without_halo,
 )
 from vsr.train.fit import IterationProgress, fit, loss_curve_summary
-from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
+from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
 from vsr.train.optimizer import Adam, AveragedNetwork, cosine_decay
 from vsr.train.options import MIN_CROP_PX, MIN_LEARNING_RATE, MIN_PAIR_SCALE
@@ -95,7 +95,7 @@ def train_quick(
     return training.trained()
 
 
-class QuickTraining(KeyframeTraining):
+class QuickTraining(GeneratorTraining):
     """One model of the quick recipe, made steady on the frames around its keyframe where any are
     given."""
 

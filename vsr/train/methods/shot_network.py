@@ -73,12 +73,12 @@ def train_shot_model(
     Deterministic for a seed and number of threads; with a budget the clock ends the training of
     each network after half of it, instead of the iterations.
     """
-    training = ShotTraining(runs, options, seed, budget_seconds, device)
+    training = ShotModelTraining(runs, options, seed, budget_seconds, device)
     fit(training, progress, states, should_stop)
     return training.trained()
 
 
-class ShotTraining(Training):
+class ShotModelTraining(Training):
     """The two networks of a shot model, one after the other."""
 
     kept = (

@@ -20,7 +20,7 @@ from vsr.models.networks.singan import Critic, Generator, NetworkSpec, init_as_p
 from vsr.records import option
 from vsr.train.adversarial import critic_loss
 from vsr.train.fit import loss_curve_summary
-from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
+from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
 from vsr.train.options import MIN_LEARNING_RATE
 
@@ -62,7 +62,7 @@ Inputs = tuple[torch.Tensor, torch.Tensor]
 """A generator's two inputs: the noisy base and the base, (1, 3, H, W) each."""
 
 
-class FaithfulTraining(KeyframeTraining):
+class FaithfulTraining(GeneratorTraining):
     """One scale of SinGAN: a generator and its critic, turn by turn."""
 
     kept = (

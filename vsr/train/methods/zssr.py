@@ -22,7 +22,7 @@ from vsr.train.crops import (
     texture_weighted_sampler,
 )
 from vsr.train.fit import loss_curve_summary
-from vsr.train.methods.method import KeyframeTraining, TrainedNetworks
+from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
 from vsr.train.options import MIN_CROP_PX
 from vsr.train.state_file import Resumable
@@ -72,7 +72,7 @@ class ZssrOptions:
 ZSSR_AS_PUBLISHED = ZssrOptions(iterations=3000, crop_px=128, rate=PlateauSchedule())
 
 
-class RestorerTraining(KeyframeTraining):
+class RestorerTraining(GeneratorTraining):
     """A training whose model is a restorer, and ends as the restorer's schedule says.
 
     Where the restorer goes astray training stops, and the best network so far is kept.
