@@ -1,12 +1,15 @@
+import hashlib
 import os
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage
 import torch
 from scipy.io import savemat
-from scipy.stats import gennorm
+from scipy.stats import gennorm, spearmanr
 
 from tests.measuring import full_disk, measure, moving, noisy, value
 from vsr.errors import InputError, ModelError
@@ -142,16 +145,12 @@ def test_too_few_blocks_for_a_model_are_refused():
         niqe.fit_model([torch.rand(3, 40, 40)])
 
 
-def test_without_files_both_say_which_and_from_where(no_parameters):
-    figures = measure(["niqe", "brisque"], moving(1, 192, 192))
-    assert figures["niqe"].mean is None
-    assert (
-        "niqe_pris_params.npz (from https://github.com/XPixelGroup/BasicSR"
-        in figures["niqe"].reason
-    )
-    for file in ("brisque_model_live.yml", "brisque_range_live.yml"):
-        assert file in figures["brisque"].reason
-    assert "VSR_WEIGHTS" in figures["brisque"].reason
+def test_without_files_brisque_says_which_and_from_where(no_parameters):
+    figures = measure(["brisque"], moving(1, 192, 192))["brisque"]
+    assert figures.mean is None
+    assert "brisque_model_live.yml" in figures.reason
+    assert "brisque_range_live.yml" in figures.reason
+    assert "VSR_WEIGHTS" in figures.reason
 
 
 def write_misshapen(path):
@@ -221,3 +220,56 @@ def test_on_a_full_disk_a_fitted_model_stays_as_it_was(tmp_path):
         model.save(path)
     assert path.read_bytes() == stored
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_a_file_niqe_has_the_shipped_model_and_is_said_to_be_weak(no_parameters):
+    figures = measure(["niqe"], [moving(1, 192, 192)[0]])["niqe"]
+    assert figures.network == "free photographs"
+    assert figures.mean > 0
+    assert figures.to_json()["note"].startswith("weak")
+    truth = moving(1)[0]
+    assert "note" not in measure(["psnr"], [truth], [truth])["psnr"].to_json()
+
+
+def test_a_model_that_does_not_serve_is_named_rather_than_replaced(no_parameters):
+    (no_parameters / "niqe_pris_params.npz").write_text("no model")
+    figures = measure(["niqe"], [moving(1, 192, 192)[0]])["niqe"]
+    assert figures.mean is None
+    assert "niqe_pris_params.npz" in figures.reason
+
+
+def test_the_shipped_model_ranks_pictures_as_the_published_one_does(shared_data):
+    published = niqe.read_model(shared_data / "metric-params" / "niqe_pris_params.npz")
+    shipped = niqe.read_model(niqe.SHIPPED_MODEL)
+    figures = []
+    for name in ORACLE_FIGURES:
+        pixels = set14(shared_data, name)
+        height, width = pixels.shape[-2:]
+        for picture in (
+            pixels,
+            *(
+                resize(resize(pixels, height // factor, width // factor), height, width)
+                for factor in (2, 4)
+            ),
+            *(noisy(pixels, sigma) for sigma in (0.02, 0.05)),
+        ):
+            gray = MetricImage(picture.clamp(0, 1), picture).luma_bytes.astype(np.float32)
+            figures.append([niqe.niqe(gray, model) for model in (published, shipped)])
+    assert spearmanr(np.array(figures)).statistic > 0.9
+
+
+def test_the_shipped_model_lists_free_photographs(no_parameters):
+    listed = tomllib.loads(niqe.SHIPPED_MODEL.with_name("niqe_pictures.toml").read_text())[
+        "picture"
+    ]
+    assert len(listed) == len({entry["sha256"] for entry in listed}) == 20
+    for entry in listed:
+        assert entry["license"].startswith("CC") or entry["license"] == "public domain"
+        assert len(entry["sha256"]) == 64
+        assert entry["author"]
+    # Those that come with the test's own packages are the ones that were fitted.
+    folder = Path(skimage.__file__).parent / "data"
+    for entry in listed:
+        if "scikit-image" in entry["package"]:
+            digest = hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest()
+            assert digest == entry["sha256"]

@@ -91,7 +91,8 @@ def _metric_table() -> "Table":
     for name, metric in METRICS.items():
         if metric.weights and ":" not in name:
             needs = " or ".join(
-                " and ".join(file.name for file in files) for files in metric.weights
+                " and ".join(file.name for file in files) or "nothing: a model is shipped"
+                for files in metric.weights
             )
             table.add_row(name, needs, Text(_state(metric)))
     for name, files in LOSS_WEIGHTS.items():

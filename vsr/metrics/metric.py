@@ -88,9 +88,12 @@ class Metric:
     """True where a value belongs to a frame and the one before, so that the first frame has
     none."""
     weights: tuple[tuple[WeightFile, ...], ...] = ()
-    """The files that it needs: sets of them, any of which will do; empty where it needs none."""
+    """The files that it needs: sets of them, any of which will do; empty where it needs none. An
+    empty set among them stands for what is shipped."""
     form: str = ""
     """Its exact form, for a metric of which several are in use; shown beside its figures."""
+    note: str = ""
+    """Warning to a reader of its figures."""
     only_when_named: bool = False
     """Left out of what is measured by default: a variant of another metric, or one of another kind
     of input."""

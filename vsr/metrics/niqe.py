@@ -23,13 +23,18 @@ from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric, build_from
 from vsr.metrics.observation import MetricImage, Observation
 from vsr.metrics.scene_statistics import Array, fit_asymmetric_gaussian, mscn_coefficients
-from vsr.models.weights import NIQE_MODEL
+from vsr.models.weights import NIQE_MODEL, find_weights
 
 BLOCK_PX = 96
 NUM_FEATURES = 36
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Neighbors whose products count: to the right, below, and on both diagonals."""
-_PUBLISHED_HASH = "f6284a2b"
+SHIPPED_MODEL = Path(__file__).with_name("niqe_model.npz")
+"""Model of freely licensed photographs, those of `niqe_pictures.toml`; made by
+`tools/fit_niqe.py`."""
+NOTE = "weak: agrees little with people on upscaled film; read it beside flicker and sharpness"
+_KNOWN_MODELS = {"f6284a2b": "published", "6410ff76": "free photographs"}
+"""Names by hash."""
 _ARRAY_NAMES = (
     ("mu_pris_param", "cov_pris_param"),
     ("pop_mu", "pop_cov"),
@@ -51,7 +56,7 @@ class NiqeModel:
     def name(self) -> str:
         """Mark that tells its figures from another model's."""
         digest = sha256(self.mean.tobytes() + self.covariance.tobytes()).hexdigest()[:8]
-        return "published" if digest == _PUBLISHED_HASH else f"own model {digest}"
+        return _KNOWN_MODELS.get(digest, f"own model {digest}")
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file that NIQE's other programs read as well, whole or not at all.
@@ -64,9 +69,13 @@ class NiqeModel:
 
 
 def load() -> LoadedMetric:
-    """Load NIQE with the pristine model that is found; raises MetricUnavailableError without
-    one."""
-    model = build_from((NIQE_MODEL,), read_model)
+    """Load NIQE with the pristine model that is found, else with the one that is shipped.
+
+    Raises MetricUnavailableError where a model that was found does not serve: figures of another
+    one must not take its place unseen.
+    """
+    is_given = find_weights(NIQE_MODEL.patterns) is not None
+    model = build_from((NIQE_MODEL,), read_model) if is_given else read_model(SHIPPED_MODEL)
 
     def measure(observation: Observation) -> float | None:
         gray = observation.inner_array(observation.result.current.luma_bytes).astype(np.float32)

@@ -44,16 +44,19 @@ class MetricResult:
     """Why `mean` is None, where it is."""
     network: str | None = None
     """The network behind the figures; those of different networks cannot be compared."""
+    note: str | None = None
+    """Warning to a reader of the figures."""
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return plain values for strict JSON; `reason` and `network` only where there is one."""
+        """Return plain values for strict JSON; `reason`, `network` and `note` only where there
+        is one."""
         fields: dict[str, JsonValue] = {
             "mean": self.mean,
             "higher_is_better": self.higher_is_better,
             "unit": self.unit,
             "per_frame": None if self.per_frame is None else list(self.per_frame),
         }
-        optional = {"reason": self.reason, "network": self.network}
+        optional = {"reason": self.reason, "network": self.network, "note": self.note}
         return fields | {name: text for name, text in optional.items() if text is not None}
 
 
@@ -264,7 +267,15 @@ class _Column:
             mean, reason = self._clip_figure()
         network = None if isinstance(self._loaded, MetricUnavailableError) else self._loaded.network
         metric = self._metric
-        return MetricResult(mean, metric.higher_is_better, metric.unit, per_frame, reason, network)
+        return MetricResult(
+            mean,
+            metric.higher_is_better,
+            metric.unit,
+            per_frame,
+            reason,
+            network,
+            metric.note or None,
+        )
 
     def _clip_figure(self) -> tuple[float | None, str | None]:
         """Return the clip's figure, or why it has none."""
