@@ -386,7 +386,9 @@ def test_a_run_that_was_killed_while_tidying_up_still_ends_well(tmp_path, clip, 
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(clip, BICUBIC, RunFiles(out))
     whole = packets(out)
-    assert [path.name for path in (tmp_path / ".out.mkv.vsr-work").iterdir()] == ["naming.json"]
+    assert [path.name for path in (tmp_path / ".out.mkv.vsr-work.gone").iterdir()] == [
+        "naming.json"
+    ]
     pipeline.run(clip, BICUBIC, RunFiles(out))
     assert packets(out) == whole
     assert list(tmp_path.iterdir()) == [out]

@@ -33,7 +33,6 @@ from vsr.video.write.segment_store import (
     SegmentStore,
     WorkOptions,
     is_committed_result,
-    remove_leftovers,
 )
 from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
 
@@ -312,8 +311,6 @@ class ClipWriter:
         )
 
     def _may_replace(self) -> bool:
-        if self._plan is not None:
-            remove_leftovers(self._target, self._work_options)
         return self._overwrite or (
             self._plan is not None and is_committed_result(self._target, self._work_options)
         )

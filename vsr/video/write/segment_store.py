@@ -136,7 +136,7 @@ class SegmentStore:
             resources.callback(self._clean_up)
             # Behind the lock: another process may be at work on what would be removed.
             if self._restart:
-                self._clear()
+                _clear(self.folder, but=LOCK_NAME)
             self._read()
             self._resources = resources.pop_all()
         return self
@@ -157,10 +157,15 @@ class SegmentStore:
         is_begun = self._record_path(0).exists()
         if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
             # In one step: ended before it, the same command finds all of its work and finishes
-            # again; ended after it, there is no work, and only the result.
+            # again. Ended after it, the record still tells whose the result is, until it goes last.
+            gone = _leftover(self.folder)
             with suppress(OSError):
-                self.folder.rename(gone := _leftover(self.folder))
-                shutil.rmtree(gone, ignore_errors=True)
+                _clear(gone)
+                gone.rmdir()
+            with suppress(OSError):
+                self.folder.rename(gone)
+                _clear(gone, but=COMMIT_RECORD_NAME)
+            shutil.rmtree(gone, ignore_errors=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def segments(self) -> Iterator[ClosedSegment]:
@@ -259,20 +264,13 @@ class SegmentStore:
         """Note that the result is whole and has its name: the work is no longer needed."""
         self._is_finished = True
 
-    def _clear(self) -> None:
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != LOCK_NAME:
-                path.unlink()
-
     def _read(self) -> None:
         """Take over what is there, or begin."""
         if self._wanted is None:
             return
         plan = self.folder / PLAN_NAME
         if not plan.exists():
-            self._clear()
+            _clear(self.folder, but=LOCK_NAME)
             write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
             return
         try:
@@ -344,9 +342,13 @@ def work_folder(output: Path, options: WorkOptions) -> Path:
     return hidden_sibling(options.folder.absolute() / output.name, WORK_SUFFIX)
 
 
-def remove_leftovers(output: Path, options: WorkOptions) -> None:
-    """Remove what a run left that was ended while tidying up."""
-    shutil.rmtree(_leftover(work_folder(output, options)), ignore_errors=True)
+def _clear(folder: Path, but: str = "") -> None:
+    """Remove what is in a folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != but:
+            path.unlink()
 
 
 def _leftover(folder: Path) -> Path:
@@ -356,9 +358,15 @@ def _leftover(folder: Path) -> Path:
 
 def is_committed_result(output: Path, options: WorkOptions) -> bool:
     """Tell whether a run that kept its work here was ended after it had named its whole result, and
-    before tidying up."""
+    before it had tidied up."""
+    folder = work_folder(output, options)
+    return any(_names(output, each / COMMIT_RECORD_NAME) for each in (folder, _leftover(folder)))
+
+
+def _names(output: Path, record: Path) -> bool:
+    """Tell whether a record is of this very file or folder."""
     try:
-        name, inode = json.loads((work_folder(output, options) / COMMIT_RECORD_NAME).read_bytes())
+        name, inode = json.loads(record.read_bytes())
         return bool(name == output.name and output.stat().st_ino == inode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
