@@ -1,4 +1,4 @@
-"""Tries which of libavformat's muxers end the process on which codec, for the table that is shipped.
+"""Tries on which codecs libavformat's muxers end the process, for the table that is shipped.
 
     python -m benchmarks.muxers [-o vsr/video/write/muxer_safety.json]
 
