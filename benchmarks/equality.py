@@ -246,15 +246,16 @@ def main() -> None:
     run.add_argument("--banks", type=Path, required=True, help="what train --out made")
     run.add_argument("--out", type=Path, required=True, help="the JSON of what came out")
     run.add_argument("--keep", type=Path, help="keeps the videos in this folder")
-    run.add_argument("--only", default="", help="only the rows whose names hold this text")
     records = commands.add_parser("compare", help="two JSON files, of train or of run")
     banks = commands.add_parser("compare-models", help="two folders of models, tensor by tensor")
+    for each in (train, run):
+        each.add_argument("--only", default="", help="only the lines that hold this text")
     for each in (records, banks):
         each.add_argument("before", type=Path)
         each.add_argument("after", type=Path)
     options = parser.parse_args()
     if options.command == "train":
-        train_banks(options.out.resolve())
+        train_banks(options.out.resolve(), options.only)
     elif options.command == "run":
         run_all(options.banks.resolve(), options.out, options.keep, options.only)
     elif options.command == "compare":
@@ -266,13 +267,14 @@ def main() -> None:
 # Training
 
 
-def train_banks(folder: Path) -> None:
+def train_banks(folder: Path, only: str) -> None:
     """Make the clips, train every bank, and record a hash of each."""
     gather_inputs(folder)
     rows: dict[str, Json] = {}
     seconds: dict[str, float] = {}
-    for number, line in enumerate(TRAININGS):
-        show(number, len(TRAININGS), line)
+    lines = [line for line in TRAININGS if only in line]
+    for number, line in enumerate(lines):
+        show(number, len(lines), line)
         before = children_seconds()
         if error := vsr(words_of(line), folder):
             rows[line] = {"error": error}
