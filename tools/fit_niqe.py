@@ -39,7 +39,10 @@ def photographs(folder: Path) -> Iterator[torch.Tensor]:
         paths = [path for path, digest in hashes.items() if digest == listed["sha256"]]
         if not paths:
             sys.exit(f"{folder} lacks {listed['file']} of {listed['package']}; unpack it there")
-        pixels = torch.from_numpy(cv2.imread(str(paths[0]))[..., ::-1].copy())
+        stored = cv2.imread(str(paths[0]))
+        if stored is None:
+            sys.exit(f"{paths[0]} cannot be read as a picture")
+        pixels = torch.from_numpy(stored[..., ::-1].copy())
         picture = pixels.permute(2, 0, 1).float() / 255
         height, width = picture.shape[-2:]
         scale = min(1, LONGER_SIDE_PX / max(height, width))
