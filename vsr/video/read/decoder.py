@@ -19,6 +19,7 @@ from vsr.errors import InputError
 from vsr.video.read.damage import DamageLog, LostFrameTracker
 from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
+from vsr.video.read.quantizers import EXPORT_QUANTIZERS
 from vsr.video.read.sources import (
     PIPE_HINT,
     PIPE_NAME,
@@ -98,7 +99,9 @@ class StreamDecoder:
             self._codec in ONE_FRAME_PER_PACKET, by_time=container.format.name not in ("avi", "asf")
         )
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
-        (self._alpha_decoder or stream.codec_context).options = pixel_limit_options(allow_huge)
+        (self._alpha_decoder or stream.codec_context).options = (
+            pixel_limit_options(allow_huge) | EXPORT_QUANTIZERS
+        )
         self.lost = deque()
         # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a
         # damaged frame could differ from run to run.
