@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,12 @@ from vsr.pipeline.inspection import inspect_clip
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
-from vsr.restore.degradation import estimate_blur, estimate_degradation, qp_to_step, step_to_qp
+from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
 from vsr.restore.grain import Grain, add_grain
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
+from vsr.video.read.hevc_quantizer import HevcQuantizers
+from vsr.video.read.quantizers import h264_step
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.step import Degradation, ShotRef, Step, Trust
 from vsr.video.writer import EncodeOptions
@@ -107,10 +110,46 @@ def test_other_codecs_tell_their_quantizers_or_nothing(tmp_path):
     assert shot.degradation.qp is None
 
 
+@pytest.mark.parametrize("container", ["mkv", "mp4", "ts"])
+def test_quantizers_of_hevc_come_from_slice_headers(tmp_path, container):
+    clip = write_clip(
+        tmp_path / f"a.{container}",
+        to_arrays(scene(8)),
+        codec="libx265",
+        codec_options={"x265-params": "qp=30:ipratio=1:pbratio=1:log-level=none"},
+    )
+    with open_clip(clip, ReadOptions()) as reader:
+        steps = [frame.quantizer_step for frame in reader.frames()]
+    assert steps == [pytest.approx(h264_step(30))] * 8
+
+
+def test_broken_headers_of_hevc_tell_nothing(tmp_path):
+    clip = write_clip(
+        tmp_path / "a.mkv",
+        to_arrays(scene(8)),
+        codec="libx265",
+        codec_options={"x265-params": "log-level=none"},
+    )
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        extradata = stream.codec_context.extradata
+        packets = [bytes(packet) for packet in container.demux(stream) if packet.size]
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = [bytearray(extradata), bytearray(packets[random.integers(len(packets))])]
+        for data in damaged:
+            for at in random.integers(0, min(len(data), 120), 4):
+                data[at] = random.integers(256)
+        reader = HevcQuantizers(bytes(damaged[0]))
+        found = reader.quantizer(bytes(damaged[1]))
+        assert found is None or 0 <= found <= 51
+    assert HevcQuantizers(None).quantizer(b"") is None
+
+
 def test_quantizer_scale_is_that_of_h264():
-    assert qp_to_step(4) == pytest.approx(1, rel=0.02)
-    assert qp_to_step(28) == pytest.approx(16, rel=0.02)
-    assert step_to_qp(qp_to_step(31.5)) == pytest.approx(31.5)
+    assert h264_step(4) == pytest.approx(1, rel=0.02)
+    assert h264_step(28) == pytest.approx(16, rel=0.02)
+    assert step_to_qp(h264_step(31.5)) == pytest.approx(31.5)
 
 
 def test_blur_is_measured_and_sharp_pictures_have_none():

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from vsr.engine.resampling import back_project_in_place
 from vsr.image.blur import KernelTaps
-from vsr.restore.degradation import qp_to_step
+from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
 
 BLOCK_PX = 4
@@ -100,7 +100,7 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     Noise adds to the quantizer's error as independent errors do. Little of either is left alone:
     a clean input must come through as it is.
     """
-    step = 0.0 if degradation.qp is None else qp_to_step(degradation.qp)
+    step = 0.0 if degradation.qp is None else h264_step(degradation.qp)
     coded = QUANTIZER_SHARE * step if step >= MIN_QUANTIZER_STEP else 0.0
     is_noisy = degradation.noise_sigma >= MIN_NOISE_SIGMA
     luma, chroma = (

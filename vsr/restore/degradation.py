@@ -25,13 +25,8 @@ MAX_PROBE_PIXELS = 1280 * 720
 """Larger frames are looked at in their middle only."""
 
 
-def qp_to_step(qp: float) -> float:
-    """Quantizer step of H.264 and HEVC in grey levels, for transforms of unit norm."""
-    return float(0.625 * 2 ** (qp / 6))
-
-
 def step_to_qp(step: float) -> float:
-    """Inverse of `qp_to_step`; 0 at the least."""
+    """Inverse of `h264_step`; 0 at the least."""
     return max(0.0, 6 * log2(max(step, 0.1) / 0.625))
 
 

@@ -44,7 +44,6 @@ from vsr.video.read.image_sequence import (
     image_sequence_identity,
 )
 from vsr.video.read.integrity import find_structure_break
-from vsr.video.read.quantizers import quantizer_step
 from vsr.video.read.side_data import (
     display_matrix,
     light_level,
@@ -226,7 +225,7 @@ class ClipReader:
         for index, (picture, pts, duration) in enumerate(timed):
             self._note_losses(picture.frame, index)
             pixels, alpha = self._to_pixels(picture.frame)
-            step = quantizer_step(picture.frame)
+            step = picture.quantizer_step
             yield Frame(pixels, index, pts + shift, time_base, duration, alpha, step)
 
     def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
