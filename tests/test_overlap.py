@@ -151,7 +151,7 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
             "upscale",
             "steady",
             "metrics",
-            "grain",
+            "finish",
             "write",
         }
         results.append(decoded(tmp_path / name))

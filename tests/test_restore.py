@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from tests.clips import read_frames, write_clip
+from vsr.errors import InterruptedRunError
 from vsr.image.resample import back_project, resize
 from vsr.pipeline.inspection import inspect_clip
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run
+from vsr.progress import Listener
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
-from vsr.restore.grain import Grain, add_grain
+from vsr.restore.finishing import Finishing, add_grain, sharpen
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
 from vsr.video.read.hevc_quantizer import HevcQuantizers
@@ -281,9 +283,9 @@ def test_grain_is_of_the_strength_asked_for_and_the_same_every_time():
     torch.testing.assert_close(made, add_grain(flat, levels, 7, 2))
     assert not torch.equal(made, add_grain(flat, levels, 8, 2))
     step = Step(frames_of(scene(1))[0], ShotRef(0, 0), flat)
-    (kept,) = Grain(0.0, 4.0).through(iter([step]))
+    (kept,) = Finishing(0.0, 4.0).through(iter([step]))
     assert kept.picture is flat
-    (kept,) = Grain("keep", 4.0).through(iter([step]))
+    (kept,) = Finishing("keep", 4.0).through(iter([step]))
     assert kept.picture is flat
 
 
@@ -325,3 +327,44 @@ def test_decoders_tell_steps_beside_frames(tmp_path):
     with open_clip(clip, ReadOptions()) as reader:
         steps = [frame.quantizer_step for frame in reader.frames()]
     assert all(step is not None and 8 < step < 40 for step in steps)
+
+
+def test_sharpening_is_for_compressed_shots_alone_and_keeps_means():
+    random = torch.Generator().manual_seed(0)
+    picture = 0.3 + 0.4 * torch.rand(3, 64, 80, generator=random)
+    sharper = sharpen(picture, 0.35, 1.5)
+    assert float(sharper.std()) > 1.1 * float(picture.std())
+    assert float((sharper.mean() - picture.mean()).abs()) < 1e-3
+    frame = frames_of(scene(1))[0]
+    for degradation, changes in ((Degradation(qp=34), True), (Degradation(noise_sigma=6), False)):
+        shot = ShotRef(0, 0, degradation=degradation, trust=Trust(5.0, 5.0))
+        stage = Finishing(0.0, 4.0, 1.0)
+        (step,) = stage.through(iter([Step(frame, shot, picture)]))
+        assert (step.picture is not picture) == changes
+        assert (stage.before is picture) == changes
+    (step,) = Finishing(0.0, 4.0, 1.0).through(iter([Step(frame, ShotRef(0, 0), picture)]))
+    assert step.picture is picture
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
+    """With a compressed clip, flicker control, sharpening and grain."""
+    clip = write_clip(tmp_path / "a.mkv", to_arrays(scene(24)), codec_options={"qp": "34"})
+    recipe = Recipe(
+        "bicubic",
+        scale=2.0,
+        steady=0.9,
+        grain=0.5,
+        metrics=(),
+        encode=EncodeOptions(codec="ffv1", segment_frames=6),
+    )
+    run(clip, recipe, RunFiles(tmp_path / "whole.mkv"))
+    asked = iter(range(100))
+    stopping = Listener(should_stop=lambda: next(asked) == 9)
+    with pytest.raises(InterruptedRunError):
+        run(clip, recipe, RunFiles(tmp_path / "parts.mkv"), listener=stopping)
+    assert run(clip, recipe, RunFiles(tmp_path / "parts.mkv")).resumed_at_frame == 6
+    whole, parts = (
+        [frame.to_ndarray(format="rgb24") for frame in read_frames(tmp_path / name)]
+        for name in ("whole.mkv", "parts.mkv")
+    )
+    np.testing.assert_array_equal(whole, parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vsr.restore.data_term import trust_for
-from vsr.restore.degradation import PROBE_FRAMES, estimate_blur, estimate_degradation
+from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import ShotOptions, split_shots
 from vsr.video.step import Degradation
@@ -43,7 +43,7 @@ def inspect_clip(
     found = []
     with open_clip(clip, replace(read, deinterlace="off")) as reader:
         for shot in split_shots(reader.frames(), shots):
-            frames = list(islice(shot.frames, PROBE_FRAMES))
+            frames = list(islice(shot.frames, MAX_PROBE_FRAMES))
             degradation = replace(
                 estimate_degradation(frames), blur=estimate_blur(frames[len(frames) // 2].pixels)
             )

@@ -29,7 +29,7 @@ from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
 from vsr.progress import Listener
 from vsr.records import to_table
-from vsr.restore.grain import Grain
+from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.upscale import RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
@@ -42,7 +42,7 @@ from vsr.video.write.default_output import choose_suffix
 from vsr.video.write.segment_store import Resumed
 from vsr.video.writer import ClipWriter, WriteReport
 
-QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "grain": 0}
+QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
 _OUT_OF_MEMORY_MESSAGES = (
@@ -67,7 +67,7 @@ class Session:
     reader: ClipReader
     given: GivenVideo | None
     """The clip and its source, where it is upscaled already."""
-    stages: tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Grain]
+    stages: tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
     writer: ClipWriter | None
     resumed: Resumed
     notes: "NoteLog"
@@ -141,7 +141,7 @@ class Session:
                 policy.make(context),
                 make_flicker_control(recipe, policy, notes.notify),
                 stack.enter_context(metrics),
-                Grain(recipe.grain, recipe.scale),
+                Finishing(recipe.grain, recipe.scale, restore),
             )
             resumed = Resumed()
             if writer is not None and writer.work is not None:
@@ -296,7 +296,11 @@ class Session:
         frame = replace(frame, pixels=frame.pixels.to(self.device))
         if frame.index < frames_done:
             # Of these only the last has its picture: all that stages go on from.
-            last = self.resumed.picture if frame.index == frames_done - 1 else None
+            last = None
+            if frame.index == frames_done - 1:
+                # Stages go on from pictures that were not finished yet.
+                before = self.stages[-1].before
+                last = self.resumed.picture if before is None else before
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
         step = Step(frame, shot, picture)
         ends_segment = (frame.index + 1) % self.recipe.encode.segment_frames == 0

@@ -14,8 +14,9 @@ from vsr.video.frames import Frame
 from vsr.video.read.fields import FieldStatistics, field_statistics
 from vsr.video.step import Degradation
 
-PROBE_FRAMES = 16
-"""How many frames of a shot's start are looked at; they wait until they have been."""
+MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
+"""How many frames of a shot's start are looked at; they wait until they have been, so of large
+frames there are fewer."""
 NOISE_PAIRS = 5
 """Pairs of frames whose difference along the motion is measured."""
 BLUR_KERNEL_SIDE = 13
@@ -30,9 +31,15 @@ def step_to_qp(step: float) -> float:
     return max(0.0, 6 * log2(max(step, 0.1) / 0.625))
 
 
+def num_probe_frames(frame: Frame) -> int:
+    """Count the frames to look at in a shot that begins with `frame`."""
+    held = MAX_PROBE_FRAMES * MAX_PROBE_PIXELS // (frame.height * frame.width)
+    return min(max(held, MIN_PROBE_FRAMES), MAX_PROBE_FRAMES)
+
+
 def estimate_degradation(frames: Sequence[Frame]) -> Degradation:
-    """Look at consecutive frames of one shot, at most `PROBE_FRAMES` of them; at least one."""
-    frames = frames[:PROBE_FRAMES]
+    """Look at consecutive frames of one shot, at most `MAX_PROBE_FRAMES` of them; at least one."""
+    frames = frames[:MAX_PROBE_FRAMES]
     steps = [frame.quantizer_step for frame in frames if frame.quantizer_step is not None]
     pictures = [_middle(frame.pixels) for frame in frames]
     seen = field_statistics([_luma_levels(picture) for picture in pictures])

@@ -6,7 +6,7 @@ from itertools import chain, groupby, islice
 
 from vsr.records import from_table, to_table
 from vsr.restore.data_term import trust_for
-from vsr.restore.degradation import PROBE_FRAMES, estimate_degradation
+from vsr.restore.degradation import estimate_degradation, num_probe_frames
 from vsr.video.step import Degradation, State, Step
 
 
@@ -34,8 +34,10 @@ class Inspection:
             yield from steps
             return
         for first_frame, shot in groupby(steps, key=lambda step: step.shot.first_frame):
-            probe = list(islice(shot, 0 if first_frame in self.found else PROBE_FRAMES))
-            if probe:
+            probe: list[Step] = []
+            if first_frame not in self.found:
+                probe = list(islice(shot, 1))
+                probe += islice(shot, num_probe_frames(probe[0].frame) - 1)
                 self.found[first_frame] = estimate_degradation([step.frame for step in probe])
             degradation = self.found[first_frame]
             trust = trust_for(degradation, self._strength)
