@@ -1,4 +1,4 @@
-"""What is known of a clip's degradation, shot by shot, without enlarging anything."""
+"""A clip's degradation, shot by shot, without enlarging anything."""
 
 from dataclasses import asdict, dataclass, replace
 from itertools import islice

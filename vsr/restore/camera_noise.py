@@ -14,7 +14,7 @@ from vsr.image.motion import DIS_FAST, MIN_SIDE_PX, FloatArray, dis_flow
 
 PATCH_PX = 8
 FLAT_SHARE, QUIET_SHARE = 0.1, 0.1
-"""Of the patches the flattest are looked at, and of these the quietest: elsewhere flow that misses
+"""Patches looked at: the flattest, and of these the quietest, as shares: elsewhere flow that misses
 by a part of a pixel looks like noise. Noise alone varies little from patch to patch, what flow
 misses varies much."""
 QUIET_FACTOR = 0.780
@@ -27,20 +27,20 @@ MIN_LEVEL, MAX_LEVEL = 6.0, 249.0
 """Beyond these mean levels noise is clipped, and reads low."""
 BRIGHTNESS_BINS = 4
 REPEATED_CHANGE = 0.02
-"""Mean absolute difference of two frames, grey levels, up to which one repeats the other."""
+"""Mean absolute difference of two frames, gray levels, up to which one repeats the other."""
 RGB, LUMA, CHROMA = slice(0, 3), 3, slice(4, 6)
 """Where they stand among the planes that are compared."""
 
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Standard deviations in grey levels."""
+    """Standard deviations in gray levels."""
 
     rgb: float = 0.0
-    """Of red, green and blue, root mean square."""
+    """Root mean square over red, green and blue."""
     luma: float = 0.0
     chroma: float = 0.0
-    """Of R - Y and B - Y."""
+    """Noise of R - Y and B - Y."""
     by_brightness: tuple[tuple[float, float], ...] = ()
     """Luma and the noise there."""
 
@@ -84,7 +84,7 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
 
 
 def _planes(picture: torch.Tensor) -> FloatArray:
-    """R, G, B, Y, R - Y and B - Y in grey levels, (6, H, W)."""
+    """R, G, B, Y, R - Y and B - Y in gray levels, (6, H, W)."""
     red, green, blue = 255 * picture.numpy()
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return np.stack([red, green, blue, luma, red - luma, blue - luma]).astype(np.float32)

@@ -28,17 +28,17 @@ LUMA_NOISE_SHARE, CHROMA_NOISE_SHARE = 1.2, 1.8
 """Thresholds over the standard deviation of camera noise. Color carries less detail and its noise
 is seen in large spots, so less of it is believed."""
 MIN_NOISE_SIGMA = 2.4
-"""Grey levels. Less camera noise is left alone: clean clips show up to 2.1, of flow that misses and
+"""Gray levels. Less camera noise is left alone: clean clips show up to 2.1, of flow that misses and
 of what their cameras added."""
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 MIN_QUANTIZER_STEP = 4.0
-"""Grey levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
+"""Gray levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
 the input counts as clean."""
 
 
 @dataclass(frozen=True)
 class DataTerm:
-    """How far a result is pulled towards its input. The default trusts the input in full."""
+    """Pulls a result towards its input. The default trusts the input in full."""
 
     weight: float = 1.0
     """Share of the residual that is fed back, 0 to 1."""
@@ -46,11 +46,11 @@ class DataTerm:
 
     @property
     def keep(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """What takes the trusted part out of a residual; None where that is all of it."""
+        """Function that takes the trusted part out of a residual; None where that is all of it."""
         return None if self.trust.is_full else self.trusted
 
     def weakened(self, share: float) -> Self:
-        """The same trust with `share` of the weight."""
+        """Keep the trust, with `share` of the weight."""
         return replace(self, weight=share * self.weight)
 
     def trusted(self, residual: torch.Tensor) -> torch.Tensor:

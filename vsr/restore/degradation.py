@@ -1,4 +1,4 @@
-"""What is known of a shot's degradation, by a look at its first frames."""
+"""Estimates of a shot's degradation, by a look at its first frames."""
 
 from collections.abc import Sequence
 from math import log2, sqrt
@@ -15,8 +15,8 @@ from vsr.video.read.fields import FieldStatistics, field_statistics
 from vsr.video.step import Degradation
 
 MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
-"""How many frames of a shot's start are looked at; they wait until they have been, so of large
-frames there are fewer."""
+"""Frames looked at, from a shot's start; they wait until they have been, so of large frames there
+are fewer."""
 NOISE_PAIRS = 5
 """Pairs of frames whose difference along the motion is measured."""
 BLUR_KERNEL_SIDE = 13

@@ -16,14 +16,14 @@ from vsr.image.motion import (
 )
 
 DIRT_LEVELS = 20.0
-"""Grey levels by which dirt differs from both neighbors, to the same side."""
+"""Gray levels by which dirt differs from both neighbors, to the same side."""
 DIRT_BLUR_PX = 1.0
 """Dirt covers some pixels; noise that stands out alone is averaged away."""
 DIRT_PAIRS = 4
 
 
 def brightness_flicker(pictures: Sequence[torch.Tensor]) -> float:
-    """Mean deviation of a frame's mean level from the mean of its neighbors', in grey levels.
+    """Mean deviation of a frame's mean level from the mean of its neighbors', in gray levels.
 
     A fade changes evenly and has none; a flash counts once, so the median is taken.
     """
@@ -59,7 +59,7 @@ def dirt_mask(before: FloatArray, now: FloatArray, after: FloatArray) -> np.ndar
 
 
 def luma_levels(picture: torch.Tensor) -> FloatArray:
-    """Luma (H, W) of RGB (3, H, W) in [0, 1], in grey levels."""
+    """Luma (H, W) of RGB (3, H, W) in [0, 1], in gray levels."""
     red, green, blue = 255 * picture.numpy()
     levels: FloatArray = (0.299 * red + 0.587 * green + 0.114 * blue).astype(np.float32)
     return levels

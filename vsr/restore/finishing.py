@@ -17,12 +17,12 @@ from vsr.image.resample import resize
 from vsr.video.step import Degradation, State, Step
 
 FULL_GRAIN_LEVELS = 4.0
-"""Standard deviation in grey levels at a strength of 1."""
+"""Standard deviation in gray levels at a strength of 1."""
 GRAIN_PX = 2
 """Size of a grain in pixels of the output, where that is enlarged at least as much: single pixels
 look electronic, and an encoder drops them first."""
 SHADOW_SHARE = 0.5
-"""Of the grain's strength in black and in white, over that in the middle of the range."""
+"""Strength of grain in black and in white, over that in the middle of the range."""
 SEED_STRIDE = 1_000_003
 
 
@@ -93,7 +93,7 @@ def add_grain(
 ) -> torch.Tensor:
     """A picture (3, H, W) with grain of luma, in [0, 1].
 
-    `levels` are brightness and standard deviation there, in grey levels, in rising order. Equal
+    `levels` are brightness and standard deviation there, in gray levels, in rising order. Equal
     seeds give equal grain.
     """
     height, width = picture.shape[-2:]

@@ -33,7 +33,8 @@ class Inspection:
         if self._strength == 0:
             yield from steps
             return
-        for first_frame, shot in groupby(steps, key=lambda step: step.shot.first_frame):
+        for first_frame, group in groupby(steps, key=lambda step: step.shot.first_frame):
+            shot = iter(group)
             probe: list[Step] = []
             if first_frame not in self.found:
                 probe = list(islice(shot, 1))

@@ -98,11 +98,11 @@ class Decision:
     ranking: tuple[tuple[str, float], ...] = ()
     """Model and score, best first, where models were ranked; lower is better."""
     trust: Trust = FULL_TRUST
-    """Of the back-projection in the input."""
+    """Trust of the back-projection in the input."""
 
     @property
     def data_term(self) -> DataTerm:
-        """How far results are pulled towards the input."""
+        """Data term that results are pulled towards the input by."""
         return DataTerm(self.back_projection_weight, self.trust)
 
     @property

@@ -98,7 +98,7 @@ class ReadOptions:
 
 
 def as_result(options: ReadOptions) -> ReadOptions:
-    """The same options for a clip that has the frames of a result already, such as a truth."""
+    """Read a clip as it is that has the frames of a result already, such as a truth."""
     return replace(options, deinterlace="off")
 
 

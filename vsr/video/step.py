@@ -20,17 +20,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Degradation:
-    """What is known of a shot's degradation. Grey levels are of 255; None: not known."""
+    """Estimates of a shot's degradation. Gray levels are of 255; None: not known."""
 
     qp: float | None = None
     """Mean quantizer on H.264's scale, from the decoder."""
     noise_sigma: float = 0.0
-    """Standard deviation of the camera noise of red, green and blue, in grey levels."""
+    """Standard deviation of the camera noise of red, green and blue, in gray levels."""
     luma_noise_sigma: float = 0.0
     chroma_noise_sigma: float = 0.0
-    """Of the color differences R - Y and B - Y, in grey levels."""
+    """Noise of the color differences R - Y and B - Y, in gray levels."""
     noise_by_brightness: tuple[tuple[float, float], ...] = ()
-    """Luma and the noise there, in grey levels."""
+    """Luma and the noise there, in gray levels."""
     blur: float | None = None
     """Standard deviation of the blur on its wider axis, in pixels of the frame; None where it
     is not blurred, or nothing can be told."""
@@ -38,22 +38,22 @@ class Degradation:
     top_field_first: bool | None = None
     telecined: bool = False
     brightness_flicker: float = 0.0
-    """Mean deviation of a frame's level from the mean of its neighbors', in grey levels."""
+    """Mean deviation of a frame's level from the mean of its neighbors', in gray levels."""
     dirt: float = 0.0
     """Share of the pixels that stand out on one frame alone."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far the input of a shot is trusted: smaller residuals than these are not fed back.
+    """Limits of the trust in a shot's input: smaller residuals than these are not fed back.
 
-    They are soft thresholds in the domain of the data term's transform, in grey levels; 0 trusts in
+    They are soft thresholds in the domain of the data term's transform, in gray levels; 0 trusts in
     full.
     """
 
     luma_threshold: float = 0.0
     chroma_threshold: float = 0.0
-    """Of the color differences R - Y and B - Y."""
+    """Threshold of the color differences R - Y and B - Y."""
     noise: float = 0.0
     """Standard deviation of noise of luma that is another in each frame, in gray levels; 0 where it
     is too little to count."""
@@ -81,7 +81,7 @@ class Steadying:
     kernel: KernelTaps | None = None
     """Blur that the back-projection goes through; None: bicubic."""
     trust: Trust = FULL_TRUST
-    """Of that back-projection in the source."""
+    """Trust of that back-projection in the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ShotRef:
     degradation: Degradation | None = None
     """None where nothing was looked at."""
     trust: Trust = FULL_TRUST
-    """What follows of the degradation for back-projection."""
+    """Trust of back-projection in the frames, by the degradation."""
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ TimedFrame = tuple[DecodedFrame, int, int]
 _COUNTED = Fraction(1, 30)
 """Filters want times, and not every frame has a good one: they are given counted ones."""
 LOOK_FRAMES = 12
-"""How many frames are looked at to tell interlaced from progressive ones."""
+"""Frames looked at to tell interlaced from progressive ones."""
 MAX_LOOK_HEIGHT = 1152
 """Taller video was never interlaced."""
 LOOK_COLUMNS = 320
 FIELDS = 2
 FILM_CYCLE = 5
 FILM_FRAMES = 4
-"""Of each cycle."""
+"""Frames of film in each cycle."""
 TIME_DIVISOR = {"field": FIELDS, "film": FILM_FRAMES}
 """By which the time base is divided, so that the new times are whole numbers as well."""
 FRAME_RATIO = {"field": Fraction(FIELDS), "film": Fraction(FILM_FRAMES, FILM_CYCLE)}

@@ -14,7 +14,7 @@ import numpy as np
 ORDER_RATIO = 1.04
 """By how much one field order must fit better than the other."""
 MAX_COMBED_RATIO = 1.2
-"""How much worse than a frame's own lines those of the neighbor that is next in time may fit, for a
+"""Ratio by which lines of the neighbor that is next in time may fit worse than a frame's own, for a
 frame with fields of two moments: these are as far apart."""
 MIN_MOTION = 0.3
 """Grey levels of mean change below which nothing can be told."""
@@ -30,7 +30,7 @@ MIN_ROWS = 16
 
 @dataclass(frozen=True)
 class FieldStatistics:
-    """What the fields of a shot's first frames show."""
+    """Findings about the fields of a shot's first frames."""
 
     interlaced: bool = False
     top_field_first: bool | None = None

@@ -19,7 +19,7 @@ IDR_TYPES = (19, 20)
 B_SLICE, P_SLICE, I_SLICE = range(3)
 MAX_QP = 51
 MAX_HEADER_BYTES = 256
-"""Of a slice; its header is at the start."""
+"""Bytes of a slice that are looked at; its header is at the start."""
 MAX_SETS = 64
 
 
@@ -63,7 +63,7 @@ class _Bits:
 
 @dataclass(frozen=True)
 class _SequenceSet:
-    """What slice headers need of a sequence parameter set (7.3.2.2)."""
+    """Part of a sequence parameter set that slice headers need (7.3.2.2)."""
 
     has_color: bool
     has_separate_planes: bool
@@ -77,7 +77,7 @@ class _SequenceSet:
 
 @dataclass(frozen=True)
 class _PictureSet:
-    """What slice headers need of a picture parameter set (7.3.2.3)."""
+    """Part of a picture parameter set that slice headers need (7.3.2.3)."""
 
     sequence: int
     has_output_flag: bool
