@@ -191,7 +191,7 @@ metrics = ["sharpness_live", "lr_psnr"]
 device = "cpu"
 [read]
 on_damage = "keep"
-deinterlace = false
+deinterlace = "off"
 [policies]
 agreement = 0.5
 quality = "fast"

@@ -108,7 +108,7 @@ def upscale(
     models = ModelSet(bank, shot_models)
     with Session.open(clip, recipe, clock=clock, models=models, writes=False) as session:
         for step in session.steps():
-            decisions[:] = session.stages[0].decisions
+            decisions[:] = session.policy.decisions
             yield step.frame, step.result
 
 

@@ -18,6 +18,7 @@ from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator
+from vsr.restore.data_term import CLEAN
 from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
 from vsr.temporal.fusion import Enlarged, fuse_shot
 from vsr.train.methods.quick import QuickOptions
@@ -56,8 +57,8 @@ def main() -> None:
         "flicker control": lambda: fuse_shot(
             map(Enlarged, lows, large, repeat(None)), fusion_options(AUTO_STRENGTH), 1.0
         ),
-        "shot, fast": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["fast"]),
-        "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, 1.0, FUSION["balanced"]),
+        "shot, fast": lambda: upscale_shot(lows, networks, SCALE, CLEAN, FUSION["fast"]),
+        "shot, balanced": lambda: upscale_shot(lows, networks, SCALE, CLEAN, FUSION["balanced"]),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(options.rounds):

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import torch
 
+from vsr.restore.data_term import DataTerm
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.upscale import Policy, PolicyContext
 from vsr.upscale.policy import Decision
@@ -42,7 +43,7 @@ def fused_pictures(
 ) -> Iterator[torch.Tensor]:
     """What fusion makes of the pictures of one shot: (source, picture)."""
     shot = (Enlarged(low, large, None) for low, large in pairs)
-    return (one.picture for one in fuse_shot(shot, options, back_projection_weight))
+    return (one.picture for one in fuse_shot(shot, options, DataTerm(back_projection_weight)))
 
 
 def upscale_frames(

@@ -284,23 +284,23 @@ def test_every_training_on_a_clip_learns_on_deinterlaced_frames_where_asked(
     combed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shot_learning, "ShotTrainingOptions", lambda: SHOT)
-    read = ReadOptions(deinterlace=True)
+    read = ReadOptions(deinterlace="frame")
     clean = frames_of(combed, read)
-    assert not torch.equal(clean[2], frames_of(combed, ReadOptions())[2])
-    train_shot(combed, tmp_path, deinterlace=True, device="cpu")
+    assert not torch.equal(clean[2], frames_of(combed, ReadOptions(deinterlace="off"))[2])
+    train_shot(combed, tmp_path, deinterlace="frame", device="cpu")
     (model,) = load_shot_models(tmp_path)
     expected = train_shot_model([clean], SHOT, 0, lambda *_: None).networks
     for one, other in zip(model.networks, expected, strict=True):
         states = one.state_dict(), other.state_dict()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     brief = ["iterations=2", "crop_px=24", "network.width=8"]
-    train_keyframe(combed, tmp_path, count=2, keyframe=2, deinterlace=True, settings=brief)
+    train_keyframe(combed, tmp_path, count=2, keyframe=2, deinterlace="frame", settings=brief)
     assert {card.keyframe_hash for card in (one.card for one in load_bank(tmp_path))} == {
         keyframe_hash(clean[2])
     }
     seen = []
     monkeypatch.setattr(Teacher, "pairs", _remembering(Teacher.pairs, seen))
-    distil(combed, tmp_path, deinterlace=True, options=replace(STUDENT, iterations=1))
+    distil(combed, tmp_path, deinterlace="frame", options=replace(STUDENT, iterations=1))
     assert all(torch.equal(each, clean[2]) for each in seen)
     monkeypatch.setattr("vsr.train.kernel.estimate_kernel", _kernel_of(seen))
     find_kernel(combed, KernelSearch(keyframe=2, read=read), KernelGanOptions())
@@ -345,7 +345,7 @@ def test_the_commands_deinterlace_and_choose_a_device(combed, tmp_path, monkeypa
         ],
         standalone_mode=False,
     )
-    clean = frames_of(combed, ReadOptions(deinterlace=True))
+    clean = frames_of(combed, ReadOptions(deinterlace="frame"))
     (path,) = tmp_path.glob("*.safetensors")
     assert load_card(path).keyframe_hash == keyframe_hash(clean[2])
     command = ["train-shot", str(combed), "--models", bank, "--deinterlace", "--device"]

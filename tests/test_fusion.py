@@ -5,6 +5,7 @@ import torch
 from tests.clips import textured_picture
 from tests.steps import fused_pictures
 from vsr.image.resample import back_project, resize
+from vsr.restore.data_term import CLEAN, DataTerm
 from vsr.temporal.fusion import FusionOptions, back_project_twice, fuse, memory_weight
 from vsr.temporal.registration import PreparedFrame, ShotRegistrar, register
 
@@ -83,7 +84,7 @@ def test_frames_too_small_for_flow_are_handed_on_as_they_are():
     lows = [torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     pairs = [(low, back_project(resize(low, 16, 20), low).clamp(0, 1)) for low in lows]
     for (low, large), fused in zip(pairs, fused_pictures(pairs, FusionOptions(), 0.5), strict=True):
-        torch.testing.assert_close(fused, back_project_twice(large, low, 0.5))
+        torch.testing.assert_close(fused, back_project_twice(large, low, DataTerm(0.5)))
 
 
 def test_every_frame_comes_out_once_look_ahead_frames_late():
@@ -106,13 +107,15 @@ def test_a_shot_of_one_frame_is_only_made_to_agree_with_its_source():
     large = picture()
     low = reduced(picture(seed=4))
     (fused,) = fused_pictures([(low, large)], FusionOptions(), 1.0)
-    torch.testing.assert_close(fused, back_project_twice(large.clone(), low, 1.0))
+    torch.testing.assert_close(fused, back_project_twice(large.clone(), low, CLEAN))
     assert (reduced(fused) - low).square().mean() < 0.02 * (reduced(large) - low).square().mean()
 
 
 def test_an_input_that_is_not_trusted_changes_nothing():
     large = picture()
-    torch.testing.assert_close(back_project_twice(large, reduced(picture(seed=4)), 0.0), large)
+    torch.testing.assert_close(
+        back_project_twice(large, reduced(picture(seed=4)), DataTerm(0.0)), large
+    )
 
 
 def test_a_registrar_forgets_and_registers_each_pair_once():

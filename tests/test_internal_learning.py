@@ -23,9 +23,9 @@ from vsr.image.resample import resize
 from vsr.models.bank import load_model, save_model
 from vsr.models.networks.kernelgan import KERNEL_SIDE, DeepLinearGenerator, PatchDiscriminator
 from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.restore.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.crops import multiscale_pairs, texture_map, texture_weighted_sampler
 from vsr.train.methods import METHODS
-from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.methods.kernelgan import (
     KernelGanOptions,
     KernelGanTrainer,

@@ -145,7 +145,15 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
     for name in ("beside.mkv", "in_turn.mkv"):
         manifest = run(clip, recipe, RunFiles(tmp_path / name, models=tmp_path / "bank"))
         assert manifest.frames_out == 12
-        assert set(manifest.stage_shares) == {"read", "upscale", "steady", "metrics", "write"}
+        assert set(manifest.stage_shares) == {
+            "read",
+            "inspect",
+            "upscale",
+            "steady",
+            "metrics",
+            "finish",
+            "write",
+        }
         results.append(decoded(tmp_path / name))
         monkeypatch.setattr(StageClock, "prefetch", one_after_the_other)
     assert results[0] == results[1]

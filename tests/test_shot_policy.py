@@ -23,6 +23,7 @@ from vsr.models.shot_model import (
     save_shot_model,
     shot_model_files,
 )
+from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
@@ -67,7 +68,7 @@ def test_training_lowers_the_error_of_frames_restored_from_half_their_size(lows,
     halves = [
         resize(to_luma(low), low.shape[1] // 2, low.shape[2] // 2).clamp(0, 1) for low in lows
     ]
-    restored = list(upscale_shot(halves, trained.networks, 2, 1.0, FUSION))
+    restored = list(upscale_shot(halves, trained.networks, 2, CLEAN, FUSION))
 
     def error(pictures):
         return np.mean(
@@ -102,7 +103,7 @@ def test_a_budget_ends_the_training_by_the_clock(lows):
 def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(
     lows, trained, scale, frames
 ):
-    enlarged = list(upscale_shot(lows[:frames], trained.networks, scale, 1.0, FUSION))
+    enlarged = list(upscale_shot(lows[:frames], trained.networks, scale, CLEAN, FUSION))
     assert len(enlarged) == frames
     _, height, width = lows[0].shape
     assert {tuple(picture.shape) for picture in enlarged} == {
@@ -112,7 +113,7 @@ def test_every_scale_and_length_gives_as_many_frames_of_the_right_size(
 
 
 def test_the_result_agrees_with_the_low_resolution_frame(lows, trained):
-    enlarged = list(upscale_shot(lows, trained.networks, 4, 1.0, FUSION))
+    enlarged = list(upscale_shot(lows, trained.networks, 4, CLEAN, FUSION))
     for low, large in zip(lows, enlarged, strict=True):
         error = (resize(large, *low.shape[1:]) - low).square().mean()
         assert -10 * torch.log10(error) > 40
@@ -135,7 +136,7 @@ def test_frames_are_read_only_as_far_ahead_as_is_stated(lows, trained, multifram
             read += 1
             yield low
 
-    stream = upscale_shot(counted(), trained.networks, 4, 1.0, FUSION, multiframe)
+    stream = upscale_shot(counted(), trained.networks, 4, CLEAN, FUSION, multiframe)
     for done, _ in enumerate(stream, start=1):
         assert read <= done + look_ahead(QUICK.network.neighbours, 4, FUSION, multiframe)
 

@@ -21,6 +21,7 @@ from vsr.pipeline import run as pipeline
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics
 from vsr.pipeline.options import Recipe, RunFiles, resolve_recipe
 from vsr.pipeline.session import make_flicker_control
+from vsr.restore.data_term import CLEAN
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl, fusion_options
 from vsr.temporal.fusion import Enlarged
 from vsr.temporal.strength_search import search_strength
@@ -218,7 +219,7 @@ def test_a_target_out_of_reach_is_told():
 
 def test_a_probe_of_a_still_picture_cannot_tell_the_strength():
     still = Enlarged(*next(flickering_pairs()), None)
-    found = search_strength([still] * 5, 1.0, 1.0, fusion_options, fallback=0.5)
+    found = search_strength([still] * 5, 1.0, CLEAN, fusion_options, fallback=0.5)
     assert found.value == 0.5
 
 
@@ -293,7 +294,7 @@ def test_the_source_is_found_by_time(folder, clip, plain):
     late = write_clip(
         folder / "late.mkv", pictures, codec="ffv1", pixel_format="bgr0", pts=range(2, 8)
     )
-    recipe = Recipe(steady=0.5, metrics=("lr_psnr",), encode=LOSSLESS)
+    recipe = Recipe(steady=0.5, restore=0.0, metrics=("lr_psnr",), encode=LOSSLESS)
     manifest = pipeline.steady(
         late, recipe, RunFiles(folder / "late_steady.mkv", low_resolution=clip)
     )

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from vsr.cli.datasets import experiment, train
 from vsr.cli.doctor import doctor
+from vsr.cli.inspect import inspect
 from vsr.cli.models import list_models, upscalers
 from vsr.cli.mos import mos
 from vsr.cli.run import plan, run
@@ -30,7 +31,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Upscale": {"run": run, "plan": plan, "steady": steady},
-    "Measure": {"score": score, "mos": mos},
+    "Measure": {"score": score, "inspect": inspect, "mos": mos},
     "Train": {
         "train-shot": train_shot,
         "train-keyframe": train_keyframe,

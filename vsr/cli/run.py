@@ -104,6 +104,24 @@ def run(
             help="Choose the strength for each shot so that flicker is X times the source's own.",
         ),
     ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            "--restore",
+            metavar="0..1|auto",
+            help="Undo compression and noise: 0 not, 1 in full; auto as far as they are found; "
+            "default: auto.",
+        ),
+    ] = None,
+    grain: Annotated[
+        str | None,
+        typer.Option(
+            "--grain",
+            metavar="0..1|keep",
+            help="Add grain to the finished frames: 0 none, 1 strong; keep follows the source's "
+            "own noise.",
+        ),
+    ] = None,
     train_ahead: Annotated[
         bool | None,
         typer.Option(
@@ -149,7 +167,13 @@ def run(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+        str | None,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off; default: auto.",
+        ),
     ] = None,
     allow_huge: Annotated[
         bool | None,
@@ -291,6 +315,24 @@ def plan(
             help="Choose the strength for each shot so that flicker is X times the source's own.",
         ),
     ] = None,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            "--restore",
+            metavar="0..1|auto",
+            help="Undo compression and noise: 0 not, 1 in full; auto as far as they are found; "
+            "default: auto.",
+        ),
+    ] = None,
+    grain: Annotated[
+        str | None,
+        typer.Option(
+            "--grain",
+            metavar="0..1|keep",
+            help="Add grain to the finished frames: 0 none, 1 strong; keep follows the source's "
+            "own noise.",
+        ),
+    ] = None,
     train_ahead: Annotated[
         bool | None,
         typer.Option(
@@ -336,7 +378,13 @@ def plan(
         ),
     ] = None,
     deinterlace: Annotated[
-        bool | None, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
+        str | None,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off; default: auto.",
+        ),
     ] = None,
     allow_huge: Annotated[
         bool | None,

@@ -35,8 +35,14 @@ def score(
         ),
     ] = "keep",
     deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
-    ] = False,
+        str,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off.",
+        ),
+    ] = "auto",
     allow_huge: Annotated[
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),

@@ -75,8 +75,14 @@ def train_keyframe(
         ),
     ] = "keep",
     deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
-    ] = False,
+        str,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off.",
+        ),
+    ] = "auto",
     allow_huge: Annotated[
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
@@ -140,8 +146,14 @@ def train_shot(
         ),
     ] = "keep",
     deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
-    ] = False,
+        str,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off.",
+        ),
+    ] = "auto",
     allow_huge: Annotated[
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
@@ -195,8 +207,14 @@ def distil(
         ),
     ] = "keep",
     deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
-    ] = False,
+        str,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off.",
+        ),
+    ] = "auto",
     allow_huge: Annotated[
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
@@ -257,8 +275,14 @@ def kernel(
         ),
     ] = "keep",
     deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Deinterlace: one frame of both fields.")
-    ] = False,
+        str,
+        typer.Option(
+            "--deinterlace",
+            metavar="auto|frame|field|film|off",
+            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
+            "looks, takes frame or off.",
+        ),
+    ] = "auto",
     allow_huge: Annotated[
         bool,
         typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),

@@ -16,7 +16,7 @@ from vsr.engine.convolutions import (
     stack_networks,
 )
 from vsr.engine.options import EngineOptions
-from vsr.engine.resampling import back_project_in_place
+from vsr.engine.resampling import Keep, back_project_in_place
 from vsr.engine.tiling import RowReader, Strips, padded_strip
 from vsr.errors import ModelError
 from vsr.image.blur import KernelTaps
@@ -117,12 +117,14 @@ class FastGenerator:
         # The median of eight: the mean of the fourth and the fifth.
         return torch.stack(variants).sort(dim=0).values[3:5].mean(dim=0)
 
-    def back_project(self, image: torch.Tensor, low: torch.Tensor, weight: float) -> torch.Tensor:
+    def back_project(
+        self, image: torch.Tensor, low: torch.Tensor, weight: float, keep: Keep | None = None
+    ) -> torch.Tensor:
         """Pull `image`, (3 M, H, W) in [0, 1], by `weight` towards agreement with `low`, (3 M or 3,
-        h, w); overwrites `image`, which is in [0, 1] again."""
+        h, w), where `keep` limits the residual; overwrites `image`, which is in [0, 1] again."""
         lows = self._for_each(low)
         for _ in range(self.step_options.projections):
-            back_project_in_place(image, lows, weight, self.step_options.kernel)
+            back_project_in_place(image, lows, weight, self.step_options.kernel, keep=keep)
         return image
 
     def mean(self, image: torch.Tensor) -> torch.Tensor:
@@ -202,13 +204,14 @@ def progressive_upscale(
     generators: Sequence[FastGenerator],
     scale: float,
     back_projection_weight: float,
+    keep: Keep | None = None,
 ) -> torch.Tensor:
     """Enlarge step by step: (3, h, w) in [0, 1] -> (3, H, W) in [0, 1], or (3 M, H, W) by M models
     in one call; the generators take turns over the steps.
 
-    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step. No
-    noise is used, so equal inputs give equal outputs. All generators must have one step ratio.
-    Raises `ModelError` for values that are not finite.
+    `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step, and
+    `keep` limits its residual. No noise is used, so equal inputs give equal outputs. All generators
+    must have one step ratio. Raises `ModelError` for values that are not finite.
     """
     image = low
     height, width = low.shape[-2:]
@@ -217,5 +220,5 @@ def progressive_upscale(
             generator = generators[step % len(generators)]
             image = generator.enlarge(image, *size)
             if back_projection_weight > 0:
-                image = generator.back_project(image, low, back_projection_weight)
+                image = generator.back_project(image, low, back_projection_weight, keep)
     return image

@@ -1,11 +1,16 @@
 """`vsr.image.resample` for whole pictures on all cores: strip by strip, each piece in cache until
 it is done. Without gradients."""
 
+from collections.abc import Callable
+
 import torch
 
 from vsr.engine.tiling import Strips
 from vsr.image.blur import KernelTaps, back_project_blurred
 from vsr.image.resample import resize_strip
+
+Keep = Callable[[torch.Tensor], torch.Tensor]
+"""A residual (C, h, w) -> the part of it that back-projection feeds back."""
 
 
 def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -27,14 +32,16 @@ def back_project_in_place(
     kernel: KernelTaps | None = None,
     *,
     limited: bool = True,
+    keep: Keep | None = None,
 ) -> torch.Tensor:
     """Turn `image`, (C, H, W), into its `resample.back_project` onto `low`, (C, h, w), or with a
     blur kernel into its `blur.back_project_blurred`; in [0, 1] where `limited`. Returns `image`.
 
+    `keep` takes out of the residual, (C, h, w), what of it is to be fed back; None: all of it.
     Raises `ModelError` for a kernel that says nothing of these sizes.
     """
     if kernel is not None:
-        image.copy_(back_project_blurred(image, low, kernel, weight))
+        image.copy_(back_project_blurred(image, low, kernel, weight, keep))
         return image.clamp_(0, 1) if limited else image
     height, width = image.shape[-2:]
     low_height, low_width = low.shape[-2:]
@@ -55,5 +62,8 @@ def back_project_in_place(
     strips = Strips(image.device)
     # One after the other: the first strip of the correction may need any row of the residual.
     strips.cover(compare, low_height, low_width)
+    if keep is not None:
+        with torch.inference_mode():
+            residual = keep(residual)
     strips.cover(correct, height, width)
     return image

@@ -6,7 +6,7 @@ the inputs from 2 i - (n - 1) // 2 on, so that pictures stay aligned as `resampl
 them when the kernel's center of mass lies at `aligned_center(n)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import cv2
@@ -142,9 +142,14 @@ def kernel_of_factor(kernel: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def back_project_blurred(
-    image: torch.Tensor, low: torch.Tensor, rows: KernelTaps, weight: float
+    image: torch.Tensor,
+    low: torch.Tensor,
+    rows: KernelTaps,
+    weight: float,
+    keep: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Pull `image` towards agreement with `low`, by a reduction through the kernel.
+    `keep` takes out of the residual what of it is to be fed back.
 
     Raises `ModelError` where the sizes are not 2, 4, 8, ... times apart, for which the kernel says
     nothing.
@@ -160,6 +165,8 @@ def back_project_blurred(
         )
     # Up again by bicubic interpolation, as `resample.back_project` does.
     residual = low - reduce_blurred(image, _kernel(rows, factor), factor)
+    if keep is not None:
+        residual = keep(residual)
     return image + weight * resize(residual, *image.shape[-2:])
 
 

@@ -18,7 +18,7 @@ from vsr.video.align.time_map import (
     take_fingerprint,
 )
 from vsr.video.frames import Frame
-from vsr.video.reader import ClipReader, ReadOptions, open_clip
+from vsr.video.reader import ClipReader, ReadOptions, as_result, open_clip
 from vsr.video.step import Step
 
 MAX_SOURCE_RMSE = 0.15
@@ -55,7 +55,9 @@ class GivenVideo:
             elif large.index == 0:
                 self._check(reduced, low.pixels)
             pixels = reduced.clamp(0, 1) if low is None else low.pixels
-            yield replace(large, pixels=pixels), large.pixels
+            # How coarsely the result was coded says nothing of its source.
+            step = None if low is None else low.quantizer_step
+            yield replace(large, pixels=pixels, quantizer_step=step), large.pixels
 
     def notes(self) -> list[str]:
         """Tell what the user ought to know of the two clips, once they are read."""
@@ -88,14 +90,17 @@ def open_given(
     """Open a result and its source. Both are read a little, to match their times, and then anew."""
     # Frames are matched by time, and the times of one may lag or run faster than the other's.
     fingerprints = []
-    for clip in (result, low_resolution):
-        with open_clip(clip, options) as reader:
+    for clip, read in ((result, as_result(options)), (low_resolution, options)):
+        with open_clip(clip, read) as reader:
             rate = reader.info.average_rate
             seconds_rate = None if rate is None else float(rate)
             fingerprints.append(
                 take_fingerprint(reader.frames(), BRIEF_FINGERPRINT_FRAMES, seconds_rate)
             )
-    with open_clip(result, options) as large, open_clip(low_resolution, options) as source:
+    with (
+        open_clip(result, as_result(options)) as large,
+        open_clip(low_resolution, options) as source,
+    ):
         yield GivenVideo(large, source, guess_time_map(*fingerprints))
 
 

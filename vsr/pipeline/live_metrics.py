@@ -17,7 +17,7 @@ from vsr.records import from_table, to_table
 from vsr.temporal.deflicker import is_sampled
 from vsr.video.align import Timeline
 from vsr.video.frames import Frame
-from vsr.video.reader import ClipReader, open_clip
+from vsr.video.reader import ClipReader, as_result, open_clip
 from vsr.video.step import State, Steadying, Step
 
 FLICKER, SHARPNESS = "flicker_live", "sharpness_live"
@@ -279,5 +279,9 @@ def open_live_metrics(
     # Blur lowers flicker: one figure is never shown without the other.
     names = with_sharpness(names, has_truth=reference is not None)
     is_sample = reference is None and recipe.metrics is None
-    with nullcontext() if reference is None else open_clip(reference, recipe.read) as reader:
+    with (
+        nullcontext()
+        if reference is None
+        else open_clip(reference, as_result(recipe.read)) as reader
+    ):
         yield LiveMetrics(names, reader, notify, is_sample=is_sample)

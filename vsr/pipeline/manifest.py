@@ -36,6 +36,8 @@ class Manifest:
     policy: str
     models: list[str]
     """Names of the models that were used, in the order of first use."""
+    degradation: list[dict[str, Any]]
+    """What is known of the degradation of each shot; empty where nothing was looked at."""
     decisions: list[dict[str, Any]]
     """The policy's choices: at which frame, and why."""
     shots: list[int]

@@ -65,6 +65,22 @@ class Recipe:
         metavar="X",
         above=0,
     )
+    restore: float | Literal["auto"] = option(
+        "auto",
+        "Undo compression and noise: 0 not, 1 in full; auto as far as they are found.",
+        "--restore",
+        metavar="0..1|auto",
+        at_least=0,
+        at_most=1,
+    )
+    grain: float | Literal["keep"] = option(
+        0.0,
+        "Add grain to the finished frames: 0 none, 1 strong; keep follows the source's own noise.",
+        "--grain",
+        metavar="0..1|keep",
+        at_least=0,
+        at_most=1,
+    )
     train_ahead: bool = option(
         False,
         "Policy shot: train the model of each shot while the previous shot is upscaled.",

@@ -109,7 +109,7 @@ def _plan(session: Session) -> RunPlan:
     if frames is not None:
         output_bytes = round(video_bytes / sample.frames * frames) + other_bytes
     height, width = scaled_size(info.height, info.width, recipe.scale)
-    names = (name for decision in session.stages[0].decisions for name in decision.models)
+    names = (name for decision in session.policy.decisions for name in decision.models)
     return RunPlan(
         clip=str(info.path),
         output=str(target),

@@ -1,6 +1,6 @@
 """A session: all that is open while a clip is upscaled, made in one place for every kind of run.
 
-reader -> shots -> policy -> flicker control -> live metrics -> writer
+reader -> shots -> inspection -> policy -> flicker control -> live metrics -> writer
 """
 
 import sys
@@ -29,8 +29,10 @@ from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
 from vsr.progress import Listener
 from vsr.records import to_table
+from vsr.restore.finishing import Finishing
+from vsr.restore.inspection import Inspection
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
-from vsr.upscale import Policy, PolicyContext, PolicyStage, resolve_policy
+from vsr.upscale import RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
 from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ClipReader, open_clip
@@ -40,7 +42,7 @@ from vsr.video.write.default_output import choose_suffix
 from vsr.video.write.segment_store import Resumed
 from vsr.video.writer import ClipWriter, WriteReport
 
-QUEUE_DEPTHS = {"read": 4, "upscale": 2, "steady": 2, "metrics": 0}
+QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
 _OUT_OF_MEMORY_MESSAGES = (
@@ -65,7 +67,7 @@ class Session:
     reader: ClipReader
     given: GivenVideo | None
     """The clip and its source, where it is upscaled already."""
-    stages: tuple[PolicyStage, FlickerControl, LiveMetrics]
+    stages: tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
     writer: ClipWriter | None
     resumed: Resumed
     notes: "NoteLog"
@@ -133,10 +135,13 @@ class Session:
                 sample=recipe.sample,
             )
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
+            restore = 1.0 if recipe.restore == "auto" else recipe.restore
             stages = (
+                Inspection(restore, notes.notify),
                 policy.make(context),
                 make_flicker_control(recipe, policy, notes.notify),
                 stack.enter_context(metrics),
+                Finishing(recipe.grain, recipe.scale, restore),
             )
             resumed = Resumed()
             if writer is not None and writer.work is not None:
@@ -154,6 +159,11 @@ class Session:
             # Last, so that it sees the errors of whoever runs the session.
             stack.enter_context(report_out_of_memory())
             yield session
+
+    @property
+    def policy(self) -> PolicyStage:
+        """The stage that makes pictures."""
+        return self.stages[1]
 
     def read(self) -> Iterator[Step]:
         """Read the clip as steps, from as far before the first frame that is not done as a stage
@@ -225,7 +235,7 @@ class Session:
     def manifest(self, report: WriteReport | None = None) -> Manifest:
         """Tell what was done, once the clip has come to its end."""
         # Comparisons write nothing and have no report: their frames are counted by the session.
-        policy, _, metrics = self.stages
+        inspection, policy, _, metrics, _ = self.stages
         reader, board = self.reader, metrics.board
         names = (name for decision in policy.decisions for name in decision.models)
         damage = [str(damage) for damage in reader.damage] + list(report.damage if report else ())
@@ -246,6 +256,9 @@ class Session:
             resumed_at_frame=self.resumed.frames_done,
             policy=self.recipe.policy or "",
             models=list(dict.fromkeys(names)),
+            degradation=[
+                {"first_frame": first, **asdict(each)} for first, each in inspection.found.items()
+            ],
             decisions=[asdict(each) | {"margin": each.margin} for each in policy.decisions],
             shots=self.shot_starts,
             steady=[asdict(shot) for shot in metrics.shots()],
@@ -283,7 +296,11 @@ class Session:
         frame = replace(frame, pixels=frame.pixels.to(self.device))
         if frame.index < frames_done:
             # Of these only the last has its picture: all that stages go on from.
-            last = self.resumed.picture if frame.index == frames_done - 1 else None
+            last = None
+            if frame.index == frames_done - 1:
+                # Stages go on from pictures that were not finished yet.
+                before = self.stages[-1].before
+                last = self.resumed.picture if before is None else before
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
         step = Step(frame, shot, picture)
         ends_segment = (frame.index + 1) % self.recipe.encode.segment_frames == 0
@@ -333,6 +350,8 @@ def choose_policy(recipe: Recipe, files: RunFiles, models: ModelSet | None = Non
     """Find the policy of a run; raise `UsageError` for what can be seen to be impossible."""
     if files.low_resolution is not None:
         return GIVEN
+    if recipe.scale == 1 and recipe.policy is None and not recipe.upscaler:
+        return RESTORATION
     policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
     if policy.needs in ("bank", "shot models") and files.models is None and models is None:
         raise UsageError(
@@ -407,13 +426,17 @@ def make_flicker_control(
     """Make the flicker control of a recipe. Where that says nothing it is on, but for policies
     without models and for those that fuse by themselves."""
     strength = recipe.steady
+    # A clip that is not enlarged is fused along its motion where it is degraded, else left alone.
+    only_degraded = policy is RESTORATION and strength is None and recipe.target_flicker is None
     if strength is None:
-        strength = 0.0 if policy.needs == "nothing" else "auto"
+        strength = 0.0 if policy.needs == "nothing" and not only_degraded else "auto"
     # One that is asked for holds for every policy, a network that fuses by itself included.
     if strength == "auto":
         strength = 0.0 if policy.deflickers else AUTO_STRENGTH
     weight = recipe.policies.back_projection_weight
-    return FlickerControl(strength, recipe.target_flicker, weight, notify)
+    return FlickerControl(
+        strength, recipe.target_flicker, weight, notify, only_degraded=only_degraded
+    )
 
 
 @contextmanager

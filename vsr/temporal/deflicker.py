@@ -6,9 +6,10 @@ from itertools import chain, groupby, islice
 
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.records import from_table, to_table
+from vsr.restore.data_term import DataTerm
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.strength_search import PROBE_FRAMES, search_strength
-from vsr.video.step import State, Steadying, Step, split_done
+from vsr.video.step import FULL_TRUST, State, Steadying, Step, split_done
 
 MAX_MEMORY = 0.99
 """Share of the frame before at full strength; a share of 1 would keep a shot's first frame for
@@ -47,15 +48,20 @@ class FlickerControl:
         target: float | None = None,
         back_projection_weight: float | None = None,
         notify: Callable[[str], None] = lambda _: None,
+        *,
+        only_degraded: bool = False,
     ) -> None:
         """With a `target` the strength is searched for each shot on its first frames.
 
-        A `back_projection_weight` of None follows the noise of each shot's first frame.
+        A `back_projection_weight` of None follows what is known of each shot: how far its input is
+        trusted, else the noise of its first frame. With `only_degraded`, shots whose input is
+        trusted in full are left alone.
         """
         self.strength = strength
         self._target = target
         self._back_projection_weight = back_projection_weight
         self._notify = notify
+        self._only_degraded = only_degraded
         self.shots: list[Steadying] = []
         """The choices for each shot so far."""
 
@@ -97,15 +103,24 @@ class FlickerControl:
     def _choose(self, probe: list[Step]) -> Steadying:
         """Choose how a shot that begins with `probe` is steadied."""
         first = probe[0]
-        weight = self._back_projection_weight
-        if weight is None:
+        weight, trust = self._back_projection_weight, FULL_TRUST
+        if weight is None and not first.shot.trust.is_full:
+            weight, trust = 1.0, first.shot.trust
+        elif weight is None:
             weight = back_projection_weight_for_noise(noise_level(first.frame.pixels))
         strength = self.strength
+        if self._only_degraded and first.shot.trust.is_full:
+            strength = 0.0
         if self._target is not None:
             kernel = first.shot.kernel
             pictures = [Enlarged(one.low, one.picture, None) for one in map(_enlarged, probe)]
             found = search_strength(
-                pictures, self._target, weight, fusion_options, AUTO_STRENGTH, kernel
+                pictures,
+                self._target,
+                DataTerm(weight, trust),
+                fusion_options,
+                AUTO_STRENGTH,
+                kernel,
             )
             strength = found.value
             if not found.reaches_target:
@@ -113,7 +128,9 @@ class FlickerControl:
                     f"shot from frame {first.frame.index}: full flicker control does not reach "
                     f"the target of {self._target:g} times the source's own flicker"
                 )
-        return Steadying(first.shot.first_frame, strength, weight, self._target, first.shot.kernel)
+        return Steadying(
+            first.shot.first_frame, strength, weight, self._target, first.shot.kernel, trust
+        )
 
 
 def _fused(done: list[Step], steps: Iterable[Step], steadying: Steadying) -> Iterator[Step]:
@@ -125,7 +142,7 @@ def _fused(done: list[Step], steps: Iterable[Step], steadying: Steadying) -> Ite
     fused = fuse_shot(
         map(_enlarged, chain(done, steps)),
         fusion_options(steadying.strength),
-        steadying.back_projection_weight,
+        DataTerm(steadying.back_projection_weight, steadying.trust),
         done=known,
         kernel=steadying.kernel,
     )

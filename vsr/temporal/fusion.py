@@ -12,9 +12,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from vsr.engine.resampling import back_project_in_place
 from vsr.image.blur import KernelTaps
 from vsr.image.motion import FLOW_REFINEMENTS
+from vsr.restore.data_term import DataTerm
 from vsr.temporal.registration import ShotRegistrar
 
 SECOND_STEP_WEIGHT = 0.5
@@ -73,7 +73,7 @@ def memory_weight(confidence: torch.Tensor, memory: float) -> torch.Tensor:
 def fuse_shot(
     shot: Iterable[Enlarged[T]],
     options: FusionOptions,
-    back_projection_weight: float,
+    data_term: DataTerm,
     known: ShotRegistrar | None = None,
     done: tuple[int, torch.Tensor] | None = None,
     kernel: KernelTaps | None = None,
@@ -81,17 +81,16 @@ def fuse_shot(
     """Fuse the pictures of one shot along its motion; as many come out as go in, `look_ahead`
     frames late.
 
-    Motion and back-projection come from the low-resolution frames. Every result agrees with its
-    frame by back-projection of weight `back_projection_weight`, 0 to 1 (see `back_project_twice`),
-    through the blur `kernel` that the pictures were enlarged for, or bicubically, and lies in
-    [0, 1]. Memory does not grow with the shot. `known` holds all frames already, numbered from 0,
-    and keeps them.
+    Motion and back-projection come from the low-resolution frames. Every result is
+    pulled towards its frame by `data_term` (see `back_project_twice`), through the blur `kernel`
+    that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow
+    with the shot. `known` holds all frames already, numbered from 0, and keeps them.
 
     With `done`, a position and its fused picture by an earlier run, the shot goes on behind that
     position as if the frames before these had been fused again; what comes out up to there is of
     no use.
     """
-    registrar = known or ShotRegistrar(options.refinements)
+    registrar = known or ShotRegistrar(options.refinements, data_term.trust.noise)
     held: deque[tuple[int, Enlarged[T]]] = deque()
     before: torch.Tensor | None = None
     for index, one in enumerate(shot):
@@ -105,12 +104,12 @@ def fuse_shot(
             continue
         held.append((index, one))
         if len(held) > options.look_ahead:
-            fused = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
+            fused = _fuse_first(held, before, registrar, options, data_term, kernel)
             before = fused.picture
             yield fused
     # The last frames of a shot have fewer neighbors to come.
     while held:
-        fused = _fuse_first(held, before, registrar, options, back_projection_weight, kernel)
+        fused = _fuse_first(held, before, registrar, options, data_term, kernel)
         before = fused.picture
         yield fused
 
@@ -120,7 +119,7 @@ def _fuse_first(
     before: torch.Tensor | None,
     registrar: ShotRegistrar,
     options: FusionOptions,
-    back_projection_weight: float,
+    data_term: DataTerm,
     kernel: KernelTaps | None,
 ) -> Enlarged[T]:
     """Take the first held frame out and fuse it with the result before it and the frames held after
@@ -138,21 +137,23 @@ def _fuse_first(
                 options.future_weight * future.weight(own.picture),
             )
         )
-    fused = back_project_twice(fuse(own.picture, warped), own.low, back_projection_weight, kernel)
+    fused = back_project_twice(fuse(own.picture, warped), own.low, data_term, kernel)
     return own._replace(picture=fused)
 
 
 def back_project_twice(
     fused: torch.Tensor,
     low: torch.Tensor,
-    back_projection_weight: float,
+    data_term: DataTerm,
     kernel: KernelTaps | None = None,
 ) -> torch.Tensor:
-    """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong as trust in the input
-    allows; in [0, 1].
+    """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong; in [0, 1].
 
-    Overwrites `fused`.
+    Where the input is not trusted in full one step does: the second is there for the last decibels
+    of agreement, which such an input does not deserve. Overwrites `fused`.
     """
+    if not data_term.trust.is_full:
+        return data_term.back_project(fused, low, kernel)
     # Values beyond [0, 1] may stay in between; they are limited once, in the end.
-    once = back_project_in_place(fused, low, back_projection_weight, kernel, limited=False)
-    return back_project_in_place(once, low, SECOND_STEP_WEIGHT * back_projection_weight, kernel)
+    once = data_term.back_project(fused, low, kernel, limited=False)
+    return data_term.weakened(SECOND_STEP_WEIGHT).back_project(once, low, kernel)

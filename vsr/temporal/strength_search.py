@@ -13,6 +13,7 @@ import torch
 from vsr.image.blur import KernelTaps
 from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
 from vsr.image.resample import resize
+from vsr.restore.data_term import DataTerm
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
 
@@ -34,7 +35,7 @@ class Strength(NamedTuple):
 def search_strength(
     probe: Sequence[Enlarged[None]],
     target: float,
-    back_projection_weight: float,
+    data_term: DataTerm,
     options: Callable[[float], FusionOptions],
     fallback: float,
     kernel: KernelTaps | None = None,
@@ -50,7 +51,7 @@ def search_strength(
     source = [luma(resize(one.low, *size).clamp(0, 1)) for one in probe]
     motions = [(i, source_motion(source[i], source[i - 1])) for i in range(first, len(probe))]
     compared = [(i, motion) for i, motion in motions if motion is not None]
-    registrar = ShotRegistrar()
+    registrar = ShotRegistrar(noise=data_term.trust.noise)
     for index, one in enumerate(probe):
         registrar.add(index, one.low)
 
@@ -58,9 +59,7 @@ def search_strength(
         return sum(change_along(motion, lumas[i], lumas[i - 1]) for i, motion in compared)
 
     def reaches(strength: float) -> bool:
-        fused = fuse_shot(
-            probe, options(strength), back_projection_weight, registrar, kernel=kernel
-        )
+        fused = fuse_shot(probe, options(strength), data_term, registrar, kernel=kernel)
         return total_change([luma(one.picture) for one in fused]) <= allowed
 
     # Change along the motion that the source has itself (noise, light) is no fault of the result.

@@ -132,7 +132,7 @@ def distil(
     seed: int = 0,
     device: str = "auto",
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
-    deinterlace: bool = False,
+    deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
     stream: int | None = None,
     # end of options

@@ -57,7 +57,7 @@ def train_keyframe(
     budget_seconds: float | None = None,
     device: str = "auto",
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
-    deinterlace: bool = False,
+    deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
     stream: int | None = None,
     # end of options

@@ -14,9 +14,9 @@ from vsr.image.blur import FACTOR, KernelTaps, none_if_bicubic
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.networks.kernelgan import KERNEL_SIDE
 from vsr.records import with_settings
+from vsr.restore.cross_scale import CrossScaleSpectrum
 from vsr.train.budget import budget_label
 from vsr.train.methods import METHODS
-from vsr.train.methods.cross_scale import CrossScaleSpectrum
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.method import Method
 from vsr.train.methods.zssrgan import ZssrGanOptions

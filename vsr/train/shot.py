@@ -56,7 +56,7 @@ def train_shot(
     seed: int = 0,
     device: str = "auto",
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
-    deinterlace: bool = False,
+    deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
     stream: int | None = None,
     # end of options

@@ -6,7 +6,7 @@ from pathlib import Path
 from vsr.errors import UsageError
 from vsr.models.bank import has_shot_model
 from vsr.upscale.average import avgi
-from vsr.upscale.interpolation import bicubic, lanczos
+from vsr.upscale.interpolation import bicubic, lanczos, unchanged
 from vsr.upscale.network_policy import network_policy
 from vsr.upscale.policy import Decision, Policy, PolicyContext, PolicyOptions, PolicyStage
 from vsr.upscale.selection import dsrfi, selfrec
@@ -31,6 +31,11 @@ POLICIES = {policy.name: policy for policy in _ENTRIES}
 UPSCALER = Policy("upscaler", network_policy, "the network of --upscaler FILE", "file")
 """Takes the place of a policy over a bank."""
 
+RESTORATION = Policy(
+    "restore", unchanged, "the frames themselves, for restoration alone", "nothing"
+)
+"""Policy of a run that does not enlarge."""
+
 
 def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | None) -> Policy:
     """Find the policy of a name; without one that of `upscaler`, or the one that suits the bank
@@ -49,6 +54,7 @@ def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | 
 
 __all__ = [
     "POLICIES",
+    "RESTORATION",
     "UPSCALER",
     "Decision",
     "Policy",

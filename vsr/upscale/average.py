@@ -7,6 +7,7 @@ import torch
 from vsr.engine.generator import FastGenerator, can_batch, progressive_upscale
 from vsr.engine.graphs import Upscale
 from vsr.models.bank import Model
+from vsr.restore.data_term import DataTerm
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
@@ -23,15 +24,15 @@ def avgi(context: PolicyContext) -> PolicyStage:
 
     def prepare(decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:
         models = [context.get_model(name) for name in decision.models]
-        weight = decision.back_projection_weight
-        variants = _upscale_variants(context, models, weight)
-        return context.autotuner.find(variants, pixels, (decision.models, weight))
+        term = decision.data_term
+        variants = _upscale_variants(context, models, term)
+        return context.autotuner.find(variants, pixels, (decision.models, term))
 
     return PerFramePolicy(context, decide, prepare)
 
 
 def _upscale_variants(
-    context: PolicyContext, models: Sequence[Model], back_projection_weight: float
+    context: PolicyContext, models: Sequence[Model], term: DataTerm
 ) -> dict[str, Upscale]:
     """Offer ways to the mean of what these models make of a frame; the second, if there is one,
     differs by rounding."""
@@ -40,10 +41,10 @@ def _upscale_variants(
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
         # A running sum: fifteen pictures of the result's size would fill the memory.
         total = progressive_upscale(
-            pixels, generators[:1], context.scale, back_projection_weight
+            pixels, generators[:1], context.scale, term.weight, term.keep
         ).clone()
         for generator in generators[1:]:
-            total += progressive_upscale(pixels, [generator], context.scale, back_projection_weight)
+            total += progressive_upscale(pixels, [generator], context.scale, term.weight, term.keep)
         return total / len(generators)
 
     networks, step_options, ratio = (
@@ -65,7 +66,7 @@ def _upscale_variants(
 
     def as_one(pixels: torch.Tensor) -> torch.Tensor:
         return members.mean(
-            progressive_upscale(pixels, [members], context.scale, back_projection_weight)
+            progressive_upscale(pixels, [members], context.scale, term.weight, term.keep)
         )
 
     return {"one model after another": one_by_one, "all models as one": as_one}

@@ -14,6 +14,11 @@ def lanczos(context: PolicyContext) -> PolicyStage:
     return _interpolate(context, LANCZOS)
 
 
+def unchanged(context: PolicyContext) -> PolicyStage:
+    """Hand frames on as they are, for a scale of 1."""
+    return PlainPolicy(context, lambda pixels: pixels)
+
+
 def _interpolate(context: PolicyContext, kernel: InterpolationKernel) -> PolicyStage:
     def size(height: int, width: int) -> tuple[int, int]:
         return scaled_size(height, width, context.scale)

@@ -18,9 +18,10 @@ from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import Model, select_system
 from vsr.models.shot_model import ShotModel
 from vsr.records import from_table, option, to_table
+from vsr.restore.data_term import DataTerm
 from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
-from vsr.video.step import ShotRef, State, Step, split_done
+from vsr.video.step import FULL_TRUST, ShotRef, State, Step, Trust, split_done
 
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
 """The first frame of a shot -> the models that it may choose among; may wait for one to be
@@ -96,6 +97,13 @@ class Decision:
     """Estimated standard deviation of the input's noise, in grey levels."""
     ranking: tuple[tuple[str, float], ...] = ()
     """Model and score, best first, where models were ranked; lower is better."""
+    trust: Trust = FULL_TRUST
+    """Trust of the back-projection in the input."""
+
+    @property
+    def data_term(self) -> DataTerm:
+        """Data term that results are pulled towards the input by."""
+        return DataTerm(self.back_projection_weight, self.trust)
 
     @property
     def margin(self) -> float | None:
@@ -115,8 +123,11 @@ class Decision:
             shown = f"{len(names)} models, {names[0]} to {names[-1]}"
         line = (
             f"frame {self.frame}: {shown} ({self.reason}; back-projection "
-            f"{self.back_projection_weight:.2f})"
+            f"{self.back_projection_weight:.2f}"
         )
+        if not self.trust.is_full:
+            line += f" beyond errors of {self.trust.luma_threshold:.1f} levels"
+        line += ")"
         if self.margin is not None:
             ranking = ", ".join(f"{name} {score:.4f}" for name, score in self.ranking[:3])
             worse = 100 * self.margin
@@ -248,16 +259,23 @@ class PolicyContext:
             weight = back_projection_weight_for_noise(noise)
         return Decision(first.index, tuple(names), reason, weight, noise, tuple(ranking))
 
+    def trusting(self, decision: Decision, shot: ShotRef) -> Decision:
+        """Have a decision follow what is known of the shot's degradation, unless the user chose a
+        weight; a clean shot changes nothing."""
+        if shot.trust.is_full or self.options.back_projection_weight is not None:
+            return decision
+        return replace(decision, back_projection_weight=1.0, trust=shot.trust)
+
     def alternate(self, decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:
         """Make the models of a decision take turns over the steps (one model: SMI, several: AMI);
         also a note on how that is run, found out on `pixels`."""
         generators = [self.generator_for(self.get_model(name)) for name in decision.models]
-        weight = decision.back_projection_weight
-        return self.autotuner.find(
-            {"": lambda picture: progressive_upscale(picture, generators, self.scale, weight)},
-            pixels,
-            (decision.models, weight),
-        )
+        weight, keep = decision.back_projection_weight, decision.data_term.keep
+
+        def upscale(picture: torch.Tensor) -> torch.Tensor:
+            return progressive_upscale(picture, generators, self.scale, weight, keep)
+
+        return self.autotuner.find({"": upscale}, pixels, (decision.models, weight, decision.trust))
 
 
 class PolicyStage(ABC):
@@ -345,6 +363,8 @@ class PerFramePolicy(PolicyStage):
             frame, before = step.frame, decision
             if decision is None or self._every_frame:
                 decision = self._decide(frame, decision)
+                if before is None:
+                    decision = self._context.trusting(decision, step.shot)
             # Networks, and on a GPU their graph, are made ready only where the decision is new.
             if upscale is None or decision is not before:
                 upscale, note = self._prepare(decision, frame.pixels)

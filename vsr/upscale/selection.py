@@ -54,8 +54,12 @@ def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> 
 
     def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
         generator = context.generator_for(context.get_model(decision.models[0]))
-        weight = decision.back_projection_weight
-        return lambda pixels: progressive_upscale(pixels, [generator], context.scale, weight), ""
+        weight, keep = decision.back_projection_weight, decision.data_term.keep
+
+        def upscale(pixels: torch.Tensor) -> torch.Tensor:
+            return progressive_upscale(pixels, [generator], context.scale, weight, keep)
+
+        return upscale, ""
 
     return PerFramePolicy(context, decide, prepare, every_frame=context.options.per_frame)
 

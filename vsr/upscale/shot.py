@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from vsr.errors import ModelError
 from vsr.image.resample import resize
 from vsr.models.shot_model import ShotModel
+from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions
 from vsr.temporal.fusion import FusionOptions
 from vsr.upscale.policy import Decision, PolicyContext, PolicyStage
@@ -78,15 +79,11 @@ class ShotPolicy(PolicyStage):
         self, done: list[Step], first: list[Step], rest: Iterator[Step]
     ) -> Iterator[Step]:
         """Enlarge the steps of one shot, of which `done` come again."""
-        if done:
-            model = self._model_of(self.decisions[-1], done[0].frame)
-        else:
-            model = self._decide([step.frame for step in first])
-        weight = self.decisions[-1].back_projection_weight
+        model = self._model_of(self.decisions[-1], done[0].frame) if done else self._decide(first)
         self._stages = ShotStages(
             model.networks_on(self._context.device),
             self._context.scale,
-            weight,
+            self.decisions[-1].data_term,
             self._fusion,
             self._multiframe,
             self._context.engine,
@@ -99,10 +96,12 @@ class ShotPolicy(PolicyStage):
                 self._last = one.owner.frame.index
                 yield replace(one.owner, picture=one.picture)
 
-    def _decide(self, frames: list[Frame]) -> ShotModel:
-        """Choose the model of a shot that begins with `frames`."""
+    def _decide(self, first: list[Step]) -> ShotModel:
+        """Choose the model of a shot that begins with `first`."""
+        frames = [step.frame for step in first]
         model, reason, ranking = _select_model(self._context, frames)
-        self.record(self._context.decide(frames[0], [model.name], reason, ranking))
+        decision = self._context.decide(frames[0], [model.name], reason, ranking)
+        self.record(self._context.trusting(decision, first[0].shot))
         return model
 
     def _model_of(self, decision: Decision, frame: Frame) -> ShotModel:
@@ -146,7 +145,7 @@ def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:
     height, width = (max(1, side // STAGE_SCALE) for side in lumas[0].shape[-2:])
     halves = [resize(luma, height, width).clamp(0, 1) for luma in lumas]
     networks = model.networks_on(torch.device("cpu"))
-    restored = upscale_shot(halves, networks, STAGE_SCALE, 1.0, FUSION["fast"])
+    restored = upscale_shot(halves, networks, STAGE_SCALE, CLEAN, FUSION["fast"])
     size = (STAGE_SCALE * height, STAGE_SCALE * width)
     pairs = zip(restored, lumas, strict=True)
     return sum(float(F.l1_loss(picture, resize(luma, *size))) for picture, luma in pairs) / len(

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from vsr.engine.options import EngineOptions
-from vsr.engine.resampling import back_project_in_place, resize_on_cores
+from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
+from vsr.restore.data_term import DataTerm
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
@@ -29,14 +30,14 @@ def upscale_shot(
     lows: Iterable[torch.Tensor],
     networks: tuple[ShotNetwork, ShotNetwork],
     scale: float,
-    back_projection_weight: float,
+    data_term: DataTerm,
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
     options: EngineOptions = EngineOptions(),
 ) -> Iterator[torch.Tensor]:
     """Enlarge the frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), `scale`
     times; see `ShotStages`."""
-    stages = ShotStages(networks, scale, back_projection_weight, fusion, multiframe, options)
+    stages = ShotStages(networks, scale, data_term, fusion, multiframe, options)
     return (one.picture for one in stages.through((low, None) for low in lows))
 
 
@@ -57,7 +58,7 @@ class ShotStages:
         self,
         networks: tuple[ShotNetwork, ShotNetwork],
         scale: float,
-        back_projection_weight: float,
+        data_term: DataTerm,
         fusion: FusionOptions,
         multiframe: MultiframeOptions | None = None,
         options: EngineOptions = EngineOptions(),
@@ -65,7 +66,7 @@ class ShotStages:
         fast = [FastShotNetwork(network, options) for network in networks]
         self._networks = [fast[min(stage, 1)] for stage in range(num_stages(scale))]
         self._scale = scale
-        self._back_projection_weight = back_projection_weight
+        self._data_term = data_term
         self._fusion, self._multiframe = fusion, multiframe
         self._neighbors = networks[0].spec.neighbours
         self._distances, self.lead = resume_context(self._neighbors, scale, multiframe)
@@ -95,7 +96,7 @@ class ShotStages:
         from `lead` before the last that came out there up to that one; what comes out for them is
         of no use. Raises `ModelError` for values that are not finite.
         """
-        registrar = ShotRegistrar(self._fusion.refinements)
+        registrar = ShotRegistrar(self._fusion.refinements, self._data_term.trust.noise)
         stream = _registered(lows, registrar)
         # Generators in a chain: each stage pulls as many frames as it looks ahead.
         for stage, network in enumerate(self._networks):
@@ -103,10 +104,8 @@ class ShotStages:
             if known:
                 done = (num_done - 1 - self._distances[stage], known[stage])
             scale = min(self._scale, STAGE_SCALE ** (stage + 1))
-            sharpened = _upscaled(stream, network, registrar, scale, self._back_projection_weight)
-            fused = fuse_shot(
-                sharpened, self._fusion, self._back_projection_weight, registrar, done
-            )
+            sharpened = _upscaled(stream, network, registrar, scale, self._data_term)
+            fused = fuse_shot(sharpened, self._fusion, self._data_term, registrar, done)
             stream = _remembered(fused, self._recent[stage])
         if self._multiframe is not None:
             stream = _back_projected(stream, registrar, self._multiframe)
@@ -245,7 +244,7 @@ def _upscaled(
     network: FastShotNetwork,
     registrar: ShotRegistrar,
     scale: float,
-    back_projection_weight: float,
+    data_term: DataTerm,
 ) -> Iterator[Enlarged[T]]:
     """Enlarge each picture to twice its size with the detail that the network finds, then to
     `scale` times its low one."""
@@ -258,7 +257,7 @@ def _upscaled(
         # The network finds detail of luma alone, which is added to all channels.
         sharpened = one.picture + network.missing_detail(planes)
         picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
-        back_projected = back_project_in_place(picture, one.low, back_projection_weight)
+        back_projected = data_term.back_project(picture, one.low)
         yield one._replace(picture=back_projected)
 
 

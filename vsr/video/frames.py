@@ -27,6 +27,9 @@ class Frame:
     alpha: torch.Tensor | None = None
     """Opacity as float32 (h, w) in [0, 1], at the source's size whatever that of `pixels`; None
     where all is opaque."""
+    quantizer_step: float | None = None
+    """Mean step that the codec rounded transform coefficients of luma to, in grey levels; None
+    where the decoder does not tell."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[0] != 3 or self.pixels.dtype != torch.float32:

@@ -4,8 +4,9 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -24,8 +25,18 @@ from vsr.video.frames import ClipInfo, ColorDescription, Frame
 from vsr.video.pixel_layouts import LAYOUTS, common_format, lost_by, nearest_format
 from vsr.video.read.concealment import conceal_by_repetition, with_repaired_timestamps
 from vsr.video.read.damage import Damage, DamageLog
-from vsr.video.read.decoder import Decoder, ImageSequenceDecoder, StreamDecoder
-from vsr.video.read.deinterlace import deinterlace_frames
+from vsr.video.read.decoder import DecodedFrame, Decoder, ImageSequenceDecoder, StreamDecoder
+from vsr.video.read.deinterlace import (
+    FRAME_RATIO,
+    LOOK_FRAMES,
+    TIME_DIVISOR,
+    Deinterlacing,
+    deinterlace_frames,
+    look_at_fields,
+    split_fields,
+    undo_pulldown,
+)
+from vsr.video.read.fields import FieldStatistics
 from vsr.video.read.image_sequence import (
     IMAGE_SEQUENCE_FPS,
     common_picture_format,
@@ -67,7 +78,13 @@ class ReadOptions:
         "Damaged frames: keep as decoded, repeat the last intact one, or stop.",
         "--on-damage",
     )
-    deinterlace: bool = option(False, "Deinterlace: one frame of both fields.", "--deinterlace")
+    deinterlace: Deinterlacing = option(
+        "auto",
+        "Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto looks, takes "
+        "frame or off.",
+        "--deinterlace",
+        metavar="auto|frame|field|film|off",
+    )
     allow_huge: bool = option(
         False, "Read clips beyond 64 million pixels or seven days.", "--allow-huge"
     )
@@ -78,6 +95,11 @@ class ReadOptions:
         metavar="N",
         at_least=0,
     )
+
+
+def as_result(options: ReadOptions) -> ReadOptions:
+    """Read a clip as it is that has the frames of a result already, such as a truth."""
+    return replace(options, deinterlace="off")
 
 
 def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "ClipReader":
@@ -105,7 +127,28 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
                 )
             identity = "" if is_pipe else clip_identity(path)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
-        return ClipReader(info, notes, decoder, log, resources.pop_all(), options)
+        decoded = iter(decoder)
+        fields = FieldStatistics()
+        if pictures is None and options.deinterlace != "off":
+            first = list(islice(decoded, LOOK_FRAMES))
+            fields = look_at_fields(first)
+            decoded = chain(first, decoded)
+        mode = _choose_deinterlacing(options.deinterlace, fields)
+        if mode in TIME_DIVISOR:
+            info = _retimed(info, mode)
+        notes += _field_notes(decoder.first.frame, options.deinterlace, mode, fields)
+        options = replace(options, deinterlace=mode)
+        material = PictureSource(decoder, decoded, fields)
+        return ClipReader(info, notes, material, log, resources.pop_all(), options)
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """A decoder, what comes out of it, and what its first pictures look like."""
+
+    decoder: Decoder
+    pictures: Iterator[DecodedFrame]
+    fields: FieldStatistics
 
 
 class ClipReader:
@@ -115,7 +158,7 @@ class ClipReader:
         self,
         info: ClipInfo,
         notes: list[str],
-        decoder: Decoder,
+        source: PictureSource,
         log: DamageLog,
         resources: ExitStack,
         options: ReadOptions,
@@ -123,7 +166,7 @@ class ClipReader:
         self.info = info
         self.notes = notes
         """Sentences that the user should read: what was chosen, made up or left out."""
-        self._decoder = decoder
+        self._source = source
         self._log = log
         self._resources = resources
         self._options = options
@@ -164,19 +207,26 @@ class ClipReader:
 
         Raises InputError at the first damage where the options say so.
         """
+        mode, order = self._options.deinterlace, self._source.fields.top_field_first
+        decoder, pictures = self._source.decoder, self._source.pictures
+        if mode == "frame":
+            pictures = deinterlace_frames(pictures, order)
+        if self._options.on_damage == "repeat":
+            pictures = conceal_by_repetition(pictures, decoder)
         time_base = self.info.time_base
         shift = round(self.info.shift_seconds / time_base)
-        pictures = iter(self._decoder)
-        if self._options.deinterlace:
-            pictures = deinterlace_frames(pictures)
-        if self._options.on_damage == "repeat":
-            pictures = conceal_by_repetition(pictures, self._decoder)
-        for index, (picture, pts, duration) in enumerate(
-            with_repaired_timestamps(pictures, self._decoder, time_base, self._log)
-        ):
+        stored_time_base = time_base * TIME_DIVISOR.get(mode, 1)
+        timed = with_repaired_timestamps(pictures, decoder, stored_time_base, self._log)
+        # These two change the number of frames, so they come after repairs that count them.
+        if mode == "field":
+            timed = split_fields(timed, order)
+        elif mode == "film":
+            timed = undo_pulldown(timed)
+        for index, (picture, pts, duration) in enumerate(timed):
             self._note_losses(picture.frame, index)
             pixels, alpha = self._to_pixels(picture.frame)
-            yield Frame(pixels, index, pts + shift, time_base, duration, alpha)
+            step = picture.quantizer_step
+            yield Frame(pixels, index, pts + shift, time_base, duration, alpha, step)
 
     def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
         """Note what this frame holds and the clip's form does not; the input is not damaged by
@@ -268,7 +318,7 @@ def _describe_video(
         stream_index=stream.index,
         shift_seconds=_start_shift(container, decoder.first.pts, time_base),
     )
-    notes = [*_stream_notes(container, stream, decoder), *_frame_notes(first, options.deinterlace)]
+    notes = [*_stream_notes(container, stream, decoder), *_frame_notes(first)]
     if info.shift_seconds:
         notes.append(
             f"the clip's times begin {float(info.shift_seconds):.3f} s before zero, as where a "
@@ -304,7 +354,7 @@ def _describe_pictures(
         f"{len(pictures)} pictures are shown at {IMAGE_SEQUENCE_FPS} a second: pictures carry "
         "no time of their own"
     )
-    notes = [shown, *_frame_notes(first, is_deinterlaced=False)]
+    notes = [shown, *_frame_notes(first)]
     if pixel_format != first.format.name:
         notes.append(
             f"the first picture is stored as {first.format.name}, others hold more: all are read "
@@ -393,13 +443,50 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     return notes
 
 
-def _frame_notes(frame: av.VideoFrame, is_deinterlaced: bool) -> list[str]:
-    notes = []
-    if is_deinterlaced:
-        notes.append("deinterlaced: one progressive frame is made of the two fields of each")
-    elif frame.interlaced_frame:
-        notes.append(
-            "the video is interlaced and is upscaled with its combing, marked progressive; use "
-            "--deinterlace"
-        )
-    return [*notes, *(f"dropped: {lost}" for lost in lost_side_data(frame))]
+def _choose_deinterlacing(asked: Deinterlacing, fields: FieldStatistics) -> Deinterlacing:
+    """Resolve `auto`, which believes what is seen and not what the stream claims."""
+    if asked != "auto":
+        return asked
+    return "frame" if fields.interlaced else "off"
+
+
+def _retimed(info: ClipInfo, mode: Deinterlacing) -> ClipInfo:
+    """Describe a clip whose number of frames deinterlacing changes."""
+    ratio = FRAME_RATIO[mode]
+    rate, frames = info.average_rate, info.num_frames_from_header
+    return replace(
+        info,
+        time_base=info.time_base / TIME_DIVISOR[mode],
+        average_rate=None if rate is None else rate * ratio,
+        num_frames_from_header=None if frames is None else int(frames * ratio),
+    )
+
+
+def _field_notes(
+    frame: av.VideoFrame, asked: Deinterlacing, mode: Deinterlacing, fields: FieldStatistics
+) -> list[str]:
+    """Tell what is made of the fields of a clip, and what else could be."""
+    if mode == "frame":
+        made = "deinterlaced: one progressive frame is made of the two fields of each"
+        other = "; --deinterlace field would make two" if asked == "auto" else ""
+        return [made + other]
+    if mode == "field":
+        return ["deinterlaced: two progressive frames are made of the two fields of each"]
+    if mode == "film":
+        return ["3:2 pulldown is undone: four frames are made of each five"]
+    if fields.telecined:
+        return [
+            "the video looks telecined and is upscaled with its combing; --deinterlace film would "
+            "restore the film's frames, four of each five"
+        ]
+    if frame.interlaced_frame:
+        seen = "" if asked == "off" else " but does not look it"
+        return [
+            f"the video is marked interlaced{seen} and is upscaled as it is, marked progressive; "
+            "--deinterlace frame would make one frame of the two fields of each, field two"
+        ]
+    return []
+
+
+def _frame_notes(frame: av.VideoFrame) -> list[str]:
+    return [f"dropped: {lost}" for lost in lost_side_data(frame)]

@@ -19,6 +19,55 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Degradation:
+    """Estimates of a shot's degradation. Gray levels are of 255; None: not known."""
+
+    qp: float | None = None
+    """Mean quantizer on H.264's scale, from the decoder."""
+    noise_sigma: float = 0.0
+    """Standard deviation of the camera noise of red, green and blue, in gray levels."""
+    luma_noise_sigma: float = 0.0
+    chroma_noise_sigma: float = 0.0
+    """Noise of the color differences R - Y and B - Y, in gray levels."""
+    noise_by_brightness: tuple[tuple[float, float], ...] = ()
+    """Luma and the noise there, in gray levels."""
+    blur: float | None = None
+    """Standard deviation of the blur on its wider axis, in pixels of the frame; None where it
+    is not blurred, or nothing can be told."""
+    interlaced: bool = False
+    top_field_first: bool | None = None
+    telecined: bool = False
+    brightness_flicker: float = 0.0
+    """Mean deviation of a frame's level from the mean of its neighbors', in gray levels."""
+    dirt: float = 0.0
+    """Share of the pixels that stand out on one frame alone."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Limits of the trust in a shot's input: smaller residuals than these are not fed back.
+
+    They are soft thresholds in the domain of the data term's transform, in gray levels; 0 trusts in
+    full.
+    """
+
+    luma_threshold: float = 0.0
+    chroma_threshold: float = 0.0
+    """Threshold of the color differences R - Y and B - Y."""
+    noise: float = 0.0
+    """Standard deviation of noise of luma that is another in each frame, in gray levels; 0 where it
+    is too little to count."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every residual is fed back, as by plain back-projection."""
+        return self.luma_threshold <= 0 and self.chroma_threshold <= 0
+
+
+FULL_TRUST = Trust()
+
+
+@dataclass(frozen=True)
 class Steadying:
     """The choices of flicker control for one shot."""
 
@@ -31,6 +80,8 @@ class Steadying:
     """Flicker over the source's own that the user asked for."""
     kernel: KernelTaps | None = None
     """Blur that the back-projection goes through; None: bicubic."""
+    trust: Trust = FULL_TRUST
+    """Trust of that back-projection in the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +96,10 @@ class ShotRef:
     """Blur kernel that the shot's models were trained for; None: bicubic."""
     steadying: Steadying | None = None
     """None where flicker control is off, and before it."""
+    degradation: Degradation | None = None
+    """None where nothing was looked at."""
+    trust: Trust = FULL_TRUST
+    """Trust of back-projection in the frames, by the degradation."""
 
 
 @dataclass(frozen=True)

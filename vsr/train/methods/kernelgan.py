@@ -31,9 +31,9 @@ from vsr.models.networks.kernelgan import (
     label_loss,
 )
 from vsr.records import option
+from vsr.restore.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.crops import texture_map, texture_weighted_sampler
 from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
-from vsr.train.methods.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.optimizer import Adam, single_thread
 from vsr.train.state_file import Resumable
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
+from vsr.restore.data_term import CLEAN
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.crops import draw_placement, integer_sampler, without_halo
@@ -248,7 +249,7 @@ def _examples(
     if networks:
         pair = (networks[0], networks[0])
         # With fusion, as in use: the second network must know its rest of noise and ghosts.
-        inputs = list(upscale_shot(lows, pair, STAGE_SCALE, 1.0, options.fusion))
+        inputs = list(upscale_shot(lows, pair, STAGE_SCALE, CLEAN, options.fusion))
     enlarged = [resize(picture, height, width) for picture in inputs]
     reach = options.network.neighbours
     # Motion is estimated from the reduced frames, as in use, where no larger ones exist.

@@ -32,9 +32,12 @@ def conceal_by_repetition(
 
 
 def _lost_times(decoder: Decoder, after: int | None, before: int | None) -> list[int]:
-    """Take the times of lost pictures between two others out of the decoder's list."""
+    """Take the times of lost pictures between two others out of the decoder's list; those of later
+    ones stay, as the decoder may be ahead."""
     times = sorted(decoder.lost)
     decoder.lost.clear()
+    if before is not None:
+        decoder.lost.extend(time for time in times if time > before)
     return [
         time
         for time in times

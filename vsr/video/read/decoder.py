@@ -19,6 +19,7 @@ from vsr.errors import InputError
 from vsr.video.read.damage import DamageLog, LostFrameTracker
 from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
+from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
 from vsr.video.read.sources import (
     PIPE_HINT,
     PIPE_NAME,
@@ -55,6 +56,8 @@ class DecodedFrame:
     duration: int = 0
     is_whole: bool = True
     """False where the decoder had to make up a part of it."""
+    quantizer_step: float | None = None
+    """Mean step that coefficients of luma were rounded to, in gray levels; None where unknown."""
 
 
 class Decoder(Protocol):
@@ -98,7 +101,10 @@ class StreamDecoder:
             self._codec in ONE_FRAME_PER_PACKET, by_time=container.format.name not in ("avi", "asf")
         )
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
-        (self._alpha_decoder or stream.codec_context).options = pixel_limit_options(allow_huge)
+        (self._alpha_decoder or stream.codec_context).options = (
+            pixel_limit_options(allow_huge) | EXPORT_QUANTIZERS
+        )
+        self._quantizers = QuantizerReader(self._codec, stream.codec_context.extradata)
         self.lost = deque()
         # Threads stay within a frame, PyAV's default: with threads across frames, what conceals a
         # damaged frame could differ from run to run.
@@ -137,7 +143,10 @@ class StreamDecoder:
             num_broken = (
                 0 if checksums is None or packet is None else checksums.count_broken(bytes(packet))
             )
+            if packet is not None:
+                self._quantizers.add_packet(packet.pts, packet)
             for frame in self._decode_packet(packet):
+                step = self._quantizers.take_step(frame)
                 if slots is not None:
                     frame.pts = slots.take(frame)
                 # The longest step so far is how far the header's end may lie behind the last frame.
@@ -153,9 +162,8 @@ class StreamDecoder:
                         f"{self._format_time(frame.pts)} is partly made up",
                         max(1, num_broken),
                     )
-                yield DecodedFrame(
-                    frame, frame.pts, frame.duration or 0, not (frame.is_corrupt or num_broken)
-                )
+                is_whole = not (frame.is_corrupt or num_broken)
+                yield DecodedFrame(frame, frame.pts, frame.duration or 0, is_whole, step)
         self._report_lost(*self._tracker.close())
         self._check_truncation(last_pts, longest_step)
 

@@ -1,0 +1,135 @@
+"""Interlaced and telecined clips, woven here from progressive frames that are known."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.clips import write_clip
+from vsr.video.read.fields import field_statistics
+from vsr.video.reader import ReadOptions, open_clip
+
+HEIGHT, WIDTH = 64, 96
+
+
+def moments(count, speed=3):
+    """Progressive frames of a texture that moves `speed` pixels a frame, (H, W, 3) of uint8."""
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(40, 215, (HEIGHT // 4, 2 * WIDTH // 4 + speed * count, 3))
+    wide = coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+    return [wide[:, speed * i : speed * i + WIDTH].copy() for i in range(count)]
+
+
+def weave(top, bottom):
+    woven = top.copy()
+    woven[1::2] = bottom[1::2]
+    return woven
+
+
+def telecine(film):
+    """Five frames of each four: 2:3 pulldown."""
+    frames = []
+    for a, b, c, d in zip(*(film[i::4] for i in range(4)), strict=True):
+        frames += [a, b, weave(b, c), weave(c, d), d]
+    return frames
+
+
+def write_lossless(path, pictures, **options):
+    return write_clip(path, pictures, codec="ffv1", pixel_format="yuv444p", **options)
+
+
+def read(path, mode):
+    with open_clip(path, ReadOptions(deinterlace=mode)) as reader:
+        frames = list(reader.frames())
+        return reader, frames, [round(float(f.pts * f.time_base), 6) for f in frames]
+
+
+def levels(frame):
+    return 255 * frame.pixels.numpy()
+
+
+def test_film_restores_the_frames_of_3_2_pulldown_exactly(tmp_path):
+    film = moments(24)
+    source = write_lossless(tmp_path / "film.mkv", film)
+    clip = write_lossless(tmp_path / "tele.mkv", telecine(film))
+    _, truth, _ = read(source, "off")
+    reader, restored, times = read(clip, "film")
+    assert len(restored) == len(truth) == reader.info.num_frames_from_header or len(truth) == 24
+    assert len(restored) == 24
+    for one, other in zip(restored, truth, strict=True):
+        np.testing.assert_array_equal(one.pixels.numpy(), other.pixels.numpy())
+    _, _, woven_times = read(clip, "off")
+    step = (woven_times[-1] - woven_times[0]) / (len(woven_times) - 1)
+    np.testing.assert_allclose(times, np.arange(24) * 1.25 * step, atol=2e-3)
+
+
+def test_telecine_is_seen_and_auto_keeps_the_number_of_frames(tmp_path):
+    clip = write_lossless(tmp_path / "tele.mkv", telecine(moments(16)))
+    reader, frames, _ = read(clip, "auto")
+    assert len(frames) == 20
+    assert any("--deinterlace film" in note for note in reader.notes)
+
+
+@pytest.mark.parametrize("top_first", [True, False])
+def test_field_makes_two_frames_at_exact_times(tmp_path, top_first):
+    truth = moments(24)
+    pairs = zip(truth[::2], truth[1::2], strict=True)
+    woven = [weave(a, b) if top_first else weave(b, a) for a, b in pairs]
+    clip = write_lossless(tmp_path / "a.mkv", woven)
+    _, _, frame_times = read(clip, "off")
+    reader, frames, times = read(clip, "field")
+    assert len(frames) == 24
+    assert times[::2] == frame_times
+    halfway = (np.array(frame_times[:-1]) + frame_times[1:]) / 2
+    np.testing.assert_allclose(times[1:-1:2], halfway, atol=1e-9)
+    assert reader.info.average_rate == 50
+    # Each is nearer to its own moment than to its neighbors'.
+    for index in range(4, 20):
+        errors = [
+            np.abs(levels(frames[index]).transpose(1, 2, 0) - truth[index + k]).mean()
+            for k in (-1, 0, 1)
+        ]
+        assert errors[1] < min(errors[0], errors[2]), index
+
+
+def test_auto_believes_what_it_sees_and_not_the_flags(tmp_path):
+    truth = moments(24)
+    woven = [weave(a, b) for a, b in zip(truth[::2], truth[1::2], strict=True)]
+    unflagged = write_lossless(tmp_path / "woven.mkv", woven)
+    lying = write_clip(
+        tmp_path / "lying.mkv",
+        truth,
+        codec_options={"flags": "+ildct", "x264-params": "tff=1", "crf": "4"},
+    )
+    seen, frames, _ = read(unflagged, "auto")
+    assert len(frames) == 12
+    assert any("deinterlaced" in note and "field" in note for note in seen.notes)
+    told, frames, _ = read(lying, "auto")
+    assert len(frames) == 24
+    assert any("does not look it" in note for note in told.notes)
+    _, plain, _ = read(lying, "off")
+    np.testing.assert_array_equal(frames[9].pixels.numpy(), plain[9].pixels.numpy())
+
+
+def test_still_noisy_and_short_clips_are_not_interlaced():
+    rng = np.random.default_rng(0)
+    still = rng.uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
+    assert not field_statistics([still] * 8).interlaced
+    noisy = [rng.uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32) for _ in range(12)]
+    assert not field_statistics(noisy).interlaced
+    assert not field_statistics(noisy[:2]).interlaced
+
+
+def test_variable_rate_is_halved_frame_by_frame(tmp_path):
+    pictures = moments(4)
+    clip = write_clip(
+        tmp_path / "a.mkv", pictures, pts=[0, 40, 120, 160], time_base=Fraction(1, 1000)
+    )
+    _, _, times = read(clip, "field")
+    assert times[:6] == [0.0, 0.02, 0.04, 0.08, 0.12, 0.14]
+
+
+def test_av_has_the_filters():
+    for name in ("bwdif", "fieldmatch", "decimate"):
+        assert av.filter.Filter(name)

@@ -1,0 +1,75 @@
+"""A clip's degradation, shot by shot, without enlarging anything."""
+
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vsr.restore.data_term import trust_for
+from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
+from vsr.video.reader import ReadOptions, open_clip
+from vsr.video.shots import ShotOptions, split_shots
+from vsr.video.step import Degradation
+
+
+@dataclass(frozen=True)
+class ShotInspection:
+    """One shot, how it is degraded, and what a run would do about it."""
+
+    first_frame: int
+    degradation: Degradation
+    remedies: tuple[str, ...]
+    """Sentences for the user; empty for a clean shot."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the estimates stand beside the frame number."""
+        return {
+            "first_frame": self.first_frame,
+            **asdict(self.degradation),
+            "remedies": list(self.remedies),
+        }
+
+
+def inspect_clip(
+    clip: str | Path,
+    read: ReadOptions = ReadOptions(),
+    restore: float = 1.0,
+    shots: ShotOptions = ShotOptions(),
+) -> tuple[list[ShotInspection], list[str]]:
+    """Look at every shot of a clip, at its first frames; also the damage that reading it met.
+
+    Fields are looked at as they are stored. Raises `InputError` where the clip cannot be read.
+    """
+    found = []
+    with open_clip(clip, replace(read, deinterlace="off")) as reader:
+        for shot in split_shots(reader.frames(), shots):
+            frames = list(islice(shot.frames, MAX_PROBE_FRAMES))
+            degradation = replace(
+                estimate_degradation(frames), blur=estimate_blur(frames[len(frames) // 2].pixels)
+            )
+            remedies = tuple(_remedies(degradation, read, restore))
+            found.append(ShotInspection(shot.first_frame, degradation, remedies))
+        return found, [str(damage) for damage in reader.damage]
+
+
+def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> list[str]:
+    """Tell what a run would do about a degradation, and what the user might ask for."""
+    told = []
+    trust = trust_for(degradation, restore)
+    if not trust.is_full:
+        told.append(
+            f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
+            f"and {trust.chroma_threshold:.1f} of color"
+        )
+    if degradation.interlaced:
+        made = {
+            "auto": "one frame is made of both fields (--deinterlace field: two)",
+            "frame": "one frame is made of both fields",
+            "field": "a frame is made of each field",
+        }
+        told.append(made.get(read.deinterlace, "the fields are left as they are"))
+    if degradation.telecined and read.deinterlace != "film":
+        told.append("left as it is; --deinterlace film restores the film's frames")
+    if degradation.blur is not None:
+        told.append("train with --kernel auto to undo the blur")
+    return told

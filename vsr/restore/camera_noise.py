@@ -1,0 +1,139 @@
+"""Camera noise: what differs between neighboring frames and does not follow the motion.
+
+A spatial estimate takes texture for noise, and takes noise that was smoothed (by a recorder, or by
+a codec) for nothing. Texture follows the motion and noise does not, whatever its spectrum.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from vsr.image.motion import DIS_FAST, MIN_SIDE_PX, FloatArray, dis_flow
+
+PATCH_PX = 8
+FLAT_SHARE, QUIET_SHARE = 0.1, 0.1
+"""Patches looked at: the flattest, and of these the quietest, as shares: elsewhere flow that misses
+by a part of a pixel looks like noise. Noise alone varies little from patch to patch, what flow
+misses varies much."""
+QUIET_FACTOR = 0.780
+"""That quantile of a chi-square variable of 63 degrees of freedom, over its mean."""
+MIN_PATCHES = 8
+FLOW_BLUR_PX = 1.2
+"""Takes the noise out of what flow is estimated on."""
+STRUCTURE_BLUR_PX = 1.5
+MIN_LEVEL, MAX_LEVEL = 6.0, 249.0
+"""Beyond these mean levels noise is clipped, and reads low."""
+BRIGHTNESS_BINS = 4
+REPEATED_CHANGE = 0.02
+"""Mean absolute difference of two frames, gray levels, up to which one repeats the other."""
+RGB, LUMA, CHROMA = slice(0, 3), 3, slice(4, 6)
+"""Where they stand among the planes that are compared."""
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """Standard deviations in gray levels."""
+
+    rgb: float = 0.0
+    """Root mean square over red, green and blue."""
+    luma: float = 0.0
+    chroma: float = 0.0
+    """Noise of R - Y and B - Y."""
+    by_brightness: tuple[tuple[float, float], ...] = ()
+    """Luma and the noise there."""
+
+
+def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | None:
+    """Noise of two neighboring pictures, (3, H, W) in [0, 1].
+
+    None where one repeats the other, or where the pictures are too small to tell.
+    """
+    if min(one.shape[-2:]) < max(MIN_SIDE_PX, 2 * PATCH_PX):
+        return None
+    planes, others = _planes(one), _planes(other)
+    if float(np.abs(planes - others).mean()) < REPEATED_CHANGE:
+        return None
+    views = [
+        np.rint(cv2.GaussianBlur(plane[LUMA], (0, 0), FLOW_BLUR_PX)).clip(0, 255).astype(np.uint8)
+        for plane in (planes, others)
+    ]
+    # Whole pixels: interpolation would average noise away. Where the picture is flat, half a pixel
+    # makes no difference.
+    flow = np.rint(dis_flow(views[0], views[1], DIS_FAST))
+    moved = np.stack([_moved(plane, flow) for plane in others])
+    # Two pictures' noise adds up in their difference.
+    halves = np.stack([_patch_variance(plane) / 2 for plane in planes - moved])
+    # No patch has more noise than it varies in all; this catches what was uncovered.
+    own = np.stack([_patch_variance(plane) for plane in planes])
+    variances = np.minimum(halves, own)
+    structure = _structure((planes[LUMA] + moved[LUMA]) / 2)
+    levels = _patch_mean(planes[LUMA])
+    usable = (levels > MIN_LEVEL) & (levels < MAX_LEVEL)
+    if usable.sum() < MIN_PATCHES:
+        return None
+    flat = usable & (structure <= np.quantile(structure[usable], FLAT_SHARE))
+    quiet = np.quantile(variances[:, flat], QUIET_SHARE, axis=1) / QUIET_FACTOR
+    return NoiseLevels(
+        float(np.sqrt(quiet[RGB].mean())),
+        float(np.sqrt(quiet[LUMA])),
+        float(np.sqrt(quiet[CHROMA].mean())),
+        _by_brightness(levels[usable], structure[usable], variances[LUMA, usable]),
+    )
+
+
+def _planes(picture: torch.Tensor) -> FloatArray:
+    """R, G, B, Y, R - Y and B - Y in gray levels, (6, H, W)."""
+    red, green, blue = 255 * picture.numpy()
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return np.stack([red, green, blue, luma, red - luma, blue - luma]).astype(np.float32)
+
+
+def _moved(plane: FloatArray, flow: FloatArray) -> FloatArray:
+    """`plane` along a flow of whole pixels, borders repeated."""
+    height, width = plane.shape
+    rows, columns = np.mgrid[:height, :width]
+    rows = (rows + flow[..., 1].astype(int)).clip(0, height - 1)
+    columns = (columns + flow[..., 0].astype(int)).clip(0, width - 1)
+    moved: FloatArray = plane[rows, columns]
+    return moved
+
+
+def _patches(plane: FloatArray) -> FloatArray:
+    height, width = (side // PATCH_PX * PATCH_PX for side in plane.shape)
+    cut = plane[:height, :width].reshape(height // PATCH_PX, PATCH_PX, width // PATCH_PX, PATCH_PX)
+    return cut.transpose(0, 2, 1, 3).reshape(-1, PATCH_PX**2)
+
+
+def _patch_variance(plane: FloatArray) -> FloatArray:
+    variance: FloatArray = _patches(plane).var(axis=1, ddof=1)
+    return variance
+
+
+def _patch_mean(plane: FloatArray) -> FloatArray:
+    mean: FloatArray = _patches(plane).mean(axis=1)
+    return mean
+
+
+def _structure(plane: FloatArray) -> FloatArray:
+    """Mean squared gradient of each patch, smoothed so that noise hardly counts."""
+    smooth = cv2.GaussianBlur(plane, (0, 0), STRUCTURE_BLUR_PX)
+    across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    return _patch_mean(across**2 + down**2)
+
+
+def _by_brightness(
+    levels: FloatArray, structure: FloatArray, variances: FloatArray
+) -> tuple[tuple[float, float], ...]:
+    """Mean level and noise of each part of the range that holds enough patches."""
+    told = []
+    for bin_index in range(BRIGHTNESS_BINS):
+        low, high = (256 / BRIGHTNESS_BINS * edge for edge in (bin_index, bin_index + 1))
+        inside = (levels >= low) & (levels < high)
+        if inside.sum() < MIN_PATCHES / FLAT_SHARE:
+            continue
+        flat = inside & (structure <= np.quantile(structure[inside], FLAT_SHARE))
+        sigma = float(np.sqrt(np.quantile(variances[flat], QUIET_SHARE) / QUIET_FACTOR))
+        told.append((round(float(levels[inside].mean())), round(sigma, 2)))
+    return tuple(told)

@@ -1,0 +1,148 @@
+"""The data term: how far a picture is pulled towards agreement with its input.
+
+Exact back-projection copies the input's errors into the result. Errors of compression are at most
+about half a quantizer step in each coefficient of the codec's transform, camera noise has a
+standard deviation: a residual below these says nothing, and only what exceeds them is fed back.
+The transform is that of H.264, 4x4, taken at every shift so that no block grid of its own shows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import cos, hypot, pi, sqrt
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+
+from vsr.engine.resampling import back_project_in_place
+from vsr.image.blur import KernelTaps
+from vsr.video.read.quantizers import h264_step
+from vsr.video.step import FULL_TRUST, Degradation, Trust
+
+BLOCK_PX = 4
+QUANTIZER_SHARE = 0.3
+"""Threshold over the quantizer step: a coefficient's rounding error is at most half a step, and
+mostly far less. From .25 to .5 nothing changes at QP 34; at QP 29, .5 loses .06 dB against .25."""
+LUMA_NOISE_SHARE, CHROMA_NOISE_SHARE = 1.2, 1.8
+"""Thresholds over the standard deviation of camera noise. Color carries less detail and its noise
+is seen in large spots, so less of it is believed."""
+MIN_NOISE_SIGMA = 2.4
+"""Gray levels. Less camera noise is left alone: clean clips show up to 2.1, of flow that misses and
+of what their cameras added."""
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+MIN_QUANTIZER_STEP = 4.0
+"""Gray levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
+the input counts as clean."""
+
+
+@dataclass(frozen=True)
+class DataTerm:
+    """Pulls a result towards its input. The default trusts the input in full."""
+
+    weight: float = 1.0
+    """Share of the residual that is fed back, 0 to 1."""
+    trust: Trust = FULL_TRUST
+
+    @property
+    def keep(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """Function that takes the trusted part out of a residual; None where that is all of it."""
+        return None if self.trust.is_full else self.trusted
+
+    def weakened(self, share: float) -> Self:
+        """Keep the trust, with `share` of the weight."""
+        return replace(self, weight=share * self.weight)
+
+    def trusted(self, residual: torch.Tensor) -> torch.Tensor:
+        """Return the part of a residual that the input's errors do not explain.
+
+        `residual` is (C, h, w) in units of a range of 1, with C of 1 (luma) or a multiple of 3
+        (RGB pictures one behind the other).
+        """
+        luma_threshold = self.trust.luma_threshold / 255
+        chroma_threshold = self.trust.chroma_threshold / 255
+        if len(residual) == 1:
+            return soft_threshold(residual, luma_threshold)
+        # Noise and quantizers differ between luma and chroma, so they are taken apart.
+        rgb = residual.unflatten(0, (-1, 3))
+        weights = residual.new_tensor(LUMA_WEIGHTS)
+        luma = torch.einsum("c,nchw->nhw", weights, rgb)
+        red, blue = (soft_threshold(rgb[:, channel] - luma, chroma_threshold) for channel in (0, 2))
+        # Y = .299 R + .587 G + .114 B, so R - Y and B - Y give G - Y.
+        green = -(LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[2] * blue) / LUMA_WEIGHTS[1]
+        differences = torch.stack([red, green, blue], dim=1)
+        return (differences + soft_threshold(luma, luma_threshold)[:, None]).flatten(0, 1)
+
+    def back_project(
+        self,
+        image: torch.Tensor,
+        low: torch.Tensor,
+        kernel: KernelTaps | None = None,
+        *,
+        limited: bool = True,
+    ) -> torch.Tensor:
+        """Pull `image`, (C, H, W), towards agreement with `low`, (C, h, w), in place; in [0, 1]
+        where `limited`.
+
+        `kernel` is the blur that the picture was enlarged for; None: bicubic.
+        """
+        return back_project_in_place(
+            image, low, self.weight, kernel, limited=limited, keep=self.keep
+        )
+
+
+CLEAN = DataTerm()
+
+
+def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
+    """Tell how far to trust the input of a shot; `strength`, 0 to 1, scales the thresholds.
+
+    Noise adds to the quantizer's error as independent errors do. Little of either is left alone:
+    a clean input must come through as it is.
+    """
+    step = 0.0 if degradation.qp is None else h264_step(degradation.qp)
+    coded = QUANTIZER_SHARE * step if step >= MIN_QUANTIZER_STEP else 0.0
+    is_noisy = degradation.noise_sigma >= MIN_NOISE_SIGMA
+    luma, chroma = (
+        hypot(coded, share * sigma * is_noisy)
+        for share, sigma in (
+            (LUMA_NOISE_SHARE, degradation.luma_noise_sigma),
+            (CHROMA_NOISE_SHARE, degradation.chroma_noise_sigma),
+        )
+    )
+    noise = degradation.luma_noise_sigma if is_noisy else 0.0
+    return Trust(*(round(strength * level, 3) for level in (luma, chroma, noise)))
+
+
+def soft_threshold(planes: torch.Tensor, threshold: float) -> torch.Tensor:
+    """(N, h, w) with all transform coefficients moved towards 0 by `threshold`, mean of all block
+    positions."""
+    if threshold <= 0:
+        return planes
+    basis = _basis(planes.device)
+    margin = BLOCK_PX - 1
+    padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")
+    size = padded.shape[-2:]
+    # Blocks as columns: two products of matrices take less time than convolutions of one channel.
+    coefficients = basis @ F.unfold(padded, BLOCK_PX)
+    # c - clamp(c) is the soft threshold.
+    coefficients = coefficients.sub_(coefficients.clamp(-threshold, threshold))
+    # Folding adds up what all 16 blocks over a pixel say of it.
+    total = F.fold(basis.T @ coefficients, size, BLOCK_PX) / BLOCK_PX**2
+    return total[:, 0, margin:-margin, margin:-margin]
+
+
+@lru_cache(maxsize=4)
+def _basis(device: torch.device) -> torch.Tensor:
+    """Orthonormal DCT-II of 4x4 blocks, a row for each coefficient, (16, 16)."""
+    with torch.inference_mode(False):
+        rows = torch.tensor(
+            [
+                [
+                    sqrt((1 if k == 0 else 2) / BLOCK_PX) * cos(pi * (2 * n + 1) * k / 2 / BLOCK_PX)
+                    for n in range(BLOCK_PX)
+                ]
+                for k in range(BLOCK_PX)
+            ]
+        )
+        return torch.kron(rows, rows).to(device)

@@ -1,0 +1,105 @@
+"""Estimates of a shot's degradation, by a look at its first frames."""
+
+from collections.abc import Sequence
+from math import log2, sqrt
+from statistics import fmean, median
+
+import numpy as np
+import torch
+
+from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
+from vsr.restore.cross_scale import CrossScaleSpectrum
+from vsr.restore.film import brightness_flicker, dirt_share
+from vsr.video.frames import Frame
+from vsr.video.read.fields import FieldStatistics, field_statistics
+from vsr.video.step import Degradation
+
+MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
+"""Frames looked at, from a shot's start; they wait until they have been, so of large frames there
+are fewer."""
+NOISE_PAIRS = 5
+"""Pairs of frames whose difference along the motion is measured."""
+BLUR_KERNEL_SIDE = 13
+MIN_BLUR_SIDE_PX = 64
+"""Smaller pictures have too few windows for a spectrum."""
+MAX_PROBE_PIXELS = 1280 * 720
+"""Larger frames are looked at in their middle only."""
+
+
+def step_to_qp(step: float) -> float:
+    """Inverse of `h264_step`; 0 at the least."""
+    return max(0.0, 6 * log2(max(step, 0.1) / 0.625))
+
+
+def num_probe_frames(frame: Frame) -> int:
+    """Count the frames to look at in a shot that begins with `frame`."""
+    held = MAX_PROBE_FRAMES * MAX_PROBE_PIXELS // (frame.height * frame.width)
+    return min(max(held, MIN_PROBE_FRAMES), MAX_PROBE_FRAMES)
+
+
+def estimate_degradation(frames: Sequence[Frame]) -> Degradation:
+    """Look at consecutive frames of one shot, at most `MAX_PROBE_FRAMES` of them; at least one."""
+    frames = frames[:MAX_PROBE_FRAMES]
+    steps = [frame.quantizer_step for frame in frames if frame.quantizer_step is not None]
+    pictures = [_middle(frame.pixels) for frame in frames]
+    seen = field_statistics([_luma_levels(picture) for picture in pictures])
+    noise = _noise(pictures, seen)
+    return Degradation(
+        qp=None if not steps else round(step_to_qp(fmean(steps)), 2),
+        noise_sigma=noise.rgb,
+        luma_noise_sigma=noise.luma,
+        chroma_noise_sigma=noise.chroma,
+        noise_by_brightness=noise.by_brightness,
+        interlaced=seen.interlaced,
+        top_field_first=seen.top_field_first,
+        telecined=seen.telecined,
+        brightness_flicker=brightness_flicker(pictures),
+        dirt=dirt_share(pictures),
+    )
+
+
+def _noise(pictures: Sequence[torch.Tensor], seen: FieldStatistics) -> NoiseLevels:
+    """Median over some pairs of neighbors; nothing where motion cannot be followed."""
+    if len(pictures) < 2 or seen.interlaced:
+        return NoiseLevels()
+    stride = max(1, (len(pictures) - 1) // NOISE_PAIRS)
+    starts = range(0, len(pictures) - 1, stride)
+    measured = [noise_along_motion(pictures[i], pictures[i + 1]) for i in starts]
+    # A repeated frame shows no noise, and says nothing.
+    told = [levels for levels in measured if levels is not None]
+    if not told:
+        return NoiseLevels()
+    rgb, luma, chroma = (
+        round(median(getattr(levels, name) for levels in told), 3)
+        for name in ("rgb", "luma", "chroma")
+    )
+    middle = min(told, key=lambda levels: abs(levels.luma - luma))
+    return NoiseLevels(rgb, luma, chroma, middle.by_brightness)
+
+
+def _middle(pixels: torch.Tensor) -> torch.Tensor:
+    """(3, H, W) on the CPU, cut to `MAX_PROBE_PIXELS` around its middle, at even rows."""
+    height, width = pixels.shape[-2:]
+    shrink = max(1.0, (height * width / MAX_PROBE_PIXELS) ** 0.5)
+    kept = [int(side / shrink) // 2 * 2 or side for side in (height, width)]
+    top, left = ((side - keep) // 4 * 2 for side, keep in zip((height, width), kept, strict=True))
+    return pixels[:, top : top + kept[0], left : left + kept[1]].cpu()
+
+
+def _luma_levels(picture: torch.Tensor) -> np.ndarray:
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    levels: np.ndarray = (255 * torch.einsum("c,chw->hw", weights, picture)).numpy()
+    return levels
+
+
+def estimate_blur(pixels: torch.Tensor) -> float | None:
+    """Estimate the blur of a picture (3, H, W) by how it resembles itself at half its size.
+
+    Return the standard deviation on the wider axis of the Gaussian that it suffered, in its own
+    pixels; None for a picture that is not blurred, or too small to tell.
+    """
+    if min(pixels.shape[-2:]) < MIN_BLUR_SIDE_PX:
+        return None
+    fit = CrossScaleSpectrum(pixels.cpu()).fit(BLUR_KERNEL_SIDE)
+    # Halving a picture of blur s takes a further 3 s^2 of variance to blur it alike.
+    return round(fit.wide_sigma_px / sqrt(3), 3) if fit.is_blur else None
