@@ -141,7 +141,10 @@ class Session:
                 policy.make(context),
                 make_flicker_control(recipe, policy, notes.notify),
                 stack.enter_context(metrics),
-                Finishing(recipe.grain, recipe.scale, restore),
+                # Interpolation stays what it is: others compare with it.
+                Finishing(
+                    recipe.grain, recipe.scale, 0.0 if policy.needs == "nothing" else restore
+                ),
             )
             resumed = Resumed()
             if writer is not None and writer.work is not None:
