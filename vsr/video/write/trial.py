@@ -88,7 +88,8 @@ def _settle(
                 others = {each: "" for each in numbers if each != number}
                 alone = _attempt(source, StreamSelection(output, others), video)
                 if alone.error is not None or number in alone.refused:
-                    found[number] = alone.refused.get(number, f"{output.name}: {alone.error}")
+                    reason = f"{output.name} does not take it ({alone.error})"
+                    found[number] = alone.refused.get(number, reason)
         if not found:
             # Each by itself is fine, or there is none: then it is the video, or their number.
             rest = sorted(numbers - set(refused))
