@@ -17,10 +17,11 @@ from skimage.metrics import peak_signal_noise_ratio
 from tests.clips import moving_pictures, write_clip
 from tests.measuring import full_disk
 from vsr.errors import InputError, OutputError, UsageError
-from vsr.evaluate import ClipScores, score, score_table, write_csv
+from vsr.evaluate import SUMMARY_ROWS, ClipScores, score, score_table, write_csv
 from vsr.evaluate.results import rank_results
 from vsr.image.motion import motion_between
-from vsr.metrics import observation
+from vsr.metrics import METRICS, observation
+from vsr.metrics.metric import Needs
 from vsr.metrics.scoreboard import MetricResult, Scoreboard
 from vsr.video.reader import ReadOptions, open_clip
 
@@ -277,6 +278,47 @@ def test_a_table_that_cannot_be_written_is_an_output_error(tmp_path, truth_clip)
     scores = score([truth_clip], truth_clip, metrics=["psnr"])
     with pytest.raises(OutputError, match="missing"):
         write_csv(scores, tmp_path / "missing" / "scores.csv")
+
+
+def printed(table):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_a_summary_has_ten_rows_perceptual_figures_first_and_one_line_for_what_is_missing(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    pictures = moving_pictures(2, 200, 208)
+    truth = write_clip(tmp_path / "truth.mkv", pictures, **LOSSLESS)
+    result = write_clip(tmp_path / "result.mkv", spoilt(pictures), **LOSSLESS)
+    text = printed(score_table(score([result], reference=truth), SUMMARY_ROWS))
+    rows = [line.split()[1] for line in text.splitlines() if " is better)" in line]
+    assert rows[:5] == ["vif", "haarpsi", "niqe", "flicker", "sharpness"]
+    assert len(rows) == 10
+    assert "niqe (weak, lower is better)" in text
+    missing = [line for line in text.splitlines() if line.startswith("not measured")]
+    assert len(missing) == 1
+    assert "lpips, dists" in missing[0]
+    assert "fid" in missing[0]
+    assert "vsr weights" in missing[0]
+    assert "tof" in next(line for line in text.splitlines() if "measured as well" in line)
+    alone = printed(score_table(score([result]), SUMMARY_ROWS))
+    rows = [line.split()[1] for line in alone.splitlines() if " is better)" in line]
+    assert rows == ["niqe"]
+
+
+def test_named_metrics_are_all_in_the_table(tmp_path, truth_clip):
+    names = [
+        name
+        for name, metric in METRICS.items()
+        if metric.needs is Needs.TRUTH and not metric.weights
+    ]
+    text = printed(score_table(score([truth_clip], reference=truth_clip, metrics=names)))
+    assert len(names) > 10
+    assert all(f" {name} (" in text for name in names if name not in ("ms_ssim", "tof"))
 
 
 def test_on_a_full_disk_the_table_of_frames_stays_as_it_was(tmp_path, truth_clip):

@@ -104,5 +104,7 @@ def score(
         with counter("page") as on_progress:
             write_score_page(scores, html, on_progress)
     if json != "-":
-        Console().print(scoring.score_table(scores))
+        Console().print(
+            scoring.score_table(scores, scoring.SUMMARY_ROWS if metrics is None else None)
+        )
     exit_if_damaged([line for clip in scores.results for line in clip.damage])

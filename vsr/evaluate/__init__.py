@@ -4,6 +4,6 @@ ranked."""
 from vsr.evaluate.alignment import Source
 from vsr.evaluate.results import ClipScores, Scores
 from vsr.evaluate.score import score
-from vsr.evaluate.tables import score_table, write_csv
+from vsr.evaluate.tables import SUMMARY_ROWS, score_table, write_csv
 
-__all__ = ["ClipScores", "Scores", "Source", "score", "score_table", "write_csv"]
+__all__ = ["SUMMARY_ROWS", "ClipScores", "Scores", "Source", "score", "score_table", "write_csv"]

@@ -41,13 +41,25 @@ def write_csv(scores: Scores, path: Path) -> None:
         ) from error
 
 
-def score_table(scores: Scores) -> Table:
+SUMMARY_ORDER = (
+    *("lpips", "vif", "haarpsi", "dists", "niqe"),
+    *("flicker", "flicker_live", "sharpness", "sharpness_live", "psnr_y", "lr_psnr", "ssim_y"),
+)
+"""Metrics that a summary begins with: what agrees with people, then flicker beside sharpness."""
+SUMMARY_ROWS = 10
+
+
+def score_table(scores: Scores, max_rows: int | None = None) -> Table:
     """Tabulate means with their intervals: metrics down, results across, each beside its bicubic
     baseline where there is one.
 
-    Ranks stand beside the means of several results.
+    Ranks stand beside the means of several results. Metrics without a figure are named in one line
+    below, and so are those that `max_rows` leaves out.
     """
-    table = Table(caption=_plain_text("\n".join(_captions(scores))), caption_justify="left")
+    measured, missing = _split_by_figure(scores)
+    rows, others = measured[:max_rows], measured[len(measured[:max_rows]) :]
+    captions = [*_captions(scores, rows), *_unlisted(scores, missing, others)]
+    table = Table(caption=_plain_text("\n".join(captions)), caption_justify="left")
     table.add_column("metric")
     for clip in scores.results:
         for label, _ in _labeled_figures(clip):
@@ -58,7 +70,7 @@ def score_table(scores: Scores) -> Table:
         for standing in ranking.standings
     }
     shown = scores.results[0].metrics
-    for name in sorted(shown, key=list(METRICS).index):
+    for name in rows:
         cells = [
             cell
             for clip in scores.results
@@ -70,7 +82,37 @@ def score_table(scores: Scores) -> Table:
 
 def _heading(name: str, result: MetricResult) -> str:
     unit = "" if result.unit == "1" else f"{result.unit}, "
-    return f"{name} ({unit}{'higher' if result.higher_is_better else 'lower'} is better)"
+    note = "" if result.note is None else f"{result.note.partition(':')[0]}, "
+    return f"{name} ({note}{unit}{'higher' if result.higher_is_better else 'lower'} is better)"
+
+
+def _split_by_figure(scores: Scores) -> tuple[list[str], list[str]]:
+    """Return the metrics by which some result has a figure, in the order of a summary, and the
+    others."""
+    known = [*SUMMARY_ORDER, *(name for name in METRICS if name not in SUMMARY_ORDER)]
+    names = sorted(scores.results[0].metrics, key=known.index)
+    measured = [
+        name
+        for name in names
+        if any(clip.metrics[name].mean is not None for clip in scores.results)
+    ]
+    return measured, [name for name in names if name not in measured]
+
+
+def _unlisted(scores: Scores, missing: list[str], others: list[str]) -> list[str]:
+    """Return a line of the metrics without a figure, and one of those that found no room."""
+    by_reason: dict[str, list[str]] = {}
+    for name in missing:
+        result = scores.results[0].metrics[name]
+        # A metric that could not be loaded has no list of values.
+        lacks_weights = METRICS[name].weights and result.per_frame is None
+        reason = "no weights: vsr weights lists them" if lacks_weights else result.reason or ""
+        by_reason.setdefault(reason, []).append(name)
+    groups = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
+    lines = [f"not measured: {'; '.join(groups)}"] if groups else []
+    if others:
+        lines.append(f"measured as well, see --json: {', '.join(others)}")
+    return lines
 
 
 def _cells(clip: ClipScores, name: str, rank: str | None) -> list[str]:
@@ -102,14 +144,11 @@ def _format_rank(ranking: Ranking, standing: Standing) -> str:
     return f"#{standing.rank}{'=' if is_tied else ''}"
 
 
-def _captions(scores: Scores) -> list[str]:
-    """Return what has to be known to read the figures."""
-    shown = scores.results[0].metrics
+def _captions(scores: Scores, rows: list[str]) -> list[str]:
+    """Return what has to be known to read the figures of the rows."""
     lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
-    lines += [
-        f"{name}: {result.reason}" for name, result in shown.items() if result.reason is not None
-    ]
-    lines += [f"{name}: {METRICS[name].form}" for name in shown if METRICS[name].form]
+    lines += [f"{name}: {METRICS[name].form}" for name in rows if METRICS[name].form]
+    lines += [f"{name}: {METRICS[name].note}" for name in rows if METRICS[name].note]
     lines += [
         f"{name} over all results: {_set_summary(result)}" for name, result in scores.of_set.items()
     ]

@@ -2,6 +2,7 @@
 with an oracle."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
@@ -25,7 +26,7 @@ from vsr.metrics import (
     vif,
 )
 from vsr.metrics.lpips import BACKBONES, LPIPS_WEIGHTS
-from vsr.metrics.metric import Metric, Needs
+from vsr.metrics.metric import Metric, MetricUnavailableError, Needs
 from vsr.models.weights import (
     BRISQUE_MODEL,
     BRISQUE_RANGE,
@@ -150,6 +151,16 @@ def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
     if not across_frames or {"sharpness", "sharpness_live"} & set(names):
         return list(names)
     return [*names, "sharpness" if has_truth else "sharpness_live"]
+
+
+def perceptual_metric(has_truth: bool) -> str:
+    """Choose the figure that agrees best with people of those that a run can afford: `lpips` where
+    there are a truth and weights, else `niqe`."""
+    if has_truth:
+        with suppress(MetricUnavailableError):
+            METRICS["lpips"].load()
+            return "lpips"
+    return "niqe"
 
 
 def _find_metric(name: str) -> Metric:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vsr.metrics import with_sharpness
+from vsr.metrics import perceptual_metric, with_sharpness
 from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard, Values
 from vsr.pipeline.options import Recipe
@@ -22,8 +22,8 @@ from vsr.video.step import State, Steadying, Step
 
 FLICKER, SHARPNESS = "flicker_live", "sharpness_live"
 LIVE_METRICS = (FLICKER, SHARPNESS, "lr_psnr")
-"""Measured by a run unless metrics are named, on a sample of the frames (see `is_sampled`). Metrics
-that are named look at every frame."""
+"""Measured by a run unless metrics are named, beside a perceptual figure, on a sample of the frames
+(see `is_sampled`). Metrics that are named look at every frame."""
 
 
 @dataclass(frozen=True)
@@ -273,9 +273,10 @@ def open_live_metrics(
 ) -> Iterator[LiveMetrics]:
     """Open the metrics of the recipe, else `default`; against a truth where there is one."""
     names = list(default if recipe.metrics is None else recipe.metrics)
-    # With a truth there, one perceptual figure is worth its time.
-    if reference is not None and recipe.metrics is None and "lpips" not in names:
-        names.append("lpips")
+    # One perceptual figure: NIQE is weak, but needs neither a truth nor weights.
+    if recipe.metrics is None:
+        perceptual = perceptual_metric(has_truth=reference is not None)
+        names += [perceptual] if perceptual not in names else []
     # Blur lowers flicker: one figure is never shown without the other.
     names = with_sharpness(names, has_truth=reference is not None)
     is_sample = reference is None and recipe.metrics is None
