@@ -17,6 +17,7 @@ from vsr.pipeline.run import run
 from vsr.progress import Listener
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
+from vsr.restore.film import dirt_share
 from vsr.restore.finishing import Finishing, add_grain, sharpen
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
@@ -368,3 +369,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
         for name in ("whole.mkv", "parts.mkv")
     )
     np.testing.assert_array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("size", [(12, 200), (16, 112), (24, 56), (31, 640), (32, 33), (90, 32)])
+def test_frames_of_any_shape_are_looked_at_without_harm(size):
+    generator = torch.Generator().manual_seed(0)
+    pictures = [torch.rand(3, *size, generator=generator) for _ in range(4)]
+    assert 0 <= dirt_share(pictures) <= 1

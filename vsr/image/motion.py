@@ -23,6 +23,9 @@ DIS_FAST: int = cv2.DISOPTICAL_FLOW_PRESET_FAST
 DIS_MEDIUM: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
 MIN_SIDE_PX = 12
 """Below this OpenCV's DIS flow refuses a picture."""
+MIN_FAST_SIDE_PX = 32
+"""Below this `DIS_FAST`, which begins at a quarter of the size, may read beyond a small picture and
+end the process (seen with 112x16)."""
 BILINEAR: int = cv2.INTER_LINEAR
 BICUBIC: int = cv2.INTER_CUBIC
 """Keys' cubic with a = -0.75: blurs least of what OpenCV does fast."""

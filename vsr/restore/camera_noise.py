@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from vsr.image.motion import DIS_FAST, MIN_SIDE_PX, FloatArray, dis_flow
+from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX, FloatArray, dis_flow
 
 PATCH_PX = 8
 FLAT_SHARE, QUIET_SHARE = 0.1, 0.1
@@ -50,7 +50,7 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
 
     None where one repeats the other, or where the pictures are too small to tell.
     """
-    if min(one.shape[-2:]) < max(MIN_SIDE_PX, 2 * PATCH_PX):
+    if min(one.shape[-2:]) < max(MIN_FAST_SIDE_PX, 2 * PATCH_PX):
         return None
     planes, others = _planes(one), _planes(other)
     if float(np.abs(planes - others).mean()) < REPEATED_CHANGE:

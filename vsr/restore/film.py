@@ -8,7 +8,7 @@ import torch
 
 from vsr.image.motion import (
     DIS_FAST,
-    MIN_SIDE_PX,
+    MIN_FAST_SIDE_PX,
     FloatArray,
     GrayArray,
     backward_warp,
@@ -35,7 +35,7 @@ def brightness_flicker(pictures: Sequence[torch.Tensor]) -> float:
 
 def dirt_share(pictures: Sequence[torch.Tensor]) -> float:
     """Share of the pixels that stand out on one frame alone, mean over some frames."""
-    if len(pictures) < 3 or min(pictures[0].shape[-2:]) < MIN_SIDE_PX:
+    if len(pictures) < 3 or min(pictures[0].shape[-2:]) < MIN_FAST_SIDE_PX:
         return 0.0
     stride = max(1, (len(pictures) - 2) // DIRT_PAIRS)
     shares = [
