@@ -341,6 +341,7 @@ def test_the_commands_deinterlace_and_choose_a_device(combed, tmp_path, monkeypa
             "--keyframe",
             "2",
             "--deinterlace",
+            "frame",
             *brief,
         ],
         standalone_mode=False,
@@ -348,7 +349,7 @@ def test_the_commands_deinterlace_and_choose_a_device(combed, tmp_path, monkeypa
     clean = frames_of(combed, ReadOptions(deinterlace="frame"))
     (path,) = tmp_path.glob("*.safetensors")
     assert load_card(path).keyframe_hash == keyframe_hash(clean[2])
-    command = ["train-shot", str(combed), "--models", bank, "--deinterlace", "--device"]
+    command = ["train-shot", str(combed), "--models", bank, "--deinterlace", "frame", "--device"]
     with pytest.raises(UsageError, match="unknown device gpu"):
         app([*command, "gpu"], standalone_mode=False)
     app([*command, "cpu"], standalone_mode=False)

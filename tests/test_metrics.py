@@ -354,7 +354,7 @@ def test_a_metric_that_lacks_what_it_needs_is_refused():
 
 
 def test_all_that_can_be_computed_is_offered_but_for_what_must_be_asked_for():
-    asked_for = {"diversity", *(name for name in METRICS if ":" in name)}
+    asked_for = {"diversity", "ewarp", *(name for name in METRICS if ":" in name)}
     live = {"lr_psnr", "sharpness_live", "flicker_live"}
     assert possible_metrics(True, True) == [name for name in METRICS if name not in asked_for]
     assert set(METRICS) - set(possible_metrics(True, False)) == live | asked_for

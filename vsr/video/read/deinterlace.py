@@ -47,7 +47,11 @@ def look_at_fields(pictures: Sequence[DecodedFrame]) -> FieldStatistics:
     for picture in pictures:
         frame = picture.frame
         if (frame.width, frame.height) == size:
-            levels = frame.reformat(format="gray").to_ndarray()
+            try:
+                levels = frame.reformat(format="gray").to_ndarray()
+            except av.FFmpegError:
+                # Colors that libswscale does not convert: such clips are taken for progressive.
+                return FieldStatistics()
             lumas.append(levels[:, :: max(1, size[0] // LOOK_COLUMNS)].astype(np.float32))
     return field_statistics(lumas)
 
