@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.clips import moving_pictures, textured_picture, write_clip
+from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, picture
 from tests.pretended_gpu import OnGpu, pretended_gpu
+from tests.test_internal_learning import SKEWED, blurred
 from vsr.cli import app
 from vsr.errors import InterruptedRunError, ModelError, UsageError
-from vsr.image.blur import gaussian_kernel, reduce_blurred
 from vsr.models.bank import load_bank, load_card
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.networks.singan import Generator, NetworkSpec
@@ -48,17 +48,11 @@ STUDENT = StudentOptions(iterations=9, crop_px=24)
 FRAMES = [picture(32, 36, seed) for seed in (0, 0, 0, 0)]
 
 
-def soft_picture():
-    """A picture so blurred that the kernel's game is played."""
-    scene = torch.from_numpy(textured_picture(192, 224)).permute(2, 0, 1).float() / 255
-    return reduce_blurred(scene, gaussian_kernel(13, (2.4, 1.8), 30)).clamp(0, 1)
-
-
 def keyframe_training(name, **changes):
     method = METHODS[name]
     narrow = replace(method.options.network, width=8)
     options = replace(method.options, **({"iterations": 8, "network": narrow} | changes))
-    pictures = [soft_picture() if name == "zssrgan" else picture(40, 44)]
+    pictures = [blurred(SKEWED) if name == "zssrgan" else picture(40, 44)]
     return method.begin(pictures, options, 3)
 
 
@@ -185,7 +179,7 @@ def test_a_state_of_another_plan_or_a_broken_one_is_told_and_not_used(tmp_path):
 def test_the_search_for_a_kernel_ends_where_it_is_asked_to():
     heard = []
     with pytest.raises(InterruptedRunError, match="after iteration 2 of 6") as stop:
-        estimate_kernel(soft_picture(), GAME, 0, lambda *news: heard.append(news), StopAfter(2))
+        estimate_kernel(blurred(SKEWED), GAME, 0, lambda *news: heard.append(news), StopAfter(2))
     assert not stop.value.can_resume
     assert len(heard) == 2
 
