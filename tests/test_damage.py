@@ -412,7 +412,7 @@ def test_a_damaged_clip_is_finished_and_leaves_with_6_unless_it_is_told_to_stop(
     assert "damaged input: undecodable_packets" in errors
     code, errors = call("-o", str(tmp_path / "other.mkv"), "--on-damage", "replace")
     assert code == 2
-    assert "'keep' or 'repeat' or 'stop'" in errors
+    assert "expected 'keep', 'repeat' or 'stop'" in errors
 
 
 def test_a_stream_without_times_by_nature_leaves_with_0(tmp_path, monkeypatch):
