@@ -155,7 +155,7 @@ sample --policy bicubic
 sample --policy lanczos --scale 2.5
 sample --policy smi --models sample/quick
 sample --policy smi --models sample/quick --steady 0 --threads 2
-sample --policy smi --models sample/quick --scale 2.5 --dtype bf16
+sample --policy smi --models sample/quick --scale 2.5
 sample --policy smi --models sample/quick --reference clips/sample_truth.mkv {true}
 sample --policy avgi --models sample/quick --target-flicker 1.0 {live}
 sample --policy ami --models sample/quick
@@ -196,7 +196,7 @@ cut --policy dsrfi --models cut/quick {per_frame} --steady 0
 cut --policy selfrec --models cut/quick
 cut --policy selfrec --models cut/quick {per_frame} {live}
 cut --policy shot --models cut/shot
-cut --policy shot --models cut/shot --steady 0 --dtype bf16
+cut --policy shot --models cut/shot --steady 0
 cut --policy shot --models cut/shot --target-flicker 1.0
 cut --policy shot --models cut/shot --quality best --scale 2.5
 soft --policy kernelgan --models soft/kernelgan
@@ -376,7 +376,7 @@ def run_all(banks: Path, destination: Path, keep: Path | None, only: str) -> Non
             before = children_seconds()
             rows[name] = make()
             seconds[name] = children_seconds() - before
-        write_record(destination, rows, seconds)
+        write_record(destination, rows, seconds, only)
 
 
 class Runner:
@@ -478,7 +478,8 @@ class Runner:
         command = ["score", *videos, *words_of(options), "--json", str(record)]
         if error := vsr(command, self._banks):
             return {"error": error}
-        scores = json.loads(record.read_text())
+        # The ranking names its results by their files, which lie elsewhere each time.
+        scores = json.loads(record.read_text().replace(f"{self._here}/", ""))
         each = scores.get("results", [scores])
         measured = [{key: one.get(key) for key in ("metrics", "baseline")} for one in each]
         return {
@@ -583,13 +584,17 @@ def show(number: int, total: int, line: str) -> None:
 # Records and their comparison
 
 
-def write_record(path: Path, rows: dict[str, Json], seconds: dict[str, float]) -> None:
+def write_record(
+    path: Path, rows: dict[str, Json], seconds: dict[str, float], only: str = ""
+) -> None:
+    """Write rows with what they depend on; `only` is a text that the names of all hold."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     machine = {"processor": processor(), "python": platform.python_version()}
     record = {
         "machine": machine | {package: version(package) for package in PACKAGES},
         "commit": commit.stdout.strip(),
+        "only": only,
         "cpu_seconds": {name: round(value, 2) for name, value in seconds.items()},
         "rows": rows,
     }
@@ -622,7 +627,9 @@ def compare_records(before: Path, after: Path) -> int:
     print("| row | verdict | detail |\n|---|---|---|")
     verdicts: Counter[str] = Counter()
     faults = 0
-    for name in one["rows"] | other["rows"]:
+    parts = [record.get("only", "") for record in (one, other)]
+    names = [name for name in one["rows"] | other["rows"] if all(part in name for part in parts)]
+    for name in names:
         verdict, detail, is_fault = compare_rows(one["rows"].get(name), other["rows"].get(name))
         verdicts[verdict] += 1
         faults += is_fault
