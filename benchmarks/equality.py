@@ -443,7 +443,7 @@ class Runner:
         manifest = json.loads(record.read_text())
         if ending is not None and not manifest["resumed_at_frame"]:
             return {"error": "the second run did not go on with the first"}
-        facts = ("frames_in", "frames_out", "models", "shots", "streams_kept", "damage", "dtype")
+        facts = ("frames_in", "frames_out", "models", "shots", "streams_kept", "damage")
         figures = ("metrics", "steady", "max_pts_error_seconds")
         return decoded_row(video) | {
             "facts": {key: manifest[key] for key in facts}
