@@ -1,5 +1,6 @@
 """Whatever breaks inside a run: it ends, soon, with an error, and what was done is still there."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -152,10 +153,12 @@ def test_an_encoding_program_that_is_killed_ends_the_run(tmp_path, clip):
 
     def kill_the_encoder(done, _):
         if done == 7:
+            # Threads and children come and go while they are listed.
             for task in Path("/proc/self/task").iterdir():
-                for child in (task / "children").read_text().split():
-                    if "ffmpeg" in Path(f"/proc/{child}/cmdline").read_text():
-                        os.kill(int(child), signal.SIGKILL)
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    for child in (task / "children").read_text().split():
+                        if "ffmpeg" in Path(f"/proc/{child}/cmdline").read_text():
+                            os.kill(int(child), signal.SIGKILL)
 
     recipe = replace(
         RECIPE, policy="bicubic", encode=EncodeOptions("ffmpeg:libx264", segment_frames=5)

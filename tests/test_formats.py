@@ -1,12 +1,13 @@
 """Files that people have: streams that begin late, clocks that wrap, forms that change."""
 
+import gc
 from fractions import Fraction
 from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 import vsr
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
@@ -266,6 +267,20 @@ def test_every_kind_of_side_data_has_a_fate():
     assert {kind.value for kind in Type} <= set(SIDE_DATA_FATES)
     named = [fate for fate in SIDE_DATA_FATES.values() if fate not in (KEPT, CODING, SOUND)]
     assert all(len(fate) > 10 for fate in named)
+
+
+def test_pictures_with_a_color_profile_are_read_and_the_profile_is_named(tmp_path):
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pictures = moving_pictures(3, 16, 24)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png", icc_profile=profile)
+    with open_clip(tmp_path) as reader:
+        frames = list(reader.frames())
+        assert reader.losses == ("the ICC color profile (from frame 0 on)",)
+    gc.collect()  # PyAV's crash came here
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert np.array_equal(np.rint(frame.pixels.numpy() * 255).transpose(1, 2, 0), picture)
 
 
 def insert_box(data, path, box):

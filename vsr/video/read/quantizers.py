@@ -11,6 +11,7 @@ from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
 from av.sidedata.sidedata import Type
 
 from vsr.video.read.hevc_quantizer import HevcQuantizers
+from vsr.video.read.side_data import without_profile
 
 EXPORT_QUANTIZERS = {"export_side_data": "venc_params"}
 """Options of a decoder that make it tell."""
@@ -65,7 +66,8 @@ def quantizer_step(frame: av.VideoFrame) -> float | None:
     None where the decoder tells nothing, or nothing that makes sense.
     """
     # PyAV looks it up by its type, which its stubs do not know of.
-    side_data = frame.side_data.get(Type.VIDEO_ENC_PARAMS)  # type: ignore[call-overload]
+    bare, _ = without_profile(frame)
+    side_data = bare.side_data.get(Type.VIDEO_ENC_PARAMS)  # type: ignore[call-overload]
     if not isinstance(side_data, VideoEncParams):
         return None
     quantizer = float(side_data.qp)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import av
 from av.buffer import Buffer
+from av.filter import Graph
 from av.sidedata.sidedata import SideData as SideDataBuffer
 from av.sidedata.sidedata import Type as SideData
 
@@ -28,9 +29,50 @@ def _unknown_kind(kinds: type[SideData], number: Any) -> SideData:
 SideData._missing_ = classmethod(_unknown_kind)  # type: ignore[assignment]
 
 
+_FORMATS_OF_PNG = {
+    *("monob", "pal8", "gray", "gray16be", "ya8", "ya16be"),
+    *("rgb24", "rgb48be", "rgba", "rgba64be"),
+}
+
+
+def _filtered(frame: av.VideoFrame, mode: str) -> av.VideoFrame | None:
+    """Send a frame through libav's filter of side data; None where the filter keeps it back."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or Fraction(1, 25),
+    )
+    side_data_filter, sink = graph.add("sidedata", mode), graph.add("buffersink")
+    source.link_to(side_data_filter)
+    side_data_filter.link_to(sink)
+    graph.configure()
+    graph.push(frame)
+    try:
+        return cast(av.VideoFrame, graph.pull())
+    except (BlockingIOError, EOFError):
+        return None
+
+
+def without_profile(frame: av.VideoFrame) -> tuple[av.VideoFrame, bool]:
+    """Take a PNG's ICC profile off a second reference to the frame, and tell whether there was one.
+
+    Whoever looks at a frame's side data must look at this reference's: PyAV 18.1 frees the name of
+    such a profile a second time once a frame's side data was looked at, and the process dies.
+    """
+    if frame.format.name not in _FORMATS_OF_PNG:
+        return frame, False
+    if _filtered(frame, "mode=select:type=ICC_PROFILE") is None:
+        return frame, False
+    bare = _filtered(frame, "mode=delete:type=ICC_PROFILE")
+    return cast(av.VideoFrame, bare), True
+
+
 def side_data(frame: av.VideoFrame, kind: SideData) -> bytes | None:
-    """Copy the bytes of libav's structure of this kind; None where the frame has none."""
-    container = cast(Mapping[SideData, Buffer], frame.side_data)
+    """Copy the bytes of libav's structure of this kind, but for an ICC profile; None where the
+    frame has none."""
+    container = cast(Mapping[SideData, Buffer], without_profile(frame)[0].side_data)
     return bytes(container[kind]) if kind in container else None
 
 
@@ -112,8 +154,9 @@ lost by these words."""
 
 def lost_side_data(frame: av.VideoFrame) -> list[str]:
     """Name the side data of a frame that no result can hold."""
-    lost = []
-    for entry in cast(Iterable[SideDataBuffer], frame.side_data):
+    bare, has_profile = without_profile(frame)
+    lost = [str(SIDE_DATA_FATES[_ICC_PROFILE])] if has_profile else []
+    for entry in cast(Iterable[SideDataBuffer], bare.side_data):
         number = cast(int, entry.type.value)
         fate = SIDE_DATA_FATES.get(number, f"side data of kind {number}")
         if fate not in (KEPT, CODING, SOUND) and not (number == _STEREO and _is_flat(entry)):
@@ -121,7 +164,7 @@ def lost_side_data(frame: av.VideoFrame) -> list[str]:
     return lost
 
 
-_STEREO = 2
+_STEREO, _ICC_PROFILE = 2, 15
 
 
 def _is_flat(stereo: SideDataBuffer) -> bool:
