@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,14 @@ import torch
 # The pictures are tiny: sharing them between threads costs more than it brings, and far more on a
 # busy machine.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache():
+    """Keeps the tests' models out of the user's cache."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "VSR_CACHE", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

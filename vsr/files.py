@@ -15,6 +15,8 @@ from vsr.errors import OutputError, UsageError
 
 LOCK_NAME = "lock"
 MAX_NAME_BYTES = 255
+WAIT_SECONDS = 0.2
+"""Time between two looks at a lock that is waited for."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -82,10 +84,13 @@ class FolderLock:
     and OSError.
     """
 
-    def __init__(self, folder: Path, purpose: str, name: str = LOCK_NAME) -> None:
-        """`purpose` is what the owner does, in words."""
+    def __init__(
+        self, folder: Path, purpose: str, name: str = LOCK_NAME, *, waits: bool = False
+    ) -> None:
+        """`purpose` is what the owner does, in words; with `waits` another owner is waited for."""
         self._path = folder / name
         self._purpose = purpose
+        self._waits = waits
 
     def __enter__(self) -> Self:
         from filelock import FileLock, Timeout
@@ -93,7 +98,7 @@ class FolderLock:
         # Never a lock without the system's help: that would outlive an owner that was killed.
         self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(blocking=self._waits, poll_interval=WAIT_SECONDS)
         except Timeout:
             raise OutputError(
                 f"{self._path.parent}: {self._purpose} by {_owner(self._path)}; wait for it, or "

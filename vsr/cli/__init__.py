@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from vsr.cli.cache import cache
 from vsr.cli.datasets import experiment, train
 from vsr.cli.doctor import doctor
 from vsr.cli.inspect import inspect
@@ -30,8 +31,17 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's allocator, as in its malloc.h."""
 
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Upscale": {"run": run, "plan": plan, "steady": steady},
-    "Measure": {"score": score, "inspect": inspect, "mos": mos},
+    "Begin here": {"run": run, "plan": plan, "score": score},
+    "Make": {"steady": steady},
+    "Measure": {"mos": mos},
+    "Look": {
+        "inspect": inspect,
+        "models": list_models,
+        "upscalers": upscalers,
+        "weights": weights,
+        "cache": cache,
+        "doctor": doctor,
+    },
     "Train": {
         "train-shot": train_shot,
         "train-keyframe": train_keyframe,
@@ -40,9 +50,8 @@ _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "train": train,
         "experiment": experiment,
     },
-    "List": {"models": list_models, "upscalers": upscalers, "weights": weights, "doctor": doctor},
 }
-"""By heading of `vsr --help`."""
+"""By heading of `vsr --help`; the commands that matter most come first."""
 RESUMABLE_COMMANDS = {"run", "steady", *_COMMANDS["Train"]} - {"kernel"}
 """Commands that continue the work of an earlier one."""
 
