@@ -11,7 +11,7 @@ from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
 from av.sidedata.sidedata import Type
 
 from vsr.video.read.hevc_quantizer import HevcQuantizers
-from vsr.video.read.side_data import without_profile
+from vsr.video.read.icc_profile import without_profile
 
 EXPORT_QUANTIZERS = {"export_side_data": "venc_params"}
 """Options of a decoder that make it tell."""
