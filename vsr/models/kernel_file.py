@@ -1,7 +1,7 @@
 """Blur kernels on disk: numbers as JSON, which training reads again, and pictures to look at."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ from vsr.image.blur import (
     kernel_of_factor,
     taps_to_tensor,
 )
-from vsr.records import Origin, from_json, limits
+from vsr.records import Origin, from_json
 
 MAX_FILE_BYTES = 2**20
 MAX_SIDE = 63
@@ -65,9 +65,11 @@ class _KernelFile:
     """Part of a record that training reads; what else stands there is passed over."""
 
     kernel: KernelTaps
-    factor: int = field(default=FACTOR, metadata=limits(at_least=FACTOR, at_most=FACTOR))
+    factor: int = FACTOR
 
     def __post_init__(self) -> None:
+        if self.factor != FACTOR:
+            raise ValueError(f"factor is {self.factor}; expected {FACTOR}")
         if not {len(row) for row in self.kernel} == {len(self.kernel)} <= set(range(MAX_SIDE + 1)):
             raise ValueError(f"kernel is no square of 1 to {MAX_SIDE} numbers a side")
         total = sum(map(sum, self.kernel))
