@@ -250,11 +250,6 @@ def test_a_muxer_that_loses_frames_ends_the_run_and_leaves_no_file(tmp_path, mon
     assert not (tmp_path / "out.mkv").exists()
 
 
-def kill(*_, **__):
-    """End the process at once: nothing may tidy up behind it."""
-    os._exit(9)
-
-
 FINISHING = {
     "after the last segment": "vsr.video.write.video_output.SegmentedVideoOutput.finish",
     "while joining": "vsr.video.write.mux.VideoMuxer.finish",
@@ -263,33 +258,61 @@ FINISHING = {
     "before tidying": "vsr.video.write.segment_store.SegmentStore.mark_finished",
     "while tidying": "vsr.video.write.segment_store.shutil.rmtree",
 }
+KILLS = [
+    *(("out.mkv", moment) for moment in FINISHING),
+    *(("out", moment) for moment in ("before the rename", "before tidying", "while tidying")),
+]
+RUN_AND_KILL = """
+import os, sys
+import pytest
+import vsr.pipeline.run
 
-
-@pytest.mark.parametrize("moment", FINISHING)
-@pytest.mark.parametrize("output", ["out.mkv", "out"])
-def test_a_run_that_is_killed_while_finishing_is_finished_by_the_same_command(
-    tmp_path, moment, output
-):
-    if output == "out" and moment in (
-        "after the last segment",
-        "while joining",
-        "after the rename",
-    ):
-        pytest.skip("a folder of pictures has no such step")
-    clip = write_clip(tmp_path / "a.mkv", moving_pictures(10, 48, 64))
-    whole = tmp_path / "whole" / output
-    whole.parent.mkdir()
-    codec = {} if output.endswith("mkv") else {"codec": "png"}
-    vsr.run(clip, whole, policy="bicubic", scale=2, **codec)
-    target = tmp_path / "killed" / output
-    target.parent.mkdir()
+clip = sys.argv[1]
+for place in sys.argv[2:]:
+    target, codec, function = place.split("|")
+    # Forked while this process has no threads yet, which would not live on in the child.
     child = os.fork()
     if child == 0:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(FINISHING[moment], kill)
-            vsr.run(clip, target, policy="bicubic", scale=2, **codec)
+        pytest.MonkeyPatch().setattr(function, lambda *_, **__: os._exit(9))
+        vsr.run(clip, target, policy="bicubic", scale=2, codec=codec or None)
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, place
+"""
+
+
+def options_of(output):
+    return {} if output.endswith("mkv") else {"codec": "png"}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A folder with a clip, its whole results, and a folder for each run that was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    clip = write_clip(folder / "a.mkv", moving_pictures(10, 48, 64))
+    for output in ("out.mkv", "out"):
+        (folder / f"whole {output}").mkdir()
+        vsr.run(
+            clip,
+            folder / f"whole {output}" / output,
+            policy="bicubic",
+            scale=2,
+            **options_of(output),
+        )
+    places = []
+    for output, moment in KILLS:
+        (folder / f"{moment} {output}").mkdir()
+        codec = options_of(output).get("codec", "")
+        places.append(f"{folder / f'{moment} {output}' / output}|{codec}|{FINISHING[moment]}")
+    subprocess.run([sys.executable, "-c", RUN_AND_KILL, clip, *places], check=True, timeout=120)
+    return folder
+
+
+@pytest.mark.parametrize(("output", "moment"), KILLS)
+def test_a_run_that_is_killed_while_finishing_is_finished_by_the_same_command(
+    killed, output, moment
+):
+    clip, whole = killed / "a.mkv", killed / f"whole {output}" / output
+    target, codec = killed / f"{moment} {output}" / output, options_of(output)
     manifest = vsr.run(clip, target, policy="bicubic", scale=2, **codec)
     assert manifest.frames_out == 10
     assert manifest.resumed_at_frame == (0 if moment == "while tidying" else 10)

@@ -149,7 +149,7 @@ def test_a_missing_file_is_named_with_its_source_and_its_place(tmp_path, monkeyp
 
 
 def weights_command(*arguments):
-    return CliRunner().invoke(app, ["weights", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["weights", *map(str, arguments)], env={"COLUMNS": "400"})
 
 
 def rows_of_list():
