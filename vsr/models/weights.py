@@ -1,5 +1,5 @@
 """Weight files that metrics and the losses of `vsr train` need: names, search, checks, reading.
-Nothing is ever downloaded; no file runs code."""
+Nothing is downloaded here (see `download.py`); no file runs code."""
 
 import hashlib
 import os
@@ -15,7 +15,9 @@ from vsr.errors import ModelError
 WEIGHTS_PATH_VARIABLE = "VSR_WEIGHTS"
 """Environment variable: one folder of weight files, or several joined as in PATH."""
 
-_TORCHVISION = "torchvision's model zoo, https://download.pytorch.org/models/"
+_ZOO = "https://download.pytorch.org/models/"
+_TORCHVISION = f"torchvision's model zoo, {_ZOO}"
+_ZOO_LICENSE = "BSD-3-Clause, trained on ImageNet, whose pictures are for research"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,17 @@ class WeightFile:
     sha256: str
     """Hash of the published file, or the beginning of it; another file is accepted if its content
     fits."""
+    license: str
+    """License that the publisher names."""
+    address: str = ""
+    """Address that it can be fetched from; empty where the publisher states no hash to check it
+    by."""
 
     @property
     def missing(self) -> str:
         """Advice for a user who lacks it."""
-        return f"no {self.name} (from {self.source}); {placement_hint('it')}"
+        fetched = f"vsr weights get {self.name} fetches it, or " if self.address else ""
+        return f"no {self.name} (from {self.source}); {fetched}{placement_hint('it')}"
 
 
 ALEXNET = WeightFile(
@@ -43,42 +51,56 @@ ALEXNET = WeightFile(
     _TORCHVISION,
     ("alexnet-owt*.pth", "alexnet*.safetensors"),
     sha256="7be5be79",
+    license=_ZOO_LICENSE,
+    address=f"{_ZOO}alexnet-owt-7be5be79.pth",
 )
 VGG16 = WeightFile(
     "vgg16-397923af.pth",
     _TORCHVISION,
     ("vgg16-*.pth", "vgg16.pth", "vgg16*.safetensors"),
     sha256="397923af",
+    license=_ZOO_LICENSE,
+    address=f"{_ZOO}vgg16-397923af.pth",
 )
 VGG19 = WeightFile(
     "vgg19-dcbb9e9d.pth",
     _TORCHVISION,
     ("vgg19-*.pth", "vgg19.pth", "vgg19*.safetensors"),
     sha256="dcbb9e9d",
+    license=_ZOO_LICENSE,
+    address=f"{_ZOO}vgg19-dcbb9e9d.pth",
 )
 SQUEEZENET = WeightFile(
     "squeezenet1_1-b8a52dc0.pth",
     _TORCHVISION,
     ("squeezenet1_1*.pth", "squeezenet1_1*.safetensors"),
     sha256="b8a52dc0",
+    license=_ZOO_LICENSE,
+    address=f"{_ZOO}squeezenet1_1-b8a52dc0.pth",
 )
 FID_INCEPTION = WeightFile(
     "pt_inception-2015-12-05-6726825d.pth",
     "the releases of https://github.com/mseitzer/pytorch-fid",
     ("pt_inception-2015-12-05*.pth", "pt_inception-2015-12-05*.safetensors"),
     sha256="6726825d",
+    license="Apache-2.0",
+    address="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth",
 )
 IMAGENET_INCEPTION = WeightFile(
     "inception_v3_google-0cc3c7bd.pth",
     _TORCHVISION,
     ("inception_v3_google-*.pth", "inception_v3*.safetensors"),
     sha256="0cc3c7bd",
+    license=_ZOO_LICENSE,
+    address=f"{_ZOO}inception_v3_google-0cc3c7bd.pth",
 )
 DISTS_WEIGHTS = WeightFile(
     "dists_alpha_beta.pt",
     "https://github.com/dingkeyan93/DISTS, there DISTS_pytorch/weights.pt",
     ("dists*.pt", "dists*.pth", "dists*.safetensors"),
     sha256="f5e65c96230b",
+    license="MIT",
 )
 NIQE_MODEL = WeightFile(
     "niqe_pris_params.npz",
@@ -88,15 +110,21 @@ NIQE_MODEL = WeightFile(
     ),
     ("niqe*.npz", "*niqe*params*.mat", "niqe*.mat"),
     sha256="2a7c182a68c9",
+    license="Apache-2.0",
 )
 BRISQUE_MODEL = WeightFile(
     "brisque_model_live.yml",
     "https://github.com/opencv/opencv_contrib, there modules/quality/samples",
     ("brisque_model*.yml",),
     sha256="4c44c7eec9e5",
+    license="Apache-2.0",
 )
 BRISQUE_RANGE = WeightFile(
-    "brisque_range_live.yml", BRISQUE_MODEL.source, ("brisque_range*.yml",), sha256="a18427f4f7ad"
+    "brisque_range_live.yml",
+    BRISQUE_MODEL.source,
+    ("brisque_range*.yml",),
+    sha256="a18427f4f7ad",
+    license="Apache-2.0",
 )
 
 LOSS_WEIGHTS = {"vgg22": (VGG19,), "vgg54": (VGG19,)}
