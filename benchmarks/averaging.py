@@ -4,9 +4,7 @@ to average out.
 python -m benchmarks.averaging --frames 8 --count 6
 """
 
-import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.clips import EXCERPTS, make_pair, use_shared_data
@@ -14,7 +12,7 @@ from benchmarks.measure import COLUMNS, SECONDS, cells, labels, measure, options
 from vsr.models.bank import load_bank
 from vsr.pipeline.options import Recipe
 from vsr.train.keyframe import train_keyframe
-from vsr.train.methods import METHODS
+from vsr.train.workers import available_cores
 
 VARIANTS = {
     "default": {},
@@ -40,11 +38,14 @@ def main() -> None:
             pair = make_pair(name, Path(folder))
             rows = []
             for variant, changes in VARIANTS.items():
-                method = METHODS["quick"]
-                METHODS[variant] = replace(method, options=replace(method.options, **changes))
                 bank = Path(folder) / name / variant
-                cores = len(os.sched_getaffinity(0))
-                train_keyframe(pair.low, bank, count=options.count, method=variant, workers=cores)
+                train_keyframe(
+                    pair.low,
+                    bank,
+                    count=options.count,
+                    settings=[f"{key}={value}" for key, value in changes.items()],
+                    workers=available_cores(),
+                )
                 models = load_bank(bank)
                 one, mean = (
                     measure(pair, Recipe(policy, steady=0.0), models, SHOWN, options.frames).figures

@@ -28,10 +28,10 @@ from pathlib import Path
 
 import av
 
+from benchmarks.made_clips import moving_pictures, read_frames, two_shots, write_clip
+from benchmarks.made_models import make_model, make_shot_model, picture
 from benchmarks.measure import print_table
 from benchmarks.tally import Tally
-from tests.clips import moving_pictures, read_frames, two_shots, write_clip
-from tests.models import make_model, make_shot_model, picture
 from vsr import cli
 from vsr.models.shot_model import save_shot_model
 from vsr.train import shot as shot_learning

@@ -32,8 +32,8 @@ import av
 import torch
 
 from benchmarks.fuzz_seeds import CAMPAIGNS, FRAMES, Campaign
+from benchmarks.made_clips import moving_pictures, write_clip
 from benchmarks.mutations import mutate
-from tests.clips import moving_pictures, write_clip
 from vsr import cli
 
 SECONDS_ALLOWED = 30

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from tests.clips import moving_pictures, write_clip
-from tests.models import make_model, make_shot_model, picture
+from benchmarks.made_clips import moving_pictures, write_clip
+from benchmarks.made_models import make_model, make_shot_model, picture
 from vsr.models.networks.classic import Espcn, EspcnSpec
 from vsr.models.shot_model import save_shot_model
 from vsr.upscale.networks.files import NetworkCard, encode_network

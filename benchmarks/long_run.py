@@ -21,8 +21,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from benchmarks.made_clips import MILLISECOND, moving_pictures
 from benchmarks.measure import print_table
-from tests.clips import MILLISECOND, moving_pictures
 
 FRAMES_A_MINUTE = 25 * 60
 FRAMES_A_SHOT = 500

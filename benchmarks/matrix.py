@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 
 import vsr
-from tests.clips import moving_pictures, read_packets, write_clip
+from benchmarks.made_clips import moving_pictures, read_packets, write_clip
 from vsr.errors import VsrError
 from vsr.video.reader import open_clip
 

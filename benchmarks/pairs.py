@@ -23,7 +23,7 @@ import av
 import numpy as np
 import torch
 
-from tests.clips import moving_pictures
+from benchmarks.made_clips import moving_pictures
 from vsr.errors import VsrError
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run as run_pipeline

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.made_clips import moving_pictures
 from benchmarks.pairs import add_sound, count_frames, encode_tone, samples
-from tests.clips import moving_pictures
 from vsr.errors import VsrError
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run as run_pipeline

@@ -56,3 +56,15 @@ def test_the_house_keeps_its_shape():
     assert int(figures["rooms at the top"]) <= 20
     assert len(house.chain) <= 13, " -> ".join(house.chain)
     assert figures["docstrings with a vague opening"] == "0"
+
+
+def test_nothing_but_tests_imports_tests():
+    others = [
+        path
+        for folder in ("vsr", "benchmarks", "tools", "samples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    importing = re.compile(r"^\s*(?:from|import) tests\b", re.MULTILINE)
+    found = [str(path.relative_to(ROOT)) for path in others if importing.search(path.read_text())]
+    assert len(others) > 200
+    assert found == []
