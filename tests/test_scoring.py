@@ -351,8 +351,8 @@ def test_clips_are_read_as_the_options_say(tmp_path):
     with open_clip(result, options) as one, open_clip(truth, options) as other:
         pictures = [[frame.pixels for frame in clip.frames()] for clip in (one, other)]
     clean, combed_scores = (
-        score([result], truth, metrics=["psnr"], read=read).results[0]
-        for read in (options, ReadOptions(deinterlace="off"))
+        score([result], truth, metrics=["psnr"], deinterlace=deinterlace).results[0]
+        for deinterlace in ("frame", "off")
     )
     # The older field is in the odd lines: whole frames show the truth's frame before theirs.
     pairs = list(zip(pictures[0][1:], pictures[1], strict=False))
@@ -457,7 +457,7 @@ def test_clips_are_scored_without_anything_to_compare_with(
 
 def test_the_fast_flow_is_said(tmp_path, truth_clip):
     result = write_clip(tmp_path / "result.mkv", spoilt(TRUTH), **LOSSLESS)
-    scores = score([result], truth_clip, metrics=["warping_error"], fast_flow=True)
+    scores = score([result], truth_clip, metrics=["warping_error"], flow="fast")
     assert scores.to_json()["flow"] == "fast"
     console = Console(width=160, record=True)
     console.print(score_table(scores))

@@ -20,6 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from vsr.evaluate.mos import SheetOptions
+from vsr.evaluate.score import ScoreOptions
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.records import Keyword, keywords
 from vsr.train.options import (
@@ -29,7 +30,6 @@ from vsr.train.options import (
     KeyframeTraining,
     ShotTraining,
 )
-from vsr.video.reader import ReadOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, tuple[type, ...]] = {
@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "kernel": (KernelSearch,),
     "train": (DatasetTraining,),
     "mos-sheet": (SheetOptions,),
-    "score": (ReadOptions,),
+    "score": (ScoreOptions,),
 }
 LAID_OVER_FILES = (Recipe,)
 """Classes that a recipe file may have set: None alone leaves an option to the file."""

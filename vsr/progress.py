@@ -82,11 +82,12 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{hours:.1f} h"
 
 
-def _ignore(*_: object) -> None:
+def ignore(*_: object) -> None:
     """Ignore a message that nobody listens to."""
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Ask for no end."""
     return False
 
 
@@ -94,9 +95,9 @@ def _never() -> bool:
 class Listener:
     """Listener to a run in progress."""
 
-    notify: Callable[[str], None] = _ignore
+    notify: Callable[[str], None] = ignore
     """Takes a sentence for the user."""
-    on_progress: FrameProgress = _ignore
+    on_progress: FrameProgress = ignore
     """Takes the frames done, and their number where the header tells it."""
-    should_stop: Callable[[], bool] = _never
+    should_stop: Callable[[], bool] = never
     """Tells whether the run is to end after the current frame, with its work kept."""

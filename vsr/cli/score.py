@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vsr.cli.terminal import JsonOption, counter, exit_if_damaged, notify, split_names
-
-FLOWS = {"medium": False, "fast": True}
+from vsr.cli.terminal import JsonOption, counter, exit_if_damaged, notify
 
 
 def score(
@@ -18,14 +16,24 @@ def score(
     low_resolution: Annotated[
         str | None, typer.Option(metavar="LR", help="The clip they were made from.")
     ] = None,
-    metrics: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Default: all that can be computed.")
-    ] = None,
-    border: Annotated[int, typer.Option(metavar="PX", help="Pixels ignored at each side.")] = 0,
-    flow: Annotated[
-        str, typer.Option(metavar="medium|fast", help="Preset of the optical flow.")
-    ] = "medium",
     # options of vsr score, by tools/write_signatures.py
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="A,B",
+            help="Metrics to measure; default: all that can be computed.",
+        ),
+    ] = None,
+    border: Annotated[
+        int, typer.Option("--border", metavar="PX", help="Pixels ignored at each side.")
+    ] = 0,
+    flow: Annotated[
+        str,
+        typer.Option(
+            "--flow", metavar="medium|fast", help="Preset of the optical flow; fast is less exact."
+        ),
+    ] = "medium",
     on_damage: Annotated[
         str,
         typer.Option(
@@ -73,26 +81,15 @@ def score(
     from vsr.errors import UsageError
     from vsr.files import check_distinct, check_record, strict_json, write_json
     from vsr.records import load_options
-    from vsr.video.reader import ReadOptions
 
-    if flow not in FLOWS:
-        raise UsageError(f"--flow is {flow}; expected {' or '.join(FLOWS)}.")
     if str(csv) == "-":
         raise UsageError("--csv writes a file; standard output is for --json - or the table.")
     check_distinct({"--json": json, "--csv": csv, "--html": html})
     for record in (json, csv, html):
         check_record(record, [*results, reference, low_resolution])
+    options = load_options(scoring.ScoreOptions, given=given)
     with counter("scoring") as on_progress:
-        scores = scoring.score(
-            results,
-            reference=reference,
-            low_resolution=low_resolution,
-            metrics=split_names(metrics),
-            border=border,
-            fast_flow=FLOWS[flow],
-            read=load_options(ReadOptions, given=given),
-            progress=on_progress,
-        )
+        scores = scoring.score_clips(results, reference, low_resolution, options, on_progress)
     for note in dict.fromkeys(note for clip in scores.results for note in clip.notes):
         notify(note)
     if csv is not None:

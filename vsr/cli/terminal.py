@@ -58,11 +58,6 @@ def read_options(given: Mapping[str, Any]) -> "tuple[Recipe, RunFiles]":
     return recipe, load_options(RunFiles, given=given)
 
 
-def split_names(text: str | None) -> tuple[str, ...] | None:
-    """Read "a, b"; None, where nothing was given, stays None."""
-    return None if text is None else tuple(filter(None, map(str.strip, text.split(","))))
-
-
 def exit_if_damaged(damage: list[str]) -> None:
     """Report the damage of the input and leave with the exit code for it."""
     if damage:
