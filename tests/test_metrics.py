@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
-from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion, dis_flow, motion_between, visible_mask
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM, dis_flow, motion_between, visible_mask
 from vsr.image.resample import resize
 from vsr.metrics import METRICS, possible_metrics, with_sharpness
 from vsr.metrics.metric import MetricUnavailableError, Needs
@@ -373,19 +373,6 @@ def test_fast_flow_changes_the_motion_that_is_used(fast):
     change = motion.change(luma(truths[1]).astype(np.float32), luma(truths[0]).astype(np.float32))
     expected = np.abs(change)[motion.visible].mean()
     assert board.compute()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
-
-
-def test_a_known_motion_of_the_input_is_used_in_place_of_an_estimate():
-    truths = moving(2)
-    lows = [resize(truth, 16, 24).clamp(0, 1) for truth in truths]
-    still = Motion(np.zeros((64, 96, 2), np.float32), np.ones((64, 96), np.bool_))
-    board = Scoreboard(["warping_error"], has_truth=False, has_low_resolution=True)
-    for index, truth in enumerate(truths):
-        board.update(
-            Frame(truth, index, index, Fraction(1, 25)), low_resolution=lows[index], motion=still
-        )
-    expected = np.abs(luma(truths[1]) - luma(truths[0])).mean()
-    assert board.compute()["warping_error"].per_frame == (None, pytest.approx(expected, rel=1e-4))
 
 
 @pytest.mark.parametrize("name", PAIR_METRICS)

@@ -6,7 +6,6 @@ from tests.clips import textured_picture
 from vsr.image.motion import (
     DIS_FAST,
     MIN_SIDE_PX,
-    Motion,
     backward_warp,
     dis_flow,
     farneback_flow,
@@ -102,17 +101,11 @@ def test_visible_mask_follows_both_rules_pixel_by_pixel():
     np.testing.assert_array_equal(visible_mask(flow, flow_back), expected)
 
 
-def test_kept_share_is_the_visible_part():
-    visible = np.zeros((4, 5), dtype=bool)
-    visible[:, :2] = True
-    assert Motion(constant_flow(0, 0, 4, 5), visible).visible_share == pytest.approx(0.4)
-
-
 def test_still_pictures_have_no_motion_and_hide_nothing():
     picture = grey_picture()
     motion = motion_between(picture, picture)
     assert np.abs(motion.flow).max() == 0
-    assert motion.visible_share == 1
+    assert motion.visible.all()
 
 
 def test_pictures_too_small_for_the_flow_have_no_motion():

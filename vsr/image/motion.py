@@ -18,7 +18,6 @@ BoolArray = NDArray[np.bool_]
 SamplePositions = tuple[FloatArray, FloatArray]
 """Columns and rows in another picture, (H, W) each, in pixels."""
 
-DIS_ULTRAFAST: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
 DIS_FAST: int = cv2.DISOPTICAL_FLOW_PRESET_FAST
 DIS_MEDIUM: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
 MIN_SIDE_PX = 12
@@ -39,11 +38,6 @@ class Motion:
     """Flow from the frame to the one before, (H, W, 2)."""
     visible: BoolArray
     """(H, W): true where the pixel is seen in both frames (see `visible_mask`)."""
-
-    @cached_property
-    def visible_share(self) -> float:
-        """Share of pixels that are visible in both frames, 0 to 1."""
-        return float(self.visible.mean())
 
     @cached_property
     def targets(self) -> "SamplePositions":

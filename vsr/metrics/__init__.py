@@ -45,15 +45,15 @@ _DISTS_WEIGHTS = ((DISTS_WEIGHTS, VGG16),)
 _BRISQUE_WEIGHTS = ((BRISQUE_MODEL, BRISQUE_RANGE),)
 _FID_WEIGHTS = ((FID_INCEPTION,), (IMAGENET_INCEPTION,))
 
-METRICS: dict[str, Metric] = {
-    "psnr": Metric("psnr", "dB", True, Needs.TRUTH, psnr.load_rgb),
-    "ssim": Metric("ssim", "1", True, Needs.TRUTH, ssim.load_rgb),
-    "ms_ssim": Metric("ms_ssim", "1", True, Needs.TRUTH, ssim.load_multi_scale),
-    "psnr_y": Metric("psnr_y", "dB", True, Needs.TRUTH, psnr.load_luma),
-    "ssim_y": Metric("ssim_y", "1", True, Needs.TRUTH, ssim.load_luma),
-    "lpips": _LPIPS,
-    "dists": Metric("dists", "1", False, Needs.TRUTH, dists.load, weights=_DISTS_WEIGHTS),
-    "niqe": Metric(
+_ENTRIES = (
+    Metric("psnr", "dB", True, Needs.TRUTH, psnr.load_rgb),
+    Metric("ssim", "1", True, Needs.TRUTH, ssim.load_rgb),
+    Metric("ms_ssim", "1", True, Needs.TRUTH, ssim.load_multi_scale),
+    Metric("psnr_y", "dB", True, Needs.TRUTH, psnr.load_luma),
+    Metric("ssim_y", "1", True, Needs.TRUTH, ssim.load_luma),
+    _LPIPS,
+    Metric("dists", "1", False, Needs.TRUTH, dists.load, weights=_DISTS_WEIGHTS),
+    Metric(
         "niqe",
         "1",
         False,
@@ -62,16 +62,16 @@ METRICS: dict[str, Metric] = {
         weights=((NIQE_MODEL,), ()),
         note=niqe.NOTE,
     ),
-    "brisque": Metric("brisque", "1", False, Needs.NOTHING, brisque.load, weights=_BRISQUE_WEIGHTS),
-    "vif": Metric("vif", "1", True, Needs.TRUTH, vif.load, form=vif.FORM),
-    "haarpsi": Metric("haarpsi", "1", True, Needs.TRUTH, haarpsi.load),
-    "mae": Metric("mae", "grey levels", False, Needs.TRUTH, psnr.load_mean_absolute),
-    "rmse": Metric("rmse", "grey levels", False, Needs.TRUTH, psnr.load_root_mean_square),
-    "fid": Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
-    "lr_psnr": Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
-    "sharpness": Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
-    "spectrum": Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
-    "diversity": Metric(
+    Metric("brisque", "1", False, Needs.NOTHING, brisque.load, weights=_BRISQUE_WEIGHTS),
+    Metric("vif", "1", True, Needs.TRUTH, vif.load, form=vif.FORM),
+    Metric("haarpsi", "1", True, Needs.TRUTH, haarpsi.load),
+    Metric("mae", "grey levels", False, Needs.TRUTH, psnr.load_mean_absolute),
+    Metric("rmse", "grey levels", False, Needs.TRUTH, psnr.load_root_mean_square),
+    Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
+    Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
+    Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
+    Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
+    Metric(
         "diversity",
         "%",
         True,
@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
         weights=LPIPS_WEIGHTS,
         only_when_named=True,
     ),
-    "warping_error": Metric(
+    Metric(
         "warping_error",
         "grey levels",
         False,
@@ -88,7 +88,7 @@ METRICS: dict[str, Metric] = {
         flicker.load_warping_error,
         of_pairs=True,
     ),
-    "ewarp": Metric(
+    Metric(
         "ewarp",
         "1e-3",
         False,
@@ -97,17 +97,15 @@ METRICS: dict[str, Metric] = {
         of_pairs=True,
         only_when_named=True,
     ),
-    "flicker": Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
-    "tof": Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
-    "tlpips": _TLPIPS,
-    "sharpness_live": Metric(
-        "sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live
-    ),
-    "flicker_live": Metric(
+    Metric("flicker", "grey levels", False, Needs.TRUTH, flicker.load, of_pairs=True),
+    Metric("tof", "px", False, Needs.TRUTH, tof.load, of_pairs=True),
+    _TLPIPS,
+    Metric("sharpness_live", "1", True, Needs.LOW_RESOLUTION, sharpness.load_live),
+    Metric(
         "flicker_live", "grey levels", False, Needs.LOW_RESOLUTION, flicker.load_live, of_pairs=True
     ),
-    **{
-        f"{metric.name}:{network}": replace(
+    *(
+        replace(
             metric,
             name=f"{metric.name}:{network}",
             load=partial(load, (network,)),
@@ -116,8 +114,9 @@ METRICS: dict[str, Metric] = {
         )
         for metric, load in ((_LPIPS, lpips.load), (_TLPIPS, lpips.load_temporal))
         for network, file in BACKBONES.items()
-    },
-}
+    ),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
 """`lpips` and `tlpips` take the best network that has weights; `lpips:vgg` insists on one."""
 
 

@@ -70,10 +70,8 @@ class FramePair:
     current: MetricImage
     previous: MetricImage | None = None
     """None on the first frame."""
-    known_motion: Motion | None = None
-    """The motion, where somebody has worked it out already."""
     flow_preset: int = DIS_MEDIUM
-    """Preset of the flow that is estimated otherwise."""
+    """Preset of the flow that is estimated."""
     _changes: dict[Motion, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -82,9 +80,7 @@ class FramePair:
         estimate."""
         if self.previous is None:
             return None
-        return self.known_motion or motion_between(
-            self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset
-        )
+        return motion_between(self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset)
 
     @cached_property
     def motion_forward(self) -> Motion | None:

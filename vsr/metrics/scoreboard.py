@@ -7,7 +7,7 @@ from statistics import fmean
 import torch
 
 from vsr.errors import InputError, UsageError
-from vsr.image.motion import DIS_FAST, DIS_MEDIUM, Motion
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM
 from vsr.metrics import select_metrics
 from vsr.metrics.metric import LoadedClipMetric, LoadedMetric, Metric, MetricUnavailableError
 from vsr.metrics.observation import (
@@ -107,17 +107,15 @@ class Scoreboard:
         low_resolution: torch.Tensor | None = None,
         *,
         measured: bool = True,
-        motion: Motion | None = None,
         corner: tuple[int, int] = (0, 0),
     ) -> None:
         """Measure the next frame. Pictures are float32 RGB (3, H, W) in [0, 1]; frames must come in
         order.
 
-        `motion` is that of the enlarged low-resolution input, for whoever knows it; without it, it
-        is estimated. A frame that is not `measured` has no value of its own; it is what the next
-        one is compared with. A truth up to 7 px larger or smaller a side is compared over the
-        common part: of the truth the top left, of the result what begins at `corner` = (top, left).
-        Raises InputError where the sizes differ more, UsageError where the border leaves nothing.
+        A frame that is not `measured` has no value of its own; it is what the next one is compared
+        with. A truth up to 7 px larger or smaller a side is compared over the common part: of the
+        truth the top left, of the result what begins at `corner` = (top, left). Raises InputError
+        where the sizes differ more, UsageError where the border leaves nothing.
         """
         assert (truth is not None) == self._has_truth, "a truth belongs to every frame or to none"
         assert (low_resolution is not None) == self._has_low_resolution, (
@@ -128,7 +126,7 @@ class Scoreboard:
         low_resolution = None if low_resolution is None else low_resolution.to(device)
         if not self._scores:
             return
-        observation = self._next_observation(result.pixels, truth, low_resolution, motion, corner)
+        observation = self._next_observation(result.pixels, truth, low_resolution, corner)
         self._add(observation if measured else None)
 
     def skip(self) -> None:
@@ -170,7 +168,7 @@ class Scoreboard:
         self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None
     ) -> None:
         """Take a frame that was measured before as the one that the next is compared with."""
-        self._next_observation(result.pixels, truth, low_resolution, None, (0, 0))
+        self._next_observation(result.pixels, truth, low_resolution, (0, 0))
 
     def _add(self, observation: Observation | None) -> None:
         for column in self._scores:
@@ -187,7 +185,6 @@ class Scoreboard:
         whole: torch.Tensor,
         truth: torch.Tensor | None,
         low_resolution: torch.Tensor | None,
-        enlarged_motion: Motion | None,
         corner: tuple[int, int],
     ) -> Observation:
         height, width = whole.shape[-2:] if truth is None else common_size(whole, truth)
@@ -213,10 +210,6 @@ class Scoreboard:
             if pixels is not None
         }
         pairs["result"] = FramePair(MetricImage(whole[part], whole), self._previous.get("result"))
-        # A motion that was told is that of whole pictures.
-        is_cropped = whole.shape[-2:] != (height, width)
-        if enlarged_motion is not None and not is_cropped:
-            pairs["enlarged"] = replace(pairs["enlarged"], known_motion=enlarged_motion)
         self._previous = {name: pair.current for name, pair in pairs.items()}
         return Observation(
             result=pairs["result"],
