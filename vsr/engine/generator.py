@@ -20,6 +20,7 @@ from vsr.engine.resampling import Keep, back_project_in_place
 from vsr.engine.tiling import RowReader, Strips, padded_strip
 from vsr.errors import ModelError
 from vsr.image.blur import KernelTaps
+from vsr.image.orientation import turned, turned_back
 from vsr.image.resample import resize, resize_strip, scaled_size
 from vsr.models.networks.singan import Generator
 
@@ -110,7 +111,7 @@ class FastGenerator:
         if not self.step_options.self_ensemble:
             return self._add_detail_to(base)
         variants = [
-            _turn_back(self._add_detail_to(_turn(base, turns, flip)), turns, flip)
+            turned_back(self._add_detail_to(turned(base, turns, flip)), turns, flip)
             for turns in range(4)
             for flip in (False, True)
         ]
@@ -165,15 +166,6 @@ class FastGenerator:
 
         self._strips.cover(work, height, width)
         return detailed
-
-
-def _turn(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
-    turned = torch.rot90(image, turns, (-2, -1))
-    return turned.flip(-1) if flip else turned
-
-
-def _turn_back(image: torch.Tensor, turns: int, flip: bool) -> torch.Tensor:
-    return torch.rot90(image.flip(-1) if flip else image, -turns, (-2, -1))
 
 
 def step_sizes(height: int, width: int, scale: float, step_ratio: float) -> list[tuple[int, int]]:

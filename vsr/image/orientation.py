@@ -1,9 +1,21 @@
-"""Quarter turns and mirrorings of pictures, by the display matrix of ISO/IEC 14496-12."""
+"""Quarter turns and mirrorings of pictures: the eight of a square, and those of the display matrix
+of ISO/IEC 14496-12."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import torch
+
+
+def turned(picture: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:
+    """Turn (..., H, W) by quarter turns, then mirror it across where asked for."""
+    picture = torch.rot90(picture, turns, (-2, -1))
+    return picture.flip(-1) if mirrored else picture
+
+
+def turned_back(picture: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:
+    """Undo `turned` of the same arguments."""
+    return torch.rot90(picture.flip(-1) if mirrored else picture, -turns, (-2, -1))
 
 
 @dataclass(frozen=True)

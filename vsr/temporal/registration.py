@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import luma
 from vsr.image.motion import (
     BICUBIC,
     FLOW_REFINEMENTS,
@@ -48,8 +49,8 @@ class PreparedFrame:
 
     def __init__(self, low: torch.Tensor) -> None:
         """`low` is float32 RGB (3, h, w) in [0, 1]."""
-        red, green, blue = low.cpu().unbind()
-        gray = 0.299 * red + 0.587 * green + 0.114 * blue
+        low = low.cpu()
+        gray = luma(low)
         height, width = gray.shape
         enlarged = (
             resize(gray[None], GRID_SCALE * height, GRID_SCALE * width)[0].clamp(0, 1).numpy()
@@ -58,10 +59,7 @@ class PreparedFrame:
             cv2.GaussianBlur(enlarged, (0, 0), FLOW_BLUR_PX) * 255
         ).astype(np.uint8)
         """Luma on the grid."""
-        planes = [
-            cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX)
-            for plane in (red, green, blue)
-        ]
+        planes = [cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX) for plane in low]
         self.planes: FloatArray = np.stack(planes)
         """RGB of the frame itself, (3, h, w), 0 to 1."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vsr.image.blur import KernelTaps
+from vsr.image.luma import luma
 from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
 from vsr.image.resample import resize
 from vsr.restore.data_term import DataTerm
@@ -48,7 +49,7 @@ def search_strength(
     """
     first = max(1, min(SETTLING_FRAMES, len(probe) - 2))
     size = probe[0].picture.shape[-2:]
-    source = [luma(resize(one.low, *size).clamp(0, 1)) for one in probe]
+    source = [_luma_array(resize(one.low, *size).clamp(0, 1)) for one in probe]
     motions = [(i, source_motion(source[i], source[i - 1])) for i in range(first, len(probe))]
     compared = [(i, motion) for i, motion in motions if motion is not None]
     registrar = ShotRegistrar(noise=data_term.trust.noise)
@@ -60,14 +61,14 @@ def search_strength(
 
     def reaches(strength: float) -> bool:
         fused = fuse_shot(probe, options(strength), data_term, registrar, kernel=kernel)
-        return total_change([luma(one.picture) for one in fused]) <= allowed
+        return total_change([_luma_array(one.picture) for one in fused]) <= allowed
 
     # Change along the motion that the source has itself (noise, light) is no fault of the result.
     own_change = total_change(source)
     allowed = target * own_change
     if own_change == 0:
         return Strength(fallback)
-    if total_change([luma(one.picture) for one in probe]) <= allowed:
+    if total_change([_luma_array(one.picture) for one in probe]) <= allowed:
         return Strength(0.0)
     if not reaches(1.0):
         return Strength(1.0, reaches_target=False)
@@ -79,10 +80,9 @@ def search_strength(
     return Strength(enough)
 
 
-def luma(picture: torch.Tensor) -> FloatArray:
-    """BT.601 luma of float32 RGB (3, H, W), 0 to 1, as an array on the CPU."""
-    red, green, blue = picture.unbind()
-    array: FloatArray = (0.299 * red + 0.587 * green + 0.114 * blue).cpu().numpy()
+def _luma_array(picture: torch.Tensor) -> FloatArray:
+    """Compute the luma of float32 RGB (3, H, W), 0 to 1, as an array on the CPU."""
+    array: FloatArray = luma(picture).cpu().numpy()
     return array
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vsr.image.blur import FACTOR, KernelTaps, reduce_blurred, taps_to_tensor
+from vsr.image.orientation import turned, turned_back
 from vsr.image.resample import resize
 from vsr.models.networks.singan import NetworkSpec, pad
 
@@ -47,12 +48,11 @@ class CropPlacement:
 
     def augmented(self, crop: torch.Tensor) -> torch.Tensor:
         """Turn and mirror (..., side, side)."""
-        augmented = torch.rot90(crop, self.turns, (-2, -1))
-        return augmented.flip(-1) if self.flip else augmented
+        return turned(crop, self.turns, bool(self.flip))
 
     def undo_augmentation(self, crop: torch.Tensor) -> torch.Tensor:
         """Give back what `augmented` was given."""
-        return torch.rot90(crop.flip(-1) if self.flip else crop, -self.turns, (-2, -1))
+        return turned_back(crop, self.turns, bool(self.flip))
 
 
 def multiscale_pairs(

@@ -10,6 +10,7 @@ from torch import nn
 from vsr.engine.options import name_of_dtype
 from vsr.engine.tiling import ForwardFunction, run_in_tiles
 from vsr.errors import ModelError
+from vsr.image.luma import LUMA_WEIGHTS
 from vsr.image.resample import back_project, resize
 
 DEFAULT_RECEPTIVE_RADIUS_PX = 16
@@ -26,7 +27,7 @@ class LumaRange:
 
     def from_rgb(self, picture: torch.Tensor) -> torch.Tensor:
         """RGB (..., 3, H, W) in [0, 1] -> luma (..., 1, H, W) in [black, white]."""
-        weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
+        weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
         luma = torch.einsum("c,...chw->...hw", weights, picture)[..., None, :, :]
         return self.black + (self.white - self.black) * luma
 
