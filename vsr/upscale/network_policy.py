@@ -5,6 +5,7 @@ from math import isqrt
 
 import torch
 
+from vsr.engine.graphs import Upscale
 from vsr.engine.options import name_of_dtype
 from vsr.engine.resampling import back_project_in_place
 from vsr.errors import UsageError
@@ -12,7 +13,7 @@ from vsr.image.noise import noise_level
 from vsr.image.resample import scaled_size
 from vsr.upscale.networks.files import load_network
 from vsr.upscale.networks.network import UpscalingNetwork, apply_network, scale_note
-from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
 SAMPLE_SEED_STRIDE = 1_000_003

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from vsr.engine.generator import FastGenerator, StepOptions, progressive_upscale
-from vsr.engine.graphs import Autotuner
+from vsr.engine.graphs import Autotuner, Upscale
 from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
@@ -27,8 +27,6 @@ ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
 """The first frame of a shot -> the models that it may choose among; may wait for one to be
 trained."""
 Needs = Literal["bank", "shot models", "file", "nothing"]
-Upscale = Callable[[torch.Tensor], torch.Tensor]
-"""A frame (3, h, w) in [0, 1] -> the same enlarged, (3, H, W)."""
 
 
 def no_shot_models(_: Frame) -> Sequence[ShotModel]:

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from vsr.engine.generator import progressive_upscale
 from vsr.errors import ModelError
 from vsr.models.bank import Model
 from vsr.upscale.fitness import dsrf, restoration_error
-from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage, Upscale
+from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
 FitnessFunction = Callable[[Model, torch.Tensor], float]
@@ -52,16 +51,7 @@ def select_by(context: PolicyContext, fitness: FitnessFunction, reason: str) -> 
         # The back-projection stays that of the shot: changing it would flicker as well.
         return replace(current, frame=frame.index, models=(best,), ranking=tuple(ranking))
 
-    def prepare(decision: Decision, _: torch.Tensor) -> tuple[Upscale, str]:
-        generator = context.generator_for(context.get_model(decision.models[0]))
-        weight, keep = decision.back_projection_weight, decision.data_term.keep
-
-        def upscale(pixels: torch.Tensor) -> torch.Tensor:
-            return progressive_upscale(pixels, [generator], context.scale, weight, keep)
-
-        return upscale, ""
-
-    return PerFramePolicy(context, decide, prepare, every_frame=context.options.per_frame)
+    return PerFramePolicy(context, decide, context.alternate, every_frame=context.options.per_frame)
 
 
 def _keep_or_switch(current: str, ranking: list[tuple[str, float]], hysteresis: float) -> str:
