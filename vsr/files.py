@@ -209,3 +209,14 @@ def write_json(text: str, destination: str | None) -> None:
         raise OutputError(
             f"cannot write {path}: {error.strerror}. Choose another place for --json."
         ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all; file names in it that are no UTF-8 are shown escaped.
+    Raises `OutputError`."""
+    try:
+        write_atomically(path, text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; name another file"
+        ) from error

@@ -9,7 +9,7 @@ from math import inf
 
 from vsr.evaluate.alignment import ProbedClip, find_time_map, time_map_notes
 from vsr.video.align import Timeline, TimeMap
-from vsr.video.frames import ClipInfo, Frame
+from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader
 from vsr.video.shots import split_shots
 
@@ -58,7 +58,7 @@ class ReferenceClips:
     @property
     def num_frames(self) -> int | None:
         """Number of the leader's frames, where its header has it."""
-        return num_frames(self._clips[self._name].info)
+        return self._clips[self._name].info.num_frames_expected
 
     def frame_sets(self) -> Iterator[FrameSet]:
         """Yield one for each frame of the leader."""
@@ -109,12 +109,3 @@ def leader_frame_sets(frames: Iterable[Frame]) -> Iterator[FrameSet]:
     later = chain((frame.seconds for frame, _ in islice(ahead, 1, None)), [inf])
     for (frame, shot), next_seconds in zip(numbered, later, strict=False):
         yield FrameSet(frame, next_seconds, shot, {})
-
-
-def num_frames(info: ClipInfo) -> int | None:
-    """Return the number of frames that the header has, or that follows from what it has."""
-    if info.num_frames_from_header:
-        return info.num_frames_from_header
-    if not info.duration_seconds_from_header or not info.average_rate:
-        return None
-    return round(info.duration_seconds_from_header * info.average_rate)

@@ -15,7 +15,7 @@ from vsr.errors import UsageError
 from vsr.evaluate.alignment import ProbedClip, Source, align, align_to_still, no_match_error
 from vsr.evaluate.candidate import Candidate
 from vsr.evaluate.diversity import DIVERSITY, SampleDiversity
-from vsr.evaluate.reference import ReferenceClips, leader_frame_sets, num_frames
+from vsr.evaluate.reference import ReferenceClips, leader_frame_sets
 from vsr.evaluate.results import ClipScores, Scores, rank_results
 from vsr.metrics import possible_metrics, select_metrics, with_sharpness
 from vsr.metrics.observation import FramePairCache
@@ -110,7 +110,7 @@ def score_separately(
         candidate = Candidate(clip, Timeline(own), alignment, board)
         for done, frame_set in enumerate(leader_frame_sets(leading), start=1):
             candidate.match(replace(frame_set, others=dict(pictures)))
-            progress(done, num_frames(clip.info))
+            progress(done, clip.info.num_frames_expected)
         return candidate.scores({}, {})
 
 
@@ -161,7 +161,7 @@ def score_clips(
     if "-" in map(str, [*results, reference, low_resolution]):
         raise UsageError("clips to score are read more than once, so '-' cannot be one; give files")
     has_truth, has_low_resolution = reference is not None, low_resolution is not None
-    names = options.metrics
+    names: Sequence[str] | None = options.metrics
     if names is None:
         names = possible_metrics(has_truth, has_low_resolution)
     if not names:

@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from vsr.errors import OutputError
 from vsr.evaluate.ranking import RESAMPLES, SEED, Ranking, Standing
 from vsr.evaluate.results import ClipScores, Scores
-from vsr.files import write_atomically
+from vsr.files import write_text
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import MetricResult
+from vsr.text import printable
 
 
 def write_csv(scores: Scores, path: Path) -> None:
@@ -32,13 +32,7 @@ def write_csv(scores: Scores, path: Path) -> None:
             ]
             rows = zip(clip.frame_indices, clip.frame_seconds, *columns, strict=True)
             writer.writerows([label, *row] for row in rows)
-    try:
-        # A file name need not be UTF-8.
-        write_atomically(path, text.getvalue().encode(errors="backslashreplace"))
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}; name another file"
-        ) from error
+    write_text(path, text.getvalue())
 
 
 SUMMARY_ORDER = (
@@ -59,11 +53,12 @@ def score_table(scores: Scores, max_rows: int | None = None) -> Table:
     measured, missing = _split_by_figure(scores)
     rows, others = measured[:max_rows], measured[len(measured[:max_rows]) :]
     captions = [*_captions(scores, rows), *_unlisted(scores, missing, others)]
-    table = Table(caption=_plain_text("\n".join(captions)), caption_justify="left")
+    table = Table(caption=Text(printable("\n".join(captions))), caption_justify="left")
     table.add_column("metric")
     for clip in scores.results:
         for label, _ in _labeled_figures(clip):
-            table.add_column(_plain_text(label), justify="right", overflow="fold")
+            # As Text: brackets in a file name are no markup.
+            table.add_column(Text(printable(label)), justify="right", overflow="fold")
     ranks = {
         (ranking.metric, standing.file): _format_rank(ranking, standing)
         for ranking in scores.ranking
@@ -178,9 +173,3 @@ def _labeled_figures(clip: ClipScores) -> list[tuple[str, dict[str, MetricResult
         if clip.baseline is None
         else [*labeled, (f"{clip.file} (bicubic baseline)", clip.baseline)]
     )
-
-
-def _plain_text(text: str) -> Text:
-    """Make text for a table: brackets are no markup, and bytes of a file name that are no text are
-    shown escaped."""
-    return Text(text.encode(errors="backslashreplace").decode())

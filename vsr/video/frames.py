@@ -127,6 +127,15 @@ class ClipInfo:
     """Added to all times of the source, which begin before zero."""
 
     @property
+    def num_frames_expected(self) -> int | None:
+        """Number of frames that the header has, or that follows from what it has."""
+        if self.num_frames_from_header:
+            return self.num_frames_from_header
+        if not self.duration_seconds_from_header or not self.average_rate:
+            return None
+        return round(self.duration_seconds_from_header * self.average_rate)
+
+    @property
     def is_still(self) -> bool:
         """Whether the clip is one picture file, such as a photograph."""
         return self.container == "image2" or self.container.endswith("_pipe")

@@ -326,10 +326,7 @@ class ClipWriter:
             )
 
     def _check_space(self, work: SegmentStore, plan: VideoPlan) -> list[str]:
-        source = self._source
-        seconds, rate = source.duration_seconds_from_header, source.average_rate
-        guess = None if seconds is None or rate is None else round(seconds * rate)
-        num_frames = source.num_frames_from_header or guess
+        num_frames = self._source.num_frames_expected
         return check_space(plan, num_frames, work.frames_done, self._target, work.folder)
 
     def _refuse_own_input(self, target: Path) -> None:

@@ -13,6 +13,7 @@ from scipy.stats import t
 
 from vsr.errors import InputError
 from vsr.records import Origin, from_json, limits
+from vsr.text import printable
 
 CONFIDENCE = 0.95
 WORST, BEST = 1, 5
@@ -102,8 +103,8 @@ def opinion_table(opinions: Opinions) -> Table:
         table.add_column(heading, justify="right")
     ranks = [clip.rank for clip in opinions.clips]
     for clip in opinions.clips:
-        # Brackets in a name are no markup, and bytes that are no text are shown escaped.
-        name = Text(clip.clip.encode(errors="backslashreplace").decode())
+        # As Text: brackets in a name are no markup.
+        name = Text(printable(clip.clip))
         interval = (
             "-" if clip.interval is None else f"{clip.interval[0]:.2f} to {clip.interval[1]:.2f}"
         )

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from vsr.errors import OutputError, UsageError
+from vsr.errors import UsageError
 from vsr.evaluate.alignment import Source
 from vsr.evaluate.images import LOSSLESS, data_uri
 from vsr.evaluate.mos.clips import Trial, sample_trials
-from vsr.files import write_atomically
+from vsr.files import write_text
 from vsr.records import option
 
 MAX_PICTURE_BYTES = 20_000_000
@@ -80,8 +80,8 @@ def write_sheet(
         for loop, order in zip(loops, orders, strict=True)
     ]
     page = {"sheet": name, "framesASecond": frames_per_second, "trials": shown}
-    _write(key, json.dumps(_key(name, seed, clips, reference, trials, orders), indent=2))
-    _write(sheet, _render(page, options.question))
+    write_text(key, json.dumps(_key(name, seed, clips, reference, trials, orders), indent=2))
+    write_text(sheet, _render(page, options.question))
     stored = "as they are" if quality == LOSSLESS else f"as WebP of quality {quality}"
     return f"{len(trials)} trials of {len(clips)} clips, pictures stored {stored}"
 
@@ -133,12 +133,3 @@ def _render(page: dict[str, Any], question: str) -> str:
     return Template(template).substitute(
         question=html.escape(question), style=style, script=script, data=data
     )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text.encode(errors="backslashreplace"))
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}; name another file"
-        ) from error
