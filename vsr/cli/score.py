@@ -85,6 +85,7 @@ def score(
     if str(csv) == "-":
         raise UsageError("--csv writes a file; standard output is for --json - or the table.")
     check_distinct({"--json": json, "--csv": csv, "--html": html})
+    # Before any work: hours of scoring must not end at their record.
     for record in (json, csv, html):
         check_record(record, [*results, reference, low_resolution])
     options = load_options(scoring.ScoreOptions, given=given)

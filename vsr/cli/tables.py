@@ -45,6 +45,7 @@ def print_run(manifest: Manifest) -> None:
         table.add_column("metric")
         table.add_column(manifest.policy, justify="right")
         columns = [manifest.metrics]
+        # Bicubic beside itself would be the same column twice.
         if manifest.policy != "bicubic":
             table.add_column("bicubic", justify="right")
             columns.append(manifest.baseline)

@@ -105,6 +105,7 @@ def align(result: ProbedClip, others: dict[str, ProbedClip]) -> Alignment:
     notes = time_map_notes(result, leader, time_map)
     if result.size == leader.size:
         return Alignment(time_map, None, tuple(notes))
+    # Several moments: a crop that fits one picture by chance fits no other.
     crop = find_crop(_spread_pairs(result, leader, time_map))
     return Alignment(time_map, crop, (*notes, crop_note(crop, result.size, leader.size)))
 

@@ -36,6 +36,7 @@ class Candidate:
     def match(self, frame_set: FrameSet) -> Frame | None:
         """Measure the frame of this time and return it, if there is one; times come in order."""
         frame = frame_set.partner(self._timeline, self._alignment.time_map)
+        # All metrics are of the same frames: one that lacks a partner is counted, not measured.
         if frame is not None and frame_set.is_whole:
             self._measure(frame, frame_set)
             return frame
@@ -85,9 +86,11 @@ class Candidate:
         }
         truth, crop, corner = pixels.get("reference"), self._alignment.crop, (0, 0)
         if truth is not None and crop is not None:
+            # The board cuts the result itself, from the corner on.
             truth, corner = crop.of_reference(truth), (crop.result_top, crop.result_left)
         self._board.update(frame, truth, pixels.get("low_resolution"), corner=corner)
         self._drift.update(frame.index, frame.pixels, frame_set.leader.pixels)
+        # By the shot, not by its first frame, which may have no partner in the result.
         if self._shot not in (None, frame_set.shot):
             self._cuts.append(frame.index)
         self._shot = frame_set.shot

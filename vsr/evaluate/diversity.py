@@ -37,6 +37,7 @@ class SampleDiversity:
             return
         diversity = Diversity()
         for sample in samples:
+            # The gain of fewer samples is another figure, so the frame is left out.
             if sample is None or sample.shape != truth.shape:
                 return
             distances = self._distance.map_between(self._inner(sample), self._inner(truth))

@@ -123,6 +123,7 @@ def rank(entries: Sequence[Entry], higher_is_better: bool) -> tuple[Standing, ..
     standings = [Standing(first.file, first.mean, 1, None, None)]
     leader, leader_rank = first, 1
     for position, one in enumerate(ordered[1:], start=2):
+        # From the best of the rank, not from the one before: small steps must not add up to a tie.
         if not is_tie(paired_differences(one, leader), confidence):
             leader, leader_rank = one, position
         differences = paired_differences(one, first)
@@ -178,6 +179,7 @@ def block_frames(values: Values) -> int:
     power = float(deviations @ deviations)
     if power == 0:
         return 1
+    # Limited: values that hardly change would ask for one block as long as the clip.
     correlation = min(float(deviations[1:] @ deviations[:-1]) / power, MAX_CORRELATION)
     if correlation <= 0:
         return 1

@@ -48,6 +48,7 @@ class ReferenceClips:
     def __init__(self, probes: dict[str, ProbedClip], stack: ExitStack) -> None:
         self._probes = probes
         self._clips = {name: stack.enter_context(probe.open()) for name, probe in probes.items()}
+        # The first of them leads: the truth where there is one.
         self._name, *self._following = probes
         self.clocks = {
             name: find_time_map(probe, probes[self._name]) for name, probe in probes.items()
@@ -107,5 +108,6 @@ def leader_frame_sets(frames: Iterable[Frame]) -> Iterator[FrameSet]:
         (frame, shot.index) for shot in split_shots(frames) for frame in shot.frames
     )
     later = chain((frame.seconds for frame, _ in islice(ahead, 1, None)), [inf])
+    # Not strict: a clip without a frame still has its end.
     for (frame, shot), next_seconds in zip(numbered, later, strict=False):
         yield FrameSet(frame, next_seconds, shot, {})

@@ -58,6 +58,7 @@ class ClipScores:
 
         A result's own where there is none, or where one picture is the partner of every frame.
         """
+        # One picture is the partner of every frame, and its number tells them apart no more.
         leading = next(iter((self.partners or {}).values()), self.frame_indices)
         return leading if len(set(leading)) == len(leading) else self.frame_indices
 
@@ -125,6 +126,7 @@ def rank_results(results: Sequence[ClipScores]) -> tuple[Ranking, ...]:
 
 def _rank_by(metric: str, results: Sequence[ClipScores]) -> Iterator[Ranking]:
     scored = [clip for clip in results if clip.metrics[metric].mean is not None]
+    # Figures of different networks cannot be compared: each network has its own ranking.
     networks = sorted({clip.metrics[metric].network or "" for clip in scored})
     for network in networks:
         group = [clip for clip in scored if (clip.metrics[metric].network or "") == network]

@@ -114,6 +114,7 @@ def _cells(clip: ClipScores, name: str, rank: str | None) -> list[str]:
     """Return a cell for the result and, where there is one, a cell for its baseline."""
     mean = _mean(clip.metrics[name])
     interval = (clip.intervals or {}).get(name)
+    # Half of the interval, as a ± is read.
     spread = "" if interval is None else f" ±{(interval.high - interval.low) / 2:.4f}"
     cell = mean + spread + ("" if rank is None else f" {rank}")
     return [cell] if clip.baseline is None else [cell, _mean(clip.baseline[name])]

@@ -157,6 +157,7 @@ def perceptual_metric(has_truth: bool) -> str:
     there are a truth and weights, else `niqe`."""
     if has_truth:
         with suppress(MetricUnavailableError):
+            # Loaded, not merely looked for: a file that does not serve is found out here.
             METRICS["lpips"].load()
             return "lpips"
     return "niqe"
@@ -165,6 +166,7 @@ def perceptual_metric(has_truth: bool) -> str:
 def _find_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
+    # Always one, however far off.
     nearest = get_close_matches(name, METRICS, n=1, cutoff=0.0)[0]
     raise UsageError(
         f"unknown metric '{name}'; did you mean '{nearest}'? Known: {', '.join(METRICS)}"

@@ -33,6 +33,7 @@ class FrozenNetwork:
 
 def build_frozen(architecture: Callable[[], Module]) -> Module:
     """Build a network for inference; its weights are random until they are filled in."""
+    # Weights that are drawn only to be replaced must not move the caller's random state.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torchvision")
         return architecture().eval().requires_grad_(False)

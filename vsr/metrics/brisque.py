@@ -44,6 +44,7 @@ class BrisqueModel:
 
     def predict(self, features: Array) -> float:
         """Return the score of (36,) features, kept within 0..100."""
+        # As the features were scaled for the training, each by its own range.
         scaled = 2 * (features - self.lowest) / (self.highest - self.lowest) - 1
         kernel = np.exp(-self.gamma * ((self.support - scaled) ** 2).sum(axis=1))
         return float(np.clip(self.weights @ kernel - self.offset, 0, 100))
@@ -124,6 +125,7 @@ def _numbers(node: cv2.FileNode, columns: int) -> Array:
 def _features(structure: FloatArray) -> Array:
     """Return the 18 features of one scale, of MSCN coefficients (H, W)."""
     own = fit_asymmetric_gaussian(structure.reshape(1, -1))
+    # Variances, where NIQE takes scale parameters.
     columns = [own.shape, (own.left**2 + own.right**2) / 2]
     # Products of neighbors are skewed where a picture is blurred or blocky.
     for shift in _SHIFTS:

@@ -23,6 +23,7 @@ class Diversity:
 
     def add(self, distances: torch.Tensor) -> None:
         """Take in the next sample's distance from the truth at each pixel, (H, W), 0 or more."""
+        # In doubles: the gain is a small difference of two means.
         mean = float(distances.double().mean())
         if self._nearest is None:
             self._nearest, self._best_mean = distances, mean

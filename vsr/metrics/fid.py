@@ -35,6 +35,7 @@ class Gaussian:
         """Take in one row (size,)."""
         self.count += 1
         difference = row - self.mean
+        # Sums of squares would cancel where the mean is far from zero.
         self.mean = self.mean + difference / self.count
         self._scatter += np.outer(difference, row - self.mean)
 

@@ -48,12 +48,14 @@ def _measure_warping_error(observation: Observation) -> float | None:
 
 def _measure_ewarp(observation: Observation) -> float | None:
     reference, result = observation.reference, observation.result
+    # Lai's W brings the later frame onto the earlier one, the other metrics' the other way.
     motion = reference.motion_forward
     if motion is None or result.previous is None:
         return None
     earlier, later = (picture.pixels.cpu().numpy() for picture in (result.previous, result.current))
     squares = np.square(motion.change(earlier, later)).mean(axis=0)
     error = _mean_visible(observation, motion, squares)
+    # In the unit of the published tables.
     return None if error is None else 1000 * error
 
 

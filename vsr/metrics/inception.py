@@ -107,6 +107,7 @@ class InceptionFeatures:
             picture[None], size=(_INPUT_PX, _INPUT_PX), mode="bilinear", align_corners=False
         )
         with exact_inference():
+            # The network was trained on [-1, 1].
             features: torch.Tensor = self._network.on(picture.device)(2 * resized - 1)
         return features[0].double().cpu()
 

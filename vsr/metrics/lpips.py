@@ -121,6 +121,7 @@ def _load(network: str, is_spatial: bool, path: Path) -> PerceptualDistance:
 def _build(network: str, path: Path, is_spatial: bool) -> torch.nn.Module:
     import lpips
 
+    # With `pnet_rand`, lpips downloads no backbone; the weights come from our file.
     model = build_frozen(
         lambda: lpips.LPIPS(net=network, pnet_rand=True, spatial=is_spatial, verbose=False)
     )

@@ -17,6 +17,7 @@ def load() -> LoadedMetric:
 def _measure(observation: Observation) -> float:
     low = observation.low_resolution
     assert low is not None
+    # The whole result: cropped to a smaller truth it would reduce to another grid.
     result = observation.result.current.uncropped
     height, width = low.shape[-2:]
     reduced = resize(result, height, width)

@@ -110,6 +110,7 @@ def build_from(files: tuple[WeightFile, ...], build: Callable[..., T]) -> T:
     found = {file: find_weights(file.patterns) for file in files}
     paths = [path for path in found.values() if path is not None]
     if len(paths) < len(files):
+        # All at once: a user who fetches one file can fetch the others, too.
         missing = [file.missing for file, path in found.items() if path is None]
         raise MetricUnavailableError("; ".join(missing))
     try:

@@ -191,6 +191,7 @@ def _features(blocks: FloatArray) -> Array:
     scale."""
     count = len(blocks)
     own = fit_asymmetric_gaussian(blocks.reshape(count, -1))
+    # Scale parameters, where BRISQUE takes variances.
     columns = [own.shape, own.spread * (own.left + own.right) / 2]
     for shift in _SHIFTS:
         # Rolled within the block, as the authors do.

@@ -40,6 +40,7 @@ class MetricImage:
     @cached_property
     def luma(self) -> torch.Tensor:
         """BT.601 luma in grey levels 16..235, not rounded, float32 (H, W)."""
+        # MATLAB's rgb2ycbcr, by whose luma papers on super-resolution report.
         red, green, blue = self.pixels.unbind()
         return (65.481 * red).add_(green, alpha=128.553).add_(blue, alpha=24.966).add_(16)
 
@@ -57,6 +58,7 @@ class MetricImage:
     @cached_property
     def gray_bytes(self) -> GrayArray:
         """Full-range BT.601 grey, 0..255, rounded."""
+        # From the luma that is there already, stretched to the full range.
         gray = (self.luma_array - 16) * np.float32(255 / 219)
         rounded: GrayArray = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
         return rounded
@@ -177,6 +179,7 @@ class FramePairCache:
         flow_preset: int,
     ) -> FramePair:
         """Return the pair of these pixels (3, H, W) and the picture before them."""
+        # By identity: a pair holds the picture before, so that no other can get its number.
         key = (*_tensor_key(pixels), *_tensor_key(uncropped), id(previous), flow_preset)
         if key not in self._pairs:
             pair = FramePair(MetricImage(pixels, uncropped), previous, flow_preset=flow_preset)

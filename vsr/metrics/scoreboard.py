@@ -121,6 +121,7 @@ class Scoreboard:
         assert (low_resolution is not None) == self._has_low_resolution, (
             "so does the low-resolution input"
         )
+        # On the result's device: on a GPU its pictures are there already.
         device = result.pixels.device
         truth = None if truth is None else truth.to(device)
         low_resolution = None if low_resolution is None else low_resolution.to(device)
@@ -176,6 +177,7 @@ class Scoreboard:
         if self._baseline is not None:
             if observation is not None:
                 assert observation.enlarged is not None
+                # The enlarged input takes the place of the result, and all else stays.
                 observation = replace(observation, result=observation.enlarged)
             for column in self._baseline:
                 column.update(observation)
@@ -244,6 +246,7 @@ class _Column:
     def load_state(self, values: list[float | None] | None) -> None:
         """Begin behind frames that another process observed."""
         self.values = list(values or ())
+        # A figure of the whole clip is no sum of parts: what was gathered elsewhere is lost.
         self._is_incomplete = self._clip is not None
 
     def compute(self) -> MetricResult:

@@ -29,6 +29,7 @@ def _ratio(observation: Observation, reference: FramePair | None) -> float | Non
 
 def _mean_gradient(observation: Observation, picture: MetricImage) -> float:
     # Sobel's kernel is separable: a difference one way, a smoothing the other way.
+    # Repeated edges: zeros around a picture would be its sharpest edge.
     padded = F.pad(picture.luma[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     across = _smooth(padded[:, 2:] - padded[:, :-2])
     down = _smooth((padded[2:] - padded[:-2]).T).T

@@ -25,6 +25,7 @@ def _measure(observation: Observation) -> float | None:
     flow, true_flow = observation.result.farneback, observation.truth.farneback
     if flow is None or true_flow is None:
         return None
+    # The script leaves 8 px off; a wider border that was asked for holds as well.
     margin = max(_MARGIN_PX, observation.border)
     height, width = flow.shape[:2]
     window = (_centered(height, margin), _centered(width, margin))

@@ -26,6 +26,7 @@ def generator_macs(spec: NetworkSpec, step_ratio: float, times: int = 1) -> Call
     def macs() -> float:
         with torch.device("meta"):
             at_full_size = _valid_macs(Generator(spec).body, 3, spec.halo)
+        # Earlier steps work on smaller pictures, down from the full size by the ratio of a step.
         steps = round(log(SCALE) / log(step_ratio))
         return times * at_full_size * sum(step_ratio ** (-2 * step) for step in range(steps))
 
@@ -75,6 +76,7 @@ def _macs(
     planes = torch.zeros(1, channels, side_px + 2 * halo, side_px + 2 * halo)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         run(planes)
+    # A multiplication and its addition count as two operations.
     return float(counter.get_total_flops() / 2 / (side_px * enlargement) ** 2)
 
 

@@ -59,6 +59,7 @@ def sample_trials(
         raise InputError(
             f"{', '.join(map(str, sources))} share no moment; give results of one and the same clip"
         )
+    # The median: one gap in the times must not slow down all loops.
     return found, 1 / float(np.median(np.diff(times))) if len(times) > 1 else 1.0
 
 
@@ -89,6 +90,7 @@ def _read_loops(
             ]
             number = moments.get(frame.index)
             present = [frame, *(partner for partner in partners if partner is not None)]
+            # A moment that one clip lacks cannot be compared.
             if number is None or len(present) < len(probes):
                 continue
             pictures = [one.pixels for one in present]

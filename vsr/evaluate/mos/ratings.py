@@ -72,6 +72,7 @@ def read_opinions(ratings: Sequence[Path], key: Path) -> Opinions:
         rater, given = _read_ratings(path, answer_key)
         if rater in by_rater:
             raise InputError(f"{path}: a second file by rater '{rater}'; give one for each rater")
+        # One rater, one vote: who rates more trials does not count more.
         by_rater[rater] = {clip: fmean(values) for clip, values in given.items() if values}
         for clip, values in given.items():
             counts[clip] += len(values)

@@ -67,6 +67,7 @@ def write_sheet(
     trials, frames_per_second = sample_trials(
         sources, options.trials, options.loop_frames, options.window_px
     )
+    # By chance: raters who could guess the order would not be blind.
     seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
     random = np.random.default_rng(seed)
     orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
@@ -80,6 +81,7 @@ def write_sheet(
         for loop, order in zip(loops, orders, strict=True)
     ]
     page = {"sheet": name, "framesASecond": frames_per_second, "trials": shown}
+    # The key first: a page without its key could never be evaluated.
     write_text(key, json.dumps(_key(name, seed, clips, reference, trials, orders), indent=2))
     write_text(sheet, _render(page, options.question))
     stored = "as they are" if quality == LOSSLESS else f"as WebP of quality {quality}"
