@@ -39,7 +39,9 @@ def test_a_signature_that_lacks_an_option_or_has_an_old_text_is_found_stale():
     assert with_signatures(path, text.replace("The bank: a folder", "A folder")) == text
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "steady", "train-keyframe", "train", "kernel"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "steady", "score", "train-keyframe", "train", "kernel"]
+)
 def test_commands_offer_every_option_with_its_help(command):
     parameters = {
         each.name: each for each in typer.main.get_command(cli.app).commands[command].params

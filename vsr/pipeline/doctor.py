@@ -19,6 +19,7 @@ from vsr.errors import OutputError, UsageError
 from vsr.metrics import METRICS
 from vsr.models.weights import LOSS_WEIGHTS, find_weights
 from vsr.pipeline.manifest import versions
+from vsr.train.workers import available_cores
 from vsr.video.frames import ClipInfo, ColorDescription
 from vsr.video.write.encoders import ENCODERS, EncodeOptions, open_failure, plan_video
 
@@ -67,9 +68,7 @@ def _versions() -> Iterator[CheckResult]:
 
 
 def _processor() -> Iterator[CheckResult]:
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    usable = available_cores()
     found = (
         f"{usable} cores, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} "
         "threads"

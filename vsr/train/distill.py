@@ -41,10 +41,9 @@ from vsr.train.methods.quick import restored
 from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
 from vsr.train.options import Distilling
 from vsr.train.state_file import StateFile
+from vsr.train.workers import CPU
 from vsr.video.frames import Frame
 from vsr.video.reader import ReadOptions, open_clip
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
