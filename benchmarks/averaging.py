@@ -17,8 +17,8 @@ from vsr.train.workers import available_cores
 VARIANTS = {
     "default": {},
     "twice as long": {"iterations": 1000},
-    "stronger game": {"adversarial_weight": 0.3},
-    "earlier, denser, stronger game": {
+    "stronger adversarial loss": {"adversarial_weight": 0.3},
+    "earlier, denser, stronger adversarial loss": {
         "adversarial_weight": 0.2,
         "adversarial_every": 1,
         "adversarial_start": 0.3,

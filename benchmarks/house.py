@@ -132,7 +132,7 @@ class House:
         rooms = {module.name.split(".")[1] for module in self.modules if "." in module.name}
         wide = sum(count > MANY_PARAMETERS for count, _ in self.widest())
         return {
-            "rooms at the top": str(len(rooms - {"__main__"})),
+            "modules and folders at the top": str(len(rooms - {"__main__"})),
             "longest chain of imports": str(len(self.chain)),
             "files": str(len(self.modules)),
             "median file, lines": f"{median(lengths):.0f}",

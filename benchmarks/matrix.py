@@ -160,11 +160,11 @@ def outcome(clip: Path, output: Path) -> str:
         return f"written, but: {str(error).replace(str(output), 'the output')}"
     told = []
     if manifest.damage:
-        told.append(f"called damaged ({manifest.damage[0].split(':')[0]})")
+        told.append(f"reported as damaged ({manifest.damage[0].split(':')[0]})")
     if len(after.times) != len(before.times):
         told.append(f"{len(after.times)} of {len(before.times)} frames")
     elif (moved := moved_by(before.times, after.times)) > Fraction(1, 10**6):
-        told.append(f"times moved by {float(1000 * moved):.3g} ms")
+        told.append(f"times shifted by {float(1000 * moved):.3g} ms")
     if after.pixel_format != before.pixel_format:
         told.append(f"as {after.pixel_format}")
     if after.sound != before.sound:
@@ -202,10 +202,7 @@ def moved_by(before: Times, after: Times) -> Fraction:
 def print_table(rows: Sequence[Row]) -> None:
     kept = sum(row.outcome.startswith("kept") for row in rows)
     print(f"{len(rows)} clips: {kept} enlarged, {len(rows) - kept} refused.\n")
-    print(
-        "| container | codec | pixel formats | what happened (of the rates 23.976, 25, 60, "
-        "irregular) |"
-    )
+    print("| container | codec | pixel formats | result, for all rates or by rate |")
     print("|---|---|---|---|")
     for (container, codec), group in groupby(rows, key=lambda row: (row.container, row.codec)):
         by_format = {

@@ -53,7 +53,7 @@ def test_the_samples_stay_small():
 def test_the_house_keeps_its_shape():
     house = House(ROOT / "vsr")
     figures = house.figures()
-    assert int(figures["rooms at the top"]) <= 20
+    assert int(figures["modules and folders at the top"]) <= 20
     assert len(house.chain) <= 13, " -> ".join(house.chain)
     assert figures["docstrings with a vague opening"] == "0"
 
