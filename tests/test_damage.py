@@ -79,7 +79,7 @@ def test_lost_frames_at_the_end_are_repeated_too(tmp_path):
 
 
 def test_stop_stops_at_the_first_damage_and_says_how_to_go_on(lossy):
-    with pytest.raises(InputError, match=r"undecodable_packets.*--on-damage keep goes on"):
+    with pytest.raises(InputError, match=r"undecodable_packets.*--on-damage keep continues"):
         read_all(lossy, STOP)
 
 

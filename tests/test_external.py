@@ -105,7 +105,7 @@ def test_a_training_that_was_stopped_ends_as_one_in_one_go(method, images, tmp_p
         images, parts, method, validation=images, listener=external.TrainingListener(heard.append)
     )
     assert report.resumed_at_step == 4
-    assert "going on from iteration 4 of 6" in heard[0]
+    assert "at iteration 4 of 6" in heard[0]
     assert parts.read_bytes() == whole.read_bytes()
 
 
@@ -331,6 +331,6 @@ def test_curves_and_pictures_reach_tensorboard(images, tmp_path):
 def test_a_broken_state_is_told(images, tmp_path):
     output = tmp_path / "net.safetensors"
     state_path(output).write_bytes(b"broken")
-    with pytest.raises(ModelError, match="--restart begins anew"):
+    with pytest.raises(ModelError, match="start over with --restart"):
         brief_training(images, output)
     assert brief_training(images, output, restart=True).steps == 6

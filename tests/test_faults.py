@@ -144,7 +144,7 @@ def test_no_memory_for_a_frame_is_one_clear_line(tmp_path, clip, bank, monkeypat
         lambda: pipeline.run(clip, RECIPE, RunFiles(tmp_path / "out.mkv", models=bank))
     )
     assert isinstance(error, ModelError)
-    assert "memory does not suffice" in str(error)
+    assert "not enough memory" in str(error)
     assert "\n" not in str(error)
 
 

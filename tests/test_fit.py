@@ -137,7 +137,7 @@ def test_a_training_that_is_stopped_ends_as_one_in_one_go(name, iterations, tmp_
     assert len(resumed.losses) == len(whole.losses)
     assert resumed.losses == whole.losses
     assert all(map(torch.equal, outcome(resumed), outcome(whole)))
-    assert "going on from iteration" in said[0]
+    assert "at iteration" in said[0]
     assert heard[-1][0] == heard[-1][1] == whole.iterations
     assert len(heard) <= len(whole.losses) - iterations + 1
 
@@ -165,15 +165,15 @@ def test_a_state_of_another_plan_or_a_broken_one_is_told_and_not_used(tmp_path):
         fit(begin("student"), states=state_file(tmp_path), should_stop=StopAfter(3))
     said = []
     fit(begin("student"), states=state_file(tmp_path, {"seed": 4}, said.append))
-    assert said[0].endswith("differs in its seed. It begins anew.")
+    assert said[0].endswith("differs in its seed. The training starts over.")
     with pytest.raises(UsageError, match="give the same command to go on, or --restart"):
         state_file(tmp_path, {"seed": 4}, begins_anew=False).load(begin("student"))
     path = state_path(tmp_path / "model")
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ModelError, match="--restart begins anew"):
+    with pytest.raises(ModelError, match="start over with --restart"):
         state_file(tmp_path, begins_anew=False).load(begin("student"))
     fit(begin("student"), states=state_file(tmp_path, notify=said.append))
-    assert said[1].endswith("It begins anew.")
+    assert said[1].endswith("The training starts over.")
 
 
 def test_the_search_for_a_kernel_ends_where_it_is_asked_to():

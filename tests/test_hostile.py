@@ -142,7 +142,7 @@ def test_a_pipe_with_a_name_is_refused_instead_of_waited_for(tmp_path, name):
         ".toml": lambda p: resolve_recipe(p, [], {}),
         ".safetensors": load_model,
     }[path.suffix]
-    with pytest.raises((InputError, UsageError, ModelError), match="not an ordinary file"):
+    with pytest.raises((InputError, UsageError, ModelError), match="not a regular file"):
         open_it(path)
 
 

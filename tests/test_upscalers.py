@@ -281,7 +281,7 @@ def test_a_card_that_was_tampered_with_is_refused(tmp_path):
         with pytest.raises(ModelError, match="its card is not one of vsr train"):
             load_network(path, CPU)
     path.write_bytes(encode_network(NetworkCard("espcn", {"scale": 2}, "espcn", {}, "0"), network))
-    with pytest.raises(ModelError, match="its description asks for"):
+    with pytest.raises(ModelError, match="its metadata say"):
         load_network(path, CPU)
 
 

@@ -156,9 +156,7 @@ def check_record(destination: str | Path | None, protected: Iterable[str | Path 
     path = Path(destination)
     try:
         if not path.name or path.is_dir():
-            raise OutputError(
-                f"cannot write the record to {str(destination)!r}: it is a folder. Name a file."
-            )
+            raise OutputError(f"cannot write to {str(destination)!r}: it is a folder. Name a file.")
         if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
             raise OutputError(
                 f"cannot write {path}: its folder is missing or read-only. Choose another place."
@@ -169,7 +167,7 @@ def check_record(destination: str | Path | None, protected: Iterable[str | Path 
             for clip in clips
         ):
             raise UsageError(
-                f"the record {path} would replace a clip of this very command. Choose another "
+                f"{path} would replace a clip that this command reads or writes. Choose another "
                 "place."
             )
     except OSError as error:

@@ -252,7 +252,7 @@ def _from_call(value: object, wanted: Any) -> object:
 def _read_toml(path: Path) -> Table:
     try:
         if path.exists() and not path.is_file():
-            raise UsageError(f"cannot read the recipe {path}: not an ordinary file")
+            raise UsageError(f"cannot read the recipe {path}: not a regular file")
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UsageError(
                 f"the recipe {path} is larger than {MAX_RECIPE_BYTES} bytes; it is not one of vsr"

@@ -11,7 +11,9 @@ from vsr.cli.terminal import JsonOption, notify, training_listener
 def train(
     images: Annotated[
         list[Path],
-        typer.Option("--images", metavar="DIR", help="Pictures to learn from; may be given again."),
+        typer.Option(
+            "--images", metavar="DIR", help="Folder of pictures to learn from; repeatable."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE.safetensors", help="The network.")
@@ -37,14 +39,14 @@ def train(
         typer.Option(
             "--start",
             metavar="FILE",
-            help="A network whose weights are the first; layers may differ.",
+            help="Start from the weights of this network; its layers may differ.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Discard the state of a stopped training of this output."),
+        typer.Option("--restart", help="Discard the state of a stopped training and start over."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
@@ -55,7 +57,7 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Such as steps=2000, network.width=32, losses.fft_weight=0.3.",
+            help="Option of the method, such as steps=2000 or network.width=32; repeatable.",
         ),
     ] = None,
     tensorboard: Annotated[
@@ -66,8 +68,8 @@ def train(
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Train a network on folders of pictures. `vsr run --upscaler` takes it; a stopped training
-    continues by itself."""
+    """Train a network on folders of pictures, for vsr run --upscaler. The same command resumes a
+    stopped training."""
     given = locals()
     from dataclasses import asdict
 
@@ -89,13 +91,12 @@ def train(
 
 def experiment(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE.toml", help="Such as pipelines/classics.toml.")
+        Path,
+        typer.Argument(metavar="RECIPE.toml", help="A recipe, such as pipelines/classics.toml."),
     ],
     data: Annotated[
         Path,
-        typer.Option(
-            metavar="DIR", help="Parent of the folders of pictures that the recipe names."
-        ),
+        typer.Option(metavar="DIR", help="Folder that holds the picture folders of the recipe."),
     ],
     models: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the networks; finished ones are reused.")

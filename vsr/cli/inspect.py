@@ -18,22 +18,23 @@ def inspect(
         typer.Argument(help="A video, a folder or pattern of pictures, or - for standard input."),
     ],
     restore: Annotated[
-        str, typer.Option("--restore", metavar="0..1|auto", help="As a run would be given it.")
+        str,
+        typer.Option("--restore", metavar="0..1|auto", help="The strength that a run would use."),
     ] = "auto",
     grain: Annotated[
-        str, typer.Option("--grain", metavar="0..1|keep", help="As a run would be given it.")
+        str, typer.Option("--grain", metavar="0..1|keep", help="The grain that a run would add.")
     ] = "0",
     deinterlace: Annotated[
         str,
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="As a run would be given it.",
+            help="The mode that a run would use.",
         ),
     ] = "auto",
     json: JsonOption = None,
 ) -> None:
-    """Tell how CLIP is degraded, shot by shot, and what a run would do about it."""
+    """Estimate how each shot of CLIP is degraded, and list what a run would do about it."""
     given = {"restore": restore, "grain": grain, "deinterlace": deinterlace}
     from rich.console import Console
 
@@ -54,9 +55,7 @@ def inspect(
 def _table(shots: "list[ShotInspection]") -> "Table":
     from rich.table import Table
 
-    table = Table(
-        "from frame", "quantizer", "noise", "blur", "fields", "flicker", "dirt", "what is done"
-    )
+    table = Table("from frame", "quantizer", "noise", "blur", "fields", "flicker", "dirt", "remedy")
     for shot in shots:
         found = shot.degradation
         fields = "telecined" if found.telecined else "interlaced" if found.interlaced else "-"

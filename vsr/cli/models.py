@@ -25,10 +25,12 @@ def upscalers(
         ),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="All cards as the page docs/upscalers.md.")
+        bool,
+        typer.Option("--markdown", help="Print all cards as Markdown, as in docs/upscalers.md."),
     ] = False,
 ) -> None:
-    """Describe the upscalers and their costs. Each card tells the source and when to use it."""
+    """Describe the upscalers and their costs. Each card gives the source and says when to use
+    it."""
     from vsr.cli import cards
 
     if markdown:

@@ -8,14 +8,14 @@ import typer
 from vsr.cli.terminal import JsonOption, OverwriteOption, notify
 
 mos = typer.Typer(
-    help="Let people rate clips without knowing which is which.", no_args_is_help=True
+    help="Blind ratings of clips by people, and their mean opinion scores.", no_args_is_help=True
 )
 
 
 @mos.command("sheet")
 def mos_sheet(
     clips: Annotated[
-        list[str], typer.Argument(metavar="CLIP...", help="Results of one and the same clip.")
+        list[str], typer.Argument(metavar="CLIP...", help="Results of the same clip.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")
@@ -47,7 +47,7 @@ def mos_sheet(
     # end of options
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a page that shows clips side by side under shuffled labels, and the key to them."""
+    """Write a rating page with clips side by side under shuffled labels, and its key."""
     given = locals()
     from vsr.errors import OutputError
     from vsr.evaluate.mos import SheetOptions, write_sheet
@@ -58,10 +58,10 @@ def mos_sheet(
     for path in (output, key):
         check_record(path, [*clips, reference])
         if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; give -y to replace it or another name")
+            raise OutputError(f"{path} exists already; give -y to replace it, or name another file")
     options = load_options(SheetOptions, None, [f"window_px={_window_px(window)}"], given)
     made = write_sheet(clips, output, key, reference, options)
-    notify(f"{output}: {made}; the key is in {key}: keep it from the raters")
+    notify(f"{output}: {made}; its key is {key}: keep the key from the raters")
 
 
 @mos.command("read")

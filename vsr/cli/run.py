@@ -171,20 +171,22 @@ def run(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off; default: auto.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off; default: auto.",
         ),
     ] = None,
     allow_huge: Annotated[
         bool | None,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = None,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     quality: Annotated[
@@ -382,20 +384,22 @@ def plan(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off; default: auto.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off; default: auto.",
         ),
     ] = None,
     allow_huge: Annotated[
         bool | None,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = None,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     quality: Annotated[

@@ -11,10 +11,10 @@ from vsr.cli.terminal import JsonOption, counter, exit_if_damaged, notify
 def score(
     results: Annotated[list[str], typer.Argument(metavar="RESULT...", help="Videos to score.")],
     reference: Annotated[
-        str | None, typer.Option(metavar="TRUTH", help="The clip at their size, as a truth.")
+        str | None, typer.Option(metavar="TRUTH", help="The original at the results' size.")
     ] = None,
     low_resolution: Annotated[
-        str | None, typer.Option(metavar="LR", help="The clip they were made from.")
+        str | None, typer.Option(metavar="LR", help="The clip that the results were made from.")
     ] = None,
     # options of vsr score, by tools/write_signatures.py
     metrics: Annotated[
@@ -47,20 +47,22 @@ def score(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off.",
         ),
     ] = "auto",
     allow_huge: Annotated[
         bool,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = False,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
@@ -72,8 +74,8 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Write an HTML page with pictures.")
     ] = None,
 ) -> None:
-    """Score videos against a truth or their input. Several are ranked, where the difference exceeds
-    the noise."""
+    """Score videos against a truth or their input. Several results are ranked; differences within
+    the noise are ties."""
     given = locals()
     from rich.console import Console
 

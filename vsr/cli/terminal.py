@@ -24,7 +24,9 @@ CLIPS = ("clip", "result", "low_resolution", "output", "reference")
 
 JsonOption = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the record as JSON; - for stdout."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the results as JSON; - for standard output."
+    ),
 ]
 RecipeOption = Annotated[
     Path | None,

@@ -9,7 +9,7 @@ from vsr.cli.terminal import JsonOption, notify, training_listener
 
 ClipArgument = Annotated[str, typer.Argument(help="The video to learn from.")]
 BankOption = Annotated[
-    Path, typer.Option("--models", metavar="DIR", help="The folder that takes the models.")
+    Path, typer.Option("--models", metavar="DIR", help="Folder to write the models to.")
 ]
 
 
@@ -19,13 +19,21 @@ def train_keyframe(
     # options of vsr train-keyframe, by tools/write_signatures.py
     count: Annotated[
         int | None,
-        typer.Option("--count", help="Models for each keyframe; default: 15, zssr and zssrgan 1."),
+        typer.Option(
+            "--count", help="Models for each keyframe; default: 15 (zssr and zssrgan: 1)."
+        ),
     ] = None,
     shots: Annotated[
-        str, typer.Option("--shots", metavar="longest|all|N", help="Shots to train for.")
+        str,
+        typer.Option(
+            "--shots", metavar="longest|all|N", help="Shots to train on; N counts from 0."
+        ),
     ] = "longest",
     keyframe: Annotated[
-        str, typer.Option("--keyframe", metavar="auto|N", help="Frame to train on, from 0.")
+        str,
+        typer.Option(
+            "--keyframe", metavar="auto|N", help="Number of the frame to train on, from 0."
+        ),
     ] = "auto",
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the first model; later models count up.")
@@ -34,7 +42,7 @@ def train_keyframe(
         str, typer.Option("--method", help="quick, faithful, pyramid, zssr or zssrgan.")
     ] = "quick",
     full: Annotated[
-        bool, typer.Option("--full", help="zssr, zssrgan: the schedule as published.")
+        bool, typer.Option("--full", help="zssr, zssrgan: use the published schedule.")
     ] = False,
     regime: Annotated[
         str | None, typer.Option("--regime", help="zssrgan: fixed, serial or semi-e2e.")
@@ -44,7 +52,7 @@ def train_keyframe(
         typer.Option(
             "--kernel",
             metavar="FILE|auto",
-            help="quick, zssr, zssrgan: the blur to undo (see vsr kernel).",
+            help="quick, zssr, zssrgan: blur kernel to undo (see vsr kernel).",
         ),
     ] = None,
     neighbours: Annotated[
@@ -64,7 +72,10 @@ def train_keyframe(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; a GPU trains method quick.")
+        str,
+        typer.Option(
+            "--device", help="auto, cpu, cuda or cuda:N; only method quick trains on a GPU."
+        ),
     ] = "auto",
     on_damage: Annotated[
         str,
@@ -79,26 +90,30 @@ def train_keyframe(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off.",
         ),
     ] = "auto",
     allow_huge: Annotated[
         bool,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = False,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Option of the method, as crop_px=96."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Option of the method, such as crop_px=96."
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -125,7 +140,10 @@ def train_shot(
     models: BankOption,
     # options of vsr train-shot, by tools/write_signatures.py
     shots: Annotated[
-        str, typer.Option("--shots", metavar="longest|all|N", help="Shots to train for.")
+        str,
+        typer.Option(
+            "--shots", metavar="longest|all|N", help="Shots to train on; N counts from 0."
+        ),
     ] = "longest",
     budget_seconds: Annotated[
         float | None,
@@ -150,26 +168,29 @@ def train_shot(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off.",
         ),
     ] = "auto",
     allow_huge: Annotated[
         bool,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = False,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
     json: JsonOption = None,
 ) -> None:
-    """Train a network on whole shots of CLIP, for policy shot. Finished models are kept."""
+    """Train a shot model on each chosen shot of CLIP, for policy shot. Finished models are kept;
+    the same command continues."""
     given = locals()
     from vsr.files import check_record, write_json
     from vsr.records import load_options
@@ -187,7 +208,7 @@ def train_shot(
 def distil(
     clip: Annotated[str, typer.Argument(help="The video that the models were trained on.")],
     models: Annotated[
-        Path, typer.Option("--models", metavar="DIR", help="The folder of its models.")
+        Path, typer.Option("--models", metavar="DIR", help="Folder of the clip's models.")
     ],
     # options of vsr distil, by tools/write_signatures.py
     teacher: Annotated[
@@ -211,26 +232,29 @@ def distil(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off.",
         ),
     ] = "auto",
     allow_huge: Annotated[
         bool,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = False,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
     json: JsonOption = None,
 ) -> None:
-    """Distil models into one student. Policy student runs it at the cost of one model."""
+    """Distil the models of a keyframe into one student. Policy student runs it at the cost of one
+    model."""
     given = locals()
     from vsr.files import check_record, write_json
     from vsr.records import load_options
@@ -255,15 +279,21 @@ def kernel(
             "-o",
             "--output",
             metavar="FILE",
-            help="FILE.json for --kernel, FILE.png to look at; repeatable.",
+            help="FILE.json for --kernel, FILE.png as a drawing; repeatable.",
         ),
     ] = None,
     # options of vsr kernel, by tools/write_signatures.py
     shots: Annotated[
-        str, typer.Option("--shots", metavar="longest|N", help="Shot whose keyframe is examined.")
+        str,
+        typer.Option(
+            "--shots", metavar="longest|N", help="Shot whose keyframe is examined; N counts from 0."
+        ),
     ] = "longest",
     keyframe: Annotated[
-        str, typer.Option("--keyframe", metavar="auto|N", help="Frame to examine, from 0.")
+        str,
+        typer.Option(
+            "--keyframe", metavar="auto|N", help="Number of the frame to examine, from 0."
+        ),
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the search.")] = 0,
     on_damage: Annotated[
@@ -279,29 +309,33 @@ def kernel(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off.",
         ),
     ] = "auto",
     allow_huge: Annotated[
         bool,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = False,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Option of KernelGAN, as iterations=1000."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Option of KernelGAN, such as iterations=1000."
+        ),
     ] = None,
 ) -> None:
-    """Estimate the blur kernel of CLIP. KernelGAN finds it for a downscale by 2, on one frame."""
+    """Estimate the blur kernel of CLIP. It is estimated on one frame, for a reduction by 2."""
     given = locals()
     from vsr.files import check_record
     from vsr.models.kernel_file import check_kernel_name, kernel_summary, write_kernel

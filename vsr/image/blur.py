@@ -160,8 +160,8 @@ def back_project_blurred(
         or factor not in WHOLE_FACTORS
     ):
         raise ModelError(
-            "these models were trained with a blur kernel, which is known for 2, 4, 8 and 16 times "
-            "the size only. Choose such a --scale."
+            "these models were trained with a blur kernel, which works at scales 2, 4, 8 and 16 "
+            "only. Choose one of these with --scale."
         )
     # Up again by bicubic interpolation, as `resample.back_project` does.
     residual = low - reduce_blurred(image, _kernel(rows, factor), factor)

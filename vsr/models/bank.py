@@ -91,7 +91,7 @@ class ModelCard:
     def __post_init__(self) -> None:
         sides = {len(self.kernel), *map(len, self.kernel)} if self.kernel is not None else {1}
         if len(sides) > 1 or not 1 <= max(sides) <= MAX_KERNEL_SIDE:
-            raise ValueError(f"kernel is no square of 1 to {MAX_KERNEL_SIDE} taps a side")
+            raise ValueError(f"kernel is not a square of 1 to {MAX_KERNEL_SIDE} taps a side")
 
     @property
     def system(self) -> str:

@@ -71,7 +71,7 @@ class _KernelFile:
         if self.factor != FACTOR:
             raise ValueError(f"factor is {self.factor}; expected {FACTOR}")
         if not {len(row) for row in self.kernel} == {len(self.kernel)} <= set(range(MAX_SIDE + 1)):
-            raise ValueError(f"kernel is no square of 1 to {MAX_SIDE} numbers a side")
+            raise ValueError(f"kernel is not a square of 1 to {MAX_SIDE} numbers a side")
         total = sum(map(sum, self.kernel))
         if abs(total - 1) > SUM_TOLERANCE:
             raise ValueError(f"kernel has a sum of {total:.4g}; expected 1")

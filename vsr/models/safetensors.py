@@ -92,15 +92,13 @@ def check_tensors(
     if missing := sorted(expected.keys() - found.keys()):
         raise ModelError(f"{path} lacks the tensor {missing[0]}. Delete the file and train again.")
     if extra := sorted(found.keys() - expected.keys()):
-        raise ModelError(
-            f"{path} holds an unknown tensor {extra[0]}. It does not fit its own description."
-        )
+        raise ModelError(f"{path} holds an unknown tensor {extra[0]}. Its metadata do not name it.")
     for name, tensor in found.items():
         want = expected[name]
         if tensor.shape != want.shape or tensor.dtype != want.dtype:
             raise ModelError(
                 f"{path}: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, "
-                f"its description asks for {want.dtype} {tuple(want.shape)}."
+                f"its metadata say {want.dtype} {tuple(want.shape)}."
             )
         if not torch.isfinite(tensor).all():
             raise ModelError(
@@ -112,11 +110,11 @@ def _open(path: Path) -> Any:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise ModelError(f"{path} is not an ordinary file; a model is a .safetensors file.")
+            raise ModelError(f"{path} is not a regular file; a model is a .safetensors file.")
         if size > MAX_FILE_BYTES:
             raise ModelError(
-                f"{path} has {size} bytes; a model has at most {MAX_FILE_BYTES}. It is not one of "
-                "ours."
+                f"{path} has {size} bytes; expected a model of vsr, of at most {MAX_FILE_BYTES} "
+                "bytes."
             )
         with path.open("rb"):
             # safetensors reports any file that it may not read as one that is not there.

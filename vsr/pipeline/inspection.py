@@ -54,22 +54,22 @@ def inspect_clip(
 
 def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> list[str]:
     """Tell what a run would do about a degradation, and what the user might ask for."""
-    told = []
+    remedies = []
     trust = trust_for(degradation, restore)
     if not trust.is_full:
-        told.append(
+        remedies.append(
             f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
             f"and {trust.chroma_threshold:.1f} of color"
         )
     if degradation.interlaced:
         made = {
-            "auto": "one frame is made of both fields (--deinterlace field: two)",
-            "frame": "one frame is made of both fields",
-            "field": "a frame is made of each field",
+            "auto": "deinterlaced to one frame per frame (--deinterlace field: two)",
+            "frame": "deinterlaced to one frame per frame",
+            "field": "deinterlaced to one frame per field",
         }
-        told.append(made.get(read.deinterlace, "the fields are left as they are"))
+        remedies.append(made.get(read.deinterlace, "the fields are left as they are"))
     if degradation.telecined and read.deinterlace != "film":
-        told.append("left as it is; --deinterlace film restores the film's frames")
+        remedies.append("left as it is; --deinterlace film undoes the 3:2 pulldown")
     if degradation.blur is not None:
-        told.append("train with --kernel auto to undo the blur")
-    return told
+        remedies.append("train with --kernel auto to undo the blur")
+    return remedies

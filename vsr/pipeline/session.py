@@ -468,6 +468,6 @@ def report_out_of_memory() -> Iterator[None]:
         if not is_known and not any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES):
             raise
         raise ModelError(
-            "the memory does not suffice for a frame of this size. Use a smaller --scale or close "
-            "other programs; the same command goes on with what is done."
+            "there is not enough memory for a frame of this size. Use a smaller --scale or close "
+            "other programs; the same command continues."
         ) from error

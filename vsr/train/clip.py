@@ -40,7 +40,7 @@ def choose_shots(
             if shot.first_frame <= keyframe <= shot.last_frame:
                 return [replace(shot, keyframe=keyframe)]
         raise UsageError(
-            f"--keyframe {keyframe} is not in the clip; its frames are 0 to {found[-1].last_frame}."
+            f"--keyframe {keyframe} is not in the clip; expected 0 to {found[-1].last_frame}."
         )
     if shots == "all":
         return list(found)
@@ -48,8 +48,7 @@ def choose_shots(
         return [max(found, key=lambda shot: shot.num_frames)]
     if isinstance(shots, str) or not 0 <= shots < len(found):
         raise UsageError(
-            f"--shots {shots} is not in the clip; its shots are 0 to {len(found) - 1}, longest or "
-            "all."
+            f"--shots {shots} is not in the clip; expected 0 to {len(found) - 1}, longest or all."
         )
     return [found[shots]]
 

@@ -183,8 +183,8 @@ def resume(training: Training, states: StateFile) -> None:
     """Bring a training to where it was stopped, and tell so. Raises as `StateFile.load` does."""
     if states.load(training):
         states.notify(
-            f"going on from iteration {training.iterations_done} of {training.iterations} of "
-            f"{states.output.name}, where its training was stopped"
+            f"resuming {states.output.name} at iteration {training.iterations_done} of "
+            f"{training.iterations}"
         )
 
 

@@ -33,7 +33,7 @@ def find_kernel(
     start = perf_counter()
     info, found = shots_of_clip(clip, search.read)
     shot = choose_shots(found, search.shots, search.keyframe)[0]
-    listener.notify(f"looking for the blur kernel on frame {shot.keyframe}")
+    listener.notify(f"estimating the blur kernel of frame {shot.keyframe}")
     pixels = read_frames(clip, {shot.keyframe}, search.read)[shot.keyframe].pixels
     check_keyframe(pixels)
     gather = ProgressAggregator(1, listener)

@@ -26,13 +26,21 @@ class KeyframeTraining:
     """Options of `vsr train-keyframe`."""
 
     count: int | None = option(
-        None, "Models for each keyframe; default: 15, zssr and zssrgan 1.", "--count", at_least=1
+        None, "Models for each keyframe; default: 15 (zssr and zssrgan: 1).", "--count", at_least=1
     )
     shots: int | Literal["longest", "all"] = option(
-        "longest", "Shots to train for.", "--shots", metavar="longest|all|N", at_least=0
+        "longest",
+        "Shots to train on; N counts from 0.",
+        "--shots",
+        metavar="longest|all|N",
+        at_least=0,
     )
     keyframe: int | Literal["auto"] = option(
-        "auto", "Frame to train on, from 0.", "--keyframe", metavar="auto|N", at_least=0
+        "auto",
+        "Number of the frame to train on, from 0.",
+        "--keyframe",
+        metavar="auto|N",
+        at_least=0,
     )
     seed: int = option(
         0,
@@ -42,11 +50,11 @@ class KeyframeTraining:
         at_most=MAX_SEED,
     )
     method: str = option("quick", "quick, faithful, pyramid, zssr or zssrgan.", "--method")
-    full: bool = option(False, "zssr, zssrgan: the schedule as published.", "--full")
+    full: bool = option(False, "zssr, zssrgan: use the published schedule.", "--full")
     regime: str | None = option(None, "zssrgan: fixed, serial or semi-e2e.", "--regime")
     kernel: str | None = option(
         None,
-        "quick, zssr, zssrgan: the blur to undo (see vsr kernel).",
+        "quick, zssr, zssrgan: blur kernel to undo (see vsr kernel).",
         "--kernel",
         metavar="FILE|auto",
     )
@@ -66,7 +74,7 @@ class KeyframeTraining:
         above=0,
     )
     device: str = option(
-        "auto", "auto, cpu, cuda or cuda:N; a GPU trains method quick.", "--device"
+        "auto", "auto, cpu, cuda or cuda:N; only method quick trains on a GPU.", "--device"
     )
     read: ReadOptions = ReadOptions()
 
@@ -76,7 +84,11 @@ class ShotTraining:
     """Options of `vsr train-shot`."""
 
     shots: int | Literal["longest", "all"] = option(
-        "longest", "Shots to train for.", "--shots", metavar="longest|all|N", at_least=0
+        "longest",
+        "Shots to train on; N counts from 0.",
+        "--shots",
+        metavar="longest|all|N",
+        at_least=0,
     )
     budget_seconds: float | None = option(
         None,
@@ -109,13 +121,17 @@ class KernelSearch:
 
     shots: int | Literal["longest"] = option(
         "longest",
-        "Shot whose keyframe is examined.",
+        "Shot whose keyframe is examined; N counts from 0.",
         "--shots",
         metavar="longest|N",
         at_least=0,
     )
     keyframe: int | Literal["auto"] = option(
-        "auto", "Frame to examine, from 0.", "--keyframe", metavar="auto|N", at_least=0
+        "auto",
+        "Number of the frame to examine, from 0.",
+        "--keyframe",
+        metavar="auto|N",
+        at_least=0,
     )
     seed: int = option(0, "Seed of the search.", "--seed", at_least=0, at_most=MAX_SEED)
     read: ReadOptions = ReadOptions()
@@ -137,13 +153,13 @@ class DatasetTraining:
     scale: int = option(4, "Enlargement, 2 to 8.", "-s", "--scale", at_least=2, at_most=8)
     start: Path | None = option(
         None,
-        "A network whose weights are the first; layers may differ.",
+        "Start from the weights of this network; its layers may differ.",
         "--start",
         metavar="FILE",
     )
     seed: int = option(0, "Seed of the training.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
     restart: bool = option(
-        False, "Discard the state of a stopped training of this output.", "--restart"
+        False, "Discard the state of a stopped training and start over.", "--restart"
     )
     overwrite: bool = option(False, "Replace an existing output.", "-y", "--overwrite")

@@ -109,14 +109,14 @@ class StateFile:
         except (UsageError, ModelError) as error:
             if not self._begins_anew:
                 raise
-            self.notify(f"{error} It begins anew.")
+            self.notify(f"{error} The training starts over.")
             return False
         try:
             training.load_state_dict(state)
         except _UNREADABLE as error:
             raise ModelError(
                 f"the state of a stopped training, {self.path}, does not fit its plan "
-                f"({str(error)[:120]}). Delete it to begin anew."
+                f"({str(error)[:120]}). Delete it to start over."
             ) from None
         return True
 
@@ -132,7 +132,7 @@ class StateFile:
                 raise ValueError("another version of vsr wrote it")
             theirs, training = dict(state["plan"]), dict(state["training"])
         except _UNREADABLE as error:
-            remedy = "." if self._begins_anew else "; --restart begins anew."
+            remedy = "." if self._begins_anew else "; start over with --restart."
             raise ModelError(
                 f"the state of a stopped training, {self.path}, cannot be used "
                 f"({str(error)[:120]}){remedy}"
@@ -140,7 +140,11 @@ class StateFile:
         if changed := _first_difference(theirs, self._plan):
             raise UsageError(
                 f"a stopped training of {self.output} differs in its {changed}"
-                + ("." if self._begins_anew else ": give the same command to go on, or --restart.")
+                + (
+                    "."
+                    if self._begins_anew
+                    else ": give the same command to resume it, or --restart."
+                )
             )
         return training
 

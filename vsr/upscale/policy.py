@@ -55,11 +55,11 @@ class PolicyOptions:
         None, "`avgi`: number of models averaged; default: all of the keyframe's.", at_least=2
     )
     per_frame: bool = option(
-        False, "`dsrfi`, `selfrec`: choose a model for every frame, not once a shot."
+        False, "`dsrfi`, `selfrec`: choose a model at every frame instead of once a shot."
     )
     hysteresis: float = option(
         0.2,
-        "Share by which another model must be better before a choice per frame switches to it.",
+        "`per_frame`: share by which another model must be better to be switched to.",
         at_least=0,
     )
     back_projection_weight: float | None = option(
@@ -177,8 +177,8 @@ class PolicyContext:
         """Raise `ModelError` unless every keyframe of the bank has `count` models."""
         if not self.models:
             raise ModelError(
-                f"policy {policy} needs a bank with models, and this one is empty. Run vsr "
-                "train-keyframe."
+                f"policy {policy} needs a bank with models, and this one is empty. Train some with "
+                "vsr train-keyframe."
             )
         # Each shot takes the models of one keyframe, so the poorest of them decides.
         fewest = min(self.keyframe_groups(), key=len)
@@ -223,8 +223,8 @@ class PolicyContext:
         if model.name not in self._generators:
             if self.options.self_ensemble and none_if_bicubic(model.card.kernel) is not None:
                 raise UsageError(
-                    f"policies.self_ensemble turns the picture, and {model.name} was trained for a "
-                    "blur that would not be turned with it. Leave it out."
+                    f"policies.self_ensemble does not work with {model.name}, which was trained "
+                    "with a blur kernel of one orientation. Leave the option out."
                 )
             step_options = StepOptions(
                 self.options.self_ensemble,

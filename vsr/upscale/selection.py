@@ -20,8 +20,8 @@ def dsrfi(context: PolicyContext) -> PolicyStage:
     context.require_models(1, "dsrfi")
     if without := [model.name for model in context.models if model.critic is None]:
         raise ModelError(
-            f"policy dsrfi asks the models' critics, and {without[0]} was trained without one, as "
-            "all of ZSSR are. Use policy selfrec."
+            f"policy dsrfi needs models with a critic; {without[0]} has none (ZSSR models never "
+            "have one). Use policy selfrec."
         )
     return select_by(context, lambda model, pixels: abs(dsrf(model, pixels)), "least absolute DSRF")
 

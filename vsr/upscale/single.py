@@ -63,14 +63,14 @@ def ami(context: PolicyContext) -> PolicyStage:
         context.require_models(options.alternating, "ami")
     elif len(chosen) < 2:
         raise ModelError(
-            f"policy ami alternates two models or more; the order names {len(chosen)}. Use policy "
-            "smi."
+            f"policy ami alternates two models or more; policies.order names {len(chosen)}. Use "
+            "policy smi."
         )
     # The size after each step follows from its ratio, and models take turns from step to step.
     if len({model.card.step_ratio for model in chosen}) > 1:
         raise ModelError(
-            "policy ami needs models of one step ratio; those of the order were trained for "
-            "several."
+            "policy ami needs models of one step ratio; those in policies.order have several. "
+            "Name others."
         )
     decide = _decide_once(context, options.order, "ordered by the user", options.alternating)
     return PerFramePolicy(context, decide, context.alternate)

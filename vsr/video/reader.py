@@ -80,17 +80,17 @@ class ReadOptions:
     )
     deinterlace: Deinterlacing = option(
         "auto",
-        "Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto looks, takes "
-        "frame or off.",
+        "frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; auto: frame "
+        "where interlaced, else off.",
         "--deinterlace",
         metavar="auto|frame|field|film|off",
     )
     allow_huge: bool = option(
-        False, "Read clips beyond 64 million pixels or seven days.", "--allow-huge"
+        False, "Accept frames over 64 million pixels and clips over seven days.", "--allow-huge"
     )
     stream: int | None = option(
         None,
-        "Number of the video stream to take; default: the longest moving picture.",
+        "Number of the stream to read; default: the longest video stream.",
         "--stream",
         metavar="N",
         at_least=0,

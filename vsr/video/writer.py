@@ -236,11 +236,13 @@ class ClipWriter:
         self._refuse_own_input(self._target)
         if self._target.exists() and not self._target.is_file():
             raise OutputError(
-                f"{self._name}: not an ordinary file; name a file, or - for standard output"
+                f"{self._name}: not a regular file; name a file, or - for standard output"
             )
         # Before any work: a night of upscaling must not end at a file that may not be replaced.
         if self._target.exists() and not self._may_replace():
-            raise OutputError(f"{self._name}: exists already; -y overwrites it")
+            raise OutputError(
+                f"{self._name} exists already; give -y to replace it, or name another file"
+            )
         self._check_folder()
         work = resources.enter_context(self._open_work())
         destination = resources.enter_context(
@@ -283,7 +285,10 @@ class ClipWriter:
         if not is_single:
             self._target = folder
         if existing_images(folder, pattern) and not self._may_replace():
-            raise OutputError(f"{self._name}: pictures are there already; -y overwrites them")
+            raise OutputError(
+                f"{self._name}: pictures exist already; give -y to replace them, or name another "
+                "folder"
+            )
         self._check_folder()
         work = resources.enter_context(self._open_work())
         self._destination = resources.enter_context(

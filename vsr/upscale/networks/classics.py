@@ -54,8 +54,8 @@ def _fsrcnn(path: Path, state: StateDict) -> tuple[Any, nn.Module]:
     least = min(changes)
     if not least < MAX_GRAY_CHANGE:
         raise ModelError(
-            f"{path} looks like fsrcnn, but at none of the scales {', '.join(map(str, SCALES))} "
-            "does it leave a gray picture gray; expected a trained network of luma from 0 to 1."
+            f"{path} looks like fsrcnn, but changes a gray picture at each of the scales "
+            f"{', '.join(map(str, SCALES))}; expected a trained network for luma from 0 to 1."
         )
     return specs[changes.index(least)], networks[changes.index(least)]
 
@@ -114,8 +114,8 @@ def _scale_in_name(path: Path) -> int:
     found = re.search(r"x([2348])(?!\d)", path.stem.lower())
     if found is None:
         raise ModelError(
-            f"{path}: its tensors do not tell its scale; rename it so that its name tells, as in "
-            "net_x4.pth."
+            f"{path}: the scale cannot be read from the tensors; put it into the file's name, such "
+            "as net_x4.pth."
         )
     return int(found.group(1))
 

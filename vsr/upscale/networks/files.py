@@ -94,7 +94,7 @@ def load_network(
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{path}: expected an upscaler as {', '.join(SUFFIXES)}. {_advice(path)}")
     if path.exists() and not path.is_file():
-        raise ModelError(f"{path} is not an ordinary file; expected an upscaler.")
+        raise ModelError(f"{path} is not a regular file; expected an upscaler.")
     if path.suffix.lower() == ".safetensors":
         card, tensors = read_own(path)
         if card is not None:

@@ -36,7 +36,7 @@ class DamageLog:
     def add(self, kind: str, detail: str, count: int = 1) -> None:
         if self._stops:
             raise InputError(
-                f"{self._name}: damaged, {kind}: {detail}; --on-damage keep goes on where it can"
+                f"{self._name}: damaged, {kind}: {detail}; --on-damage keep continues where it can"
             )
         self._counts[kind] = self._counts.get(kind, 0) + count
         self._details.setdefault(kind, detail)

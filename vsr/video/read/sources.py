@@ -36,11 +36,11 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
     opened on its behalf.
 
     Raises InputError with the reason where libavformat only says "invalid data", and for what is no
-    ordinary file.
+    regular file.
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise InputError(
-            f"{source}: not an ordinary file; give a pipe to standard input and name it -"
+            f"{source}: not a regular file; give a pipe to standard input and name it -"
         )
     options = {"format_whitelist": _single_file_formats(), "protocol_whitelist": "file,pipe"}
     # libavformat decodes a frame to learn what is in a stream.

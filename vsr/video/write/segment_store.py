@@ -286,8 +286,8 @@ class SegmentStore:
                 self.resumed()
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
             raise OutputError(
-                f"{self.folder}: the work of an earlier run is damaged ({error}); --restart begins "
-                "anew"
+                f"{self.folder}: the work of an earlier run is damaged ({error}); start over with "
+                "--restart"
             ) from error
         # A part that was not closed counts for nothing: its frames are made again.
         self._drop_unfinished()
@@ -319,13 +319,13 @@ class SegmentStore:
         if found != FORMAT and self._record_path(0).exists():
             raise UsageError(
                 f"{self.folder} holds the work of another version of vsr (format {found}, expected "
-                f"{FORMAT}): finish it with that version, or begin anew with --restart."
+                f"{FORMAT}): finish it with that version, or start over with --restart."
             )
 
     def _check_size(self, number: int, segment: ClosedSegment) -> ClosedSegment:
         path = self.segment_path(number, ".mkv")
         if segment.num_bytes and path.stat().st_size != segment.num_bytes:
-            raise ValueError(f"{path.name} has not the size that it had")
+            raise ValueError(f"{path.name} has changed its size")
         return segment
 
     def _record_path(self, number: int) -> Path:

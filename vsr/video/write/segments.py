@@ -157,8 +157,8 @@ class FrameEncoder:
         packets = self._timed(self.encoder.finish())
         if self._num_missing:
             raise OutputError(
-                f"{self.encoder.plan.codec} did not give back {self._num_missing} frames: try "
-                "another"
+                f"{self.encoder.plan.codec} lost {self._num_missing} frames: choose another "
+                "encoder with -c"
             )
         return packets
 

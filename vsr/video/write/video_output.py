@@ -182,7 +182,7 @@ class SegmentedVideoOutput:
         if num_packets != segment.num_frames:
             raise OutputError(
                 f"{path} holds {num_packets} of {segment.num_frames} frames: it is damaged; "
-                "--restart begins anew"
+                "start over with --restart"
             )
 
     def _discard_open_segment(self) -> None:
