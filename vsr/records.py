@@ -1,10 +1,10 @@
 """Options declared once, and the one strict loader: TOML, JSON, keywords -> frozen dataclasses.
 
-A class of options is a frozen dataclass whose fields are made by `option`: each tells once what it
-is for, which numbers it takes and by which flags commands offer it. The command line and the
-keywords of Python calls (both written by `tools/write_signatures.py`), the keys of recipes and of
-`--set`, help texts, checks of ranges and error messages all follow from these fields. Cards, states
-and other files are read by the same loader.
+A class of options is a frozen dataclass whose fields are made by `option`: each declares its help
+text, its limits and its flags. The command line and the keywords of Python calls (both written by
+`tools/write_signatures.py`), the keys of recipes and of `--set`, help texts, checks of ranges and
+error messages all follow from these fields. Cards, states and other files are read by the same
+loader.
 """
 
 import json

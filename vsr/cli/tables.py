@@ -69,7 +69,7 @@ def print_profile(manifest: Manifest, clock: StageClock) -> None:
 
 
 def plan_lines(plan: "RunPlan") -> list[str]:
-    """Put a plan into lines for people."""
+    """Format a plan as lines of text."""
     frames = "an unknown number of frames" if plan.frames is None else f"{plan.frames} frames"
     sizes = " to ".join(f"{width}x{height}" for width, height in (plan.size, plan.output_size))
     models = (

@@ -1,4 +1,4 @@
-"""The parts that commands share: options, words to the user, progress, Ctrl-C."""
+"""The parts that commands share: options, notes, progress, Ctrl-C."""
 
 import signal
 import sys

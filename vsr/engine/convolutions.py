@@ -78,7 +78,7 @@ class ConvolutionStack:
         `stack_networks` put side by side."""
         *hidden, last = layers
         self._outputs = len(last[0])
-        # What only pays on a CPU, where networks are run one by one.
+        # Pixel pairs only pay on a CPU, where networks run one by one.
         tuned = device.type == "cpu" and groups == 1
         self._fused = tuned and fused_activation_works(dtype)
         self._in_pairs = tuned and 2 * self._outputs <= VECTOR_WIDTH
@@ -98,7 +98,7 @@ class ConvolutionStack:
         """(N, C, H, W) -> float32, two rows and columns fewer for each layer."""
         width = padded.shape[3] - 2 * len(self._layers)
         if self._in_pairs and width % 2:
-            # A column more, to make whole pairs; what comes of it is cut off again.
+            # One more column makes whole pairs; its output is cut off again.
             padded = F.pad(padded, (0, 1))
         features = padded.to(self._dtype, memory_format=torch.channels_last)
         for weight, bias in self._layers[:-1]:
@@ -172,10 +172,10 @@ def _fused(
 def check_finite(detail: torch.Tensor, model: str) -> None:
     """Raise `ModelError` where a value of `model`'s `detail` is not finite.
 
-    While a CUDA graph is recorded nothing can be read: then all of `detail` becomes NaN in such a
-    case, which no limit takes away, and who runs the graph looks for that.
+    While a CUDA graph is recorded, no value can be read. Then all of `detail` becomes NaN, which
+    survives clamping, and the caller of the graph checks for NaN.
     """
-    # One value that is not finite makes the sum so.
+    # One value that is not finite makes the sum not finite.
     total = detail.sum()
     if detail.is_cuda and torch.cuda.is_current_stream_capturing():
         detail += 0 * total

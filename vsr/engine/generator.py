@@ -45,8 +45,8 @@ class StepOptions:
 
 
 def can_batch(generators: Sequence[Generator], step_options: StepOptions) -> bool:
-    """Tell whether one `FastGenerator` takes all of these on a GPU: more than one, of one spec, and
-    nothing special done with them."""
+    """Tell whether one `FastGenerator` can run all of these on a GPU: two or more of one spec, with
+    default `StepOptions`."""
     return (
         len(generators) > 1
         and all(generator.spec == generators[0].spec for generator in generators)
@@ -59,7 +59,7 @@ class FastGenerator:
     """The function of a `Generator` in eval mode, within float rounding, for one picture in [0, 1];
     or those of M generators of one spec in one call, each with a picture of its own.
 
-    Pictures of M generators are one of (3 M, H, W); what is given may be one of (3, H, W), for all.
+    The pictures of M generators are stacked to (3 M, H, W); an input of (3, H, W) serves them all.
     Many in one call keep a GPU busy, which a small network alone leaves idle. On a CPU they are
     slower than one after another, in strips that stay in cache.
     """
@@ -121,8 +121,9 @@ class FastGenerator:
     def back_project(
         self, image: torch.Tensor, low: torch.Tensor, weight: float, keep: Keep | None = None
     ) -> torch.Tensor:
-        """Pull `image`, (3 M, H, W) in [0, 1], by `weight` towards agreement with `low`, (3 M or 3,
-        h, w), where `keep` limits the residual; overwrites `image`, which is in [0, 1] again."""
+        """Back-project `image`, (3 M, H, W) in [0, 1], onto `low`, (3 M or 3, h, w), in place.
+        `weight` scales the correction, `keep` filters the residual; the result is clamped to [0,
+        1]."""
         lows = self._for_each(low)
         for _ in range(self.step_options.projections):
             back_project_in_place(image, lows, weight, self.step_options.kernel, keep=keep)

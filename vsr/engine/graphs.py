@@ -18,7 +18,7 @@ EAGER_TOLERANCE = 1e-3
 PROBE_ROUNDS = 3
 """Tries of each variant, the fastest of which counts."""
 MIN_SPEEDUP = 1.1
-"""Speed of a variant over the first one from which it is preferred."""
+"""Least speed of a variant, relative to the first one, at which it is preferred."""
 
 
 class Autotuner:
@@ -32,8 +32,8 @@ class Autotuner:
     def find(
         self, variants: Mapping[str, Upscale], picture: torch.Tensor, key: Hashable
     ) -> tuple[Upscale, str]:
-        """Return `select_fastest`, or its last result where `key`, which says all that `variants`
-        depend on, is the same."""
+        """Call `select_fastest`, or return its last result if `key` is unchanged. `key` must cover
+        all that `variants` depend on."""
         key = (key, picture.shape)
         if self._found is None or key != self._key:
             # Graphs hold memory: one at a time.
@@ -60,7 +60,7 @@ def select_fastest(variants: Mapping[str, Upscale], picture: torch.Tensor) -> tu
             candidate, remark = capture_graph(upscale, picture)
             seconds, agrees = _seconds(candidate, picture), is_close(candidate(picture), expected)
         except torch.OutOfMemoryError:
-            # A variant that does not fit is none; the first one halves its pieces.
+            # A variant that runs out of memory is skipped; the first one halves its pieces instead.
             torch.cuda.empty_cache()
             continue
         if agrees and seconds * MIN_SPEEDUP < best:

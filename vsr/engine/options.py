@@ -1,4 +1,4 @@
-"""Where networks run, in which precision and in pieces of what size."""
+"""Device, precision and tile size of networks that run."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ def choose_device(name: str) -> torch.device:
     """Find the device of `auto`, `cpu`, `cuda` or `cuda:N`; `auto` takes the first GPU, else the
     CPU.
 
-    A GPU is told to keep all digits of fp32. Raises `UsageError` for another word and `ModelError`
-    for a GPU that is not there.
+    TF32 is switched off on a GPU. Raises `UsageError` for another word and `ModelError` for a GPU
+    that is not there.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    # cuDNN would else round what it multiplies to the 10 bits of TF32.
+    # Otherwise cuDNN rounds its factors to the 10 bits of TF32.
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda", 0)

@@ -1,4 +1,4 @@
-"""The choice of a precision: what the device computes fastest, measured where that is not known."""
+"""Choice of a precision: the fastest that the device offers, measured where unknown."""
 
 from functools import cache
 from time import perf_counter

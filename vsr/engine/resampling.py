@@ -10,7 +10,7 @@ from vsr.image.blur import KernelTaps, back_project_blurred
 from vsr.image.resample import resize_strip
 
 Keep = Callable[[torch.Tensor], torch.Tensor]
-"""A residual (C, h, w) -> the part of it that back-projection feeds back."""
+"""Filter of a residual (C, h, w): returns the part that back-projection feeds back."""
 
 
 def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -34,11 +34,12 @@ def back_project_in_place(
     limited: bool = True,
     keep: Keep | None = None,
 ) -> torch.Tensor:
-    """Turn `image`, (C, H, W), into its `resample.back_project` onto `low`, (C, h, w), or with a
-    blur kernel into its `blur.back_project_blurred`; in [0, 1] where `limited`. Returns `image`.
+    """Back-project `image`, (C, H, W), onto `low`, (C, h, w), in place, as `resample.back_project`
+    or, with a blur kernel, `blur.back_project_blurred` does; clamp to [0, 1] if `limited`. Returns
+    `image`.
 
-    `keep` takes out of the residual, (C, h, w), what of it is to be fed back; None: all of it.
-    Raises `ModelError` for a kernel that says nothing of these sizes.
+    `keep` filters the residual, (C, h, w), before it is fed back; None: no filter. Raises
+    `ModelError` for a ratio of sizes that the kernel does not cover.
     """
     if kernel is not None:
         image.copy_(back_project_blurred(image, low, kernel, weight, keep))

@@ -1,5 +1,5 @@
-"""Alignment of a clip with the one that all are compared with, the leader: by which clock, and over
-which part of the picture."""
+"""Alignment of a clip with the leader, the clip that all are compared with: the map of times, and
+the common part of the picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,7 +142,7 @@ def find_time_map(clip: ProbedClip, leader: ProbedClip) -> TimeMap:
 
 
 def time_map_notes(clip: ProbedClip, leader: ProbedClip, time_map: TimeMap) -> list[str]:
-    """Tell what differs in the two clips' times."""
+    """Describe the differences between the two clips' times."""
     notes = []
     if time_map.offset_seconds:
         notes.append(

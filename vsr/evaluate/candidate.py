@@ -48,10 +48,10 @@ class Candidate:
     def scores(
         self, clocks: dict[str, TimeMap], unmatched_frames: dict[str, list[int]]
     ) -> ClipScores:
-        """Return the scores, once all frame sets have passed.
+        """Return the scores, after the last frame set.
 
-        `clocks` and `unmatched_frames` are those of the clips that it was compared with: their time
-        maps onto the leader, and their frames that no frame set held.
+        For the clips that it was compared with, `clocks` holds the time maps onto the leader and
+        `unmatched_frames` the frames in no frame set.
         """
         metrics = self._board.compute()
         unmatched = self._unmatched(unmatched_frames)

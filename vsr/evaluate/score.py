@@ -1,7 +1,7 @@
-"""Scoring of finished clips in one pass over what they are compared with.
+"""Scoring of finished clips in one pass over the clips that they are compared with.
 
-The truth leads, without one the low-resolution input, without either each result by itself. Memory
-does not grow with the clips but for the figures themselves.
+The truth is the leader, whose frames set the times; without a truth the low-resolution input is,
+and without either each result itself. Memory grows only with the figures.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,8 +41,8 @@ class ScoreOptions:
     read: ReadOptions = ReadOptions()
 
     def board(self, given: Collection[str], shared: FramePairCache | None = None) -> Scoreboard:
-        """Make the board of one result beside the given clips (`reference`, `low_resolution`);
-        refuses metrics that lack theirs."""
+        """Make the scoreboard of one result beside the given clips (`reference`, `low_resolution`).
+        Raises UsageError for a metric that needs a clip that is missing."""
         return Scoreboard(
             self.metrics or (),
             has_truth="reference" in given,

@@ -39,7 +39,8 @@ SUMMARY_ORDER = (
     *("lpips", "vif", "haarpsi", "dists", "niqe"),
     *("flicker", "flicker_live", "sharpness", "sharpness_live", "psnr_y", "lr_psnr", "ssim_y"),
 )
-"""Metrics that a summary begins with: what agrees with people, then flicker beside sharpness."""
+"""Metrics that a summary begins with: those that agree best with human ratings, then flicker beside
+sharpness."""
 SUMMARY_ROWS = 10
 
 
@@ -95,7 +96,8 @@ def _split_by_figure(scores: Scores) -> tuple[list[str], list[str]]:
 
 
 def _unlisted(scores: Scores, missing: list[str], others: list[str]) -> list[str]:
-    """Return a line of the metrics without a figure, and one of those that found no room."""
+    """Return a line that names the metrics without a figure, and one for those beyond
+    `max_rows`."""
     by_reason: dict[str, list[str]] = {}
     for name in missing:
         result = scores.results[0].metrics[name]
@@ -141,7 +143,7 @@ def _format_rank(ranking: Ranking, standing: Standing) -> str:
 
 
 def _captions(scores: Scores, rows: list[str]) -> list[str]:
-    """Return what has to be known to read the figures of the rows."""
+    """Return the captions that explain the figures of the rows."""
     lines = [f"{clip.file}: {len(clip.frame_indices)} frames measured" for clip in scores.results]
     lines += [f"{name}: {METRICS[name].form}" for name in rows if METRICS[name].form]
     lines += [f"{name}: {METRICS[name].note}" for name in rows if METRICS[name].note]

@@ -1,5 +1,4 @@
-"""Blur kernels, and reduction through a known one: "the low resolution of" a picture where the
-camera was not bicubic.
+"""Blur kernels, and reduction through them, for clips that were not reduced bicubically.
 
 A kernel is a square, sums to 1 and belongs to a reduction to half the size. Output pixel i takes
 the inputs from 2 i - (n - 1) // 2 on, so that pictures stay aligned as `resample.resize` aligns
@@ -148,11 +147,10 @@ def back_project_blurred(
     weight: float,
     keep: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Pull `image` towards agreement with `low`, by a reduction through the kernel.
-    `keep` takes out of the residual what of it is to be fed back.
+    """Back-project `image` onto `low`, with a reduction through the kernel. `keep` filters the
+    residual before it is fed back.
 
-    Raises `ModelError` where the sizes are not 2, 4, 8, ... times apart, for which the kernel says
-    nothing.
+    Raises `ModelError` unless the ratio of sizes is 2, 4, 8 or 16, for which the kernel is known.
     """
     factor = image.shape[-2] // low.shape[-2]
     if (

@@ -1,4 +1,4 @@
-"""Motion between two frames: optical flow, what it hides, and warping along it, by OpenCV.
+"""Motion between two frames: optical flow, occlusion, and warping, by OpenCV.
 
 A flow F from picture a to picture b is float32 (H, W, 2), x before y, in pixels: what is at p in a
 is at p + F(p) in b. Gray pictures are uint8 (H, W). Flow is never taken from a picture under test:

@@ -1,4 +1,4 @@
-"""Noise of a frame, and how strictly a result should agree with it: less with a noisy one.
+"""Noise of a frame, and the back-projection weight that suits it: less for a noisy frame.
 
 Exact back-projection also reproduces the input's noise: on Vid4 with Gaussian noise of 6 gray
 levels it raised LPIPS.

@@ -2,7 +2,7 @@
 picture.
 
 The bicubic kernel is Keys' cubic with a = -0.5, half-pixel centers, stretched by the factor on
-reduction only, weights normalised, borders mirrored with the edge repeated. That is MATLAB's
+reduction only, weights normalized, borders mirrored with the edge repeated. That is MATLAB's
 `imresize`, with which Vid4's pairs were made.
 """
 
@@ -91,7 +91,7 @@ def resize_strip(
 
 
 def back_project(image: torch.Tensor, low: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
-    """Pull `image` towards agreement with `low`: image + weight * up(low - down(image)).
+    """Back-project `image` onto `low`: image + weight * up(low - down(image)).
 
     One step of iterative back-projection (Irani and Peleg, 1991) with `resize` for both directions.
     """

@@ -2,7 +2,7 @@
 needs no truth.
 
 Defined by OpenCV's `quality` module, for whose features the parameter file was trained: full-range
-BT.601 grey, rounded; 36 features at full and half size (bicubic, not antialiased); a support vector
+BT.601 gray, rounded; 36 features at full and half size (bicubic, not antialiased); a support vector
 regression.
 """
 
@@ -63,7 +63,7 @@ def load() -> LoadedMetric:
 
 
 def brisque_features(gray: FloatArray) -> Array | None:
-    """Return the 36 features of (H, W) in grey levels 0..255; None where a flat picture has no
+    """Return the 36 features of (H, W) in gray levels 0..255; None where a flat picture has no
     statistics."""
     height, width = gray.shape
     # Not antialiased: the regression was trained on such features.

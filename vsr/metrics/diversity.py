@@ -2,8 +2,8 @@
 per pixel.
 
 `100 (G - L) / G` with LPIPS maps d_i between sample i and the truth: G is the least of their means,
-L the mean of their least at each pixel. 0 for equal samples; spread that comes no closer to the
-truth anywhere gains nothing.
+L the mean of their least at each pixel. 0 for equal samples, and for samples that differ without
+coming closer to the truth anywhere.
 """
 
 import torch

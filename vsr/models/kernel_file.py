@@ -43,16 +43,16 @@ class KernelRecord:
     """Factor of the reduction that the kernel belongs to."""
     kernel: KernelTaps
     basis: str
-    """Source of the kernel: bicubic, where no blur explains the picture clearly better; else
-    spectrum or game."""
+    """Source of the kernel: `bicubic`, where no blur explains the picture clearly better; else
+    `spectrum`, or `game` for KernelGAN's adversarial training."""
     mismatch: float
     """Root mean square of the natural logarithm by which the powers of the picture and of its
     reduction through the kernel differ; that of the best Gaussian where the kernel is bicubic."""
     bicubic_mismatch: float
     """Mismatch of the bicubic kernel."""
     accuracy: tuple[float, ...]
-    """Accuracy of the discriminator, over equal parts of the game: near 0.5 where it could not tell
-    the two apart."""
+    """Accuracy of the discriminator, over equal parts of the adversarial training: near 0.5 where
+    it could not tell the two apart."""
     seconds: float
 
     def to_json(self) -> str:

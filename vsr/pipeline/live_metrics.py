@@ -61,7 +61,7 @@ class ShotFlicker:
 class LiveMetrics:
     """Scores each picture beside its source and, where there is one, its truth. Implements Stage.
 
-    To go on it needs the figures so far, and the frame before the next with its picture.
+    To resume it needs the figures so far, and the last measured frame with its picture.
     """
 
     name = "metrics"
@@ -110,7 +110,7 @@ class LiveMetrics:
         """The last picture before flicker control, where the next frame is measured with it."""
 
     def through(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Score the steps of a clip, and tell the user of each shot that was steadied."""
+        """Score the steps of a clip, and report each shot that was steadied."""
         for step in steps:
             if step.is_done:
                 self._look_back(step)

@@ -1,4 +1,4 @@
-"""Work that is done in a thread of its own while what was made before is being used."""
+"""Prefetch: items are made in a thread of their own while the consumer uses earlier ones."""
 
 import queue
 import threading

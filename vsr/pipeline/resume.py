@@ -1,4 +1,4 @@
-"""Going on with a run that was ended: what has to be the same for that."""
+"""Resume of an interrupted run: what must be equal in both runs."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -28,10 +28,10 @@ def resume_plan(
     others: Mapping[str, str | Path | None],
     container: str,
 ) -> Json | None:
-    """Write down what a later run must be asked for as well to go on with this one; None where it
-    could not, as of a pipe.
+    """Return the options and inputs that a later run must share to resume this one; None where
+    resume is impossible, as from a pipe.
 
-    `others` are the clips that are read beside the input, by what they are for.
+    `others` are the clips that are read beside the input, by their role.
     """
     if not info.identity:
         return None
@@ -90,5 +90,5 @@ def _content_hash(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        # Loading it will tell.
+        # Loading it raises the error.
         return f"cannot be read: {error.strerror}"

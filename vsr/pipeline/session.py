@@ -350,7 +350,7 @@ class NoteLog:
 
 
 def choose_policy(recipe: Recipe, files: RunFiles, models: ModelSet | None = None) -> Policy:
-    """Find the policy of a run; raise `UsageError` for what can be seen to be impossible."""
+    """Find the policy of a run. Raises `UsageError` for a policy that this run cannot use."""
     if files.low_resolution is not None:
         return GIVEN
     if recipe.scale == 1 and recipe.policy is None and not recipe.upscaler:

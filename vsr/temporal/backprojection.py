@@ -1,5 +1,5 @@
-"""Multi-frame back-projection: a frame of the result is pulled towards agreement with its
-neighbors' input as well.
+"""Multi-frame back-projection: a frame of the result is back-projected onto its neighbors' inputs
+as well.
 
 Irani and Peleg (1991), over several registered frames: what the result would look like in each
 low-resolution frame is compared with that frame, and the differences come back along the motion,
@@ -22,7 +22,7 @@ class MultiframeOptions:
     iterations: int = 4
     """More gain little (docs/results/shot-models.md)."""
     reach: int = 2
-    """Neighbours on each side."""
+    """Neighbors on each side."""
     variation_step: float = 0.001
     """Step of the descent of total variation in each iteration, in units of a range of 1."""
 
@@ -60,7 +60,7 @@ def back_project_multiframe(
         luma = luma + total / weight
         # Iterations add noise to the result; a little less variation damps it.
         luma = luma - options.variation_step * _variation_gradient(luma)
-    # The frame's own input has the last word.
+    # The frame's own input comes last, so that the result matches it best.
     return back_project(luma, low)
 
 

@@ -35,8 +35,8 @@ def fusion_options(strength: float) -> FusionOptions:
 class FlickerControl:
     """Fuses each picture with its motion-compensated neighbors, shot by shot. Implements Stage.
 
-    To go on in the middle of a shot it needs the choices for that shot, which are its state, and
-    the last fused picture, which the step before the next carries.
+    To resume inside a shot it needs the choices for that shot, which are its state, and the last
+    fused picture, which the last finished step carries.
     """
 
     name = "steady"
@@ -86,7 +86,7 @@ class FlickerControl:
         return State(log={"shots": [to_table(shot) for shot in self.shots]})
 
     def restore(self, state: State) -> None:
-        """Know the choices again."""
+        """Take over the choices of an earlier run."""
         self.shots = [from_table(Steadying, shot) for shot in state.log["shots"]]
 
     def _steady(self, done: list[Step], steps: Iterator[Step]) -> Iterator[Step]:

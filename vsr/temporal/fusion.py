@@ -1,8 +1,7 @@
-"""Motion-compensated fusion: what was made of one frame, improved by what was made of its
-neighbors.
+"""Motion-compensated fusion of an enlarged frame with its enlarged neighbors.
 
-Detail that the neighbors agree on stays, and what changes from frame to frame without a cause
-averages out. Where a neighbor cannot be trusted, the frame's own picture stands.
+Detail that the neighbors share stays; random change averages out. Where a neighbor is not reliable,
+the frame is left as it is.
 """
 
 from collections import deque
@@ -86,9 +85,9 @@ def fuse_shot(
     that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow
     with the shot. `known` holds all frames already, numbered from 0, and keeps them.
 
-    With `done`, a position and its fused picture by an earlier run, the shot goes on behind that
-    position as if the frames before these had been fused again; what comes out up to there is of
-    no use.
+    With `done`, a position and its fused picture by an earlier run, fusion resumes after that
+    position, with the same results as if all frames before it had been fused again. Ignore what is
+    yielded up to that position.
     """
     registrar = known or ShotRegistrar(options.refinements, data_term.trust.noise)
     held: deque[tuple[int, Enlarged[T]]] = deque()
@@ -149,8 +148,8 @@ def back_project_twice(
 ) -> torch.Tensor:
     """Two steps of back-projection, the second `SECOND_STEP_WEIGHT` as strong; in [0, 1].
 
-    Where the input is not trusted in full one step does: the second is there for the last decibels
-    of agreement, which such an input does not deserve. Overwrites `fused`.
+    One step suffices where the input is not trusted in full: the second step gains the last
+    decibels of LR-PSNR, and would bring such an input's errors back. Overwrites `fused`.
     """
     if not data_term.trust.is_full:
         return data_term.back_project(fused, low, kernel)

@@ -1,5 +1,4 @@
-"""Brings what was made of one frame onto another frame of its shot, and says where that can be
-trusted.
+"""Registration of one frame onto another of its shot, with a confidence for each pixel.
 
 Motion is estimated from low-resolution frames alone. Twice their size is the grid for it: finer
 flow locks onto the alias of a reduced picture, coarser flow loses the outlines of what moves.

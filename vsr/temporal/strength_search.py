@@ -1,6 +1,6 @@
-"""The closed loop of flicker control: how much a shot needs, by trying it on its first frames.
+"""Strength search of flicker control: tries strengths on the first frames of a shot.
 
-The motion is estimated apart from the one that pictures are fused along, whose errors would hide
+Flicker is measured along a motion of its own: errors of the motion used for fusion would hide
 themselves.
 """
 

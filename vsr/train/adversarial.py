@@ -14,7 +14,7 @@ from torch import nn
 CriticFn = Callable[[torch.Tensor], torch.Tensor]
 """Pictures -> scores: a network, or many that are run as one."""
 GRADIENT_PENALTY_WEIGHT = 0.1
-"""Belongs to the per-pixel form of `pixel_gradient_penalty`."""
+"""Weight of the penalty, for the per-pixel form of `pixel_gradient_penalty`."""
 
 
 def critic_loss(
@@ -49,7 +49,7 @@ LogitPairLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class GanLoss:
-    """Both sides of a game."""
+    """Losses of both sides of an adversarial training."""
 
     discriminator: LogitPairLoss
     generator: LogitPairLoss

@@ -59,7 +59,7 @@ class StudentOptions:
 
 
 class StudentTraining(Training):
-    """A generator that learns what its teachers make of some crops.
+    """Training of a generator to reproduce the outputs of its teachers on some crops.
 
     It begins as a copy of one of them: from scratch it was 9 dB farther from its teachers after 500
     iterations. Crops are neither flipped nor turned, since what the teachers would make of those
@@ -113,13 +113,14 @@ MIN_MSE = 1e-12
 
 
 def mean_prediction(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Average pictures as AVGI does. Averaged after every step it ends 67 dB from AVGI's mean of
-    whole chains of steps."""
+    """Average pictures as AVGI does. Averaging after every step gives pictures 67 dB from those of
+    AVGI, which averages after the last step."""
     return torch.stack(list(pictures)).mean(dim=0)
 
 
 TEACHERS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {"avgi": mean_prediction}
-"""How the pictures of a keyframe's models become the one that is taught, by policy."""
+"""Functions that combine the pictures of a keyframe's models into the one that is taught, by
+policy."""
 
 
 def distil(
@@ -311,7 +312,7 @@ def _plan_card(card: ModelCard, seed: int) -> ModelCard:
 
 
 def _is_distilled_from(card: ModelCard, teacher: str, group: Sequence[Model]) -> bool:
-    """Whether a student was taught by just these models."""
+    """Whether a student was taught by exactly these models."""
     taught = card.distillation
     names = tuple(model.name for model in group)
     same_keyframe = card.keyframe_hash == group[0].card.keyframe_hash

@@ -1,4 +1,4 @@
-"""The one loop that every training goes through, and what it tells, checks and keeps on the way."""
+"""The loop of every training: reports, checks for divergence, and states for resume."""
 
 import json
 from abc import ABC, abstractmethod
@@ -21,11 +21,11 @@ IterationProgress = Callable[[int, int, float], None]
 
 
 def ignore(*_: object) -> None:
-    """Hear of nothing."""
+    """Ignore a report."""
 
 
 def never() -> bool:
-    """Ask for no end."""
+    """Never ask for a stop."""
     return False
 
 
@@ -35,28 +35,29 @@ class TrainingProgress:
 
     models_done: int
     models: int
-    """To train now, without those that are kept."""
+    """Number of models to train now, without those that are kept."""
     iteration: int
-    """Of the model last heard of, from 1."""
+    """Iteration of the model that reported last, from 1."""
     iterations: int
-    """Of that model, as planned."""
+    """Planned iterations of that model."""
     share_done: float
-    """Of all iterations of all models, 0 to 1."""
+    """Share of all iterations of all models that are done, 0 to 1."""
     loss: float
-    """Of the model last heard of."""
+    """Loss of the model that reported last."""
     seconds_left: float
     """Estimate from the time taken so far."""
 
 
 @dataclass(frozen=True)
 class TrainingListener:
-    """Who hears of a training while it goes on, and may end it."""
+    """Callbacks of a training: notes, progress, and requests to stop."""
 
     notify: Callable[[str], None] = ignore
     """Takes a sentence for the user."""
     on_progress: Callable[[TrainingProgress], None] = ignore
     should_stop: Callable[[], bool] = never
-    """Asked after each iteration; where it says so, the state is kept and the training ends."""
+    """Called after each iteration; if it returns True, the state is saved and the training
+    stops."""
 
 
 class ProgressAggregator:
@@ -88,17 +89,17 @@ class TrainingReport:
     bank: str
     method: str
     shots: int
-    """Of the whole clip; 0 where they were not looked for."""
+    """Number of shots in the whole clip; 0 where they were not looked for."""
     trained: tuple[str, ...]
     """Names of the models made now."""
     kept: tuple[str, ...]
     """Names of those that were there already."""
     seconds: float
-    """Of this call."""
+    """Duration of this call."""
     keyframes: tuple[int, ...] = ()
     """Frame numbers of the keyframes that were trained on."""
     students: dict[str, Distillation] = field(default_factory=dict)
-    """By name, those made now, with their distance from their teachers."""
+    """Students made now, by name, with their distance from their teachers."""
 
     def to_json(self) -> str:
         """Strict JSON."""
@@ -108,17 +109,17 @@ class TrainingReport:
 class Training(Resumable, ABC):
     """Weights that are being fitted, one iteration after another.
 
-    What an iteration does follows from the state alone, so that a training that was stopped and
-    taken up again ends as one in one go.
+    An iteration depends on the state alone, so that a resumed training ends exactly like an
+    uninterrupted one.
     """
 
     kept: ClassVar[tuple[str, ...]] = ("losses",)
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations
-        """As planned; a schedule may end the training before."""
+        """Planned iterations; a schedule may end the training earlier."""
         self.losses: list[float] = []
-        """Of each iteration so far."""
+        """Loss of each iteration so far."""
 
     @abstractmethod
     def step(self) -> None:
@@ -136,12 +137,11 @@ class Training(Resumable, ABC):
 
     @property
     def has_diverged(self) -> bool:
-        """Whether training went astray, from where it does not come back."""
+        """Whether training has diverged beyond recovery."""
         return not isfinite(self.losses[-1])
 
     def restore_best(self) -> None:
-        """Go back to the best state before training went astray. Raises `ModelError` where none is
-        worth keeping."""
+        """Restore the best state before the divergence. Raises `ModelError` if none is usable."""
         raise ModelError(
             f"training diverged at iteration {len(self.losses)}: its loss is not finite. Try "
             "another --seed or a lower learning rate."
@@ -153,15 +153,15 @@ def iterate(
     states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[float]:
-    """Take a training to its end; yields each iteration's loss, and keeps the state now and then.
+    """Run a training to its end; yields each iteration's loss, and saves the state now and then.
 
-    Raises `ModelError` where it diverges and nothing is worth keeping, and `InterruptedRunError`,
-    with the state kept, where the user asks for an end.
+    Raises `ModelError` if it diverges with no usable state, and `InterruptedRunError`, with the
+    state saved, if the user asks to stop.
     """
     saved_at = monotonic()
     while not training.is_over:
         training.step()
-        # Before anything is told or kept: a state that went astray is worth nothing.
+        # Before anything is reported or saved: a diverged state is worthless.
         if training.has_diverged:
             training.restore_best()
             return
@@ -180,7 +180,7 @@ def iterate(
 
 
 def resume(training: Training, states: StateFile) -> None:
-    """Bring a training to where it was stopped, and tell so. Raises as `StateFile.load` does."""
+    """Restore the state of a stopped training, with a note. Raises as `StateFile.load` does."""
     if states.load(training):
         states.notify(
             f"resuming {states.output.name} at iteration {training.iterations_done} of "
@@ -194,8 +194,8 @@ def fit(
     states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> None:
-    """Take a training from its kept state, where there is one, to its end, and report each
-    iteration. Raises as `iterate` does."""
+    """Run a training to its end, from its saved state if there is one, and report each iteration.
+    Raises as `iterate` does."""
     if states is not None:
         resume(training, states)
     total = training.iterations

@@ -13,8 +13,8 @@ from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import hidden_sibling, write_atomically
 
 FORMAT = 2
-"""Of the state's content; another one is not taken up."""
-# What a damaged file leads to depends on where its bytes go wrong.
+"""Version of the state's content; others are refused."""
+# A damaged file raises different errors, depending on where the damage is.
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -85,7 +85,7 @@ class StateFile:
         self._begins_anew = begins_anew
 
     def save(self, training: Resumable) -> None:
-        """Keep the state in place of the one before. Raises `OutputError`."""
+        """Save the state in place of the previous one. Raises `OutputError`."""
         content = io.BytesIO()
         state = {"format": FORMAT, "plan": dict(self._plan), "training": training.state_dict()}
         torch.save(state, content)
@@ -97,10 +97,10 @@ class StateFile:
             ) from None
 
     def load(self, training: Resumable) -> bool:
-        """Bring the training to where the kept state was; whether there is one that serves.
+        """Restore the training from the saved state; returns whether there was a usable one.
 
-        Raises `UsageError` where it is another plan's, and `ModelError` for a broken one, unless a
-        training of this kind begins anew then.
+        Raises `UsageError` for the state of another plan and `ModelError` for a broken one, unless
+        trainings of this kind start over instead.
         """
         if not self.path.exists():
             return False
@@ -121,7 +121,7 @@ class StateFile:
         return True
 
     def remove(self) -> None:
-        """Forget the state: the output is there, or is not wanted any more. Raises OSError."""
+        """Delete the state, when the output is complete or no longer wanted. Raises OSError."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> Mapping[str, Any]:

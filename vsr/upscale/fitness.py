@@ -37,8 +37,8 @@ def restoration_error(generator: FastGenerator, pixels: torch.Tensor) -> float:
     """Mean absolute error, in [0, 1] units, of the frame restored by one step from its own
     reduction by that step.
 
-    Ranks models by quality far better than DSRF does: it asks the generator for the very thing it
-    is needed for.
+    Ranks models by quality far better than DSRF does, since it tests the generator on its actual
+    task.
     """
     kernel = generator.step_options.kernel
     if kernel is not None:

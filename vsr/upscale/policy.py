@@ -1,4 +1,4 @@
-"""Policies: what they are given, what they say of their choices, and how they are run."""
+"""Policies: their context, their decisions, and their stages."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -161,8 +161,7 @@ class PolicyContext:
 
     @property
     def models(self) -> list[Model]:
-        """Those of the bank that count here: a student is no further member of the models that
-        taught it."""
+        """Models of the bank that this policy may use: students or their teachers, never both."""
         models = [model for model in self.bank if model.card.is_student == self.use_students]
         return select_system(models, self.system)
 
@@ -204,7 +203,7 @@ class PolicyContext:
         restores `first`.
         """
         groups = self.keyframe_groups()
-        # Of another clip, or of another cut of this one, times say nothing.
+        # Times of another clip, or of another cut of this one, mean nothing here.
         for group in groups:
             card = group[0].card
             same_clip = card.clip_identity == self.clip_identity != ""
@@ -258,15 +257,15 @@ class PolicyContext:
         return Decision(first.index, tuple(names), reason, weight, noise, tuple(ranking))
 
     def trusting(self, decision: Decision, shot: ShotRef) -> Decision:
-        """Have a decision follow what is known of the shot's degradation, unless the user chose a
-        weight; a clean shot changes nothing."""
+        """Set a decision's trust by the shot's degradation, unless the user chose a weight; clean
+        shots stay as they are."""
         if shot.trust.is_full or self.options.back_projection_weight is not None:
             return decision
         return replace(decision, back_projection_weight=1.0, trust=shot.trust)
 
     def alternate(self, decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:
-        """Make the models of a decision take turns over the steps (one model: SMI, several: AMI);
-        also a note on how that is run, found out on `pixels`."""
+        """Alternate the models of a decision over the steps (one model: SMI, several: AMI). Also
+        returns a note on the fastest variant, which is measured on `pixels`."""
         generators = [self.generator_for(self.get_model(name)) for name in decision.models]
         weight, keep = decision.back_projection_weight, decision.data_term.keep
 
@@ -277,7 +276,7 @@ class PolicyContext:
 
 
 class PolicyStage(ABC):
-    """A policy at work on a clip: makes the picture of every step. Implements Stage.
+    """Stage of a policy: makes the picture of every step. Implements Stage.
 
     A policy that looks back or ahead overrides `state` and `restore` by more than its decisions.
     """

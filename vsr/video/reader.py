@@ -98,7 +98,8 @@ class ReadOptions:
 
 
 def as_result(options: ReadOptions) -> ReadOptions:
-    """Read a clip as it is that has the frames of a result already, such as a truth."""
+    """Return the options for a clip that already has the result's frames, such as a truth: without
+    deinterlacing."""
     return replace(options, deinterlace="off")
 
 

@@ -1,7 +1,7 @@
-"""The one thing that flows through a run, from the reader to the writer, and what a stage is.
+"""Steps, which flow through a run from the reader to the writer, and stages, which they pass.
 
-A step carries its own context: its source, its shot, and at the end of a segment all that a later
-run needs to go on behind it. So nothing has to be looked up beside the stream.
+A step carries its own context: its source, its shot and, at the end of a segment, the checkpoint
+from which a later run can resume. So stages need no side tables.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping

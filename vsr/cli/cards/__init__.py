@@ -1,4 +1,4 @@
-"""Model cards: of every upscaler what it is, where it comes from, what it costs and when to use it.
+"""Model cards: description, source, cost and use of every upscaler.
 
 `vsr upscalers` prints them, and `vsr upscalers --markdown` writes docs/upscalers.md from the same
 text.

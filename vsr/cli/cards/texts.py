@@ -1,4 +1,4 @@
-"""The cards themselves. A new upscaler has an entry here; a test sees to it."""
+"""The cards. Every upscaler needs an entry here; a test checks it."""
 
 from vsr.cli.cards.costs import Card, generator_macs, method_macs, shot_model_macs
 from vsr.train.methods import METHODS as INTERNAL

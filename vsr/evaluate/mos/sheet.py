@@ -42,7 +42,7 @@ class SheetOptions:
     seed: int | None = option(
         None, "Seed of the shuffle; default: random.", "--seed", metavar="N", at_least=0
     )
-    """Where none is given, one is drawn, and the key tells it."""
+    """Drawn at random if not given; the key records it."""
 
 
 def write_sheet(

@@ -60,8 +60,7 @@ class DriftDetector:
         return [*_repeat_notes(self.repeats), *_lag_notes(self._lags)]
 
     def _repeats(self, before: _Pair, now: _Pair) -> bool:
-        """Tell whether a result that was moving stands still for a frame while its partner goes on
-        as before."""
+        """Tell whether a moving result stands still for a frame while its partner keeps moving."""
         change, expected = (
             squared_error(now.result, before.result),
             squared_error(now.partner, before.partner),

@@ -1,9 +1,9 @@
 """Maps from the times of one clip to those of another: from their timestamps, checked against
 their pictures.
 
-Containers start and count as they like, so maps are guessed from the timestamps, and the guess
-that the pictures fit wins. Pictures overrule the timestamps only where they fit clearly better,
-so that a still clip keeps its own times.
+Containers differ in start and unit of their times, so several maps are guessed from the timestamps,
+and the one under which the pictures match best wins. A search by pictures overrules the timestamps
+only where it matches clearly better, so that a still clip keeps its own times.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Container integrity: checksums, ends and chains that libav does not check, or not aloud."""
+"""Container integrity: checksums, ends and chains that libav does not check, or does not report."""
 
 import mmap
 import zlib
@@ -70,7 +70,7 @@ def is_intact_png(png: bytes) -> bool:
 
 
 def is_complete_jpeg(jpeg: bytes) -> bool:
-    """Tell whether a JPEG goes on to the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up
+    """Tell whether a JPEG reaches the end of its last scan (ITU-T T.81, B.1.1.3): libav makes up
     what is missing.
 
     A thumbnail in its head may have an end of its own. Within a scan no such bytes occur.

@@ -1,4 +1,5 @@
-"""Sources opened with PyAV: why a file does not open, and which of its streams is the clip."""
+"""Sources opened with PyAV: the reason why a file does not open, and the choice of its video
+stream."""
 
 import hashlib
 import re

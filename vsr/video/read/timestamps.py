@@ -27,11 +27,11 @@ class TimestampRepairer:
         self._shift = 0
 
     def repair(self, pts: int | None, following: int | None = None) -> tuple[int, str | None]:
-        """Find the time for a frame that claims `pts`, and an adjective for what was wrong with the
-        claim; None where nothing was.
+        """Find the time for a frame that claims `pts`, and an adjective for the fault of the claim;
+        None if it has none.
 
-        `following` is what the next frame claims, by which a single time that leapt is told from
-        times that go on.
+        `following` is the next frame's claim: it tells a single outlier from a jump after which
+        times continue.
         """
         claimed = None if pts is None else pts + self._shift
         after = None if following is None else following + self._shift

@@ -1,5 +1,4 @@
-"""Encoders of an installed ffmpeg program, for what PyAV's own libav lacks: `-c ffmpeg:NAME`, extra
-`ffmpeg`."""
+"""Encoders of an installed ffmpeg program, for codecs that PyAV's libav lacks: `-c ffmpeg:NAME`."""
 
 import io
 import queue

@@ -85,7 +85,7 @@ class ImageSequenceOutput:
         self._last = frame
 
     def close_segment(self, checkpoint: Checkpoint) -> None:
-        """Complete the segment and keep it, with the checkpoint that a later run goes on from."""
+        """Complete the segment and keep it, with the checkpoint that a later run resumes from."""
         if self._open is None:
             return
         sync_folder(self._open)

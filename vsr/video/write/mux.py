@@ -73,8 +73,8 @@ class OutputFormat:
     suffix: str = ""
     """Suffix of the file, by which some muxers tell their dialects apart."""
     is_wrapped: bool = False
-    """Reach the muxer through that for segments, of which there is one: PyAV asks libavformat for
-    the codecs that a format lists, and Matroska lists fewer than its muxer writes."""
+    """Use the `segment` muxer, with a single segment, as a wrapper. PyAV refuses codecs that a
+    format does not list, and Matroska lists fewer than its muxer writes."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""Store of an unfinished run: a folder of closed segments, each with what the run must know to go
-on behind it."""
+"""Store of an unfinished run: a folder of closed segments, each with the checkpoint after it."""
 
 import json
 import secrets
@@ -31,7 +30,7 @@ FORMAT = 2
 """Number of the form of work folders; others are refused."""
 PLAN_NAME = "run.json"
 REQUESTED, RESOLVED = "asked", "decided"
-"""Parts of a plan: what a run that goes on must be asked for as well, and what it takes over."""
+"""Parts of a plan: options that a resumed run must share, and choices that it takes over."""
 COMMIT_RECORD_NAME = "naming.json"
 TENSORS_SUFFIX = "-last.npz"
 PICTURE = "picture"
@@ -75,7 +74,7 @@ class ClosedSegment:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The legacy of an earlier run; without one there is nothing done."""
+    """State of the work of an earlier run; empty without one."""
 
     frames_done: int = 0
     picture: torch.Tensor | None = None

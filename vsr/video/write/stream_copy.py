@@ -237,8 +237,8 @@ class StreamCopier:
         """Tell whether an edit list hides a packet for good: most containers have none, and would
         show it again.
 
-        What primes a decoder shortly before zero stays, and all before zero where the output's own
-        edit list hides it.
+        Packets that prime a decoder shortly before zero are kept; so are all before zero if the
+        output has an edit list to hide them.
         """
         begin = (packet.pts or 0) * packet.time_base
         hides = self._container_format in MOV_FAMILY

@@ -1,5 +1,4 @@
-"""Video as a result: straight into a pipe, or by closed segments that a later run can go on
-from."""
+"""Video output: straight into a pipe, or by closed segments that a later run can resume from."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -120,7 +119,7 @@ class SegmentedVideoOutput:
         self.num_frames += 1
 
     def close_segment(self, checkpoint: Checkpoint) -> None:
-        """Complete the segment and keep it, with the checkpoint that a later run goes on from."""
+        """Complete the segment and keep it, with the checkpoint that a later run resumes from."""
         if self._open is None:
             return
         self._open.add(self._encoder.end_segment())
