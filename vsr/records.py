@@ -157,7 +157,7 @@ def load_options(
     table: Table = {}
     if path is not None:
         table = _read_toml(path)
-        # By itself first, so that a mistake in the file is told with the file's name.
+        # The file by itself first, so that an error in it names the file.
         from_table(cls, table, Origin(str(path)))
     for setting in settings:
         _apply_setting(table, setting)
@@ -165,7 +165,7 @@ def load_options(
         value = (given or {}).get(each.option.keyword)
         if value is not None:
             plain = _from_call(value, each.type)
-            # Alone first, so that a mistake is told with the flag that made it.
+            # The value alone first, so that an error names its flag.
             try:
                 _convert(plain, each.type, each.option.long_flag, each.option)
             except ValueError as error:

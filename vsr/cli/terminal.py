@@ -100,7 +100,7 @@ def run_listener(verb: str) -> Iterator["Listener"]:
 @contextmanager
 def training_listener(verb: str = "training", has_eta: bool = True) -> Iterator["TrainingListener"]:
     """Make the listener of a training, as `run_listener` does of a run; the time left is shown
-    unless it could not be told."""
+    where it can be estimated."""
     from vsr.progress import progress_line
     from vsr.train.fit import TrainingListener, TrainingProgress
 

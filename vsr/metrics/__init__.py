@@ -153,8 +153,8 @@ def with_sharpness(names: Sequence[str], has_truth: bool) -> list[str]:
 
 
 def perceptual_metric(has_truth: bool) -> str:
-    """Choose the figure that agrees best with people of those that a run can afford: `lpips` where
-    there are a truth and weights, else `niqe`."""
+    """Choose the figure that correlates best with human ratings among those that a run can afford:
+    `lpips` where there are a truth and weights, else `niqe`."""
     if has_truth:
         with suppress(MetricUnavailableError):
             # Loaded, not merely looked for: a file that does not serve is found out here.

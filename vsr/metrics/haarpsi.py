@@ -1,9 +1,9 @@
 """HaarPSI (Reisenhofer et al., 2018): similarity of result and truth in the coefficients of a Haar
 wavelet, on RGB; 1 for equal pictures.
 
-Its authors found that it agrees with people better than SSIM, FSIM and VSI do, on four databases.
-By their definition: YIQ 0..255, halved by the mean of 2x2 pixels; similarity at the two finer of
-three scales, weighted by the third; C 30, alpha 4.2; what lies outside the picture is 0.
+Its authors found that it correlates with human ratings better than SSIM, FSIM and VSI, on four
+databases. By their definition: YIQ 0..255, halved by the mean of 2x2 pixels; similarity at the two
+finer of three scales, weighted by the third; C 30, alpha 4.2; what lies outside the picture is 0.
 """
 
 import torch

@@ -1,5 +1,5 @@
-"""LR-PSNR: agreement with the input, by the PSNR between the result, reduced again, and the
-low-resolution input on RGB."""
+"""LR-PSNR: consistency with the input, as the PSNR on RGB between the low-resolution input and the
+result, reduced to its size."""
 
 from math import ceil
 
@@ -10,7 +10,7 @@ from vsr.metrics.psnr import psnr
 
 
 def load() -> LoadedMetric:
-    """Load LR-PSNR; 45 dB or more counts as full agreement (NTIRE 2021)."""
+    """Load LR-PSNR; 45 dB or more counts as consistent (NTIRE 2021)."""
     return LoadedMetric(_measure)
 
 

@@ -32,7 +32,10 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SHIPPED_MODEL = Path(__file__).with_name("niqe_model.npz")
 """Model of freely licensed photographs, those of `niqe_pictures.toml`; made by
 `tools/fit_niqe.py`."""
-NOTE = "weak: agrees little with people on upscaled film; read it beside flicker and sharpness"
+NOTE = (
+    "weak: correlates poorly with human ratings of upscaled film; read it beside flicker and "
+    "sharpness"
+)
 _KNOWN_MODELS = {"f6284a2b": "published", "6410ff76": "free photographs"}
 """Names by hash."""
 _ARRAY_NAMES = (

@@ -244,7 +244,7 @@ class _Column:
             self._clip.update(observation)
 
     def load_state(self, values: list[float | None] | None) -> None:
-        """Begin behind frames that another process observed."""
+        """Begin after frames that another process observed."""
         self.values = list(values or ())
         # A figure of the whole clip is no sum of parts: what was gathered elsewhere is lost.
         self._is_incomplete = self._clip is not None

@@ -209,7 +209,7 @@ def _disk(place: Path, purpose: str) -> CheckResult:
             subject,
             "bad",
             f"{place} cannot be written to",
-            "work in another folder, or name one with -o",
+            "run vsr in another folder, or name one with -o",
         )
     advice = (
         ""

@@ -17,7 +17,7 @@ it, or with the program."""
 
 @dataclass(frozen=True)
 class _End:
-    """Marker behind the last item."""
+    """Marker after the last item."""
 
     error: BaseException | None = None
 

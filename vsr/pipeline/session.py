@@ -298,10 +298,10 @@ class Session:
         frames_done = self.resumed.frames_done
         frame = replace(frame, pixels=frame.pixels.to(self.device))
         if frame.index < frames_done:
-            # Of these only the last has its picture: all that stages go on from.
+            # Of these only the last has its picture, from which the stages resume.
             last = None
             if frame.index == frames_done - 1:
-                # Stages go on from pictures that were not finished yet.
+                # Stages resume from the picture before its final touches.
                 before = self.stages[-1].before
                 last = self.resumed.picture if before is None else before
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)

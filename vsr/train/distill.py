@@ -142,10 +142,10 @@ def distil(
     """Train one student for each keyframe of `clip` that has models in the folder `models`, and
     save it among them.
 
-    The other keywords are the options of the command, told in `Distilling`. A student of the same
-    models is kept, one of others replaced; a training that was stopped goes on. Raises
-    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
-    listener asks for an end.
+    The other keywords are the options of the command, described in `Distilling`. A student of the
+    same models is kept, one of others is replaced; a stopped training resumes. Raises `UsageError`,
+    `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the listener asks for
+    an end.
     """
     chosen = load_options(Distilling, given=locals())
     return distil_bank(clip, models, chosen, listener, options)

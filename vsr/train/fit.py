@@ -69,7 +69,7 @@ class ProgressAggregator:
         self._listener = listener
 
     def update(self, number: int, done: int, total: int, loss: float) -> None:
-        """Take in that model `number` has `done` of `total` iterations behind it."""
+        """Record that model `number` has done `done` of `total` iterations."""
         self._shares[number] = done / total
         share = sum(self._shares) / len(self._shares)
         seconds = perf_counter() - self._start

@@ -68,14 +68,14 @@ def train_keyframe(
     """Train `count` models, of seeds `seed` and up, on one keyframe of each chosen shot; save them
     in folder `models`.
 
-    The keywords are the options of the command, told in `KeyframeTraining`; `settings`
+    The keywords are the options of the command, described in `KeyframeTraining`; `settings`
     ("a.b=value") change the options of the method. Models that are there already are kept, and a
-    training that was stopped goes on. Models are made steady on as many `neighbours` as the shot
-    has. A model depends on its frames, method and seed alone, not on `workers`; more than one
-    worker starts processes, which needs a guarded main module. On a GPU the models of method
-    `quick` are one job, and differ from a CPU's by rounding, which training magnifies. Raises
-    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
-    listener asks for an end.
+    stopped training resumes. Models are made steady on as many `neighbours` as the shot has. A
+    model depends on its frames, method and seed alone, not on `workers`; more than one worker
+    starts processes, which needs a guarded main module. On a GPU the models of method `quick` are
+    one job, and differ from a CPU's by rounding, which training magnifies. Raises `UsageError`,
+    `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the listener asks for
+    an end.
     """
     options = load_options(KeyframeTraining, given=locals())
     return train_bank(clip, models, options, settings, workers, listener)

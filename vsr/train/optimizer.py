@@ -123,7 +123,7 @@ class AveragedNetwork(Resumable, Generic[Network]):
         """`betas` and `factors` are Adam's."""
         self.network = network
         self._optimizer = Adam(network, 0.0, betas, factors)
-        # Copied behind the optimizer, which has moved the weights into a vector of its own.
+        # Copied after the optimizer has moved the weights into a vector of its own.
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         states = self.average.state_dict().values(), network.state_dict().values()
         self._pairs = list(zip(*states, strict=True))

@@ -28,8 +28,7 @@ _UNREADABLE = (
 
 
 class Resumable:
-    """An object whose state can be written down and taken up again: what the attributes named in
-    `kept` hold."""
+    """An object whose state can be saved and restored: what the attributes named in `kept` hold."""
 
     kept: ClassVar[tuple[str, ...]] = ()
 
@@ -78,7 +77,8 @@ class StateFile:
     ) -> None:
         """`plan` has all that decides what comes out, as plain values.
 
-        With `begins_anew` a state that cannot be taken up is told and discarded, else an error.
+        With `begins_anew` a state that cannot be used is discarded with a note; otherwise it is an
+        error.
         """
         self.path = state_path(output)
         self.output, self.notify, self._plan = output, notify, plan

@@ -124,7 +124,7 @@ class Decision:
             f"{self.back_projection_weight:.2f}"
         )
         if not self.trust.is_full:
-            line += f" beyond errors of {self.trust.luma_threshold:.1f} levels"
+            line += f", ignoring errors below {self.trust.luma_threshold:.1f} levels"
         line += ")"
         if self.margin is not None:
             ranking = ", ".join(f"{name} {score:.4f}" for name, score in self.ranking[:3])
@@ -352,7 +352,7 @@ class PerFramePolicy(PolicyStage):
                 yield from self._through_shot(first.shot, itertools.chain([first], rest))
 
     def _through_shot(self, shot: ShotRef, steps: Iterator[Step]) -> Iterator[Step]:
-        # A run that goes on in the middle of a shot has its decision already.
+        # A run that resumes inside a shot has its decision already.
         taken = [each for each in self.decisions[-1:] if each.frame >= shot.first_frame]
         decision = taken[0] if taken else None
         upscale: Upscale | None = None

@@ -120,11 +120,11 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
             file = sys.stdin.buffer if is_pipe else path
             container = resources.enter_context(open_container(file, options.allow_huge))
             if not is_pipe and (missing := missing_bytes(path)):
-                log.add("cut_off", f"the file ends {missing} bytes before the end that it states")
+                log.add("cut_off", f"the file is {missing} bytes shorter than its header says")
             if not is_pipe and (place := find_structure_break(path)) is not None:
                 log.add(
                     "broken_structure",
-                    f"at byte {place} of {path.stat().st_size} something does not follow",
+                    f"the chain of chunks breaks at byte {place} of {path.stat().st_size}",
                 )
             identity = "" if is_pipe else clip_identity(path)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
@@ -267,7 +267,7 @@ class ClipReader:
             pixels = turn.turn(pixels).contiguous()
             alpha = None if alpha is None else turn.turn(alpha).contiguous()
         size = (self.info.height, self.info.width)
-        # A clip may change its size midway; everything behind the reader relies on one size.
+        # A clip may change its size midway; everything after the reader relies on one size.
         if pixels.shape[1:] != size:
             pixels = resize(pixels, *size).clamp_(0, 1)
             alpha = None if alpha is None else resize(alpha, *size).clamp_(0, 1)
@@ -438,8 +438,8 @@ def _stream_notes(container: InputContainer, stream: VideoStream, decoder: Decod
     if not decoder.has_times:
         rate = float(decoder.rate)
         notes.append(
-            f"the file stores no times: they are made for {rate:.6g} frames a second, its guessed "
-            "rate"
+            f"the file stores no timestamps: they are generated for {rate:.6g} frames a second, "
+            "an estimate"
         )
     return notes
 
@@ -466,25 +466,25 @@ def _retimed(info: ClipInfo, mode: Deinterlacing) -> ClipInfo:
 def _field_notes(
     frame: av.VideoFrame, asked: Deinterlacing, mode: Deinterlacing, fields: FieldStatistics
 ) -> list[str]:
-    """Tell what is made of the fields of a clip, and what else could be."""
+    """Describe how the fields of a clip are treated, and the alternatives."""
     if mode == "frame":
-        made = "deinterlaced: one progressive frame is made of the two fields of each"
-        other = "; --deinterlace field would make two" if asked == "auto" else ""
+        made = "deinterlaced: one progressive frame for each frame"
+        other = "; --deinterlace field makes one for each field" if asked == "auto" else ""
         return [made + other]
     if mode == "field":
-        return ["deinterlaced: two progressive frames are made of the two fields of each"]
+        return ["deinterlaced: one progressive frame for each field"]
     if mode == "film":
-        return ["3:2 pulldown is undone: four frames are made of each five"]
+        return ["3:2 pulldown is undone: five frames become four"]
     if fields.telecined:
         return [
-            "the video looks telecined and is upscaled with its combing; --deinterlace film would "
-            "restore the film's frames, four of each five"
+            "the video looks telecined and is upscaled with its combing; --deinterlace film "
+            "restores the film's frames, four from each five"
         ]
     if frame.interlaced_frame:
         seen = "" if asked == "off" else " but does not look it"
         return [
-            f"the video is marked interlaced{seen} and is upscaled as it is, marked progressive; "
-            "--deinterlace frame would make one frame of the two fields of each, field two"
+            f"the video is marked interlaced{seen}; it is upscaled as it is, marked progressive; "
+            "--deinterlace frame makes one frame for each frame, field one for each field"
         ]
     return []
 

@@ -32,8 +32,8 @@ class Degradation:
     noise_by_brightness: tuple[tuple[float, float], ...] = ()
     """Luma and the noise there, in gray levels."""
     blur: float | None = None
-    """Standard deviation of the blur on its wider axis, in pixels of the frame; None where it
-    is not blurred, or nothing can be told."""
+    """Standard deviation of the blur on its wider axis, in pixels of the frame; None where it is
+    not blurred, or where the blur is unknown."""
     interlaced: bool = False
     top_field_first: bool | None = None
     telecined: bool = False
@@ -104,7 +104,7 @@ class ShotRef:
 
 @dataclass(frozen=True)
 class State:
-    """A stage's memory at one frame: enough to go on behind it in another process."""
+    """State of a stage after one frame: enough to resume there in another process."""
 
     record: Json = field(default_factory=dict)
     """Plain values for JSON."""
@@ -168,7 +168,7 @@ class Stage(Protocol):
         ...
 
     def restore(self, state: State) -> None:
-        """Go on behind the frame that `state` was taken at; called before `through`."""
+        """Restore the state taken after a frame, to resume there; called before `through`."""
         ...
 
 

@@ -66,7 +66,7 @@ class ClipWriter:
 
     A context manager. On entry everything that can be checked is checked. A file or pictures are
     written by segments into a work folder: with a `plan`, what is closed of them outlives the
-    writer, and a writer with an equal plan goes on behind it; without one nothing stays unless
+    writer, and a writer with an equal plan resumes after it; without one nothing stays unless
     `finish` was called. Raises UsageError for options that clash, OutputError for all that concerns
     the output.
     """
@@ -129,7 +129,7 @@ class ClipWriter:
 
     @property
     def keeps_work(self) -> bool:
-        """Whether a later run can go on behind a checkpoint."""
+        """Whether a later run can resume from a checkpoint."""
         return self.work is not None and self.work.plan is not None
 
     def write(self, frame: Frame, checkpoint: Checkpoint | None = None) -> None:
@@ -164,7 +164,7 @@ class ClipWriter:
                 output.finish()
             verified = self._verify()
             self._destination.commit()
-        # Only now: a process that ends before still finds its work and goes on.
+        # Only now: if the process ends before this, the next one finds the work and resumes.
         if self.work is not None:
             self.work.mark_finished()
         streams = output if isinstance(output, ImageSequenceOutput) else output.muxer

@@ -30,20 +30,20 @@ CARDS: dict[str, Card] = {
         ),
         _SINGANXSR,
         (
-            "Banks with models of several scenes, where nobody knows which fits; `selfrec` chooses "
-            "more reliably."
+            "For comparison with SinGANxSR; for banks with models of several scenes `selfrec` "
+            "chooses more reliably."
         ),
         f"`{TRAIN_ON_CLIP} --shots all`, then `--policy dsrfi --models DIR`",
         generator_macs(*_QUICK),
-        "and a look at the bank once a shot",
+        "and a choice from the bank once a shot",
     ),
     "selfrec": Card(
         "SMI with the model that best restores the frame from its own reduction.",
         "this project, after DSRF of SinGANxSR",
-        "As `dsrfi`.",
+        "Banks with models of several scenes, where nobody knows which fits.",
         f"`{TRAIN_ON_CLIP} --shots all`, then `--policy selfrec --models DIR`",
         generator_macs(*_QUICK),
-        "and a look at the bank once a shot",
+        "and a choice from the bank once a shot",
     ),
     "ami": Card(
         (
@@ -56,9 +56,9 @@ CARDS: dict[str, Card] = {
         generator_macs(*_QUICK),
     ),
     "avgi": Card(
-        f"The mean of what all models of a keyframe make, {DEFAULT_BANK} in a default bank.",
+        f"The mean of the pictures of all models of a keyframe, {DEFAULT_BANK} in a default bank.",
         _SINGANXSR,
-        "Steadiness without flicker control, for detail and time.",
+        "Steadier than one model without flicker control, but softer, at 15 times the cost.",
         f"`{TRAIN_ON_CLIP}`, then `--policy avgi --models DIR`",
         generator_macs(*_QUICK, times=DEFAULT_BANK),
     ),
@@ -73,8 +73,8 @@ CARDS: dict[str, Card] = {
         "A network of several frames, trained on the shot across scale, fused along the motion.",
         "this project",
         (
-            "The best of what learns from the clip alone: sharper, closer to the truth and "
-            "steadier than one model."
+            "The best choice without training data: sharper, closer to the truth and steadier "
+            "than one model."
         ),
         "`vsr train-shot CLIP --models DIR`, then `--policy shot --models DIR`",
         shot_model_macs,
@@ -86,7 +86,7 @@ CARDS: dict[str, Card] = {
             "its own reduction."
         ),
         "Shocher, Cohen, Irani, CVPR 2018",
-        "Faithful rather than sharp, also for real footage where its kernel is known.",
+        "Faithful rather than sharp; also for real footage, where its blur kernel is known.",
         f"`{TRAIN_ON_CLIP} --method zssr`, then `--policy zssr --models DIR`",
         generator_macs(*_ZSSR),
         "eight times with its self-ensemble",
@@ -94,10 +94,10 @@ CARDS: dict[str, Card] = {
     "kernelgan": Card(
         (
             "ZSSR trained with the blur kernel found in the clip: by its spectrum across scales, "
-            "then KernelGAN's game."
+            "then KernelGAN's adversarial training."
         ),
         "Bell-Kligler, Shocher, Irani, NeurIPS 2019, and Michaeli, Irani, ICCV 2013",
-        "Footage whose softness is not that of bicubic reduction.",
+        "Footage that is blurred more than by bicubic reduction.",
         f"`{TRAIN_ON_CLIP} --method zssr --kernel auto`, then `--policy kernelgan --models DIR`",
         generator_macs(*_ZSSR),
         "eight times with its self-ensemble",
@@ -105,7 +105,7 @@ CARDS: dict[str, Card] = {
     "zssrgan": Card(
         "ZSSR with KernelGAN's discriminator as a further loss.",
         "ZSSRGAN",
-        "When ZSSR leaves outlines too soft: the discriminator is meant to emphasize them.",
+        "Where ZSSR leaves outlines too soft: the discriminator is meant to sharpen them.",
         f"`{TRAIN_ON_CLIP} --method zssrgan`, then `--policy zssrgan --models DIR`",
         generator_macs(*_ZSSR),
         "eight times with its self-ensemble",
@@ -113,7 +113,7 @@ CARDS: dict[str, Card] = {
     "srcnn": Card(
         "Three convolutions that sharpen a bicubically enlarged luma; chroma is bicubic.",
         "Dong, Loy, He, Tang, ECCV 2014",
-        "As the beginning of the history; every other network here does more for less.",
+        "For historical comparison; FSRCNN does more at a fraction of the cost.",
         f"`{TRAIN_ON_IMAGES} --method srcnn`, then `--upscaler FILE`",
         method_macs("srcnn"),
     ),
@@ -156,7 +156,7 @@ CARDS: dict[str, Card] = {
     "srgan": Card(
         "SRResNet trained against a discriminator, with a perceptual loss.",
         "Ledig et al., CVPR 2017 (SRGAN)",
-        "Detail that is invented; keep flicker control on.",
+        "Where invented detail is welcome; keep flicker control on.",
         f"`{TRAIN_ON_IMAGES} --method srgan --start SRRESNET`, then `--upscaler FILE`",
         method_macs("srgan"),
     ),
@@ -177,14 +177,14 @@ CARDS: dict[str, Card] = {
         "A network with noise beside the picture: each `--set sample=N` is another plausible "
         "answer, and all of them reduce to the input. In video one noise serves a whole shot.",
         "NTIRE 2021 challenge on learning the super-resolution space",
-        "To see what the input leaves open; not to restore.",
+        "To see which details the input leaves open; not for restoration.",
         f"`{TRAIN_ON_IMAGES} --method stochastic`, then `--upscaler FILE --set sample=N`",
         method_macs("stochastic"),
     ),
     "bicubic": Card(
         "Bicubic interpolation.",
         "Keys, 1981",
-        "To compare with; it neither flickers nor restores anything.",
+        "For comparison; it neither flickers nor restores anything.",
         "`--policy bicubic`",
         None,
         "interpolation alone",

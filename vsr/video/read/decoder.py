@@ -159,7 +159,7 @@ class StreamDecoder:
                 if frame.is_corrupt or num_broken:
                     self._log.add(
                         "corrupt_frames",
-                        f"{self._format_time(frame.pts)} is partly made up",
+                        f"{self._format_time(frame.pts)} is partly concealed",
                         max(1, num_broken),
                     )
                 is_whole = not (frame.is_corrupt or num_broken)
@@ -270,7 +270,7 @@ class ImageSequenceDecoder:
                 looks_whole is None or looks_whole(picture.read_bytes())
             )
             if not is_whole:
-                self._log.add("corrupt_frames", f"{picture.name} is partly made up")
+                self._log.add("corrupt_frames", f"{picture.name} is partly concealed")
             yield DecodedFrame(frame, None, is_whole=is_whole)
 
 

@@ -17,7 +17,7 @@ MAX_COMBED_RATIO = 1.2
 """Ratio by which lines of the neighbor that is next in time may fit worse than a frame's own, for a
 frame with fields of two moments: these are as far apart."""
 MIN_MOTION = 0.3
-"""Grey levels of mean change below which nothing can be told."""
+"""Gray levels of mean change below which the fields tell nothing."""
 MIN_COMBED_SHARE = 0.7
 """Share of moving frames with fields of two moments, from which on a shot is interlaced; telecine
 has two of five."""

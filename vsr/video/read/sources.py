@@ -235,8 +235,7 @@ def read_packets(
         try:
             packet = next(packets, None)
         except av.FFmpegError as error:
-            # A generator that raised is spent; a new one goes on behind the spot that could not be
-            # read.
+            # A generator that raised is spent; a new one continues after the unreadable spot.
             on_failure(error.strerror or str(error))
             packets = container.demux(*looked_at)
             failures += 1
@@ -247,7 +246,7 @@ def read_packets(
             return
         if packet is None:
             return
-        # Empty packets flush decoders; they come even behind the last failure.
+        # Empty packets flush decoders; they come even after the last failure.
         if packet.size:
             failures = 0
             discontinuity = corrector.correct(packet)

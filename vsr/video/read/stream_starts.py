@@ -15,7 +15,7 @@ import numpy as np
 MAX_PROBE_BYTES = 128 << 20
 """How much of a file is looked through at most: libavformat keeps in memory what it probes."""
 PROBE_MARGIN_BYTES = 1 << 20
-"""Read on behind the first packet of the last stream, for its parameters."""
+"""Bytes to read after the first packet of the last stream, for its parameters."""
 EARLY_BYTES = 32 << 10
 """Streams that begin within so many bytes of each other are found without help."""
 MAX_PROBE_MICROSECONDS = 24 * 3600 * 10**6

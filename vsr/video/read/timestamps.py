@@ -130,7 +130,7 @@ _MAX_BACKWARD_SECONDS = 1
 
 
 class DiscontinuityCorrector:
-    """Moves the times of packets on, so that those of each stream go on where a joined recording
+    """Corrects the times of packets, so that those of each stream continue where a joined recording
     starts again.
 
     Whoever reads the packets of the same streams in the order of the file is given the same times.

@@ -197,8 +197,7 @@ class VideoMuxer:
         """Note the shift by which libavformat keeps the first decoding time of some containers
         from being negative.
 
-        It moves all streams alike, behind our back: the packets still show the times that were
-        asked for.
+        It moves all streams alike and does not report it: the packets keep the requested times.
         """
         if (
             self._flags & (_AVFMT_TS_NEGATIVE | _AVFMT_NOTIMESTAMPS)

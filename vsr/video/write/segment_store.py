@@ -68,7 +68,7 @@ class ClosedSegment:
     """Presentation time, decoding time and duration of each packet, in the source's time base:
     Matroska would round."""
     states: Json
-    """State of each stage behind the last of these frames, by name: its record, and the growth of
+    """State of each stage after the last of these frames, by name: its record, and the growth of
     its log since the segment before."""
 
 
@@ -216,7 +216,7 @@ class SegmentStore:
         self.frames_done += num_frames
 
     def resumed(self) -> Resumed:
-        """Read from the closed segments what a run needs to go on behind them."""
+        """Read from the closed segments what a run needs to resume after them."""
         if not self.num_segments:
             return Resumed()
         records: dict[str, Json] = {}
