@@ -160,7 +160,7 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
         (["{text}", "--policy", "bicubic"], 3, "text.mp4"),
         (["{sound}", "--policy", "bicubic"], 3, "no video"),
         (["{clip}", "--policy", "bicubic", "-o", "{clip}", "-y"], 4, "the input itself"),
-        (["{clip}", "--policy", "bicubic", "-o", "{exists}"], 4, "-y overwrites it"),
+        (["{clip}", "--policy", "bicubic", "-o", "{exists}"], 4, "give -y to replace it"),
         (["{clip}", "--policy", "bicubic", "-o", "{tmp}/none/out.mkv"], 4, "none"),
         (["{clip}", "--policy", "bicubic", "-o", "{tmp}/out.xyz"], 4, "suffix"),
         (["{clip}", "--policy", "smi", "--models", "{tmp}/none"], 5, "vsr train-keyframe"),

@@ -171,8 +171,8 @@ def test_the_keyframe_that_is_named_is_the_one_trained_on(clip_of_two_shots, tmp
     ("options", "error", "message"),
     [
         ({"count": 0}, UsageError, "--count is 0"),
-        ({"keyframe": 8}, UsageError, "its frames are 0 to 7"),
-        ({"shots": 1}, UsageError, "its shots are 0 to 0"),
+        ({"keyframe": 8}, UsageError, "expected 0 to 7"),
+        ({"shots": 1}, UsageError, "expected 0 to 0"),
         ({"shots": "first"}, UsageError, "'longest' or 'all'"),
         ({"seed": -1}, UsageError, "--seed is -1"),
         ({"method": "quik"}, UsageError, "did you mean quick"),

@@ -181,7 +181,7 @@ def test_a_photograph_becomes_an_upright_picture(tmp_path):
     manifest = vsr.run(photo, policy="bicubic", scale=2)
     assert os.path.basename(manifest.output) == "a_x2.png"
     assert Image.open(tmp_path / "a_x2.png").size == (64, 96)
-    with pytest.raises(OutputError, match="-y overwrites"):
+    with pytest.raises(OutputError, match="give -y to replace"):
         vsr.run(photo, policy="bicubic", scale=2)
     vsr.run(photo, tmp_path / "other.png", policy="bicubic", scale=2)
     assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a_x2.png", "other.png"}

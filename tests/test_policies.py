@@ -96,7 +96,7 @@ def test_every_policy_keeps_every_frame_and_its_time_and_gives_the_size_asked_fo
 ):
     frames = shot(HERE, ELSEWHERE, HERE)
     if scale != 2 and policy in ("kernelgan", "zssrgan"):
-        with pytest.raises(ModelError, match="known for 2, 4, 8 and 16 times"):
+        with pytest.raises(ModelError, match="works at scales 2, 4, 8 and 16"):
             upscale(policy, bank_for_all, frames, scale=scale)
         return
     large = upscale(policy, bank_for_all, frames, scale=scale)
