@@ -1,5 +1,5 @@
-"""Networks with genuine weights from a file. Nothing is downloaded, and the caller's random state
-stays as it is."""
+"""Networks with genuine weights from a file. Nothing is downloaded here, and the caller's random
+state stays as it is."""
 
 import warnings
 from collections.abc import Callable, Iterator
