@@ -166,7 +166,7 @@ def test_a_state_of_another_plan_or_a_broken_one_is_told_and_not_used(tmp_path):
     said = []
     fit(begin("student"), states=state_file(tmp_path, {"seed": 4}, said.append))
     assert said[0].endswith("differs in its seed. The training starts over.")
-    with pytest.raises(UsageError, match="give the same command to go on, or --restart"):
+    with pytest.raises(UsageError, match="give the same command to resume it, or --restart"):
         state_file(tmp_path, {"seed": 4}, begins_anew=False).load(begin("student"))
     path = state_path(tmp_path / "model")
     path.write_bytes(path.read_bytes()[:500])

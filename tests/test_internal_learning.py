@@ -406,7 +406,7 @@ def test_a_model_without_a_critic_keeps_its_kernel_and_is_refused_where_a_critic
     assert read.card == bare.card
     assert read.card.kernel == taps_from_tensor(SKEWED)
     assert read.card.system == "kernelgan"
-    with pytest.raises(ModelError, match=r"bare was trained without one.*selfrec"):
+    with pytest.raises(ModelError, match=r"bare has none.*selfrec"):
         POLICIES["dsrfi"].make(context_of([read]))
     with pytest.raises(UsageError, match="blur kernel of one orientation"):
         context_of([read], self_ensemble=True).generator_for(read)
