@@ -87,7 +87,7 @@ def test_back_projection_through_a_kernel_comes_to_agree_with_the_input(factor):
 
 @pytest.mark.parametrize("size", [(60, 72), (50, 60), (40, 60), (20, 24)])
 def test_a_kernel_says_nothing_of_sizes_that_are_no_power_of_two_apart(size):
-    with pytest.raises(ModelError, match="2, 4, 8 and 16 times"):
+    with pytest.raises(ModelError, match="scales 2, 4, 8 and 16"):
         back_project_blurred(
             torch.zeros(3, *size), torch.zeros(3, 20, 24), taps_from_tensor(SKEWED), 1.0
         )
