@@ -23,7 +23,6 @@ from vsr.image.motion import (
 )
 from vsr.image.resample import resize
 
-MAX_CROP_PX = 7
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
 _Key = tuple[Any, ...]
 

@@ -6,17 +6,17 @@ from statistics import fmean
 
 import torch
 
-from vsr.errors import InputError, UsageError
+from vsr.errors import UsageError
 from vsr.image.motion import DIS_FAST, DIS_MEDIUM
 from vsr.metrics import select_metrics
 from vsr.metrics.metric import LoadedClipMetric, LoadedMetric, Metric, MetricUnavailableError
 from vsr.metrics.observation import (
-    MAX_CROP_PX,
     FramePair,
     FramePairCache,
     MetricImage,
     Observation,
 )
+from vsr.video.align.crops import check_sizes
 from vsr.video.frames import Frame
 
 JsonValue = float | str | bool | None | list[float | None]
@@ -292,13 +292,7 @@ def _load(metric: Metric) -> LoadedMetric | LoadedClipMetric | MetricUnavailable
 
 
 def common_size(result: torch.Tensor, truth: torch.Tensor) -> tuple[int, int]:
-    """Return height and width of the top-left part that both have; raises InputError where sides
-    differ by more than 7 px."""
+    """Return height and width of the part that both have; raises InputError as `check_sizes`."""
     (height, width), (true_height, true_width) = result.shape[-2:], truth.shape[-2:]
-    if max(abs(height - true_height), abs(width - true_width)) > MAX_CROP_PX:
-        raise InputError(
-            f"the result is {width}x{height} and the reference {true_width}x{true_height}; "
-            f"expected equal sizes (up to {MAX_CROP_PX} px are cropped): score against the truth "
-            "of this very clip and scale"
-        )
+    check_sizes((height, width), (true_height, true_width))
     return min(height, true_height), min(width, true_width)

@@ -20,7 +20,7 @@ class MultiframeOptions:
     """Strength of the pull."""
 
     iterations: int = 4
-    """More gain little (docs/results/shot-models.md)."""
+    """More of them gain little."""
     reach: int = 2
     """Neighbors on each side."""
     variation_step: float = 0.001

@@ -12,6 +12,7 @@ from vsr.errors import InputError
 from vsr.evaluate.alignment import ProbedClip, Source
 from vsr.evaluate.images import RgbImage, to_rgb_image
 from vsr.video.align import Timeline, TimeMap
+from vsr.video.align.crops import format_size
 from vsr.video.align.time_map import guess_time_map
 
 WINDOW_STEP_PX = 8
@@ -43,8 +44,8 @@ def sample_trials(
     for probe in probes:
         if probe.size != probes[0].size:
             raise InputError(
-                f"{probe.source} is {_format_size(probe.size)} and {sources[0]} "
-                f"{_format_size(probes[0].size)}; expected one size"
+                f"{probe.source} is {format_size(probe.size)} and {sources[0]} "
+                f"{format_size(probes[0].size)}; expected one size"
             )
     clocks = [guess_time_map(probe.brief, probes[0].brief) for probe in probes]
     with probes[0].open() as clip:
@@ -129,7 +130,3 @@ def _most_different(pictures: Sequence[torch.Tensor], window: tuple[int, int]) -
 def _crop(pixels: torch.Tensor, corner: tuple[int, int], window: tuple[int, int]) -> RgbImage:
     (top, left), (height, width) = corner, window
     return to_rgb_image(pixels[:, top : top + height, left : left + width])
-
-
-def _format_size(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"

@@ -58,7 +58,7 @@ def check_sizes(result: Size, reference: Size) -> None:
     """Raises InputError where a side of the two differs by more than `MAX_CROP_PX`."""
     if max(abs(result[0] - reference[0]), abs(result[1] - reference[1])) > MAX_CROP_PX:
         raise InputError(
-            f"the result is {_format_size(result)} and the reference {_format_size(reference)}; "
+            f"the result is {format_size(result)} and the reference {format_size(reference)}; "
             f"expected equal sizes (up to {MAX_CROP_PX} px may be cropped): score against the "
             "truth of this very clip and scale"
         )
@@ -75,8 +75,8 @@ def check_scale(result: Size, low_resolution: Size) -> None:
         or abs(height / low_height - width / low_width) > slack
     ):
         raise InputError(
-            f"the result is {_format_size(result)} and the low-resolution input "
-            f"{_format_size(low_resolution)}; expected the same picture, smaller: give the clip "
+            f"the result is {format_size(result)} and the low-resolution input "
+            f"{format_size(low_resolution)}; expected the same picture, smaller: give the clip "
             "that this result was made from"
         )
 
@@ -102,7 +102,7 @@ def find_crop(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Crop:
 def crop_note(crop: Crop, result: Size, reference: Size) -> str:
     """Say which part of the pictures was compared."""
     return (
-        f"the result is {_format_size(result)} and the reference {_format_size(reference)}: "
+        f"the result is {format_size(result)} and the reference {format_size(reference)}: "
         f"compared over the {crop.width}x{crop.height} that fit best, from ({crop.result_left}, "
         f"{crop.result_top}) of the result and ({crop.reference_left}, {crop.reference_top}) of "
         "the reference (right, down)"
@@ -118,5 +118,6 @@ def _size(picture: torch.Tensor) -> Size:
     return picture.shape[-2], picture.shape[-1]
 
 
-def _format_size(size: Size) -> str:
+def format_size(size: Size) -> str:
+    """Write a size as people do, width first."""
     return f"{size[1]}x{size[0]}"
