@@ -1,6 +1,5 @@
 """Blur kernels on disk: numbers as JSON, which training reads again, and pictures to look at."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from vsr.errors import OutputError, UsageError
-from vsr.files import write_atomically
+from vsr.files import strict_json, write_atomically
 from vsr.image.blur import (
     FACTOR,
     KernelTaps,
@@ -57,7 +56,7 @@ class KernelRecord:
 
     def to_json(self) -> str:
         """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        return strict_json(asdict(self))
 
 
 @dataclass(frozen=True)

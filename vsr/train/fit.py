@@ -1,6 +1,5 @@
 """The loop of every training: reports, checks for divergence, and states for resume."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from time import monotonic, perf_counter
 from typing import ClassVar
 
 from vsr.errors import InterruptedRunError, ModelError
+from vsr.files import strict_json
 from vsr.models.bank import Distillation
 from vsr.train.state_file import Resumable, StateFile
 
@@ -103,7 +103,7 @@ class TrainingReport:
 
     def to_json(self) -> str:
         """Strict JSON."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        return strict_json(asdict(self))
 
 
 class Training(Resumable, ABC):

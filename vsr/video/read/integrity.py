@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from vsr.video.read.picture_header import PNG_SIGNATURE
+
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _FOOTER_BYTES = 8
 _BIT_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -54,8 +55,8 @@ class OptionalChecksums:
 
 def is_intact_png(png: bytes) -> bool:
     """Tell whether a PNG file is complete and its checksums are right."""
-    position = len(_PNG_SIGNATURE)
-    if not png.startswith(_PNG_SIGNATURE):
+    position = len(PNG_SIGNATURE)
+    if not png.startswith(PNG_SIGNATURE):
         return False
     while position + 12 <= len(png):
         end = position + 8 + int.from_bytes(png[position : position + 4], "big")

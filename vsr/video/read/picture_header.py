@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _HEAD_BYTES = 1 << 16
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLORS = {0: "gray", 2: "rgb24", 3: "rgb24", 4: "ya8", 6: "rgba"}
 """Format by color type (ISO/IEC 15948, 11.2.2) at eight bits; a palette holds RGB."""
 _PNG_DEEP_COLORS = {0: "gray16be", 2: "rgb48be", 4: "ya16be", 6: "rgba64be"}
@@ -36,7 +36,7 @@ def read_picture_header(picture: Path) -> PictureHeader | None:
             # A camera's thumbnail and color profile may fill more than the first part.
             head += file.read()
     try:
-        if head.startswith(_PNG_SIGNATURE):
+        if head.startswith(PNG_SIGNATURE):
             return _png_header(head)
         return _jpeg_header(head) if head.startswith(b"\xff\xd8") else None
     except (IndexError, KeyError, struct.error):

@@ -237,12 +237,17 @@ def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
         context.pix_fmt, context.sw_format = "cuda", plan.pixel_format
     else:
         context.pix_fmt = plan.pixel_format
+    set_picture_tags(context, plan)
+    context.options = dict(plan.options)
+
+
+def set_picture_tags(context: VideoCodecContext, plan: VideoPlan) -> None:
+    """Tag the shape of pixels and the color, by which a player shows the pictures."""
     if plan.sample_aspect_ratio is not None:
         context.sample_aspect_ratio = plan.sample_aspect_ratio
     context.colorspace, context.color_primaries = plan.color.matrix, plan.color.primaries
     context.color_trc = plan.color.transfer
     context.color_range = 2 if plan.color.full_range else 1
-    context.options = dict(plan.options)
 
 
 _CUDA_FORMATS = ("nv12", "p010le")

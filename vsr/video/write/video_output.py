@@ -18,7 +18,12 @@ from vsr.errors import OutputError
 from vsr.files import flush_to_disk
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
-from vsr.video.write.encoders import AUTO_ALPHA_CODEC, EncodeOptions, VideoPlan
+from vsr.video.write.encoders import (
+    AUTO_ALPHA_CODEC,
+    EncodeOptions,
+    VideoPlan,
+    set_picture_tags,
+)
 from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
 from vsr.video.write.read_back import Verified, read_back
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
@@ -296,11 +301,7 @@ def _set_stream_parameters(stream: VideoStream, plan: VideoPlan) -> None:
     stream.time_base = plan.time_base
     context = stream.codec_context
     context.framerate = plan.rate
-    if plan.sample_aspect_ratio is not None:
-        context.sample_aspect_ratio = plan.sample_aspect_ratio
-    context.colorspace, context.color_primaries = plan.color.matrix, plan.color.primaries
-    context.color_trc = plan.color.transfer
-    context.color_range = 2 if plan.color.full_range else 1
+    set_picture_tags(context, plan)
     if plan.codec == AUTO_ALPHA_CODEC and plan.layout.has_alpha:
         # VP9 keeps transparency beside its packets; only this tells a player that it is there.
         stream.metadata["alpha_mode"] = "1"
