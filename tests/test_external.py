@@ -16,9 +16,9 @@ from vsr.image.resample import resize
 from vsr.train import dataset as external
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
 from vsr.train.dataset.methods import METHODS, resolve_method
-from vsr.train.dataset.trainer import Trainer
+from vsr.train.dataset.trainer import Trainer, rate_factor
 from vsr.train.state_file import state_path
-from vsr.upscale.networks.files import load_network
+from vsr.upscale.networks.files import load_network, read_own
 from vsr.upscale.networks.network import apply_network
 
 CPU = torch.device("cpu")
@@ -34,6 +34,12 @@ TINY = {
         "losses.perceptual=none",
     ],
     "esrgan": [
+        "network.width=8",
+        "network.blocks=1",
+        "discriminator_width=4",
+        "losses.perceptual=none",
+    ],
+    "esrgan-fft": [
         "network.width=8",
         "network.blocks=1",
         "discriminator_width=4",
@@ -78,6 +84,48 @@ def test_every_method_trains_a_network_that_can_be_loaded(method, images, tmp_pa
     assert apply_network(upscaler, torch.rand(3, 10, 12), 20, 24).shape == (3, 20, 24)
     assert upscaler.consistency_passes == METHODS[method].options.consistency_passes
     assert not state_path(output).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "lacking"),
+    [("srgan", "vgg19"), ("esrgan", "vgg19"), ("esrgan-fft", "alexnet"), ("stochastic", "squeeze")],
+)
+def test_a_machine_without_weights_trains_on_random_features_and_says_so(
+    method, lacking, images, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    tiny = [each for each in TINY[method] if not each.startswith("losses.")]
+    heard = []
+    report = external.train(
+        [images],
+        tmp_path / "net.safetensors",
+        method=method,
+        scale=2,
+        settings=[*tiny, *BRIEF, "adversarial_start=0.0"],
+        listener=external.TrainingListener(heard.append),
+    )
+    assert report.steps == 6
+    [told] = [line for line in heard if "random weights" in line]
+    assert lacking in told
+    assert "VSR_WEIGHTS" in told
+    card, _ = read_own(tmp_path / "net.safetensors")
+    losses = card.training["options"]["losses"]
+    assert "random" in (losses["perceptual"], losses["diversity_features"])
+
+
+def test_rates_fall_as_published():
+    """SRGAN: by ten after half of its steps; ESRGAN: by half after an eighth, a quarter, ..."""
+    of_srgan, of_esrgan = (METHODS[name].options for name in ("srgan", "esrgan"))
+    rates = [rate_factor(of_srgan, step) for step in range(of_srgan.steps)]
+    assert rates == pytest.approx([1.0] * 1000 + [0.1] * 1000)
+    falls = [
+        step
+        for step in range(1, 2000)
+        if rate_factor(of_esrgan, step) < rate_factor(of_esrgan, step - 1)
+    ]
+    assert falls == [250, 500, 1000, 1500]
+    assert rate_factor(of_esrgan, 1999) == 0.5**4
 
 
 class StopAfter:

@@ -24,9 +24,67 @@ CPU = torch.device("cpu")
 def test_a_loss_without_its_weights_says_where_they_go(monkeypatch, tmp_path):
     monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    for name in ("lpips", "dists", "vgg22", "vgg54"):
+    for name in ("lpips", "dists", "vgg22", "vgg54", "vgg54_esrgan"):
         with pytest.raises(ModelError, match="VSR_WEIGHTS"):
             load_perceptual(name, CPU)
+
+
+def features_by_hand(weights, pictures, last):
+    """VGG19's features, layer by layer from its published list, up to `last`: (block, number within
+    it, whether behind the activation)."""
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    features = (pictures - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1)
+    index = 0
+    for block, convolutions in enumerate([2, 2, 4, 4, 4], 1):
+        for number in range(1, convolutions + 1):
+            weight, bias = (weights[f"features.{index}.{kind}"] for kind in ("weight", "bias"))
+            features = F.conv2d(features, weight, bias, padding=1)
+            if last == (block, number, False):
+                return features
+            features = features.relu()
+            if last == (block, number, True):
+                return features
+            index += 2
+        features = F.max_pool2d(features, 2)
+        index += 1
+    raise AssertionError(last)
+
+
+def test_losses_of_vgg_are_those_of_srgan_and_esrgan(tmp_path, monkeypatch):
+    """SRGAN: squared, behind the activation, features over 12.75. ESRGAN: L1, before it."""
+    widths = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
+    indices = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    weights, inputs = {}, 3
+    for index, width in zip(indices, widths, strict=True):
+        spread = (2 / (9 * inputs)) ** 0.5
+        weights[f"features.{index}.weight"] = spread * torch.randn(width, inputs, 3, 3)
+        weights[f"features.{index}.bias"] = 0.1 * torch.randn(width)
+        inputs = width
+    torch.save(weights, tmp_path / "vgg19-of-nobody.pth")
+    monkeypatch.setenv("VSR_WEIGHTS", str(tmp_path))
+    one, other = torch.rand(2, 2, 3, 32, 32)
+    for name, last in [("vgg22", (2, 2, True)), ("vgg54", (5, 4, True))]:
+        of_one, of_other = (features_by_hand(weights, each, last) for each in (one, other))
+        expected = ((of_one - of_other) / 12.75).square().mean()
+        assert float(load_perceptual(name, CPU)(one, other)) == pytest.approx(
+            float(expected), rel=1e-4
+        )
+    before = [features_by_hand(weights, each, (5, 4, False)) for each in (one, other)]
+    assert float(load_perceptual("vgg54_esrgan", CPU)(one, other)) == pytest.approx(
+        float((before[0] - before[1]).abs().mean()), rel=1e-4
+    )
+
+
+def test_random_features_are_the_same_everywhere_and_move_pictures_towards_the_truth():
+    one, other = torch.rand(2, 1, 3, 32, 32)
+    distance = load_perceptual("random", CPU)
+    assert float(distance(one, other)) == float(load_perceptual("random", CPU)(one, other)) > 0
+    assert float(distance(one, one)) == 0
+    one.requires_grad_(True)
+    before = distance(one, other)
+    before.backward()
+    step = 1e-3 * one.grad / one.grad.abs().max()
+    assert float(distance(one.detach() - step, other)) < float(before.detach())
 
 
 def test_lpips_as_a_loss_is_lpips_as_a_metric_and_has_a_gradient(shared_data, monkeypatch):

@@ -11,6 +11,8 @@ from tests.models import picture
 from vsr.image.resample import resize
 from vsr.models.networks.classic import Espcn, EspcnSpec, Fsrcnn, FsrcnnSpec, Srcnn, SrcnnSpec
 from vsr.models.networks.srgan import Discriminator, DiscriminatorSpec, Srresnet, rrdb
+from vsr.train.dataset.methods import METHODS
+from vsr.train.dataset.trainer import DiscriminatorTrainer
 from vsr.upscale.networks.files import load_network
 from vsr.upscale.networks.network import apply_network
 from vsr.video.reader import open_clip
@@ -99,6 +101,22 @@ def test_the_large_networks_have_the_published_number_of_parameters():
         assert count(Srresnet()) == 1_549_462
         assert count(rrdb()) == 16_697_987
         assert count(Discriminator(DiscriminatorSpec(128))) == 14_502_281
+
+
+def test_srgans_discriminator_is_the_published_list_of_layers():
+    """Eight 3x3 convolutions, the even ones of stride 2; then 1024 features and one logit."""
+    options = METHODS["srgan"].options
+    trainer = DiscriminatorTrainer(options, options.crop_px, 0, torch.device("cpu"))
+    convolutions = [m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv2d)]
+    widths = [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [(m.out_channels, m.kernel_size, m.stride) for m in convolutions] == [
+        (width, (3, 3), (1 + number % 2,) * 2) for number, width in enumerate(widths)
+    ]
+    inputs = [3, *widths[:-1]]
+    expected = sum(9 * i * o + o for i, o in zip(inputs, widths, strict=True))
+    # All but the first are normalized, by a weight and a bias a channel; 96 px become 6.
+    expected += 2 * sum(widths[1:]) + (512 * 6 * 6 + 1) * 1024 + 1024 + 1
+    assert sum(each.numel() for each in trainer.network.parameters()) == expected == 23_565_505
 
 
 def test_the_shuffle_puts_each_channel_where_the_paper_says():

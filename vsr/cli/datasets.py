@@ -22,7 +22,8 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            "--method", help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan or stochastic."
+            "--method",
+            help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft or stochastic.",
         ),
     ] = "fsrcnn",
     validation: Annotated[

@@ -127,7 +127,12 @@ BRISQUE_RANGE = WeightFile(
     license="Apache-2.0",
 )
 
-LOSS_WEIGHTS = {"vgg22": (VGG19,), "vgg54": (VGG19,)}
+LOSS_WEIGHTS = {
+    "vgg22": (VGG19,),
+    "vgg54": (VGG19,),
+    "vgg54_esrgan": (VGG19,),
+    "diversity": (SQUEEZENET,),
+}
 """Files by the losses of `vsr train` that need them, where no metric of that name does."""
 
 

@@ -142,7 +142,9 @@ class DatasetTraining:
     """Options of `vsr train`."""
 
     method: str = option(
-        "fsrcnn", "srcnn, fsrcnn, espcn, srresnet, srgan, esrgan or stochastic.", "--method"
+        "fsrcnn",
+        "srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft or stochastic.",
+        "--method",
     )
     validation: Path | None = option(
         None,

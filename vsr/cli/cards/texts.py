@@ -154,7 +154,7 @@ CARDS: dict[str, Card] = {
         method_macs("srresnet"),
     ),
     "srgan": Card(
-        "SRResNet trained against a discriminator, with a perceptual loss.",
+        "SRResNet trained against a discriminator, with features of VGG19 in place of pixels.",
         "Ledig et al., CVPR 2017 (SRGAN)",
         "Where invented detail is welcome; keep flicker control on.",
         f"`{TRAIN_ON_IMAGES} --method srgan --start SRRESNET`, then `--upscaler FILE`",
@@ -162,16 +162,26 @@ CARDS: dict[str, Card] = {
     ),
     "esrgan": Card(
         (
-            "23 residual-in-residual dense blocks, trained with LPIPS, a relativistic "
-            "discriminator and a loss of spectra."
+            "23 residual-in-residual dense blocks, trained with features of VGG19 and a "
+            "relativistic discriminator."
         ),
-        "Wang et al., 2018; with LPIPS and frequency losses",
+        "Wang et al., ECCV workshops 2018",
         "The sharpest, on a GPU; far too slow for video on a CPU.",
         (
             f"`{TRAIN_ON_IMAGES} --method esrgan`, then `--upscaler FILE`; most published ESRGAN "
             "files are read, too"
         ),
         method_macs("esrgan"),
+    ),
+    "esrgan-fft": Card(
+        (
+            "ESRGAN's network, trained with LPIPS, a relativistic discriminator with gradient "
+            "penalty, and a loss of spectra."
+        ),
+        "Truong Minh Duy, GAN-based model for super-resolution",
+        "As `esrgan`; closer to the truth's spectrum.",
+        f"`{TRAIN_ON_IMAGES} --method esrgan-fft`, then `--upscaler FILE`",
+        method_macs("esrgan-fft"),
     ),
     "stochastic": Card(
         "A network with noise beside the picture: each `--set sample=N` is another plausible "

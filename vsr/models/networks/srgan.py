@@ -147,6 +147,8 @@ class DiscriminatorSpec:
     """5 in ESRGAN, 4 in SRGAN."""
     head_width: int = 100
     """100 in ESRGAN, 1024 in SRGAN."""
+    stride_kernel: Literal[3, 4] = 4
+    """Side of the kernels that halve the crop: 4 in ESRGAN, 3 in SRGAN."""
     norm: Literal["batch", "instance", "none"] = "batch"
     """Batch statistics tie the crops of a batch together, which a gradient penalty for each crop
     cannot have."""
@@ -163,8 +165,8 @@ class Discriminator(nn.Module):
         for number in range(spec.halvings):
             width = spec.width * min(2**number, 8)
             # Without normalization after the very first convolution, as published.
-            layers += _discriminator_layer(channels, width, 1, spec.norm if number else "none")
-            layers += _discriminator_layer(width, width, 2, spec.norm)
+            layers += _discriminator_layer(channels, width, 3, 1, spec.norm if number else "none")
+            layers += _discriminator_layer(width, width, spec.stride_kernel, 2, spec.norm)
             channels = width
         side = spec.crop_px // 2**spec.halvings
         self.features = nn.Sequential(*layers)
@@ -181,9 +183,10 @@ class Discriminator(nn.Module):
         return logits[:, 0]
 
 
-def _discriminator_layer(inputs: int, outputs: int, stride: int, norm: str) -> list[nn.Module]:
-    # A 4x4 kernel of stride 2, padded by 1, halves an even side exactly.
-    kernel = 3 if stride == 1 else 4
+def _discriminator_layer(
+    inputs: int, outputs: int, kernel: int, stride: int, norm: str
+) -> list[nn.Module]:
+    # Padded by 1, a kernel of 3 or 4 with stride 2 halves an even side exactly.
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, padding=1),
         nn.LeakyReLU(LEAK),

@@ -61,7 +61,7 @@ def content_terms(options: LossOptions, device: torch.device) -> dict[str, tuple
     if options.diversity_weight:
         terms["diversity"] = (
             options.diversity_weight,
-            _diversity_loss(options.diversity_bound, device),
+            _diversity_loss(options.diversity_features, options.diversity_bound, device),
         )
     return {name: term for name, term in terms.items() if term[0] > 0}
 
@@ -96,10 +96,10 @@ def _consistency_loss(output: BatchOutput) -> torch.Tensor:
     return F.l1_loss(resize(output.result, *output.low.shape[-2:]), output.low)
 
 
-def _diversity_loss(bound: float, device: torch.device) -> LossTerm:
+def _diversity_loss(network: str, bound: float, device: torch.device) -> LossTerm:
     """Measure what the L1 distance of the samples' features lacks of `bound`: 0 where they differ
     enough."""
-    features = load_classifier_features(device)
+    features = load_classifier_features(network, device)
 
     def likeness(output: BatchOutput) -> torch.Tensor:
         assert output.other is not None

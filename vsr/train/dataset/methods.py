@@ -2,8 +2,8 @@
 Adding one takes one entry."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from vsr.models.networks.srgan import RrdbSpec, SrresnetSpec
 from vsr.records import to_table, with_settings
 from vsr.train.dataset.losses import is_adversarial, min_crop_px
 from vsr.train.dataset.options import LossOptions, TrainingOptions
+from vsr.train.dataset.perceptual import missing_weights
 from vsr.upscale.networks.files import ARCHITECTURES
 
 NETWORK_PREFIX = "network."
@@ -32,6 +33,14 @@ _SMALL = TrainingOptions(
     batch=16, crop_px=64, learning_rate=1e-3, last_layer_rate=0.1, halve_at=(0.5, 0.8)
 )
 
+_ESRGAN = TrainingOptions(
+    crop_px=128,
+    learning_rate=1e-4,
+    halve_at=(0.125, 0.25, 0.5, 0.75),
+    adversarial_start=0.5,
+    losses=LossOptions(pixel="l1", pixel_weight=1e-2, adversarial_weight=5e-3),
+)
+
 METHODS: dict[str, DatasetMethod] = {
     "srcnn": DatasetMethod("srcnn", SrcnnSpec(), _SMALL),
     "fsrcnn": DatasetMethod("fsrcnn", FsrcnnSpec(), _SMALL),
@@ -42,7 +51,9 @@ METHODS: dict[str, DatasetMethod] = {
         SrresnetSpec(),
         TrainingOptions(
             learning_rate=1e-4,
-            halve_at=(0.5,),
+            tenth_at=(0.5,),
+            second_moment_decay=0.999,
+            discriminator="srgan",
             losses=LossOptions(
                 perceptual="vgg54", pixel_weight=0.0, adversarial="gan", adversarial_weight=1e-3
             ),
@@ -51,19 +62,17 @@ METHODS: dict[str, DatasetMethod] = {
     "esrgan": DatasetMethod(
         "rrdb",
         RrdbSpec(),
-        TrainingOptions(
-            crop_px=128,
-            learning_rate=1e-4,
-            halve_at=(0.125, 0.25, 0.5, 0.75),
-            adversarial_start=0.5,
-            losses=LossOptions(
-                pixel="l1",
-                pixel_weight=1e-2,
-                perceptual="lpips",
-                adversarial="ragp",
-                adversarial_weight=5e-3,
-                fft_weight=0.5,
-            ),
+        replace(
+            _ESRGAN,
+            losses=replace(_ESRGAN.losses, perceptual="vgg54_esrgan", adversarial="ragan"),
+        ),
+    ),
+    "esrgan-fft": DatasetMethod(
+        "rrdb",
+        RrdbSpec(),
+        replace(
+            _ESRGAN,
+            losses=replace(_ESRGAN.losses, perceptual="lpips", adversarial="ragp", fft_weight=0.5),
         ),
     ),
     "stochastic": DatasetMethod(
@@ -137,6 +146,31 @@ def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMet
             f"crop_px is {options.crop_px}; these losses and x{network.scale} need {least} or more."
         )
     return DatasetMethod(method.arch, network, options)
+
+
+def without_missing_weights(
+    name: str, method: DatasetMethod, settings: Sequence[str], notify: Callable[[str], None]
+) -> DatasetMethod:
+    """Put features of random weights in the place of those whose file is missing, and say so.
+
+    A network that the user named among the settings stays, and is missed when it is loaded.
+    """
+    named = {setting.partition("=")[0] for setting in settings}
+    losses = method.options.losses
+    wanted = {
+        "perceptual": (losses.perceptual, losses.perceptual_weight),
+        "diversity_features": ("diversity", losses.diversity_weight),
+    }
+    settings_of_random = []
+    for field, (network, weight) in wanted.items():
+        advice = missing_weights(network) if weight > 0 else ""
+        if advice and f"losses.{field}" not in named:
+            settings_of_random.append(f"losses.{field}=random")
+            notify(
+                f"{name} is published with other weights than are here: {advice}. Features of "
+                f"random weights take their place (losses.{field}=random)."
+            )
+    return replace(method, options=with_settings(method.options, settings_of_random))
 
 
 def make_plan(

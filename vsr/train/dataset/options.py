@@ -12,8 +12,12 @@ class LossOptions:
 
     pixel: Literal["l1", "l2"] = option("l2", "Distance of pixels.")
     pixel_weight: float = option(1.0, "Weight of that distance.", at_least=0)
-    perceptual: Literal["none", "lpips", "dists", "vgg22", "vgg54"] = option(
-        "none", "Network whose features are compared."
+    perceptual: Literal["none", "lpips", "dists", "vgg22", "vgg54", "vgg54_esrgan", "random"] = (
+        option(
+            "none",
+            "Network whose features are compared: vgg22 and vgg54 as in SRGAN, vgg54_esrgan as in "
+            "ESRGAN; random has fixed random weights and needs no file.",
+        )
     )
     perceptual_weight: float = option(1.0, "Weight of that comparison.", at_least=0)
     adversarial: Literal[
@@ -38,6 +42,9 @@ class LossOptions:
     diversity_weight: float = option(
         0.0, "Reward for the distance of two samples; for networks with noise.", at_least=0
     )
+    diversity_features: Literal["squeezenet", "random"] = option(
+        "squeezenet", "Network whose features tell two samples apart; random needs no file."
+    )
     # Without a bound this term would win over all others.
     diversity_bound: float = option(
         0.1, "Distance of two samples beyond which more gains nothing.", at_least=0
@@ -61,11 +68,21 @@ class TrainingOptions:
         "Factor of the learning rate of the last layer; 0.1 for networks that were published so.",
     )
     halve_at: tuple[float, ...] = option(
-        (), "Shares of the steps after which the learning rate is halved."
+        (), "Shares of the steps after which the learning rates are halved."
+    )
+    tenth_at: tuple[float, ...] = option(
+        (), "Shares of the steps after which the learning rates are divided by ten, as in SRGAN."
+    )
+    second_moment_decay: float = option(
+        0.99, "Adam's decay of squared gradients; SRGAN has 0.999.", at_least=0, below=1
     )
     adversarial_start: float = option(
         0.0,
         "Share of the steps after which discriminator, perceptual and adversarial terms set in.",
+    )
+    discriminator: Literal["esrgan", "srgan"] = option(
+        "esrgan",
+        "Its form: esrgan halves by 4x4 kernels and ends in 100 features, srgan by 3x3 and 1024.",
     )
     discriminator_rate: float = option(1e-4, "Learning rate of the discriminator.")
     discriminator_width: int = option(64, "Channels of the discriminator's first layer.")

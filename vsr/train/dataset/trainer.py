@@ -1,7 +1,7 @@
 """A network in training on a data set: its generator, its discriminator, and one step after
 another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -33,7 +33,12 @@ DIVERGED_FACTOR = 10.0
 """A window this many times the best one is beyond hope."""
 DIVERGENCE_HINT = "Lower the rate, as by --set learning_rate=1e-4."
 SEEDS_PER_STEP = 4
-BETAS = (0.9, 0.99)
+FIRST_MOMENT_DECAY = 0.9
+DISCRIMINATORS = {
+    "esrgan": DiscriminatorSpec(halvings=5, head_width=100, stride_kernel=4),
+    "srgan": DiscriminatorSpec(halvings=4, head_width=1024, stride_kernel=3),
+}
+"""As published, but for the crop, the width and the normalization of a training."""
 
 
 class Batches(Protocol):
@@ -97,26 +102,36 @@ class DiscriminatorTrainer(Resumable):
         self, options: TrainingOptions, crop_px: int, seed: int, device: torch.device
     ) -> None:
         self._gan_loss = GAN_LOSSES[options.losses.adversarial]
+        published = DISCRIMINATORS[options.discriminator]
         halvings = max(
             number
-            for number in range(1, 6)
+            for number in range(1, published.halvings + 1)
             if crop_px % 2**number == 0 and crop_px >= 4 * 2**number
         )
-        spec = DiscriminatorSpec(
-            crop_px,
-            options.discriminator_width,
-            halvings,
+        spec = replace(
+            published,
+            crop_px=crop_px,
+            width=options.discriminator_width,
+            halvings=halvings,
             # Batch statistics tie crops together, which a penalty for each of them cannot have.
             norm="instance" if self._gan_loss.penalized else "batch",
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = Discriminator(spec).to(device)
-        self.optimizer = Adam(self.network, options.discriminator_rate, BETAS)
+        betas = FIRST_MOMENT_DECAY, options.second_moment_decay
+        self.optimizer = Adam(self.network, options.discriminator_rate, betas)
+        self._options = options
         self._penalty_weight = options.losses.gradient_penalty_weight
 
-    def train_step(self, truth: torch.Tensor, result: torch.Tensor, seed: int) -> float:
+    def train_step(
+        self, truth: torch.Tensor, result: torch.Tensor, seed: int, iteration: int
+    ) -> float:
         """Take one step; `result` is not changed. Returns the loss, penalty included."""
+        # It falls with the generator's.
+        self.optimizer.learning_rate = self._options.discriminator_rate * rate_factor(
+            self._options, iteration
+        )
         # Detached: this step must not reach the generator. Full precision, whatever made it.
         fake = result.detach().float()
         loss = self._gan_loss.discriminator(self.network(truth), self.network(fake))
@@ -180,7 +195,8 @@ class Trainer(Training):
         self._batches, self._seed, self.device = batches, seed, device
         self._terms = content_terms(options.losses, device)
         factors = generator.rate_factors(options.last_layer_rate)
-        self._network = AveragedNetwork(generator.network, BETAS, factors)
+        betas = FIRST_MOMENT_DECAY, options.second_moment_decay
+        self._network = AveragedNetwork(generator.network, betas, factors)
         self._discriminator = (
             DiscriminatorTrainer(options, crop_px, seed, device)
             if is_adversarial(options.losses)
@@ -203,14 +219,15 @@ class Trainer(Training):
             self.values[name] = float(value.detach())
         if self._discriminator is not None and late:
             self.values["discriminator"] = self._discriminator.train_step(
-                truth, output.result, self._seed_of_step(2)
+                truth, output.result, self._seed_of_step(2), self.iterations_done
             )
             value = self._discriminator.generator_loss(truth, output.result)
             loss = loss + options.losses.adversarial_weight * value
             self.values["adversarial"] = float(value.detach())
         # One more than the steps done: the average starts from the first weights.
         decay = warm_decay(options.average_decay, self.iterations_done + 2)
-        self._network.descend(loss, self._rate(), decay)
+        rate = options.learning_rate * rate_factor(options, self.iterations_done)
+        self._network.descend(loss, rate, decay)
         self.losses.append(sum(self.values.values()))
         self._track_distance(output)
 
@@ -235,12 +252,6 @@ class Trainer(Training):
                 f"{DIVERGENCE_HINT}"
             )
         self.average.load_state_dict(self._best_average)
-
-    def _rate(self) -> float:
-        """Halve the learning rate behind each of the shares that the options name."""
-        options, done = self.options, self.iterations_done
-        halvings = sum(done >= share * options.steps for share in options.halve_at)
-        return options.learning_rate * 0.5**halvings
 
     def _active_terms(self, late: bool) -> dict[str, tuple[float, LossTerm]]:
         """Choose the terms of this step; before the late ones set in, pixels alone where there is
@@ -273,6 +284,16 @@ class Trainer(Training):
                 self.best_window, self.best_step = self.windows[-1], self.iterations_done
                 state = self.average.state_dict()
                 self._best_average = {name: each.clone() for name, each in state.items()}
+
+
+def rate_factor(options: TrainingOptions, iteration: int) -> float:
+    """Share of the first learning rate at an iteration: halved, or divided by ten, behind each of
+    the shares of the steps that the options name."""
+    halvings, tenths = (
+        sum(iteration >= share * options.steps for share in shares)
+        for shares in (options.halve_at, options.tenth_at)
+    )
+    return float(0.5**halvings * 0.1**tenths)
 
 
 def _is_finite(network: nn.Module) -> bool:

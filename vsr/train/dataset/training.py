@@ -16,7 +16,13 @@ from vsr.errors import ModelError, OutputError
 from vsr.files import MAX_NAME_BYTES, FolderLock, hidden_sibling, write_atomically
 from vsr.records import load_options
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
-from vsr.train.dataset.methods import DatasetMethod, Plan, make_plan, resolve_method
+from vsr.train.dataset.methods import (
+    DatasetMethod,
+    Plan,
+    make_plan,
+    resolve_method,
+    without_missing_weights,
+)
 from vsr.train.dataset.trainer import DIVERGENCE_HINT, TrainableGenerator, Trainer
 from vsr.train.dataset.validation import TensorBoardLogger, ValidationResult, validate
 from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
@@ -96,6 +102,7 @@ def train_network(
     scale = chosen.network.scale
     crop_px = chosen.options.crop_px - chosen.options.crop_px % scale
     notify = listener.notify
+    chosen = without_missing_weights(options.method, chosen, settings, notify)
     # Of its own, so that other networks may be trained in the same folder.
     lock = hidden_sibling(output, ".lock").name
     with FolderLock(output.absolute().parent, f"{output.name} is being trained", lock):
