@@ -124,6 +124,40 @@ def test_scores_are_those_of_an_independent_implementation(data):
     assert ours == pytest.approx(np.mean(theirs), abs=2e-3)
 
 
+def test_figures_of_sets_are_of_the_whole_set(tmp_path):
+    """The discrepancy of spectra, from the mean profiles of pictures of two sizes, by numpy."""
+    for number, (height, width) in enumerate([(48, 64), (40, 40), (48, 52)]):
+        pixels = textured_picture(height, width, seed=number)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    store = ImageDataset(sorted(tmp_path.iterdir()), 2)
+    experiment = Experiment("title", ("a",), ("b",), ("spectrum", "psnr_y"), (), scale=2, border=0)
+    figures = score_system(INTERPOLATIONS["nearest"], store, experiment, CPU)
+    coarse, differences = np.arange(21) / 40, []
+    for number in range(3):
+        low, high = (
+            each.permute(1, 2, 0).numpy().astype(float)
+            for each in (store[number].low, store[number].high)
+        )
+        profiles = []
+        for each in (low.repeat(2, axis=0).repeat(2, axis=1), high):
+            luma = 16 + each @ [65.481, 128.553, 24.966] / 255
+            height, width = luma.shape
+            cycles = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)) * min(
+                height, width
+            )
+            logs = np.log10(1 + np.abs(np.fft.fft2(luma)) ** 2)
+            rings = np.array(
+                [logs[np.rint(cycles) == r].mean() for r in range(min(height, width) // 2 + 1)]
+            )
+            profiles.append((rings - rings.min()) / (rings.max() - rings.min()))
+        fine = np.arange(len(profiles[0])) / min(height, width)
+        differences.append(np.interp(coarse, fine, profiles[0] - profiles[1]))
+    assert figures["spectrum"] == pytest.approx(
+        float((np.mean(differences, axis=0) ** 2).mean()), rel=1e-4
+    )
+    assert figures["psnr_y"] > 0
+
+
 def test_a_start_is_the_network_of_the_system_before(data, tmp_path):
     first = at_no_size(System("first", method="espcn", settings=("learning_rate=1e-12",)))
     second = replace(

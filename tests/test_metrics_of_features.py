@@ -11,11 +11,13 @@ from torchvision import models
 
 from tests.measuring import measure, moving, noisy, value
 from vsr.image.resample import resize
+from vsr.metrics import METRICS
 from vsr.metrics.dists import CHANNELS, StructureTextureDistance
 from vsr.metrics.diversity import Diversity
-from vsr.metrics.fid import Gaussian, frechet_distance
+from vsr.metrics.fid import FrechetInceptionDistance, Gaussian, frechet_distance
 from vsr.metrics.inception import INCEPTIONS, InceptionFeatures
-from vsr.metrics.spectrum import profile
+from vsr.metrics.observation import FramePair, MetricImage, Observation
+from vsr.metrics.spectrum import SpectrumDiscrepancy, profile
 from vsr.models.weights import FID_INCEPTION, VGG16
 
 
@@ -328,3 +330,49 @@ def test_diversity_refuses_a_moving_truth_and_a_single_sample(lpips_weights):
         "2 samples or more, found 1"
         in measure(["diversity"], truths[:1], truths[:1])["diversity"].reason
     )
+
+
+class RandomFeatures:
+    """In the place of Inception: features of any kind will do for what is gathered of them."""
+
+    size = 5
+
+    def of(self, picture):
+        weights = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).double()
+        return weights @ picture.double().mean(dim=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["fid", "spectrum", "diversity"])
+def test_what_a_figure_of_the_clip_has_gathered_goes_on_in_another_process(name, lpips_weights):
+    start = {
+        "fid": lambda: FrechetInceptionDistance(RandomFeatures()),
+        "spectrum": SpectrumDiscrepancy,
+        "diversity": lambda: METRICS["diversity"].load().start(),
+    }[name]
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(3, 40, 40, generator=generator)
+    truths = [truth if name == "diversity" else truth.roll(n, 0) for n in range(6)]
+    noise = [0.1 * torch.randn(3, 40, 40, generator=generator) for _ in range(6)]
+    results = [(t + n).clamp(0, 1) for t, n in zip(truths, noise, strict=True)]
+    seen = [
+        Observation(
+            result=FramePair(MetricImage(result, result), None),
+            truth=FramePair(MetricImage(true, true), None),
+            enlarged=None,
+            low_resolution=None,
+            border=0,
+        )
+        for result, true in zip(results, truths, strict=True)
+    ]
+    whole, first, second = start(), start(), start()
+    for observation in seen:
+        whole.update(observation)
+    for observation in seen[:3]:
+        first.update(observation)
+    state = first.state()
+    # What comes after the state was taken must not change it.
+    first.update(seen[0])
+    second.restore(state)
+    for observation in seen[3:]:
+        second.update(observation)
+    assert second.compute() == whole.compute() > 0

@@ -67,10 +67,10 @@ _ENTRIES = (
     Metric("haarpsi", "1", True, Needs.TRUTH, haarpsi.load),
     Metric("mae", "grey levels", False, Needs.TRUTH, psnr.load_mean_absolute),
     Metric("rmse", "grey levels", False, Needs.TRUTH, psnr.load_root_mean_square),
-    Metric("fid", "1", False, Needs.TRUTH, fid.load, weights=_FID_WEIGHTS),
+    Metric("fid", "1", False, Needs.TRUTH, fid.load, of_sets=True, weights=_FID_WEIGHTS),
     Metric("lr_psnr", "dB", True, Needs.LOW_RESOLUTION, lr_psnr.load),
     Metric("sharpness", "1", True, Needs.TRUTH, sharpness.load),
-    Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, form=spectrum.FORM),
+    Metric("spectrum", "1", False, Needs.TRUTH, spectrum.load, of_sets=True, form=spectrum.FORM),
     Metric(
         "diversity",
         "%",

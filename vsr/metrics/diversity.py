@@ -6,6 +6,8 @@ L the mean of their least at each pixel. 0 for equal samples, and for samples th
 coming closer to the truth anywhere.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 from vsr.metrics.lpips import PerceptualDistance, load_distance
@@ -29,9 +31,24 @@ class Diversity:
             self._nearest, self._best_mean = distances, mean
         else:
             # Only the least of all maps is kept, so that a thousand samples take no more room.
-            self._nearest = torch.minimum(self._nearest, distances)
+            self._nearest = torch.minimum(self._nearest.to(distances.device), distances)
             self._best_mean = min(self._best_mean, mean)
         self.count += 1
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the least distances, the best mean and the number of samples."""
+        nearest = torch.zeros(0) if self._nearest is None else self._nearest.cpu().clone()
+        return {
+            "nearest": nearest,
+            "best_mean": torch.tensor(self._best_mean, dtype=torch.float64),
+            "count": torch.tensor(self.count),
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the samples of a state."""
+        self.count = int(state["count"])
+        self._nearest = state["nearest"] if self.count else None
+        self._best_mean = float(state["best_mean"])
 
     @property
     def score(self) -> float:
@@ -60,7 +77,7 @@ class ClipDiversity:
             return
         if self._truth is None:
             self._truth = truth
-        elif not torch.equal(self._truth, truth):
+        elif not torch.equal(self._truth.to(truth.device), truth):
             self._problem = (
                 "the truth changes from frame to frame; expected frames that are samples of "
                 "one picture"
@@ -71,6 +88,22 @@ class ClipDiversity:
             self._problem = "the pictures are too small for LPIPS"
             return
         self._diversity.add(distances)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the score so far, the truth, and what is wrong, as UTF-8 bytes."""
+        problem = list((self._problem or "").encode())
+        truth = torch.zeros(0) if self._truth is None else self._truth.cpu().clone()
+        return {
+            **self._diversity.state(),
+            "truth": truth,
+            "problem": torch.tensor(problem, dtype=torch.uint8),
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the samples of a state."""
+        self._diversity.restore(state)
+        self._truth = state["truth"] if len(state["truth"]) else None
+        self._problem = bytes(state["problem"].tolist()).decode() or None
 
     def compute(self) -> float:
         """Return the gain in percent; raises MetricUnavailableError where the frames are no samples

@@ -5,10 +5,12 @@ One figure for a clip. It is biased upwards for few frames: below some thousands
 of equal length.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vsr.metrics.metric import LoadedClipMetric, MetricUnavailableError, build_from_first
@@ -38,6 +40,20 @@ class Gaussian:
         # Sums of squares would cancel where the mean is far from zero.
         self.mean = self.mean + difference / self.count
         self._scatter += np.outer(difference, row - self.mean)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return count, mean and scatter, as copies."""
+        return {
+            "count": torch.tensor(self.count),
+            "mean": torch.from_numpy(self.mean.copy()),
+            "scatter": torch.from_numpy(self._scatter.copy()),
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the rows of a state."""
+        self.count = int(state["count"])
+        self.mean = state["mean"].numpy().copy()
+        self._scatter = state["scatter"].numpy().copy()
 
     @property
     def covariance(self) -> Array:
@@ -71,6 +87,20 @@ class FrechetInceptionDistance:
             (self._truth, observation.truth.current),
         ):
             gaussian.add(self._features.of(observation.inner(picture.pixels)).numpy())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return both Gaussians."""
+        return {
+            f"{name}_{part}": tensor
+            for name, gaussian in (("result", self._result), ("truth", self._truth))
+            for part, tensor in gaussian.state().items()
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the frames of a state."""
+        for name, gaussian in (("result", self._result), ("truth", self._truth)):
+            parts = {part: state[f"{name}_{part}"] for part in ("count", "mean", "scatter")}
+            gaussian.restore(parts)
 
     def compute(self) -> float:
         """Return FID of the frames so far; raises MetricUnavailableError for fewer than

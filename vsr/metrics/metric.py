@@ -7,6 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
+
 from vsr.errors import ModelError, VsrError
 from vsr.metrics.observation import Observation
 from vsr.models.weights import WeightFile, find_weights
@@ -51,6 +53,12 @@ class ClipMetric(Protocol):
         """Return the figure of the frames so far; raises MetricUnavailableError with why they have
         none."""
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what was gathered so far, in copies on the CPU, never empty."""
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the frames that another process gathered."""
+
 
 @dataclass(frozen=True)
 class LoadedMetric:
@@ -87,6 +95,8 @@ class Metric:
     of_pairs: bool = False
     """True where a value belongs to a frame and the one before, so that the first frame has
     none."""
+    of_sets: bool = False
+    """True for a figure of a clip that is one of any set of pictures as well."""
     weights: tuple[tuple[WeightFile, ...], ...] = ()
     """The files that it needs: sets of them, any of which will do; empty where it needs none. An
     empty set among them stands for what is shipped."""

@@ -1,6 +1,6 @@
 """The scores of a clip, kept frame by frame in constant memory but for the values themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -24,8 +24,7 @@ Values = dict[str, list[float | None]]
 """Values of some frames, by metric; only of metrics that have a value for each frame."""
 
 NOT_RESUMABLE_REASON = (
-    "the run was resumed, and this metric needs all frames in one process: run vsr score on "
-    "the result"
+    "the run was resumed, and this metric could not be measured before: run vsr score on the result"
 )
 
 
@@ -155,15 +154,35 @@ class Scoreboard:
             if columns is not None
         ]
 
-    def load_state(self, known: Sequence[Values]) -> None:
-        """Take over the values of all frames before the next, measured in another process, as
-        `state(0)` returns them.
+    def clip_state(self) -> dict[str, torch.Tensor]:
+        """Return what the figures of the whole clip have gathered so far, by metric and part."""
+        return {
+            f"{number}/{column.name}/{part}": tensor
+            for number, columns in enumerate((self._scores, self._baseline))
+            for column in columns or ()
+            for part, tensor in column.clip_state().items()
+        }
 
-        A figure of the whole clip cannot be taken over and will have no value.
+    def load_state(
+        self, known: Sequence[Values], gathered: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        """Take over the values of all frames before the next, measured in another process, as
+        `state(0)` and `clip_state()` return them.
+
+        A figure of the whole clip of which nothing was `gathered` will have no value.
         """
-        for columns, values in zip((self._scores, self._baseline), known, strict=False):
+        gathered = gathered or {}
+        for number, (columns, values) in enumerate(
+            zip((self._scores, self._baseline), known, strict=False)
+        ):
             for column in columns or ():
-                column.load_state(values.get(column.name))
+                prefix = f"{number}/{column.name}/"
+                parts = {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in gathered.items()
+                    if name.startswith(prefix)
+                }
+                column.load_state(values.get(column.name), parts)
 
     def set_previous(
         self, result: Frame, truth: torch.Tensor | None, low_resolution: torch.Tensor | None
@@ -243,11 +262,21 @@ class _Column:
         elif self._clip is not None and observation is not None:
             self._clip.update(observation)
 
-    def load_state(self, values: list[float | None] | None) -> None:
+    def clip_state(self) -> dict[str, torch.Tensor]:
+        """Return what the figure of the whole clip has gathered; empty for values of frames."""
+        return {} if self._clip is None or self._is_incomplete else self._clip.state()
+
+    def load_state(
+        self, values: list[float | None] | None, gathered: Mapping[str, torch.Tensor]
+    ) -> None:
         """Begin after frames that another process observed."""
         self.values = list(values or ())
-        # A figure of the whole clip is no sum of parts: what was gathered elsewhere is lost.
-        self._is_incomplete = self._clip is not None
+        if self._clip is None:
+            return
+        # Nothing is there where the weights were missing then.
+        self._is_incomplete = not gathered
+        if gathered:
+            self._clip.restore(gathered)
 
     def compute(self) -> MetricResult:
         """Return the figures of the frames so far."""

@@ -1,7 +1,10 @@
 """Discrepancy of 1-D power spectra (after Durall et al., 2020), the exact form of which is `FORM`;
 0 where the clip has the truth's spectrum."""
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vsr.image.motion import FloatArray
@@ -12,7 +15,7 @@ FORM = (
     "mean over r of (P_result(r) - P_truth(r))^2, P the mean over the frames of: the azimuthal "
     "mean of log10(1 + |F|^2), F the FFT of BT.601 luma 16..235, over frequencies that round to r "
     "/ min(H, W) cycles a pixel, r = 0..min(H, W) // 2, brought to 0..1 by its least and greatest "
-    "value"
+    "value; profiles of pictures of several sizes are interpolated to the shortest"
 )
 MIN_SIDE_PX = 8
 Array = NDArray[np.float64]
@@ -40,10 +43,11 @@ def profile(luma: FloatArray) -> Array:
 
 
 class SpectrumDiscrepancy:
-    """Discrepancy of one clip so far."""
+    """Discrepancy of one clip, or of a set of pictures, so far."""
 
     def __init__(self) -> None:
-        self._difference: Array | None = None
+        # By length: pictures of a set may differ in size, the frames of a clip do not.
+        self._sums: dict[int, Array] = {}
         self._count = 0
 
     def update(self, observation: Observation) -> None:
@@ -56,15 +60,32 @@ class SpectrumDiscrepancy:
         if min(result.shape) < MIN_SIDE_PX:
             return
         difference = profile(result) - profile(truth)
-        self._difference = difference if self._difference is None else self._difference + difference
+        length = len(difference)
+        self._sums[length] = self._sums.get(length, np.zeros(length)) + difference
         self._count += 1
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the sums of the profiles' differences, by their length, and their number."""
+        sums = {f"sum_{length}": torch.from_numpy(each) for length, each in self._sums.items()}
+        return {"count": torch.tensor(self._count), **sums}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on behind the frames of a state."""
+        self._count = int(state["count"])
+        sums = [each.numpy() for name, each in state.items() if name != "count"]
+        self._sums = {len(each): each for each in sums}
 
     def compute(self) -> float:
         """Return the discrepancy of the mean profiles; raises MetricUnavailableError where no frame
         was large enough."""
-        if self._difference is None:
+        if not self._sums:
             raise MetricUnavailableError(f"no frame has {MIN_SIDE_PX} px or more a side")
-        return float(((self._difference / self._count) ** 2).mean())
+        # Profiles go from 0 to half a cycle a pixel: the shortest has the coarsest steps.
+        grid = np.linspace(0, 1, min(self._sums))
+        common = [
+            np.interp(grid, np.linspace(0, 1, length), each) for length, each in self._sums.items()
+        ]
+        return float(((np.sum(common, axis=0) / self._count) ** 2).mean())
 
 
 def load() -> LoadedClipMetric:

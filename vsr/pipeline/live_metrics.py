@@ -20,6 +20,8 @@ from vsr.video.frames import Frame
 from vsr.video.reader import ClipReader, as_result, open_clip
 from vsr.video.step import State, Steadying, Step
 
+CLIP = "clip/"
+"""Before the names of tensors that figures of the whole clip are gathered in."""
 FLICKER, SHARPNESS = "flicker_live", "sharpness_live"
 LIVE_METRICS = (FLICKER, SHARPNESS, "lr_psnr")
 """Measured by a run unless metrics are named, beside a perceptual figure, on a sample of the frames
@@ -152,6 +154,8 @@ class LiveMetrics:
         for name, sheet in self._sheets():
             log |= {f"{name}/{metric}": values for metric, values in sheet.items()}
         tensors = {} if self._upscaled is None else {"upscaled": self._upscaled}
+        # Metrics of the whole clip are on the board of the results alone.
+        tensors |= {f"{CLIP}{name}": each for name, each in self.board.clip_state().items()}
         return State({"num_frames": self._num_frames}, tensors, log)
 
     def restore(self, state: State) -> None:
@@ -160,13 +164,19 @@ class LiveMetrics:
         self._upscaled = state.tensors.get("upscaled")
         self._shots = [from_table(Steadying, shot) for shot in state.log.get("shots", ())]
         self._unmatched = list(state.log.get("unmatched", ()))
+        gathered = {
+            name.removeprefix(CLIP): each
+            for name, each in state.tensors.items()
+            if name.startswith(CLIP)
+        }
         # An empty board has the same columns; a metric that was out of reach then has no values.
         for name, board in self._boards().items():
             board.load_state(
                 [
                     {metric: state.log.get(f"{name}/{number}/{metric}", []) for metric in sheet}
                     for number, sheet in enumerate(board.state(0))
-                ]
+                ],
+                gathered if board is self.board else None,
             )
 
     def shots(self) -> list[ShotFlicker]:

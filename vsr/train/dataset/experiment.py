@@ -14,6 +14,7 @@ import torch
 from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
+from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.records import load_options, to_table
 from vsr.train.dataset.dataset import ImageDataset, find_images
@@ -152,21 +153,35 @@ def run_experiment(
 def score_system(
     enlarged: UpscaleFn, store: ImageDataset, experiment: Experiment, device: torch.device
 ) -> dict[str, float | None]:
-    """Means over the pictures, results rounded to 8 bit; None for a metric without a value."""
+    """Means over the pictures, results rounded to 8 bit, or the figure of the set where a metric
+    has one; None for a metric without a value."""
+    is_of_set = {name: name in METRICS and METRICS[name].of_sets for name in experiment.metrics}
+
+    def board(of_set: bool) -> Scoreboard:
+        return Scoreboard(
+            [name for name in experiment.metrics if is_of_set[name] == of_set],
+            has_truth=True,
+            has_low_resolution=True,
+            border=experiment.border,
+        )
+
     figures: dict[str, list[float | None]] = {name: [] for name in experiment.metrics}
+    of_all, shown = board(True), 0
     for number in range(len(store.paths)):
         example = store[number]
         low, truth = (picture.float().to(device) / 255 for picture in (example.low, example.high))
-        board = Scoreboard(
-            experiment.metrics, has_truth=True, has_low_resolution=True, border=experiment.border
-        )
+        of_picture = board(False)
         for sample in range(experiment.samples):
             height, width = truth.shape[-2:]
             # Rounded, as the files that others score are.
             pixels = (enlarged(low, height, width, sample) * 255).round() / 255
-            board.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
-        for name, result in board.compute().items():
+            of_picture.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
+            of_all.update(Frame(pixels, shown, shown, Fraction(1, 25)), truth, low)
+            shown += 1
+        for name, result in of_picture.compute().items():
             figures[name].append(result.mean)
+    for name, result in of_all.compute().items():
+        figures[name].append(result.mean)
     return {name: _mean(values) for name, values in figures.items()}
 
 
@@ -233,7 +248,12 @@ def _training_summary(path: Path) -> str:
 
     card, _ = read_own(path)
     assert card is not None, "we trained it"
-    return f"{card.training['steps']} steps, {card.training['pictures']} pictures"
+    words = f"{card.training['steps']} steps, {card.training['pictures']} pictures"
+    losses = card.training["options"]["losses"]
+    # Where weights were missing, the row must not pass for one that had them.
+    if "random" in (losses["perceptual"], losses["diversity_features"]):
+        words += ", random features"
+    return words
 
 
 def _model_path(models: Path, name: str, full: bool) -> Path:
