@@ -86,6 +86,19 @@ def test_every_method_trains_a_network_that_can_be_loaded(method, images, tmp_pa
     assert not state_path(output).exists()
 
 
+def test_a_discriminator_can_be_confused_above_a_frequency(images, tmp_path):
+    """It sees other pictures then, so the network becomes another one."""
+    networks = []
+    for cutoff in (0.0, 0.1):
+        output = tmp_path / f"{cutoff}.safetensors"
+        settings = [f"losses.confusion_above={cutoff}", "losses.fft_transform=dct"]
+        brief_training(images, output, "esrgan-fft", settings)
+        networks.append(load_network(output, CPU))
+    low = torch.rand(3, 10, 12)
+    results = [apply_network(network, low, 20, 24) for network in networks]
+    assert not torch.equal(*results)
+
+
 @pytest.mark.parametrize(
     ("method", "lacking"),
     [("srgan", "vgg19"), ("esrgan", "vgg19"), ("esrgan-fft", "alexnet"), ("stochastic", "squeeze")],

@@ -3,6 +3,7 @@ implementations."""
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 import torch.nn.functional as F
 
@@ -11,7 +12,9 @@ from vsr.errors import ModelError
 from vsr.metrics.spectrum import profile
 from vsr.train.adversarial import GAN_LOSSES, gradient_penalty
 from vsr.train.dataset.losses import (
+    TRANSFORMS,
     azimuthal_profile,
+    confuse_high_frequencies,
     fft_loss,
     focal_frequency_loss,
     spectral_loss,
@@ -120,13 +123,33 @@ def test_the_fft_loss_is_no_pixel_distance_in_disguise():
     )
 
 
-def test_the_fft_loss_follows_its_formula():
-    result, truth = torch.rand(2, 1, 1, 8, 6)
-    of_result, of_truth = np.fft.rfft2(result[0, 0].numpy()), np.fft.rfft2(truth[0, 0].numpy())
+@pytest.mark.parametrize("size", [(8, 6), (8, 7)])
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [("fft", np.fft.fft2), ("dct", lambda x: scipy.fft.dctn(x, norm="ortho"))],
+)
+def test_the_fft_loss_follows_its_formula(name, transform, size):
+    """Over the whole spectrum, by numpy and scipy."""
+    result, truth = torch.rand(2, 1, 1, *size)
+    of_result, of_truth = transform(result[0, 0].numpy()), transform(truth[0, 0].numpy())
     largest = max(np.abs(of_result).sum(), np.abs(of_truth).sum())
-    assert float(fft_loss(result, truth)) == pytest.approx(
+    assert float(fft_loss(result, truth, TRANSFORMS[name])) == pytest.approx(
         np.abs(of_result - of_truth).sum() / largest, rel=1e-4
     )
+
+
+def test_confusion_takes_what_is_above_the_cutoff_from_the_truth():
+    """Waves of two frequencies each: the low one comes from the result, the high one from the
+    truth."""
+    places = torch.arange(32) / 32
+
+    def wave(cycles):
+        return torch.cos(2 * torch.pi * cycles * places).expand(1, 1, 32, 32)
+
+    result, truth = 0.2 * wave(3) + 0.1 * wave(12), 0.3 * wave(3) + 0.4 * wave(12)
+    mixed = confuse_high_frequencies(result, truth, 7 / 32)
+    assert torch.allclose(mixed, 0.2 * wave(3) + 0.4 * wave(12), atol=1e-5)
+    assert torch.allclose(confuse_high_frequencies(result, truth, 1.0), result, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", [fft_loss, spectral_loss, focal_frequency_loss])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,11 @@ def content_terms(options: LossOptions, device: torch.device) -> dict[str, tuple
     terms: dict[str, tuple[float, LossTerm]] = {}
     # Terms of weight 0 are dropped in the end; those that need weights are not even loaded.
     terms["pixel"] = (options.pixel_weight, pixel_term(options))
-    terms["fft"] = (options.fft_weight, lambda output: fft_loss(output.result, output.truth))
+    transform = TRANSFORMS[options.fft_transform]
+    terms["fft"] = (
+        options.fft_weight,
+        lambda output: fft_loss(output.result, output.truth, transform),
+    )
     terms["spectral"] = (
         options.spectral_weight,
         lambda output: spectral_loss(output.result, output.truth),
@@ -110,19 +115,66 @@ def _diversity_loss(network: str, bound: float, device: torch.device) -> LossTer
     return likeness
 
 
-def fft_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def _full_spectrum(pictures: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> coefficients whose moduli add up to those of the whole spectrum."""
+    spectrum = torch.fft.rfft2(pictures)
+    # The half that is left out mirrors all columns but the first and, for an even width, the last.
+    copies = spectrum.real.new_full((spectrum.shape[-1],), 2.0)
+    copies[0] = 1
+    if pictures.shape[-1] % 2 == 0:
+        copies[-1] = 1
+    return spectrum * copies
+
+
+def _cosine_spectrum(pictures: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> coefficients of the orthonormal DCT-II in both directions."""
+    rows, columns = (_cosines(side).to(pictures) for side in pictures.shape[-2:])
+    return rows @ pictures @ columns.T
+
+
+@cache
+def _cosines(side: int) -> torch.Tensor:
+    """Matrix of the orthonormal DCT-II, (side, side): a row for each frequency."""
+    places = torch.arange(side, dtype=torch.float64)
+    matrix = torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix
+
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
+TRANSFORMS: dict[str, Transform] = {"fft": _full_spectrum, "dct": _cosine_spectrum}
+
+
+def fft_loss(
+    result: torch.Tensor, truth: torch.Tensor, transform: Transform = _full_spectrum
+) -> torch.Tensor:
     """||F(result) - F(truth)|| / max(||F(result)||, ||F(truth)||), in [0, 2]; the mean over the
     batch.
 
     With the L2 norm of complex spectra this would be the relative L2 distance of the pixels
     themselves (Parseval), so the norm here is L1: the sum of moduli, over frequencies and colors.
     """
-    of_result, of_truth = (torch.fft.rfft2(pictures.float()) for pictures in (result, truth))
+    of_result, of_truth = (transform(pictures.float()) for pictures in (result, truth))
     # Relative to the larger of the two: a result without any detail is no farther away than 1.
     distance = (of_result - of_truth).abs().sum(dim=(1, 2, 3))
     largest = torch.maximum(of_result.abs().sum(dim=(1, 2, 3)), of_truth.abs().sum(dim=(1, 2, 3)))
     loss: torch.Tensor = (distance / largest).mean()
     return loss
+
+
+def confuse_high_frequencies(
+    result: torch.Tensor, truth: torch.Tensor, cutoff: float
+) -> torch.Tensor:
+    """Put the truth's frequencies above `cutoff` cycles per pixel into the result, (N, C, H, W).
+
+    A discriminator that sees this cannot win by the highest frequencies alone, which generators
+    learn last (Li et al., 2021). With gradient to the result.
+    """
+    height, width = result.shape[-2:]
+    cycles = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
+    is_low = (cycles <= cutoff).to(result.device)
+    mixed = torch.where(is_low, torch.fft.rfft2(result.float()), torch.fft.rfft2(truth.float()))
+    return torch.fft.irfft2(mixed, s=(height, width))
 
 
 def spectral_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -30,6 +30,13 @@ class LossOptions:
     fft_weight: float = option(
         0.0, "Relative L1 distance of complex spectra; usual are 0.3 and 0.5.", at_least=0
     )
+    fft_transform: Literal["fft", "dct"] = option("fft", "Transform of that distance.")
+    confusion_above: float = option(
+        0.0,
+        "Frequency in cycles per pixel above which the discriminator sees the truth in the place "
+        "of the result (high-frequency confusion); 0: it sees the result alone.",
+        at_least=0,
+    )
     spectral_weight: float = option(
         0.0,
         "Cross entropy of azimuthally averaged spectra (Durall et al., 2020).",

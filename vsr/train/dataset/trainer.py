@@ -15,6 +15,7 @@ from vsr.train.dataset.losses import (
     PIXEL_LOSSES,
     BatchOutput,
     LossTerm,
+    confuse_high_frequencies,
     content_terms,
     is_adversarial,
     is_late,
@@ -218,10 +219,13 @@ class Trainer(Training):
             loss = loss + weight * value
             self.values[name] = float(value.detach())
         if self._discriminator is not None and late:
+            judged, cutoff = output.result, options.losses.confusion_above
+            if cutoff > 0:
+                judged = confuse_high_frequencies(judged, truth, cutoff)
             self.values["discriminator"] = self._discriminator.train_step(
-                truth, output.result, self._seed_of_step(2), self.iterations_done
+                truth, judged, self._seed_of_step(2), self.iterations_done
             )
-            value = self._discriminator.generator_loss(truth, output.result)
+            value = self._discriminator.generator_loss(truth, judged)
             loss = loss + options.losses.adversarial_weight * value
             self.values["adversarial"] = float(value.detach())
         # One more than the steps done: the average starts from the first weights.
