@@ -156,8 +156,19 @@ def test_the_result_of_a_run_that_was_ended_twice_is_that_of_one_that_was_not(
         out.unlink()
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mov", "avi"])
-def test_containers_that_store_other_packets_are_the_same_too(tmp_path, clip, suffix):
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "avi", "mkv"])
+def test_containers_are_the_same_byte_for_byte(tmp_path, suffix):
+    """Also with sound, a font, chapters and tags, each of which Matroska gives a number."""
+    clip = write_clip(
+        tmp_path / "clip.mkv",
+        two_shots(FRAMES, 32, 40),
+        codec="ffv1",
+        pixel_format="bgr0",
+        audio_codec="aac",
+        attachment=("f.ttf", "application/x-truetype-font", b"font") if suffix == "mkv" else None,
+        chapters=[(0, 0.3, "one"), (0.3, 0.8, "two")],
+        tags={"title": "a film"},
+    )
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
     pipeline.run(clip, BICUBIC, RunFiles(whole))
     run_until(13, clip, out, recipe=BICUBIC)

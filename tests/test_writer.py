@@ -14,6 +14,7 @@ import pytest
 import torch
 from av.stream import Disposition
 
+import vsr
 from tests.clips import (
     MILLISECOND,
     add_cover_art,
@@ -737,3 +738,30 @@ def test_real_clips_keep_times_streams_and_shape(tmp_path, shared_data, name):
     with open_clip(clip) as before, open_clip(out) as after:
         assert after.info.rotation_degrees == before.info.rotation_degrees
         assert after.info.sample_aspect_ratio == before.info.sample_aspect_ratio
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_text_subtitles_become_those_of_mp4(suffix, tmp_path):
+    """With their times and styles; read back by libav's own decoder."""
+    shown = [(40, 120, b"Hello <i>you</i>\nand me"), (240, 120, "Grüße".encode())]
+    source = write_clip(tmp_path / "in.mkv", moving_pictures(10), subtitles=shown)
+    out = tmp_path / f"out.{suffix}"
+    manifest = vsr.run(source, out, policy="bicubic", scale=1.0, metrics=[])
+    assert manifest.streams_dropped == []
+    assert any("mov_text" in note for note in manifest.notes)
+    with av.open(str(out)) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.codec_context.codec.canonical_name == "mov_text"
+        events = []
+        for packet in container.demux(stream):
+            # MP4 fills the gaps between events with empty ones.
+            if packet.size > 2:
+                (text,) = [
+                    rect.ass.split(b",", 8)[-1] for rect in stream.codec_context.decode2(packet)
+                ]
+                begin, end = packet.pts * packet.time_base, packet.duration * packet.time_base
+                events.append((round(1000 * begin), round(1000 * end), text))
+    assert [event[:2] for event in events] == [(40, 120), (240, 120)]
+    # It ends italics by going back to the style of the line.
+    assert events[0][2] == b"Hello {\\i1}you{\\r}\\Nand me"
+    assert events[1][2].decode() == "Grüße"

@@ -123,20 +123,22 @@ def _full_spectrum(pictures: torch.Tensor) -> torch.Tensor:
     copies[0] = 1
     if pictures.shape[-1] % 2 == 0:
         copies[-1] = 1
-    return spectrum * copies
+    weighted: torch.Tensor = spectrum * copies
+    return weighted
 
 
 def _cosine_spectrum(pictures: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) -> coefficients of the orthonormal DCT-II in both directions."""
     rows, columns = (_cosines(side).to(pictures) for side in pictures.shape[-2:])
-    return rows @ pictures @ columns.T
+    spectrum: torch.Tensor = rows @ pictures @ columns.T
+    return spectrum
 
 
 @cache
 def _cosines(side: int) -> torch.Tensor:
     """Matrix of the orthonormal DCT-II, (side, side): a row for each frequency."""
     places = torch.arange(side, dtype=torch.float64)
-    matrix = torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
+    matrix: torch.Tensor = torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
     matrix[0] /= 2**0.5
     return matrix
 
@@ -174,7 +176,8 @@ def confuse_high_frequencies(
     cycles = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
     is_low = (cycles <= cutoff).to(result.device)
     mixed = torch.where(is_low, torch.fft.rfft2(result.float()), torch.fft.rfft2(truth.float()))
-    return torch.fft.irfft2(mixed, s=(height, width))
+    confused: torch.Tensor = torch.fft.irfft2(mixed, s=(height, width))
+    return confused
 
 
 def spectral_loss(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

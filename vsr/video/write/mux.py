@@ -154,6 +154,7 @@ class VideoMuxer:
     def set_up(self, add_video: Callable[[], VideoStream]) -> None:
         """Make all streams; `add_video` is called where that of the upscaled video belongs."""
         self._stream = self.copier.set_up(add_video, self.output.name)
+        self.notes += self.copier.notes
         self.video_number = self._stream.index
         # A turned picture stays turned by its tag; only what moves it scales with the size.
         if self._source.display_matrix is not None:
@@ -165,7 +166,11 @@ class VideoMuxer:
         if self.output.is_wrapped and options:
             inner = ":".join(f"{name}={value}" for name, value in options.items())
             # Both muxers would move times; ours is to keep them.
-            options = {"segment_format_options": inner, "avoid_negative_ts": "disabled"}
+            options = {
+                "segment_format_options": inner,
+                "avoid_negative_ts": "disabled",
+                "fflags": "+bitexact",
+            }
         self.container.container_options.update(options)
 
     def mux(self, packets: Iterable["Packet[VideoStream]"]) -> None:
@@ -240,8 +245,8 @@ def _container_options(
 ) -> dict[str, str]:
     if output.name in _MATROSKA:
         # Sound that begins before zero (encoder priming) must not push the pictures off their
-        # times.
-        return {"avoid_negative_ts": "disabled"}
+        # times. Exact: the file would else bear a random number, by which no two are equal.
+        return {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
     if output.name == "mpegts" and output.suffix.lower() in BLU_RAY_SUFFIXES:
         # Packets of 192 bytes, and types of streams by Blu-ray's table: its PCM is unreadable else.
         return {"mpegts_m2ts_mode": "1"}

@@ -20,6 +20,7 @@ from vsr.video.read import stream_starts
 from vsr.video.read.sources import is_cover_art, open_container, read_packets
 from vsr.video.read.stream_starts import find_stream_starts
 from vsr.video.write.read_back import StreamTally
+from vsr.video.write.text_subtitles import MOV_TEXT, TextConverter, stored_codec
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -70,6 +71,8 @@ class StreamCopier:
         """Streams that the output refused in `set_up`, though they were not known to be."""
         self._targets: dict[int, Stream] = {}
         self._labels: dict[int, str] = {}
+        self._converters: dict[int, TextConverter] = {}
+        self.notes: list[str] = []
         self._num_rejected: dict[int, int] = {}
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
@@ -160,7 +163,7 @@ class StreamCopier:
             self._timecode = stream.metadata["timecode"]
         else:
             try:
-                target = self._output.add_stream_from_template(stream, opaque=True)
+                target = self._add_target(stream, container_format)
             except ValueError:
                 self.refusals[stream.index] = f"{container_format} does not take it"
                 return
@@ -171,6 +174,17 @@ class StreamCopier:
             if stream.type != "attachment":
                 self._targets[stream.index] = target
         self._labels[stream.index] = label
+
+    def _add_target(self, stream: Stream, container_format: str) -> Stream:
+        """Add a stream like that of the source, or of the container's own kind of text. Raises
+        ValueError where the container takes none."""
+        codec = codec_name(stream)
+        if stored_codec(codec, container_format, MOV_FAMILY) == codec:
+            return self._output.add_stream_from_template(stream, opaque=True)
+        converter = TextConverter(stream, self._output)
+        self._converters[stream.index] = converter
+        self.notes.append(f"{_label(stream)} is stored as {MOV_TEXT}")
+        return converter.target
 
     def _set_avi_rate(self, stream: Stream, target: AudioStream) -> None:
         """Let AVI's clock tick once a block of ADPCM: it is made of the size of a block and the bit
@@ -209,13 +223,19 @@ class StreamCopier:
         libav has none."""
         if self._container is None:
             return {}
-        return {index: codec_name(self._container.streams[index]) for index in self._targets}
+        codecs = {index: codec_name(self._container.streams[index]) for index in self._targets}
+        return codecs | dict.fromkeys(self._converters, MOV_TEXT)
 
     def _mux(self, packet: "Packet[Stream]") -> None:
         index = packet.stream_index
-        packet.stream = self._targets[index]
-        size, seconds = packet.size, (packet.duration or 0) * packet.time_base
         try:
+            if index in self._converters:
+                converted = self._converters[index].convert(packet)
+                if converted is None:
+                    return
+                packet = converted
+            packet.stream = self._targets[index]
+            size, seconds = packet.size, (packet.duration or 0) * packet.time_base
             self._output.mux_one(packet)
             tally = self.copied.setdefault(self._targets[index].index, StreamTally())
             tally.add(size, seconds)

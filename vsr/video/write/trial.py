@@ -21,7 +21,8 @@ from vsr.video.frames import ClipInfo
 from vsr.video.read.sources import open_container
 from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
 from vsr.video.write.muxer_safety import survives
-from vsr.video.write.stream_copy import codec_name
+from vsr.video.write.stream_copy import MOV_FAMILY, codec_name
+from vsr.video.write.text_subtitles import stored_codec
 
 _SAME_CODECS = {"mp1": "mp3", "mp2": "mp3", "pcm_bluray": "pcm_bluray", "aac_latm": "aac"}
 """Codecs that one entry of a container stands for: MP4 marks all layers of MPEG audio alike."""
@@ -57,7 +58,9 @@ def select_streams(source: ClipInfo, output: OutputFormat, video: VideoSample) -
     unsafe = {
         number: f"the {output.name} muxer crashes on it"
         for number, codec in codecs.items()
-        if codec is not None and not survives(output.name, codec, source.path, number)
+        if codec is not None
+        and stored_codec(codec, output.name, MOV_FAMILY) == codec
+        and not survives(output.name, codec, source.path, number)
     }
     best = _settle(source, output, video, unsafe, set(codecs))
     # Matroska's muxer writes more codecs than it lists; what only the list refuses is tried again.
