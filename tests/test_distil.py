@@ -1,15 +1,18 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF, card_of, make_model, picture
 from tests.steps import upscale_frames
+from vsr.cli import app
 from vsr.engine.generator import FastGenerator, progressive_upscale
 from vsr.errors import ModelError, UsageError
 from vsr.models.bank import load_bank, load_card, load_model
@@ -195,3 +198,20 @@ def test_a_wrong_distillation_in_a_card_is_named(taught, tmp_path, value):
 
 def test_a_card_without_a_distillation_is_no_students():
     assert not card_of(picture()).is_student
+
+
+def test_the_command_takes_the_students_settings_and_replaces_one_of_others(clip, taught, tmp_path):
+    bank = tmp_path / "bank"
+    shutil.copytree(taught[0], bank)
+
+    def distilled(*settings):
+        flags = [each for setting in settings for each in ("--set", setting)]
+        return CliRunner().invoke(app, ["distil", str(clip), "--models", str(bank), *flags])
+
+    assert "1 students made" in distilled("crop_px=24", "iterations=4").output
+    (student,) = [model for model in load_bank(bank) if model.card.is_student]
+    assert student.card.distillation.settings == ("iterations=4", "crop_px=24")
+    assert "0 students made, 1 kept" in distilled("iterations=4", "crop_px=24").output
+    refused = distilled("iterations=0").exception
+    assert isinstance(refused, UsageError)
+    assert "iterations" in str(refused)

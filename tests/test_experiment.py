@@ -124,6 +124,28 @@ def test_scores_are_those_of_an_independent_implementation(data):
     assert ours == pytest.approx(np.mean(theirs), abs=2e-3)
 
 
+def test_pictures_of_an_experiment_are_kept_for_raters(data, tmp_path):
+    from vsr.evaluate.mos import SheetOptions, write_sheet
+
+    systems = tuple(System(name, interpolation=name) for name in ("nearest", "bicubic"))
+    experiment = Experiment("title", ("train",), ("test",), ("psnr_y",), systems)
+    run_experiment(experiment, data, tmp_path / "models", pictures=tmp_path / "kept")
+    folders = sorted((tmp_path / "kept" / "test").iterdir())
+    assert [folder.name for folder in folders] == ["bicubic", "nearest", "truth"]
+    low = np.array(Image.open(data / "test" / "0.png").crop((0, 0, 64, 48)))
+    assert np.array_equal(np.array(Image.open(folders[2] / "0.png")), low)
+    nearest = np.array(Image.open(folders[1] / "0.png"))
+    assert (nearest.reshape(12, 4, 16, 4, 3) == nearest[::4, ::4][:, None, :, None]).all()
+    made = write_sheet(
+        folders[:2],
+        tmp_path / "sheet.html",
+        tmp_path / "key.json",
+        folders[2],
+        SheetOptions(stills=True, window_px=(48, 64)),
+    )
+    assert "2 trials of 2 clips" in made
+
+
 def test_figures_of_sets_are_of_the_whole_set(tmp_path):
     """The discrepancy of spectra, from the mean profiles of pictures of two sizes, by numpy."""
     for number, (height, width) in enumerate([(48, 64), (40, 40), (48, 52)]):

@@ -48,7 +48,7 @@ def test_models_of_the_seeds_asked_for_are_saved_with_their_origin(clip, tmp_pat
     assert tuple(model.name for model in models) == report.trained
     assert [model.card.seed for model in models] == [5, 6]
     card = models[0].card
-    assert (card.clip, card.recipe, card.arch) == ("my clip.mkv", "quick", "singan-single-scale")
+    assert (card.clip, card.recipe, card.arch) == ("my clip.mkv", "quick", "singan-quick")
     assert card.frame_time == pytest.approx(card.keyframe / 25, abs=1e-3)
     assert card.shot_start_seconds <= card.frame_time < card.shot_end_seconds
     with open_clip(clip) as reader:

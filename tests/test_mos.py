@@ -402,3 +402,31 @@ def test_the_page_plays_its_loops_and_remembers_ratings(tmp_path, clips, browser
     page.reload()
     page.wait_for_selector("input[name=rating1][value='4']:checked", state="attached")
     assert not page.is_checked("input[name=rating0][value='4']")
+
+
+def test_stills_of_one_name_are_one_trial(tmp_path):
+    """A set as experiments write it: pictures of different sizes, by name, whatever the suffix."""
+    names = ["bird", "comic", "only here"]
+    for place, level in (("a", 40), ("b", 200)):
+        (tmp_path / place).mkdir()
+        for number, name in enumerate(names[: 3 if place == "a" else 2]):
+            picture = moving_pictures(1, 40 + 8 * number, 64, seed=number)[0].copy()
+            picture[..., 2] = level
+            suffix = ".png" if place == "a" else ".bmp"
+            cv2.imwrite(str(tmp_path / place / f"{name}{suffix}"), picture[..., ::-1])
+    folders = [tmp_path / "a", tmp_path / "b"]
+    options = SheetOptions(trials=5, window_px=(32, 48), stills=True, seed=1)
+    text, key = make(tmp_path, folders, options=options)
+    data = page_data(text)
+    assert [trial["picture"] for trial in key["trials"]] == ["bird", "comic"]
+    for shown, secret in zip(data["trials"], key["trials"], strict=True):
+        for (uri,), number in zip(shown["loops"], secret["order"], strict=True):
+            picture = decoded(uri)
+            assert picture.shape == (32, 48, 3)
+            assert (picture[..., 2] == (40, 200)[number]).all()
+    assert "bird" not in text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no picture of one name"):
+        make(tmp_path, [*folders, tmp_path / "empty"], options=options)
+    with pytest.raises(InputError, match="is no folder"):
+        make(tmp_path, [tmp_path / "a" / "bird.png", tmp_path / "b"], options=options)

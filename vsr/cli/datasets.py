@@ -112,6 +112,12 @@ def experiment(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep each system's pictures, as for vsr mos sheet --stills."
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Compare trained networks. Trains the systems of a recipe, scores them on still pictures, and
@@ -129,6 +135,7 @@ def experiment(
             full=full,
             settings=settings or [],
             device=device,
+            pictures=pictures,
             listener=listener,
         )
     if json != "-":

@@ -15,7 +15,7 @@ mos = typer.Typer(
 @mos.command("sheet")
 def mos_sheet(
     clips: Annotated[
-        list[str], typer.Argument(metavar="CLIP...", help="Results of the same clip.")
+        list[str], typer.Argument(metavar="CLIP...", help="Results of the same clip or set.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="SHEET.html", help="The page for the raters.")
@@ -37,6 +37,9 @@ def mos_sheet(
     loop_frames: Annotated[
         int, typer.Option("--loop-frames", metavar="N", help="Frames of each loop; 1 for stills.")
     ] = 12,
+    stills: Annotated[
+        bool, typer.Option("--stills", help="Folders of pictures: those of one name are one trial.")
+    ] = False,
     question: Annotated[
         str, typer.Option("--question", metavar="TEXT", help="The page's heading.")
     ] = "How good does each picture look?",

@@ -251,6 +251,10 @@ def distil(
         ),
     ] = None,
     # end of options
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the student, as crop_px=64."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Distil the models of a keyframe into one student. Policy student runs it at the cost of one
@@ -258,14 +262,15 @@ def distil(
     given = locals()
     from vsr.files import check_record, write_json
     from vsr.records import load_options
-    from vsr.train.distill import distil_bank
+    from vsr.train.distill import StudentOptions, distil_bank
     from vsr.train.options import Distilling
 
     check_record(json, [clip])
     options = load_options(Distilling, given=given)
+    training = load_options(StudentOptions, settings=settings or [])
     # The teachers work before the first step: their time would spoil an estimate of the rest.
     with training_listener("distilling", has_eta=False) as listener:
-        report = distil_bank(clip, models, options, listener)
+        report = distil_bank(clip, models, options, listener, training)
     kept = f", {len(report.kept)} kept" if report.kept else ""
     notify(f"{len(report.students)} students made{kept} in {report.seconds:.0f} s: {report.bank}")
     write_json(report.to_json(), json)

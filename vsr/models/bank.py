@@ -44,6 +44,8 @@ class Distillation:
     flicker_ratio: float | None
     """The student's `flicker_live` over its teacher's there; None where there is none, as in a shot
     of one frame."""
+    settings: tuple[str, ...] = ()
+    """Options of its training that were not the default, as "key=value"."""
 
 
 @dataclass(frozen=True)

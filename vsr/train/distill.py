@@ -24,7 +24,7 @@ from vsr.image.resample import resize
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.models.bank import Distillation, Model, ModelCard, load_bank, save_model, select_system
 from vsr.models.networks.singan import Generator, pad
-from vsr.records import load_options
+from vsr.records import load_options, option
 from vsr.train.clip import bank_lock
 from vsr.train.crops import TrainingPair, crop_batch, draw_placement, integer_sampler
 from vsr.train.fit import (
@@ -39,7 +39,7 @@ from vsr.train.fit import (
 from vsr.train.keyframe import model_file
 from vsr.train.methods.quick import restored
 from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
-from vsr.train.options import Distilling
+from vsr.train.options import MIN_CROP_PX, Distilling
 from vsr.train.state_file import StateFile
 from vsr.train.workers import CPU
 from vsr.video.frames import Frame
@@ -51,11 +51,15 @@ class StudentOptions:
     """Settings of a student's training. With these it ends 50 to 55 dB from fifteen teachers on
     clips of Vid4."""
 
-    iterations: int = 1500
-    crop_px: int = 48
-    learning_rate: float = 3e-3
-    average_decay: float = 0.99
-    """Of the exponential moving average of the weights, which is what is kept."""
+    iterations: int = option(1500, "Crops that are learned from.", at_least=1)
+    crop_px: int = option(48, "Side of the crops.", at_least=MIN_CROP_PX)
+    learning_rate: float = option(3e-3, "Learning rate of the first step.", above=0)
+    average_decay: float = option(
+        0.99,
+        "Decay of the exponential moving average of the weights, which is what is kept.",
+        at_least=0,
+        below=1,
+    )
 
 
 class StudentTraining(Training):
@@ -143,9 +147,9 @@ def distil(
     save it among them.
 
     The other keywords are the options of the command, described in `Distilling`. A student of the
-    same models is kept, one of others is replaced; a stopped training resumes. Raises `UsageError`,
-    `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the listener asks for
-    an end.
+    same models and options is kept, one of others is replaced; a stopped training resumes. Raises
+    `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the
+    listener asks for an end.
     """
     chosen = load_options(Distilling, given=locals())
     return distil_bank(clip, models, chosen, listener, options)
@@ -180,7 +184,8 @@ def distil_bank(
             card = _plan_card(group[0].card, options.seed)
             name = Path(model_file(card)).stem
             if any(
-                model.name == name and _is_distilled_from(model.card, teacher, group)
+                model.name == name
+                and _is_distilled_from(model.card, teacher, group, _settings_of(training))
                 for model in bank
             ):
                 kept.append(name)
@@ -311,15 +316,24 @@ def _plan_card(card: ModelCard, seed: int) -> ModelCard:
     return replace(card, recipe=RECIPE, seed=seed, loss_curve=(), version=__version__)
 
 
-def _is_distilled_from(card: ModelCard, teacher: str, group: Sequence[Model]) -> bool:
-    """Whether a student was taught by exactly these models."""
+def _settings_of(options: StudentOptions) -> tuple[str, ...]:
+    """Return the options that are not the defaults, as `--set` takes them."""
+    defaults = asdict(StudentOptions())
+    given = asdict(options).items()
+    return tuple(f"{name}={value}" for name, value in given if value != defaults[name])
+
+
+def _is_distilled_from(
+    card: ModelCard, teacher: str, group: Sequence[Model], settings: tuple[str, ...]
+) -> bool:
+    """Tell whether a student was taught by exactly these models with these settings."""
     taught = card.distillation
     names = tuple(model.name for model in group)
     same_keyframe = card.keyframe_hash == group[0].card.keyframe_hash
     return (
         taught is not None
         and same_keyframe
-        and (taught.teacher, taught.teachers) == (teacher, names)
+        and (taught.teacher, taught.teachers, taught.settings) == (teacher, names, settings)
     )
 
 
@@ -374,7 +388,8 @@ def _distill_group(
     step_options = StepOptions(kernel=none_if_bicubic(card.kernel))
     student = FastGenerator(RECIPE, generator, card.step_ratio, teacher.device, step_options)
     psnr_db, flicker_ratio = _measure_gap(student, teacher, scene.measured, back_projection_weight)
-    distillation = Distillation(teacher.policy, names, psnr_db, flicker_ratio)
+    settings = _settings_of(options)
+    distillation = Distillation(teacher.policy, names, psnr_db, flicker_ratio, settings)
     try:
         card = replace(
             card, loss_curve=loss_curve_summary(training.losses), distillation=distillation

@@ -1,8 +1,10 @@
-"""Short loops of several clips: equal moments, the same part of the picture."""
+"""Short loops of several clips: equal moments, the same part of the picture; or single pictures of
+several folders."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from vsr.evaluate.images import RgbImage, to_rgb_image
 from vsr.video.align import Timeline, TimeMap
 from vsr.video.align.crops import format_size
 from vsr.video.align.time_map import guess_time_map
+from vsr.video.reader import open_clip
 
 WINDOW_STEP_PX = 8
+STILL_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Trial:
     top: int
     loops: tuple[tuple[RgbImage, ...], ...]
     """Frames of each clip, all of one size."""
+    picture: str = ""
+    """Name of the picture, where folders of stills are compared."""
 
 
 def sample_trials(
@@ -62,6 +68,57 @@ def sample_trials(
         )
     # The median: one gap in the times must not slow down all loops.
     return found, 1 / float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+
+
+def sample_stills(
+    folders: Sequence[Source], trials: int, window: tuple[int, int]
+) -> tuple[list[Trial], float]:
+    """Take up to `trials` pictures that all folders have under one name, whatever the suffix; each
+    is one trial. Return them and a rate that means nothing.
+
+    Pictures of a set differ in size; each is cut where the folders differ most, as a clip is.
+    Raises InputError for what is no folder, folders that share no name, and unequal sizes.
+    """
+    by_name = [_stills(folder) for folder in folders]
+    shared = [name for name in by_name[0] if all(name in stills for stills in by_name)]
+    if not shared:
+        raise InputError(
+            f"{', '.join(map(str, folders))} have no picture of one name; expected results of the "
+            "same pictures under the same names"
+        )
+    # Spread over the set, which is often sorted by what it shows.
+    count = min(trials, len(shared))
+    chosen = [shared[(2 * number + 1) * len(shared) // (2 * count)] for number in range(count)]
+    found = []
+    for name in chosen:
+        pictures = [_read_still(stills[name]) for stills in by_name]
+        sizes = [(picture.shape[-2], picture.shape[-1]) for picture in pictures]
+        for folder, size in zip(folders, sizes, strict=True):
+            if size != sizes[0]:
+                raise InputError(
+                    f"{name} is {_format_size(size)} in {folder} and {_format_size(sizes[0])} in "
+                    f"{folders[0]}; expected one size"
+                )
+        corner = _most_different(pictures, window)
+        loops = tuple((_crop(picture, corner, window),) for picture in pictures)
+        found.append(Trial(0.0, corner[1], corner[0], loops, name))
+    return found, 1.0
+
+
+def _stills(folder: Source) -> dict[str, Path]:
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"{folder} is no folder; expected folders of pictures with --stills")
+    found = sorted(each for each in path.iterdir() if each.suffix.lower() in STILL_SUFFIXES)
+    return {each.stem: each for each in found}
+
+
+def _read_still(path: Path) -> torch.Tensor:
+    with open_clip(path) as reader:
+        frame = next(reader.frames(), None)
+    if frame is None:
+        raise InputError(f"{path} holds no picture")
+    return frame.pixels
 
 
 @dataclass

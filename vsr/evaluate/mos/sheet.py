@@ -16,7 +16,7 @@ import numpy as np
 from vsr.errors import UsageError
 from vsr.evaluate.alignment import Source
 from vsr.evaluate.images import LOSSLESS, data_uri
-from vsr.evaluate.mos.clips import Trial, sample_trials
+from vsr.evaluate.mos.clips import Trial, sample_stills, sample_trials
 from vsr.files import write_text
 from vsr.records import option
 
@@ -32,6 +32,9 @@ class SheetOptions:
     trials: int = option(8, "Moments to rate, at most.", "--trials", metavar="N", at_least=1)
     loop_frames: int = option(
         12, "Frames of each loop; 1 for stills.", "--loop-frames", metavar="N", at_least=1
+    )
+    stills: bool = option(
+        False, "Folders of pictures: those of one name are one trial.", "--stills"
     )
     window_px: tuple[int, int] = option(
         (240, 320), "Height and width of the part of the picture that is shown.", at_least=16
@@ -64,10 +67,12 @@ def write_sheet(
     if sheet.absolute() == key.absolute():
         raise UsageError(f"the key would replace the page {sheet}; give it another name")
     sources = clips if reference is None else [*clips, reference]
-    trials, frames_per_second = sample_trials(
-        sources, options.trials, options.loop_frames, options.window_px
-    )
-    # By chance: raters who could guess the order would not be blind.
+    if options.stills:
+        trials, frames_per_second = sample_stills(sources, options.trials, options.window_px)
+    else:
+        trials, frames_per_second = sample_trials(
+            sources, options.trials, options.loop_frames, options.window_px
+        )
     seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
     random = np.random.default_rng(seed)
     orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
@@ -102,7 +107,13 @@ def _key(
         "clips": [str(clip) for clip in clips],
         "reference": None if reference is None else str(reference),
         "trials": [
-            {"seconds": trial.start_seconds, "left": trial.left, "top": trial.top, "order": order}
+            {
+                "picture": trial.picture,
+                "seconds": trial.start_seconds,
+                "left": trial.left,
+                "top": trial.top,
+                "order": order,
+            }
             for trial, order in zip(trials, orders, strict=True)
         ],
     }

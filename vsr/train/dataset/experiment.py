@@ -13,6 +13,7 @@ import torch
 
 from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
+from vsr.files import write_atomically
 from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize
 from vsr.metrics import METRICS
 from vsr.metrics.scoreboard import Scoreboard
@@ -106,13 +107,15 @@ def run_experiment(
     full: bool = False,
     settings: Sequence[str] = (),
     device: str = "auto",
+    pictures: Path | None = None,
     listener: TrainingListener = TrainingListener(),
 ) -> list[Row]:
     """Train what is to be trained, into `models`, where finished networks are kept, and score all
     systems.
 
     `settings` go over those of every training. A system whose weights are not here has a row
-    without figures.
+    without figures. The folder `pictures` takes each system's results, and the truths, as
+    TEST/SYSTEM/NAME.png, the first sample of each.
     """
     target = choose_device(device)
     stores = {
@@ -139,22 +142,24 @@ def run_experiment(
             ]
             continue
         for test, store in stores.items():
-            rows.append(
-                Row(
-                    test,
-                    system.name,
-                    trained,
-                    score_system(system_enlarge, store, experiment, target),
-                )
-            )
+            keep = None
+            if pictures is not None:
+                keep = pictures / _slug(test) / _slug(system.name)
+                _keep_truths(store, pictures / _slug(test) / "truth")
+            figures = score_system(system_enlarge, store, experiment, target, keep)
+            rows.append(Row(test, system.name, trained, figures))
     return sorted(rows, key=lambda row: experiment.test.index(row.test))
 
 
 def score_system(
-    enlarged: UpscaleFn, store: ImageDataset, experiment: Experiment, device: torch.device
+    enlarged: UpscaleFn,
+    store: ImageDataset,
+    experiment: Experiment,
+    device: torch.device,
+    pictures: Path | None = None,
 ) -> dict[str, float | None]:
     """Means over the pictures, results rounded to 8 bit, or the figure of the set where a metric
-    has one; None for a metric without a value."""
+    has one; None for a metric without a value. The folder `pictures` takes the results."""
     is_of_set = {name: name in METRICS and METRICS[name].of_sets for name in experiment.metrics}
 
     def board(of_set: bool) -> Scoreboard:
@@ -175,6 +180,8 @@ def score_system(
             height, width = truth.shape[-2:]
             # Rounded, as the files that others score are.
             pixels = (enlarged(low, height, width, sample) * 255).round() / 255
+            if pictures is not None and sample == 0:
+                _write_picture(pixels, pictures / f"{store.paths[number].stem}.png")
             of_picture.update(Frame(pixels, sample, sample, Fraction(1, 25)), truth, low)
             of_all.update(Frame(pixels, shown, shown, Fraction(1, 25)), truth, low)
             shown += 1
@@ -257,8 +264,33 @@ def _training_summary(path: Path) -> str:
 
 
 def _model_path(models: Path, name: str, full: bool) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return models / f"{slug}{'-full' if full else ''}.safetensors"
+    return models / f"{_slug(name)}{'-full' if full else ''}.safetensors"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _keep_truths(store: ImageDataset, folder: Path) -> None:
+    if not folder.exists():
+        for number, path in enumerate(store.paths):
+            _write_picture(store[number].high.float() / 255, folder / f"{path.stem}.png")
+
+
+def _write_picture(pixels: torch.Tensor, path: Path) -> None:
+    """Write (3, H, W) in [0, 1] as a PNG of 8 bit."""
+    import cv2
+
+    image = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    is_made, png = cv2.imencode(".png", image[..., ::-1])
+    assert is_made, "any picture of 8 bit is a PNG"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, png.tobytes())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}. Name another folder for the pictures."
+        ) from None
 
 
 def _nearest(low: torch.Tensor, height: int, width: int, _: int) -> torch.Tensor:

@@ -138,7 +138,9 @@ def _cosine_spectrum(pictures: torch.Tensor) -> torch.Tensor:
 def _cosines(side: int) -> torch.Tensor:
     """Matrix of the orthonormal DCT-II, (side, side): a row for each frequency."""
     places = torch.arange(side, dtype=torch.float64)
-    matrix: torch.Tensor = torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
+    matrix: torch.Tensor = (
+        torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
+    )
     matrix[0] /= 2**0.5
     return matrix
 

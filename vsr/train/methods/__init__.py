@@ -23,7 +23,7 @@ MIN_CONTRAST = 2 / 255
 
 METHODS: dict[str, Method] = {
     "quick": Method(
-        "singan-single-scale",
+        "singan-quick",
         QuickOptions(),
         QuickTraining,
         uses_neighbors=True,
