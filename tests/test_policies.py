@@ -1,13 +1,16 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
+import vsr
+from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
 from tests.steps import upscale_frames
 from vsr.engine.generator import FastGenerator, progressive_upscale
-from vsr.errors import ModelError
+from vsr.errors import ModelError, UsageError
 from vsr.image.blur import gaussian_kernel, taps_from_tensor
 from vsr.image.noise import (
     MIN_BACK_PROJECTION_WEIGHT,
@@ -19,6 +22,7 @@ from vsr.models.bank import Distillation
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.fitness import dsrf, restoration_error
 from vsr.video.frames import Frame
+from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
 FUSING = {name for name, policy in POLICIES.items() if policy.deflickers}
@@ -270,3 +274,92 @@ def test_the_agreement_that_a_user_chose_is_used(bank):
     large = upscale("smi", bank, shot(HERE), decisions, back_projection_weight=0.0)
     assert decisions[0].back_projection_weight == 0
     torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, back_projection_weight=0.0))
+
+
+OWN = '''
+from torch.nn.functional import interpolate
+
+
+def mine(context):
+    """Repeat pixels."""
+    return lambda pixels: interpolate(pixels[None], scale_factor=context.scale)[0]
+
+
+def wrong_size(context):
+    return lambda pixels: pixels
+
+
+def raises(context):
+    return [][0]
+
+
+def raises_late(context):
+    return lambda pixels: pixels.no_such_thing
+
+
+def no_stage(context):
+    return 5
+'''
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(3, 32, 40), codec="ffv1")
+    return clip, path
+
+
+def test_a_policy_can_be_a_function_of_the_users_own(own, tmp_path):
+    """In a file and in Python; both repeat pixels, which numpy does as well."""
+    clip, path = own
+    lossless = {"codec": "ffv1", "pix_fmt": "bgr0", "steady": 0, "scale": 2.0}
+
+    def mine(context):
+        return lambda pixels: pixels.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+    with open_clip(clip) as reader:
+        expected = [
+            frame.pixels.numpy().repeat(2, axis=1).repeat(2, axis=2) for frame in reader.frames()
+        ]
+    for number, policy in enumerate((f"{path}:mine", mine)):
+        out = tmp_path / f"{number}.mkv"
+        manifest = vsr.run(clip, out, policy=policy, restore=0, **lossless)
+        assert manifest.policy.endswith("mine")
+        with open_clip(out) as reader:
+            made = [frame.pixels.numpy() for frame in reader.frames()]
+        assert len(made) == 3
+        for one, other in zip(made, expected, strict=True):
+            assert np.abs(one - other).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("nothing", "has no function nothing; it has mine, wrong_size"),
+        ("raises", r"raised IndexError, line 15: list index out of range"),
+        ("raises_late", r"raised AttributeError, line 19: .*no_such_thing"),
+        ("wrong_size", r"made \(3, 32, 40\) of frame 0; expected a tensor of \(3, 128, 160\)"),
+        ("no_stage", "returned a int; expected a PolicyStage"),
+        ("", "expected FILE.py:FUNCTION"),
+    ],
+)
+def test_a_policy_of_the_users_own_that_fails_is_told_in_one_line(function, words, own, tmp_path):
+    clip, path = own
+    with pytest.raises(UsageError, match=words) as failed:
+        vsr.run(clip, tmp_path / "out.mkv", policy=f"{path}:{function}")
+    assert "\n" not in str(failed.value)
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_file_that_is_not_there_or_is_no_python_is_told_and_recipes_name_none(own, tmp_path):
+    clip, path = own
+    with pytest.raises(UsageError, match="there is no file"):
+        vsr.run(clip, policy=f"{tmp_path}/other.py:mine")
+    (tmp_path / "bad.py").write_text("def (:")
+    with pytest.raises(UsageError, match="raised SyntaxError"):
+        vsr.run(clip, policy=f"{tmp_path}/bad.py:mine")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'policy = "{path}:mine"\n')
+    with pytest.raises(UsageError, match="which would run code"):
+        vsr.run(clip, recipe=recipe)

@@ -119,6 +119,9 @@ def call_parameter(each: Keyword, is_laid_over: bool) -> str:
     if Path in kinds or (str in kinds and "FILE" in each.option.metavar):
         kinds = [str, Path]
     names = [source(kind) for kind in kinds] + ["None"] * (default is None)
+    if "FUNCTION" in each.option.metavar:
+        # A program gives the function itself.
+        names.insert(1, "PolicyFunction")
     return f"    {each.option.keyword}: {' | '.join(names)} = {literal(default)},\n"
 
 

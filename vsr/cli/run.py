@@ -74,6 +74,7 @@ def run(
         str | None,
         typer.Option(
             "--policy",
+            metavar="NAME|FILE.py:FUNCTION",
             help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
             "bicubic or lanczos; default: shot where the bank has a shot model, else smi.",
         ),
@@ -287,6 +288,7 @@ def plan(
         str | None,
         typer.Option(
             "--policy",
+            metavar="NAME|FILE.py:FUNCTION",
             help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
             "bicubic or lanczos; default: shot where the bank has a shot model, else smi.",
         ),

@@ -10,6 +10,7 @@ from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.options import RunFiles, resolve_recipe
 from vsr.progress import Listener
 from vsr.records import load_options
+from vsr.upscale import PolicyFunction, name_of
 
 
 def run(
@@ -23,7 +24,7 @@ def run(
     work_dir: str | Path | None = None,
     keep_work: bool = False,
     restart: bool = False,
-    policy: str | None = None,
+    policy: str | PolicyFunction | Path | None = None,
     upscaler: str | Path | None = None,
     scale: float | None = None,
     steady: float | Literal["auto"] | None = None,
@@ -58,6 +59,8 @@ def run(
     """
     # By name: the keywords are written from the fields that they are read into.
     given = locals()
+    if callable(policy):
+        given["policy"] = name_of(policy)
     chosen = resolve_recipe(recipe, settings, given)
     if chosen.compare:
         raise UsageError("this recipe compares policies and writes no video; use vsr.compare.")

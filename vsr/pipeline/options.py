@@ -7,7 +7,7 @@ from typing import Literal
 
 from vsr.errors import UsageError
 from vsr.records import load_options, option
-from vsr.upscale import PolicyOptions
+from vsr.upscale import PolicyOptions, is_in_file
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
 from vsr.video.writer import EncodeOptions, WorkOptions
@@ -29,6 +29,7 @@ class Recipe:
         "shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, bicubic or "
         "lanczos; default: shot where the bank has a shot model, else smi.",
         "--policy",
+        metavar="NAME|FILE.py:FUNCTION",
         commands=UPSCALING,
     )
     upscaler: str | None = option(
@@ -166,4 +167,12 @@ def resolve_recipe(
             )
         # A policy that is named beats a recipe's network, and a recipe that compares several.
         settings = [*settings, "upscaler=''", "compare=[]"]
+    if path is not None:
+        in_file = load_options(Recipe, Path(path))
+        code = [name for name in (in_file.policy or "", *in_file.compare) if is_in_file(name)]
+        if code:
+            # A recipe is data, and may come from anywhere: only the user's own words run code.
+            raise UsageError(
+                f"{path} names the policy {code[0]}, which would run code; give it with --policy."
+            )
     return load_options(Recipe, None if path is None else Path(path), settings, given)

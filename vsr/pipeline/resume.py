@@ -69,11 +69,13 @@ def with_earlier_choices(recipe: Recipe, work: SegmentStore | None) -> Recipe:
 
 def model_files(policy: Policy, recipe: Recipe, models: str | Path | None) -> list[Path]:
     """List the files that a policy's models come from."""
+    own = list(policy.files)
     if policy.needs == "file":
-        return [Path(recipe.upscaler)] if recipe.upscaler else []
+        return [*own, Path(recipe.upscaler)] if recipe.upscaler else own
     if policy.needs == "nothing" or models is None:
-        return []
-    return (shot_model_files if policy.needs == "shot models" else bank_files)(Path(models))
+        return own
+    files = (shot_model_files if policy.needs == "shot models" else bank_files)(Path(models))
+    return own + files
 
 
 def _file_fingerprint(path: Path) -> dict[str, object]:

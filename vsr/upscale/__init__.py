@@ -8,6 +8,7 @@ from vsr.models.bank import has_shot_model
 from vsr.upscale.average import avgi
 from vsr.upscale.interpolation import bicubic, lanczos, unchanged
 from vsr.upscale.network_policy import network_policy
+from vsr.upscale.own_policy import PolicyFunction, find_own_policy, is_in_file, name_of
 from vsr.upscale.policy import Decision, Policy, PolicyContext, PolicyOptions, PolicyStage
 from vsr.upscale.selection import dsrfi, selfrec
 from vsr.upscale.shot import ShotPolicy
@@ -23,7 +24,9 @@ _ENTRIES = (
     Policy("kernelgan", kernelgan, "a model of ZSSR with a blur kernel"),
     Policy("zssrgan", zssrgan, "a model of ZSSRGAN"),
     Policy("student", student, "one model that was distilled from many"),
-    Policy("shot", ShotPolicy, "the multi-frame network of the shot", "shot models", True),
+    Policy(
+        "shot", ShotPolicy, "the multi-frame network of the shot", "shot models", deflickers=True
+    ),
     Policy("bicubic", bicubic, "bicubic interpolation", "nothing"),
     Policy("lanczos", lanczos, "Lanczos interpolation", "nothing"),
 )
@@ -44,10 +47,14 @@ def resolve_policy(name: str | None, upscaler: str | None, models: str | Path | 
         return UPSCALER
     if name is None:
         name = "shot" if models is not None and has_shot_model(Path(models)) else "smi"
+    own = find_own_policy(name, has_models=models is not None)
+    if own is not None:
+        return own
     if name not in POLICIES:
         nearest = get_close_matches(name, POLICIES, n=1, cutoff=0)[0]
         raise UsageError(
-            f"unknown policy {name}; did you mean {nearest}? Known: {', '.join(POLICIES)}."
+            f"unknown policy {name}; did you mean {nearest}? Known: {', '.join(POLICIES)}, and "
+            "FILE.py:FUNCTION."
         )
     return POLICIES[name]
 
@@ -59,7 +66,10 @@ __all__ = [
     "Decision",
     "Policy",
     "PolicyContext",
+    "PolicyFunction",
     "PolicyOptions",
     "PolicyStage",
+    "is_in_file",
+    "name_of",
     "resolve_policy",
 ]

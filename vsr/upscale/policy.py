@@ -381,6 +381,8 @@ class Policy:
     help: str
     """One line for the user."""
     needs: Needs = "bank"
+    files: tuple[Path, ...] = ()
+    """Files that it was made from, which a run that goes on must find unchanged."""
     deflickers: bool = False
     """True where it fuses along the motion itself, so that flicker control is off unless a
     strength is asked for."""
