@@ -1,5 +1,6 @@
 from dataclasses import replace
 from fractions import Fraction
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, make_shot_model, picture
 from tests.steps import upscale_frames
-from vsr.engine.generator import FastGenerator, progressive_upscale
+from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import gaussian_kernel, taps_from_tensor
 from vsr.image.noise import (
@@ -19,6 +20,7 @@ from vsr.image.noise import (
 )
 from vsr.image.resample import resize
 from vsr.models.bank import Distillation
+from vsr.pipeline.options import resolve_recipe
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.fitness import dsrf, restoration_error
 from vsr.video.frames import Frame
@@ -274,6 +276,73 @@ def test_the_agreement_that_a_user_chose_is_used(bank):
     large = upscale("smi", bank, shot(HERE), decisions, back_projection_weight=0.0)
     assert decisions[0].back_projection_weight == 0
     torch.testing.assert_close(large[0].pixels, by_one(bank[0], HERE, back_projection_weight=0.0))
+
+
+@pytest.fixture(scope="module")
+def noisy_bank(bank):
+    """The models of one keyframe, as if each had been trained with noise of its own size."""
+    return [
+        replace(model, card=replace(model.card, noise_amplitude=0.1 * (number + 1)))
+        for number, model in enumerate(bank[:3])
+    ]
+
+
+def published_loop(models, low, frame, names):
+    """SinGANxSR's super-resolution: enlarge, add noise for the network's eyes, add its detail;
+    models take turns over the steps. No back-projection."""
+    image, sizes = low, step_sizes(*low.shape[-2:], 4.0, models[0].card.step_ratio)
+    random = torch.Generator().manual_seed(crc32(f"0/{frame}/{names}".encode()))
+    for step, size in enumerate(sizes):
+        model = models[step % len(models)]
+        base = 2 * resize(image, *size) - 1
+        noise = torch.randn(1 if step == 0 else 3, *size, generator=random).expand(3, -1, -1)
+        noisy = base + model.card.noise_amplitude * noise
+        with torch.inference_mode():
+            image = ((model.generator(noisy[None], base[None])[0] + 1) / 2).clamp(0, 1)
+    return image
+
+
+@pytest.mark.parametrize("policy", ["smi", "dsrfi", "ami", "avgi"])
+def test_policies_as_published_are_the_loop_of_their_source(policy, noisy_bank):
+    frames = [Frame(HERE, index, index, Fraction(1, 25)) for index in (0, 3)]
+    context = PolicyContext(noisy_bank, 4.0, CPU, "clip", PolicyOptions(as_published=True))
+    made, decisions = upscale_frames(POLICIES[policy], context, frames)
+    assert decisions[0].back_projection_weight == 0
+    used = [next(m for m in noisy_bank if m.name == name) for name in decisions[0].models]
+    for frame, result in zip(frames, made, strict=True):
+        if policy == "avgi":
+            alone = [published_loop([m], HERE, frame.index, m.name) for m in used]
+            expected = torch.stack(alone).mean(dim=0)
+        else:
+            expected = published_loop(used, HERE, frame.index, used[0].name)
+        assert torch.allclose(result.pixels, expected, atol=1e-5)
+    assert not torch.equal(made[0].pixels, made[1].pixels), "noise is drawn anew for every frame"
+
+
+def test_zssr_as_published_takes_its_rounds_and_its_self_ensemble(bank_for_all):
+    frames = [Frame(HERE, 0, 0, Fraction(1, 25))]
+    published, by_hand = (
+        upscale_frames(
+            POLICIES["zssr"], PolicyContext(bank_for_all, 4.0, CPU, "clip", options), frames
+        )[0]
+        for options in (
+            PolicyOptions(as_published=True),
+            PolicyOptions(self_ensemble=True, projections=10, back_projection_weight=1.0),
+        )
+    )
+    assert torch.equal(published[0].pixels, by_hand[0].pixels)
+
+
+def test_as_published_switches_off_what_no_source_has():
+    given = {"as_published": True}
+    assert (resolve_recipe(None, [], given).steady, resolve_recipe(None, [], given).restore) == (
+        0,
+        0,
+    )
+    assert resolve_recipe(None, [], given | {"steady": 0.5, "restore": 1}).steady == 0.5
+    context = PolicyContext([], 4.0, CPU, "", PolicyOptions(as_published=True))
+    with pytest.raises(UsageError, match="this project's own"):
+        POLICIES["shot"].make(context)
 
 
 OWN = '''

@@ -190,6 +190,15 @@ def run(
             help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
+    as_published: Annotated[
+        bool | None,
+        typer.Option(
+            "--as-published",
+            help="As the policy's source has it: SinGAN's without back-projection, restoration "
+            "and flicker control, and with noise; ZSSR's with its rounds and its self-"
+            "ensemble.",
+        ),
+    ] = None,
     quality: Annotated[
         str | None,
         typer.Option(
@@ -402,6 +411,15 @@ def plan(
             "--stream",
             metavar="N",
             help="Number of the stream to read; default: the longest video stream.",
+        ),
+    ] = None,
+    as_published: Annotated[
+        bool | None,
+        typer.Option(
+            "--as-published",
+            help="As the policy's source has it: SinGAN's without back-projection, restoration "
+            "and flicker control, and with noise; ZSSR's with its rounds and its self-"
+            "ensemble.",
         ),
     ] = None,
     quality: Annotated[

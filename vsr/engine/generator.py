@@ -42,6 +42,9 @@ class StepOptions:
     kernel: KernelTaps | None = None
     """Blur kernel that the generator was trained for, through which results are back-projected;
     None: bicubic."""
+    noise: float = 0.0
+    """Standard deviation, for [-1, 1] pictures, of noise that only the network sees, as in SinGAN's
+    published inference; 0 for equal outputs of equal inputs."""
 
 
 def can_batch(generators: Sequence[Generator], step_options: StepOptions) -> bool:
@@ -52,6 +55,7 @@ def can_batch(generators: Sequence[Generator], step_options: StepOptions) -> boo
         and all(generator.spec == generators[0].spec for generator in generators)
         and not step_options.self_ensemble
         and step_options.kernel is None
+        and step_options.noise == 0
     )
 
 
@@ -101,6 +105,20 @@ class FastGenerator:
             return self.add_detail(resize(image, height, width)).clamp_(0, 1)
         rows = partial(resize_strip, image, height, width)
         return self._add_detail(rows, image, height, width, limited=True)
+
+    def enlarge_noisy(
+        self, image: torch.Tensor, height: int, width: int, random: torch.Generator, *, gray: bool
+    ) -> torch.Tensor:
+        """Enlarge as SinGAN's published code does: the network sees noise on the picture, and its
+        detail is added to the picture without it. `gray` noise is the same in all colors.
+
+        `random` draws on the CPU, so that the noise is the same on every device.
+        """
+        base = resize(image, height, width)
+        noise = torch.randn(1 if gray else 3, height, width, generator=random).to(base.device)
+        # A picture in [0, 1] is half as wide as one in [-1, 1].
+        noise = (self.step_options.noise / 2 * noise).expand_as(base)
+        return self.add_detail(base + noise).sub_(noise).clamp_(0, 1)
 
     def add_detail(self, base: torch.Tensor) -> torch.Tensor:
         """Add the generator's detail to a picture: (3 M or 3, H, W) in [0, 1] -> (3 M, H, W), not
@@ -198,20 +216,26 @@ def progressive_upscale(
     scale: float,
     back_projection_weight: float,
     keep: Keep | None = None,
+    random: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Enlarge step by step: (3, h, w) in [0, 1] -> (3, H, W) in [0, 1], or (3 M, H, W) by M models
     in one call; the generators take turns over the steps.
 
     `back_projection_weight`, 0 to 1, weighs the back-projection onto `low` after every step, and
-    `keep` limits its residual. No noise is used, so equal inputs give equal outputs. All generators
-    must have one step ratio. Raises `ModelError` for values that are not finite.
+    `keep` limits its residual. Without `random` no noise is used, so equal inputs give equal
+    outputs; with it generators whose options have noise draw it. All must have one step ratio.
+    Raises `ModelError` for values that are not finite.
     """
     image = low
     height, width = low.shape[-2:]
     with torch.inference_mode():
         for step, size in enumerate(step_sizes(height, width, scale, generators[0].step_ratio)):
             generator = generators[step % len(generators)]
-            image = generator.enlarge(image, *size)
+            if random is not None and generator.step_options.noise > 0:
+                # The published code draws one channel for all colors at the first step.
+                image = generator.enlarge_noisy(image, *size, random, gray=step == 0)
+            else:
+                image = generator.enlarge(image, *size)
             if back_projection_weight > 0:
                 image = generator.back_project(image, low, back_projection_weight, keep)
     return image

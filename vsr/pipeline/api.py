@@ -41,6 +41,7 @@ def run(
     deinterlace: Literal["auto", "frame", "field", "film", "off"] | None = None,
     allow_huge: bool | None = None,
     stream: int | None = None,
+    as_published: bool | None = None,
     quality: Literal["fast", "balanced", "best"] | None = None,
     codec: str | None = None,
     crf: float | None = None,

@@ -1,7 +1,7 @@
 """Options of a run. Nothing is assigned to them after loading, and no key inherits from another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -175,4 +175,13 @@ def resolve_recipe(
             raise UsageError(
                 f"{path} names the policy {code[0]}, which would run code; give it with --policy."
             )
-    return load_options(Recipe, None if path is None else Path(path), settings, given)
+    chosen = load_options(Recipe, None if path is None else Path(path), settings, given)
+    return _as_published(chosen) if chosen.policies.as_published else chosen
+
+
+def _as_published(recipe: Recipe) -> Recipe:
+    """Switch off what no source has, unless the user asked for it."""
+    steady, restore = recipe.steady, recipe.restore
+    if steady is None and recipe.target_flicker is None:
+        steady = 0.0
+    return replace(recipe, steady=steady, restore=0.0 if restore == "auto" else restore)

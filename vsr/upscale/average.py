@@ -26,6 +26,9 @@ def avgi(context: PolicyContext) -> PolicyStage:
         models = [context.get_model(name) for name in decision.models]
         term = decision.data_term
         variants = _upscale_variants(context, models, term)
+        if context.options.as_published:
+            # Noise is drawn anew for every frame, which no recorded graph can do.
+            return variants["one model after another"], "as published"
         return context.autotuner.find(variants, pixels, (decision.models, term))
 
     return PerFramePolicy(context, decide, prepare)
@@ -40,11 +43,14 @@ def _upscale_variants(
 
     def one_by_one(pixels: torch.Tensor) -> torch.Tensor:
         # A running sum: fifteen pictures of the result's size would fill the memory.
-        total = progressive_upscale(
-            pixels, generators[:1], context.scale, term.weight, term.keep
-        ).clone()
-        for generator in generators[1:]:
-            total += progressive_upscale(pixels, [generator], context.scale, term.weight, term.keep)
+        total: torch.Tensor | None = None
+        for generator in generators:
+            random = context.draws(generator.name)
+            made = progressive_upscale(
+                pixels, [generator], context.scale, term.weight, term.keep, random
+            )
+            total = made.clone() if total is None else total.add_(made)
+        assert total is not None, "a bank of none is refused"
         return total / len(generators)
 
     networks, step_options, ratio = (

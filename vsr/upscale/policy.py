@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import torch
 
@@ -15,7 +16,7 @@ from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
-from vsr.models.bank import Model, select_system
+from vsr.models.bank import Model, ModelCard, select_system
 from vsr.models.shot_model import ShotModel
 from vsr.records import from_table, option, to_table
 from vsr.restore.data_term import DataTerm
@@ -23,6 +24,9 @@ from vsr.upscale.fitness import restoration_error
 from vsr.video.frames import Frame
 from vsr.video.step import FULL_TRUST, ShotRef, State, Step, Trust, split_done
 
+SINGAN = "singan"
+ZSSR_PROJECTIONS, KERNELGAN_PROJECTIONS = 10, 2
+"""Rounds of back-projection of ZSSR on clean input, and of ZSSR behind KernelGAN."""
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
 """The first frame of a shot -> the models that it may choose among; may wait for one to be
 trained."""
@@ -77,6 +81,13 @@ class PolicyOptions:
     self_ensemble: bool = option(
         False,
         "Median over the eight flips and quarter turns of a frame, as in ZSSR; takes 8 x the time.",
+    )
+    as_published: bool = option(
+        False,
+        "As the policy's source has it: SinGAN's without back-projection, restoration and flicker "
+        "control, and with noise; ZSSR's with its rounds and its self-ensemble.",
+        "--as-published",
+        commands=("run",),
     )
     quality: Literal["fast", "balanced", "best"] = option(
         "balanced", "Policy shot: time spent on a frame.", "--quality", commands=("run",)
@@ -158,6 +169,8 @@ class PolicyContext:
     autotuner: Autotuner = field(default_factory=Autotuner)
     """Finds the fastest way for the shot at hand, on a GPU."""
     _generators: dict[str, FastGenerator] = field(default_factory=dict)
+    _frame: list[int] = field(default_factory=lambda: [0])
+    """Number of the frame at work, by which noise differs from frame to frame."""
 
     @property
     def models(self) -> list[Model]:
@@ -220,21 +233,32 @@ class PolicyContext:
         """The model's generator, made fast, once."""
         # Made once: a model may serve many shots.
         if model.name not in self._generators:
-            if self.options.self_ensemble and none_if_bicubic(model.card.kernel) is not None:
+            kernel = none_if_bicubic(model.card.kernel)
+            if self.options.self_ensemble and kernel is not None:
                 raise UsageError(
                     f"policies.self_ensemble does not work with {model.name}, which was trained "
                     "with a blur kernel of one orientation. Leave the option out."
                 )
-            step_options = StepOptions(
-                self.options.self_ensemble,
-                self.options.projections,
-                none_if_bicubic(model.card.kernel),
-            )
+            step_options = StepOptions(self.options.self_ensemble, self.options.projections, kernel)
+            if self.options.as_published:
+                step_options = _published_steps(model.card, kernel)
             ratio = model.card.step_ratio
             self._generators[model.name] = FastGenerator(
                 model.name, model.generator, ratio, self.device, step_options, self.engine
             )
         return self._generators[model.name]
+
+    def begin_frame(self, index: int) -> None:
+        """Take note of the frame that is upscaled next."""
+        self._frame[0] = index
+
+    def draws(self, model: str) -> torch.Generator | None:
+        """A source of the noise of a model at the frame at work, the same in every run; None where
+        no noise is used."""
+        if not self.options.as_published:
+            return None
+        seed = crc32(f"{self.sample}/{self._frame[0]}/{model}".encode())
+        return torch.Generator().manual_seed(seed)
 
     def kernel_of(self, decision: Decision) -> KernelTaps | None:
         """The blur kernel that the models of a decision were trained for; None: bicubic."""
@@ -254,12 +278,17 @@ class PolicyContext:
         weight = self.options.back_projection_weight
         if weight is None:
             weight = back_projection_weight_for_noise(noise)
+            if self.options.as_published:
+                # SinGAN's has none; ZSSR and its kin trust the input wholly.
+                systems = {model.name: model.card.system for model in self.models}
+                weight = 0.0 if systems.get(names[0], SINGAN) == SINGAN else 1.0
         return Decision(first.index, tuple(names), reason, weight, noise, tuple(ranking))
 
     def trusting(self, decision: Decision, shot: ShotRef) -> Decision:
         """Set a decision's trust by the shot's degradation, unless the user chose a weight; clean
         shots stay as they are."""
-        if shot.trust.is_full or self.options.back_projection_weight is not None:
+        chosen = self.options.back_projection_weight is not None or self.options.as_published
+        if shot.trust.is_full or chosen:
             return decision
         return replace(decision, back_projection_weight=1.0, trust=shot.trust)
 
@@ -270,8 +299,12 @@ class PolicyContext:
         weight, keep = decision.back_projection_weight, decision.data_term.keep
 
         def upscale(picture: torch.Tensor) -> torch.Tensor:
-            return progressive_upscale(picture, generators, self.scale, weight, keep)
+            random = self.draws(decision.models[0])
+            return progressive_upscale(picture, generators, self.scale, weight, keep, random)
 
+        if self.options.as_published:
+            # Noise is drawn anew for every frame, which no recorded graph can do.
+            return upscale, "as published"
         return self.autotuner.find({"": upscale}, pixels, (decision.models, weight, decision.trust))
 
 
@@ -369,6 +402,7 @@ class PerFramePolicy(PolicyStage):
                 if decision is not before:
                     decision = replace(decision, reason=with_note(decision.reason, note))
                     self.record(decision)
+            self._context.begin_frame(frame.index)
             yield replace(step, picture=upscale(frame.pixels), shot=shot)
 
 
@@ -386,6 +420,15 @@ class Policy:
     deflickers: bool = False
     """True where it fuses along the motion itself, so that flicker control is off unless a
     strength is asked for."""
+
+
+def _published_steps(card: ModelCard, kernel: KernelTaps | None) -> StepOptions:
+    """What a model's own source does at each step."""
+    if card.system == SINGAN:
+        return StepOptions(noise=card.noise_amplitude)
+    if card.system == "zssr":
+        return StepOptions(self_ensemble=True, projections=ZSSR_PROJECTIONS)
+    return StepOptions(projections=KERNELGAN_PROJECTIONS, kernel=kernel)
 
 
 def with_note(reason: str, note: str) -> str:

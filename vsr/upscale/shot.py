@@ -8,7 +8,7 @@ from itertools import chain, groupby, islice
 import torch
 import torch.nn.functional as F
 
-from vsr.errors import ModelError
+from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.shot_model import ShotModel
 from vsr.restore.data_term import CLEAN
@@ -37,6 +37,11 @@ class ShotPolicy(PolicyStage):
 
     def __init__(self, context: PolicyContext) -> None:
         super().__init__(context.notify)
+        if context.options.as_published:
+            raise UsageError(
+                "policy shot is this project's own, and published nowhere else. Leave out "
+                "--as-published, or choose smi, dsrfi, ami, avgi, zssr, kernelgan or zssrgan."
+            )
         self._context = context
         self._fusion = FUSION[context.options.quality]
         self._multiframe = MultiframeOptions() if context.options.quality == "best" else None

@@ -73,6 +73,7 @@ def write_sheet(
         trials, frames_per_second = sample_trials(
             sources, options.trials, options.loop_frames, options.window_px
         )
+    # By chance: raters who could guess the order would not be blind.
     seed = int.from_bytes(os.urandom(6)) if options.seed is None else options.seed
     random = np.random.default_rng(seed)
     orders = [[int(number) for number in random.permutation(len(clips))] for _ in trials]
