@@ -175,7 +175,10 @@ def test_the_list_and_the_doctor_know_the_weights_of_trainings_losses(tmp_path, 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     assert "lacks vgg19-dcbb9e9d.pth" in rows_of_list()["vgg54 loss"]
     found = {check.subject: check for check in run_checks(tmp_path)}["weights of losses"]
-    assert (found.state, found.found) == ("fair", "none for vgg22, vgg54, vgg54_esrgan, diversity")
+    assert (found.state, found.found) == (
+        "fair",
+        "none for vgg22, vgg54, vgg54_esrgan, diversity_features",
+    )
     # Whether its content fits is for who loads it.
     (tmp_path / "vgg19-dcbb9e9d.pth").touch()
     assert "ready" in rows_of_list()["vgg54 loss"]

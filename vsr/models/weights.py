@@ -131,7 +131,7 @@ LOSS_WEIGHTS = {
     "vgg22": (VGG19,),
     "vgg54": (VGG19,),
     "vgg54_esrgan": (VGG19,),
-    "diversity": (SQUEEZENET,),
+    "diversity_features": (SQUEEZENET,),
 }
 """Files by the losses of `vsr train` that need them, where no metric of that name does."""
 

@@ -159,7 +159,7 @@ def without_missing_weights(
     losses = method.options.losses
     wanted = {
         "perceptual": (losses.perceptual, losses.perceptual_weight),
-        "diversity_features": ("diversity", losses.diversity_weight),
+        "diversity_features": ("diversity_features", losses.diversity_weight),
     }
     settings_of_random = []
     for field, (network, weight) in wanted.items():

@@ -54,8 +54,8 @@ def load_perceptual(name: str, device: torch.device) -> Distance:
 
 
 def missing_weights(name: str) -> str:
-    """Advise a user who lacks the weights of a loss (`LossOptions.perceptual`, or `diversity`);
-    empty where nothing is missing."""
+    """Advise a user who lacks the weights of a loss, one of `LossOptions.perceptual` or
+    `diversity_features`; empty where nothing is missing."""
     if name in {"none", "random"}:
         return ""
     # Sets of files, any of which will do.
