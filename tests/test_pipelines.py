@@ -6,6 +6,8 @@ import pytest
 
 from tests.clips import moving_pictures, read_times, write_clip
 from tests.models import make_model, picture
+from vsr.cli.tables import print_comparison
+from vsr.evaluate.selection import is_selection_study
 from vsr.image.blur import bicubic_kernel, taps_from_tensor
 from vsr.image.resample import scaled_size
 from vsr.pipeline import api
@@ -13,7 +15,8 @@ from vsr.pipeline.options import resolve_recipe
 
 ALL = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 EXPERIMENTS = [path for path in ALL if "[[systems]]" in path.read_text(encoding="utf-8")]
-RECIPES = [path for path in ALL if path not in EXPERIMENTS]
+STUDIES = [path for path in ALL if is_selection_study(path)]
+RECIPES = [path for path in ALL if path not in EXPERIMENTS + STUDIES]
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +65,22 @@ def test_the_first_line_of_a_recipe_says_when_to_use_it(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 30
+
+
+def test_a_comparison_cuts_no_figure_on_a_narrow_terminal(material, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    clip, truths, bank = material
+    manifests = api.compare(
+        clip,
+        reference=truths[4],
+        models=bank,
+        recipe=Path(ALL[0]).parent / "singanxsr.toml",
+        settings=['compare=["bicubic", "smi"]'],
+    )
+    print_comparison(manifests)
+    shown = capsys.readouterr().err
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for manifest in manifests:
+        for result in manifest.metrics.values():
+            assert result["mean"] is None or f"{result['mean']:.3f}" in shown

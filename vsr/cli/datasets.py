@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vsr.cli.terminal import JsonOption, notify, training_listener
+from vsr.errors import UsageError
 
 
 def train(
@@ -97,7 +98,10 @@ def experiment(
     ],
     data: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder that holds the picture folders of the recipe."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder that holds the picture folders of the recipe, or a clip, where it wants one.",
+        ),
     ],
     models: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the networks; finished ones are reused.")
@@ -120,12 +124,28 @@ def experiment(
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Compare trained networks. Trains the systems of a recipe, scores them on still pictures, and
-    prints the table."""
+    """Reprint a published table. Trains the systems of a recipe and scores them on still pictures,
+    or judges how policies choose among the models of a bank."""
+    from vsr.evaluate.selection import (
+        is_selection_study,
+        load_selection_study,
+        run_selection_study,
+    )
     from vsr.files import check_record, strict_json, write_json
     from vsr.train.dataset.experiment import load_experiment, run_experiment, to_json, to_markdown
 
     check_record(json, [])
+    if is_selection_study(recipe):
+        if full or settings:
+            raise UsageError("this recipe trains nothing that --full or --set could change.")
+        study = load_selection_study(recipe)
+        report = run_selection_study(
+            study, data, models, device=device, pictures=pictures, notify=notify
+        )
+        if json != "-":
+            print(report.to_markdown())
+        write_json(strict_json(report.to_json()), json)
+        return
     chosen = load_experiment(recipe)
     with training_listener() as listener:
         rows = run_experiment(

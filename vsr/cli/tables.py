@@ -106,15 +106,47 @@ def plan_lines(plan: "RunPlan") -> list[str]:
 
 def print_comparison(manifests: Sequence[Manifest]) -> None:
     """Print a row for each policy and a column for each metric, on standard error."""
-    table = Table(caption="before encoding; s/frame is the upscaling alone")
-    table.add_column("policy")
-    for name, result in manifests[0].metrics.items():
-        table.add_column(metric_label(name, result), justify="right")
-    table.add_column("s/frame", justify="right")
-    for manifest in manifests:
-        seconds = manifest.timings_seconds["upscale"] / max(manifest.frames_out, 1)
-        table.add_row(manifest.policy, *map(_mean, manifest.metrics.values()), f"{seconds:.2f}")
-    Console(stderr=True).print(table)
+    columns = [
+        [_stacked_label(name, result), *(_mean(each.metrics[name]) for each in manifests)]
+        for name, result in manifests[0].metrics.items()
+    ]
+    seconds = [each.timings_seconds["upscale"] / max(each.frames_out, 1) for each in manifests]
+    columns.append(["s/frame", *(f"{each:.2f}" for each in seconds)])
+    console = Console(stderr=True)
+    policies = ["policy", *(escape(manifest.policy) for manifest in manifests)]
+    parts = _fitting(columns, console.width - _width(policies))
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        table = Table(
+            caption="before encoding; s/frame is the upscaling alone" if is_last else None
+        )
+        for head, *_ in (policies, *part):
+            table.add_column(head, justify="left" if head == "policy" else "right", no_wrap=True)
+        for row in zip(*(cells for _, *cells in (policies, *part)), strict=True):
+            table.add_row(*row)
+        console.print(table)
+
+
+def _fitting(columns: Sequence[list[str]], room: int) -> list[list[list[str]]]:
+    """Deal columns out to tables that are no wider than `room` characters: a figure that is cut off
+    is none."""
+    parts: list[list[list[str]]] = [[]]
+    for column in columns:
+        if parts[-1] and sum(map(_width, [*parts[-1], column])) > room:
+            parts.append([])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(column: Sequence[str]) -> int:
+    # With the space on either side and the line between columns.
+    return max(len(line) for cell in column for line in cell.split("\n")) + 3
+
+
+def _stacked_label(name: str, result: dict[str, Any]) -> str:
+    """Name a metric as `metric_label` does, in lines below each other."""
+    label, _, details = metric_label(name, result).partition(" (")
+    return "\n".join([label, *details.removesuffix(")").split(", ")])
 
 
 def bank_table(folder: Path) -> Table:
