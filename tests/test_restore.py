@@ -17,7 +17,7 @@ from vsr.pipeline.run import run
 from vsr.progress import Listener
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
-from vsr.restore.film import dirt_share
+from vsr.restore.dirt import dirt_share
 from vsr.restore.finishing import Finishing, add_grain, sharpen
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame

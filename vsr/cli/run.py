@@ -190,6 +190,24 @@ def run(
             help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
+    even_brightness: Annotated[
+        str | None,
+        typer.Option(
+            "--even-brightness",
+            metavar="auto|on|off",
+            help="Even brightness that flickers from frame to frame; auto where it is found; "
+            "default: auto.",
+        ),
+    ] = None,
+    remove_dirt: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-dirt",
+            metavar="auto|on|off",
+            help="Remove dirt that stands on one frame alone; auto where it is found; default: "
+            "auto.",
+        ),
+    ] = None,
     as_published: Annotated[
         bool | None,
         typer.Option(
@@ -411,6 +429,24 @@ def plan(
             "--stream",
             metavar="N",
             help="Number of the stream to read; default: the longest video stream.",
+        ),
+    ] = None,
+    even_brightness: Annotated[
+        str | None,
+        typer.Option(
+            "--even-brightness",
+            metavar="auto|on|off",
+            help="Even brightness that flickers from frame to frame; auto where it is found; "
+            "default: auto.",
+        ),
+    ] = None,
+    remove_dirt: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-dirt",
+            metavar="auto|on|off",
+            help="Remove dirt that stands on one frame alone; auto where it is found; default: "
+            "auto.",
         ),
     ] = None,
     as_published: Annotated[

@@ -41,6 +41,8 @@ def run(
     deinterlace: Literal["auto", "frame", "field", "film", "off"] | None = None,
     allow_huge: bool | None = None,
     stream: int | None = None,
+    even_brightness: Literal["auto", "on", "off"] | None = None,
+    remove_dirt: Literal["auto", "on", "off"] | None = None,
     as_published: bool | None = None,
     quality: Literal["fast", "balanced", "best"] | None = None,
     codec: str | None = None,

@@ -38,6 +38,8 @@ class Manifest:
     """Names of the models that were used, in the order of first use."""
     degradation: list[dict[str, Any]]
     """What is known of the degradation of each shot; empty where nothing was looked at."""
+    repairs: list[dict[str, Any]]
+    """The repair of film, by shot: what was found, frames evened, spots and pixels replaced."""
     decisions: list[dict[str, Any]]
     """The policy's choices: at which frame, and why."""
     shots: list[int]

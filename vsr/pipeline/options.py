@@ -7,6 +7,7 @@ from typing import Literal
 
 from vsr.errors import UsageError
 from vsr.records import load_options, option
+from vsr.restore.repair import RepairOptions
 from vsr.upscale import PolicyOptions, is_in_file
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
@@ -119,6 +120,7 @@ class Recipe:
         (), "Policies to compare on a clip with a truth: prints a table, writes no video."
     )
     read: ReadOptions = ReadOptions()
+    repair: RepairOptions = RepairOptions()
     policies: PolicyOptions = PolicyOptions()
     shots: ShotOptions = ShotOptions()
     encode: EncodeOptions = EncodeOptions()

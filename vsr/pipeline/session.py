@@ -1,6 +1,6 @@
 """A session: all that is open while a clip is upscaled, made in one place for every kind of run.
 
-reader -> shots -> inspection -> policy -> flicker control -> live metrics -> writer
+reader -> shots -> repair -> inspection -> policy -> flicker control -> live metrics -> writer
 """
 
 import sys
@@ -31,6 +31,7 @@ from vsr.progress import Listener
 from vsr.records import to_table
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
+from vsr.restore.repair import FilmRepair, RepairOptions
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.upscale import RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
 from vsr.upscale.policy import ModelSet
@@ -67,6 +68,7 @@ class Session:
     reader: ClipReader
     given: GivenVideo | None
     """The clip and its source, where it is upscaled already."""
+    repair: FilmRepair
     stages: tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
     writer: ClipWriter | None
     resumed: Resumed
@@ -136,6 +138,8 @@ class Session:
             )
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
             restore = 1.0 if recipe.restore == "auto" else recipe.restore
+            # A given result was made of the frames as they are.
+            repair = RepairOptions("off", "off") if given else recipe.repair.at_strength(restore)
             stages = (
                 Inspection(restore, notes.notify),
                 policy.make(context),
@@ -156,7 +160,17 @@ class Session:
                 notes.notify(f"resuming at frame {resumed.frames_done}")
             clock = clock or StageClock()
             session = cls(
-                recipe, output, device, reader, given, stages, writer, resumed, notes, clock
+                recipe,
+                output,
+                device,
+                reader,
+                given,
+                FilmRepair(repair, notes.notify),
+                stages,
+                writer,
+                resumed,
+                notes,
+                clock,
             )
             session.frames_out = resumed.frames_done
             # Last, so that it sees the errors of whoever runs the session.
@@ -177,7 +191,8 @@ class Session:
         first_wanted = self.resumed.frames_done - max(stage.rewind for stage in self.stages)
         marked = mark_shots(self._pairs(), self.recipe.shots, lambda pair: pair[0])
         held: Step | None = None
-        for number, first_frame, (frame, picture) in marked:
+        # All from the start as well: what a frame becomes depends on those around it.
+        for number, first_frame, (frame, picture) in self.repair.through(marked):
             self.frames_in += 1
             if number == len(self.shot_starts):
                 self.shot_starts.append(first_frame)
@@ -262,6 +277,7 @@ class Session:
             degradation=[
                 {"first_frame": first, **asdict(each)} for first, each in inspection.found.items()
             ],
+            repairs=[asdict(shot) for shot in self.repair.shots],
             decisions=[asdict(each) | {"margin": each.margin} for each in policy.decisions],
             shots=self.shot_starts,
             steady=[asdict(shot) for shot in metrics.shots()],

@@ -7,9 +7,10 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
+from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
 from vsr.restore.cross_scale import CrossScaleSpectrum
-from vsr.restore.film import brightness_flicker, dirt_share
+from vsr.restore.dirt import dirt_share
 from vsr.video.frames import Frame
 from vsr.video.read.fields import FieldStatistics, field_statistics
 from vsr.video.step import Degradation

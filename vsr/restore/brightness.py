@@ -1,0 +1,180 @@
+"""Brightness that flickers, as of old film: evened along time, region by region.
+
+How much lighter a frame is than the one before is measured along the motion, so what moves does not
+count. Added up, these steps give the brightness of each region over time, of which a straight line
+through some frames is kept. A fade is such a line, and a flash rises and falls once: neither is
+changed.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import torch
+
+from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX, FloatArray, backward_warp, dis_flow
+
+REACH = 6
+"""Frames on either side that a frame is compared with."""
+REGION_PX, MAX_REGIONS = 48, 4
+"""Least side of a region, and how many lie along a side at most."""
+PEDESTAL = 16.0
+"""Gray levels added before logarithms are taken: black is no infinity."""
+MIN_STEP = 0.006
+"""Smallest step, in natural logarithms, that counts as a rise or a fall."""
+MIN_TURNS = 4
+"""Changes between rising and falling in a window, from which on brightness flickers: a flash has
+one, two flashes three."""
+END_TURNS = 3
+"""The same at a shot's ends, where windows are half as long."""
+MAX_OUTLIER = 5.0
+"""Departure from the line, over the median one, from which on a frame is a flash in a flickering
+shot, and is left."""
+SLOPE_DOUBT = 4.0
+"""Squared deviations that a slope must exceed to be believed: flicker alone has a slope by chance,
+most of all at a shot's ends."""
+
+
+class BrightnessEvening:
+    """Evens the brightness of the pictures of one shot."""
+
+    def __init__(self) -> None:
+        self.frames_evened = 0
+
+    def through(self, pictures: Iterable[FloatArray]) -> Iterator[FloatArray]:
+        """Even pictures (3, H, W) in gray levels; `REACH` frames late, as many come out."""
+        held: deque[tuple[FloatArray, FloatArray]] = deque()
+        behind: deque[FloatArray] = deque(maxlen=REACH)
+        before: FloatArray | None = None
+        for picture in pictures:
+            if before is None:
+                level = np.zeros((3, *_grid(picture)), np.float32)
+            else:
+                level = held[-1][1] + brightness_step(before, picture)
+            held.append((picture, level))
+            before = picture
+            if len(held) > REACH:
+                yield self._even(held, behind)
+        while held:
+            yield self._even(held, behind)
+
+    def _even(
+        self, held: deque[tuple[FloatArray, FloatArray]], behind: deque[FloatArray]
+    ) -> FloatArray:
+        """Take the first held picture out, evened by the levels around it."""
+        picture, level = held.popleft()
+        levels = np.stack([*behind, level, *(each for _, each in held)])
+        correction = steady_correction(levels, len(behind))
+        behind.append(level)
+        if not correction.any():
+            return picture
+        self.frames_evened += 1
+        height, width = picture.shape[-2:]
+        # Smooth from region to region, so that no border shows.
+        gains = np.stack(
+            [
+                cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+                for plane in np.exp(correction).astype(np.float32)
+            ]
+        )
+        evened: FloatArray = np.clip((picture + PEDESTAL) * gains - PEDESTAL, 0, 255)
+        return evened
+
+
+def steady_correction(levels: FloatArray, at: int) -> FloatArray:
+    """Find what makes frame `at` lie on the line through `levels`, (frames, ...) in logarithms.
+
+    0 where the levels do not flicker.
+    """
+    count = len(levels)
+    none = np.zeros_like(levels[0])
+    if count < MIN_TURNS + 2:
+        return none
+    steps = np.diff(levels, axis=0)
+    times = np.arange(count, dtype=np.float32) - (count - 1) / 2
+    spread = float((times**2).sum())
+    mean = levels.mean(axis=0)
+    slope = np.tensordot(times, levels, axes=1) / spread
+    shape = (-1,) + (1,) * (levels.ndim - 1)
+    residual = levels - mean - slope * times.reshape(shape)
+    # A slope that chance explains is none.
+    doubt = SLOPE_DOUBT * (residual**2).sum(axis=0) / (count - 2) / spread
+    slope = slope * np.maximum(0, 1 - doubt / np.maximum(slope**2, 1e-12))
+    residual = levels - mean - slope * times.reshape(shape)
+    usual = np.median(np.abs(residual), axis=0)
+    turns_needed = MIN_TURNS if count > REACH + 3 else END_TURNS
+    flickers = (_turns(steps) >= turns_needed) & (np.abs(residual[at]) <= MAX_OUTLIER * usual)
+    correction: FloatArray = np.where(flickers, -residual[at], none)
+    return correction
+
+
+def _turns(steps: FloatArray) -> np.ndarray:
+    """Count along the first axis how often a rise follows a fall or a fall a rise; small steps do
+    not count."""
+    turns = np.zeros(steps.shape[1:], int)
+    last = np.zeros(steps.shape[1:], int)
+    for step in steps:
+        sign = np.where(np.abs(step) > MIN_STEP, np.sign(step), 0).astype(int)
+        turns += (sign != 0) & (last != 0) & (sign != last)
+        last = np.where(sign != 0, sign, last)
+    return turns
+
+
+def brightness_step(before: FloatArray, now: FloatArray) -> FloatArray:
+    """By how much `now` is lighter than `before` along the motion, in natural logarithms: the
+    median of each region, (3, rows, columns)."""
+    moved = before
+    if min(now.shape[-2:]) >= MIN_FAST_SIDE_PX:
+        # Flow takes brightness for constant, so the two are brought to one level first.
+        ratio = (now.mean() + 1) / (before.mean() + 1)
+        views = [_view(now), _view(before * ratio)]
+        moved = backward_warp(before, dis_flow(views[0], views[1], DIS_FAST))
+    difference = np.log(now + PEDESTAL) - np.log(np.maximum(moved, 0) + PEDESTAL)
+    rows, columns = _grid(now)
+    return np.array(
+        [
+            [
+                [np.median(cell) for cell in np.array_split(band, columns, axis=1)]
+                for band in np.array_split(plane, rows, axis=0)
+            ]
+            for plane in difference
+        ],
+        np.float32,
+    )
+
+
+def flicker_along_motion(pictures: Sequence[FloatArray]) -> float:
+    """Measure by how much of its brightness a frame departs from the mean of its neighbors: the
+    median over frames and regions; 0 where the brightness does not go up and down."""
+    if len(pictures) < MIN_TURNS + 2:
+        return 0.0
+    steps = np.stack([brightness_step(a, b) for a, b in pairwise(pictures)])
+    steps = steps.mean(axis=1)
+    if float(np.median(_turns(steps))) < MIN_TURNS:
+        return 0.0
+    departures = np.abs(steps[1:] - steps[:-1]) / 2
+    return round(float(np.median(departures)), 4)
+
+
+def _grid(picture: FloatArray) -> tuple[int, int]:
+    rows, columns = (int(np.clip(side // REGION_PX, 1, MAX_REGIONS)) for side in picture.shape[-2:])
+    return rows, columns
+
+
+def _view(picture: FloatArray) -> np.ndarray:
+    luma = 0.299 * picture[0] + 0.587 * picture[1] + 0.114 * picture[2]
+    view: np.ndarray = np.rint(cv2.GaussianBlur(luma, (0, 0), 1.2)).clip(0, 255).astype(np.uint8)
+    return view
+
+
+def brightness_flicker(pictures: Sequence[torch.Tensor]) -> float:
+    """Mean deviation of a frame's mean level from the mean of its neighbors', in gray levels.
+
+    A fade changes evenly and has none; a flash counts once, so the median is taken.
+    """
+    if len(pictures) < 3:
+        return 0.0
+    means = np.array([255 * float(picture.mean()) for picture in pictures])
+    return round(float(np.median(np.abs(means[1:-1] - (means[:-2] + means[2:]) / 2))), 3)

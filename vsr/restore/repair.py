@@ -1,0 +1,157 @@
+"""Repairs of film: brightness that flickers is evened along time, and dirt that stands on one frame
+alone is replaced by what both neighbors show there.
+
+Both work on the frames of a clip before anything is made of them, shot by shot, and only where a
+look at the shot's first frames has found the fault, unless they are asked for. Only what the
+neighbors know is put back; frames at a shot's ends keep their dirt.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+
+from vsr.records import option
+from vsr.restore.brightness import BrightnessEvening, flicker_along_motion
+from vsr.restore.dirt import DirtRemoval, SpotCounts, look_for_dirt
+from vsr.video.frames import Frame
+
+PROBE_FRAMES = 16
+"""Frames looked at, from a shot's start."""
+MIN_FLICKER = 0.01
+"""Brightness flicker, as a share of the brightness, from which on a shot is evened."""
+MIN_DIRT_SPOTS = 1.2
+"""Spots of dirt on a frame, in the mean, from which on a shot is cleaned."""
+
+T = TypeVar("T")
+Marked = tuple[int, int, tuple[Frame, T]]
+"""Number of a shot, its first frame, and a frame with whatever belongs to it."""
+Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """Options of the repair of film."""
+
+    brightness: Switch = option(
+        "auto",
+        "Even brightness that flickers from frame to frame; auto where it is found.",
+        "--even-brightness",
+        metavar="auto|on|off",
+        commands=("run",),
+    )
+    dirt: Switch = option(
+        "auto",
+        "Remove dirt that stands on one frame alone; auto where it is found.",
+        "--remove-dirt",
+        metavar="auto|on|off",
+        commands=("run",),
+    )
+
+    def at_strength(self, restore: float) -> "RepairOptions":
+        """Leave out what is not asked for by name where nothing is to be restored."""
+        if restore > 0:
+            return self
+        return RepairOptions(
+            *("off" if each == "auto" else each for each in (self.brightness, self.dirt))
+        )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is to be repaired."""
+        return self.brightness == self.dirt == "off"
+
+
+@dataclass
+class ShotRepair:
+    """Account of the repair of one shot."""
+
+    first_frame: int
+    brightness_flicker: float
+    """Share of the brightness by which frames depart from the mean of their neighbors."""
+    dirt_spots: float
+    """Spots on a frame alone, mean over the shot's first frames."""
+    frames_evened: int = 0
+    spots_removed: int = 0
+    pixels_removed: int = 0
+
+
+class FilmRepair:
+    """Repairs the frames of a clip, as they are read."""
+
+    def __init__(
+        self, options: RepairOptions, notify: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._options = options
+        self._notify = notify
+        self.shots: list[ShotRepair] = []
+        """Shots of which something was repaired or was to be."""
+
+    def through(self, marked: Iterable[Marked[T]]) -> Iterator[Marked[T]]:
+        """Repair marked frames; as many come out, each with the same time and owner."""
+        if self._options.is_off:
+            yield from marked
+            return
+        for _, group in groupby(marked, key=lambda item: item[0]):
+            yield from self._through_shot(group)
+
+    def _through_shot(self, shot: Iterator[Marked[T]]) -> Iterator[Marked[T]]:
+        probe = list(islice(shot, PROBE_FRAMES))
+        pictures = [_levels(frame) for _, _, (frame, _) in probe]
+        flicker, spots, counts = 0.0, 0.0, SpotCounts()
+        if self._options.brightness != "off":
+            flicker = flicker_along_motion(pictures)
+        evens = _is_wanted(self._options.brightness, flicker, MIN_FLICKER)
+        if self._options.dirt != "off":
+            # Dirt is looked for in what will be cleaned: flicker hides it.
+            seen = list(BrightnessEvening().through(pictures)) if evens else pictures
+            spots, counts = look_for_dirt(seen)
+        cleans = _is_wanted(self._options.dirt, spots, MIN_DIRT_SPOTS)
+        account = ShotRepair(probe[0][1], flicker, spots)
+        if not (evens or cleans):
+            yield from chain(probe, shot)
+            return
+        self.shots.append(account)
+        faults = [word for word, is_on in (("uneven brightness", evens), ("dirt", cleans)) if is_on]
+        self._notify(f"shot from frame {account.first_frame}: repairing {' and '.join(faults)}")
+        # Owners wait while the repairs look ahead.
+        owners: deque[Marked[T]] = deque()
+
+        def levels() -> Iterator[np.ndarray]:
+            for item in chain(probe, shot):
+                owners.append(item)
+                yield _levels(item[2][0])
+
+        stream: Iterator[np.ndarray] = levels()
+        if evens:
+            evening = BrightnessEvening()
+            stream = evening.through(stream)
+        if cleans:
+            removal = DirtRemoval(counts)
+            stream = removal.through(stream)
+        for picture in stream:
+            number, first_frame, (frame, owner) = owners.popleft()
+            pixels = torch.from_numpy(picture).to(frame.pixels.device) / 255
+            # What was not touched keeps its very values.
+            changed = (pixels - frame.pixels).abs() > 1e-5
+            if changed.any():
+                frame = replace(frame, pixels=torch.where(changed, pixels, frame.pixels))
+            account.frames_evened = evening.frames_evened if evens else 0
+            if cleans:
+                account.spots_removed = removal.spots_removed
+                account.pixels_removed = removal.pixels_removed
+            yield number, first_frame, (frame, owner)
+
+
+def _is_wanted(switch: Switch, found: float, least: float) -> bool:
+    return switch == "on" or (switch == "auto" and found >= least)
+
+
+def _levels(frame: Frame) -> np.ndarray:
+    """RGB (3, H, W) in gray levels."""
+    levels: np.ndarray = 255 * frame.pixels.cpu().numpy()
+    return levels
