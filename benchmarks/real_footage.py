@@ -106,11 +106,14 @@ METHODS = {
     "bicubic": Recipe("bicubic"),
     "shot": Recipe("shot", restore=0.0),
     "shot, restored": Recipe("shot"),
+    "shot, kernel": Recipe("shot"),
     "realesr": Recipe(upscaler=str(REALESR), steady=0.0),
     "realesr, steadied": Recipe(restore=0.0),
     "realesr, restored": Recipe(),
 }
 """The last two steady what the one before them has made."""
+KERNEL, KERNEL_SUFFIX = ("shot, kernel",), "-kernel"
+"""Trained with `--kernel auto`, and the end of the names of their banks."""
 STEADIED = ("realesr, steadied", "realesr, restored")
 
 
@@ -245,17 +248,20 @@ def encode(path: Path, pictures: Pictures, codec: str, codec_options: dict[str, 
 
 def compare(pair: Pair, methods: list[str], options: Namespace) -> Iterator[tuple[str, Figures]]:
     """The figures of each method on one input."""
-    shot_models = []
-    if any(name.startswith("shot") for name in methods):
-        shot_models = train_shot_models(pair.low, options.models / pair.name)
     for name in methods:
+        shot_models = []
+        if name.startswith("shot"):
+            folder = options.models / (pair.name + (KERNEL_SUFFIX if name in KERNEL else ""))
+            shot_models = train_shot_models(
+                pair.low, folder, kernel="auto" if name in KERNEL else None
+            )
         board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=BORDER_PX)
         colors = []
         if name in STEADIED:
             made = steadied(enlarged_by_realesr(pair, options), pair.low, METHODS[name])
         else:
             made = upscale(
-                pair.low, replace(METHODS[name]), [], [], StageClock(), lambda _: shot_models
+                pair.low, METHODS[name], [], [], StageClock(), lambda _, known=shot_models: known
             )
         kept = options.models / f"{pair.name}-realesr.mkv"
         pictures = []

@@ -64,11 +64,11 @@ def measure_versions(
     }
 
 
-def train_shot_models(clip: Path, folder: Path) -> list[ShotModel]:
-    """The shot models of a clip with the default settings; those that are there already are
-    kept."""
+def train_shot_models(clip: Path, folder: Path, kernel: str | None = None) -> list[ShotModel]:
+    """The shot models of a clip with the default settings, but for the kernel; those that are there
+    already are kept."""
     start = cpu_seconds()
-    report = train_shot(clip, folder, shots="all")
+    report = train_shot(clip, folder, shots="all", kernel=kernel)
     if report.trained:
         each = (cpu_seconds() - start) / len(report.trained)
         print(

@@ -14,6 +14,7 @@ from tests.clips import moving_pictures, write_clip
 from tests.steps import upscale_frames
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import ModelError, UsageError
+from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
 from vsr.models.bank import has_shot_model, load_bank
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
@@ -23,6 +24,8 @@ from vsr.models.shot_model import (
     save_shot_model,
     shot_model_files,
 )
+from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.run import run
 from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import FusionOptions
@@ -312,3 +315,38 @@ def test_models_are_trained_ahead_for_every_shot_and_used_on_it(tmp_path):
 def test_a_pipe_cannot_be_learned_from_ahead(tmp_path):
     with pytest.raises(UsageError, match="pipe"), training_ahead("-", tmp_path):
         pass
+
+
+def test_a_known_blur_is_undone(tmp_path):
+    kernel = gaussian_kernel(11, (1.8, 1.4), 20.0)
+    truths = as_pixels(moving_pictures(8, 96, 80))
+    lows = [reduce_blurred(truth, kernel) for truth in truths]
+    errors = []
+    for rows in (None, taps_from_tensor(kernel)):
+        options = replace(QUICK, kernel=rows)
+        networks = train_shot_model([lows], options, 0, lambda *_: None).networks
+        made = upscale_shot(lows, networks, 2, CLEAN, FUSION, kernel=rows)
+        errors.append(
+            sum(float((a - b).square().mean()) for a, b in zip(made, truths, strict=True))
+        )
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_blur_lies_in_the_card_and_binds_the_model_to_doublings(bank, tmp_path):
+    clip, _ = bank
+    kernel = tmp_path / "kernel.json"
+    rows = taps_from_tensor(gaussian_kernel(9, (1.5, 1.5), 0.0))
+    kernel.write_text(json.dumps(rows))
+    for choice in (None, str(kernel), "auto"):
+        train_shot(clip, tmp_path / "bank", budget_seconds=0.2, kernel=choice)
+    models = load_shot_models(tmp_path / "bank")
+    assert len(models) == 3
+    assert sorted(model.card.kernel is not None for model in models)[-1]
+    recipe = Recipe("shot", scale=2.0, metrics=())
+    report = run(clip, recipe, RunFiles(tmp_path / "a.mkv", tmp_path / "bank"))
+    (used,) = report.models
+    assert "kernel" in used
+    with pytest.raises(ModelError, match="blur kernel"):
+        run(clip, replace(recipe, scale=3.0), RunFiles(tmp_path / "b.mkv", tmp_path / "bank"))
+    with pytest.raises(UsageError, match="kernel"):
+        train_shot(clip, tmp_path / "bank", kernel=str(tmp_path / "none.json"))

@@ -153,6 +153,14 @@ def train_shot(
             help="Seconds for each model; default: a fixed number of iterations.",
         ),
     ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="FILE|auto",
+            help="The blur to undo (see vsr kernel); auto estimates it for each shot.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     on_damage: Annotated[

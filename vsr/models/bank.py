@@ -48,6 +48,13 @@ class Distillation:
     """Options of its training that were not the default, as "key=value"."""
 
 
+def check_kernel(kernel: KernelTaps | None) -> None:
+    """Raise `ValueError` unless a card's kernel is a square of a possible size."""
+    sides = {len(kernel), *map(len, kernel)} if kernel is not None else {1}
+    if len(sides) > 1 or not 1 <= max(sides) <= MAX_KERNEL_SIDE:
+        raise ValueError(f"kernel is not a square of 1 to {MAX_KERNEL_SIDE} taps a side")
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Origin of a model. Every field stands in the file's metadata under its own name, as JSON;
@@ -91,9 +98,7 @@ class ModelCard:
     """Note for the user on the training, such as that it was stopped early."""
 
     def __post_init__(self) -> None:
-        sides = {len(self.kernel), *map(len, self.kernel)} if self.kernel is not None else {1}
-        if len(sides) > 1 or not 1 <= max(sides) <= MAX_KERNEL_SIDE:
-            raise ValueError(f"kernel is not a square of 1 to {MAX_KERNEL_SIDE} taps a side")
+        check_kernel(self.kernel)
 
     @property
     def system(self) -> str:

@@ -10,7 +10,8 @@ from torch import nn
 
 from vsr.errors import ModelError, OutputError
 from vsr.files import write_atomically
-from vsr.models.bank import SHOT_MODEL_SUFFIX
+from vsr.image.blur import KernelTaps
+from vsr.models.bank import SHOT_MODEL_SUFFIX, check_kernel
 from vsr.models.networks import on_device
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.safetensors import (
@@ -50,6 +51,11 @@ class ShotCard:
     """Mean absolute error of luma over equal parts of the training."""
     version: str
     """Version of vsr."""
+    kernel: KernelTaps | None = None
+    """Blur kernel of half the size that the model was trained for; None: bicubic."""
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel)
 
 
 @dataclass(frozen=True, eq=False)

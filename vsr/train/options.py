@@ -97,6 +97,12 @@ class ShotTraining:
         metavar="S",
         above=0,
     )
+    kernel: str | None = option(
+        None,
+        "The blur to undo (see vsr kernel); auto estimates it for each shot.",
+        "--kernel",
+        metavar="FILE|auto",
+    )
     seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
     read: ReadOptions = ReadOptions()

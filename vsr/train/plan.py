@@ -125,7 +125,7 @@ def plan_training(
     if settings:
         method = replace(method, options=with_settings(method.options, settings))
         # In any order the same settings are the same training.
-        label.append(_short_hash("\n".join(sorted(settings))))
+        label.append(short_hash("\n".join(sorted(settings))))
     if kernel is not None and not _has_option(method, "kernel"):
         raise UsageError(
             f"--kernel is not for method {name}; it is for {_methods_with_option('kernel')}."
@@ -140,7 +140,7 @@ def plan_training(
     elif kernel is not None and str(kernel) != AUTO:
         rows = read_kernel(Path(kernel))
         method = _with_kernel(method, rows)
-        label.append(f"kernel_{_short_hash(repr(rows))}")
+        label.append(f"kernel_{short_hash(repr(rows))}")
     if neighbours:
         label.append(f"n{neighbours}")
     return TrainingPlan(method, "-".join(label), estimate, plain)
@@ -166,7 +166,8 @@ def _methods_with_option(option: str) -> str:
     return ", ".join(name for name, method in METHODS.items() if _has_option(method, option))
 
 
-def _short_hash(text: str) -> str:
+def short_hash(text: str) -> str:
+    """Hash a text to a few characters that tell trainings apart in names."""
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
 
 

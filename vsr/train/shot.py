@@ -1,7 +1,7 @@
 """Trains shot models: finds the shots of a clip, takes frames of each, fills the bank."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +12,9 @@ import torch
 from vsr import __version__
 from vsr.engine.options import choose_device
 from vsr.errors import InputError, ModelError
+from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.bank import SHOT_MODEL_SUFFIX
+from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
 from vsr.records import load_options
 from vsr.train.clip import (
@@ -25,12 +27,14 @@ from vsr.train.clip import (
     shots_of_clip,
 )
 from vsr.train.fit import ProgressAggregator, TrainingListener, TrainingReport
+from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (
     ShotTrainingOptions,
     TrainedShotNetworks,
     train_shot_model,
 )
 from vsr.train.options import ShotTraining
+from vsr.train.plan import AUTO, short_hash
 from vsr.train.state_file import StateFile
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import ReadOptions
@@ -44,6 +48,7 @@ RUN_FRAMES = 8
 """Frames in a row, so that windows have their neighbours. A long shot gives several runs, evenly
 spread."""
 MIN_SIDE_PX = 16
+MIN_KERNEL_SIDE_PX = 32
 
 
 def train_shot(
@@ -53,6 +58,7 @@ def train_shot(
     # options of vsr train-shot, by tools/write_signatures.py
     shots: int | Literal["longest", "all"] = "longest",
     budget_seconds: float | None = None,
+    kernel: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
@@ -78,6 +84,7 @@ def train_shots(
 ) -> TrainingReport:
     """Do what `train_shot` says, with its options as one value."""
     on, method, seed = choose_device(options.device), ShotTrainingOptions(), options.seed
+    given, label = _given_kernel(options.kernel)
     start = perf_counter()
     info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
@@ -93,7 +100,7 @@ def train_shots(
     bank = Path(models)
     make_folder(bank)
     with bank_lock(bank):
-        paths = {bank / _file_name(info, shot, seed): shot for shot in chosen}
+        paths = {bank / _file_name(info, shot, seed, label): shot for shot in chosen}
         kept = [path for path in paths if _is_trained(path, info)]
         missing = [path for path in paths if path not in kept]
         gather = ProgressAggregator(len(missing), listener)
@@ -101,6 +108,11 @@ def train_shots(
             shot = paths[path]
             # The frames are read shot by shot, so that memory holds those of one.
             runs = training_runs(shot, info.height * info.width)
+            material = _read_runs(clip, runs, options.read)
+            kernel = given
+            if options.kernel == AUTO:
+                kernel = _estimated_kernel(shot, material, listener)
+            method = replace(method, kernel=kernel)
             plan = {
                 "clip": info.identity,
                 "runs": [[run.start, run.stop] for run in runs],
@@ -114,7 +126,7 @@ def train_shots(
             # taken up.
             states = StateFile(path, plan, listener.notify, begins_anew=True)
             made = train_shot_model(
-                _read_runs(clip, runs, options.read),
+                material,
                 method,
                 seed,
                 partial(gather.update, number),
@@ -124,7 +136,7 @@ def train_shots(
                 should_stop=listener.should_stop,
             )
             card = _model_card(info, shot, seed, made, sum(map(len, runs)))
-            save_shot_model(path, card, made.networks)
+            save_shot_model(path, replace(card, kernel=kernel), made.networks)
             states.remove()
     if kept:
         listener.notify(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
@@ -137,6 +149,36 @@ def train_shots(
         kept=tuple(map(_model_name, kept)),
         seconds=perf_counter() - start,
     )
+
+
+def _given_kernel(choice: str | None) -> tuple[KernelTaps | None, str]:
+    """The kernel of a file, and what tells models apart that were trained with another choice."""
+    if choice is None:
+        return None, ""
+    if choice == AUTO:
+        return None, "-kernel"
+    rows = read_kernel(Path(choice))
+    return none_if_bicubic(rows), f"-kernel_{short_hash(repr(rows))}"
+
+
+def _estimated_kernel(
+    shot: Shot, runs: Sequence[Sequence[torch.Tensor]], listener: TrainingListener
+) -> KernelTaps | None:
+    """Estimate the blur of a shot on the frame in the middle of what is trained on; None where no
+    blur explains it clearly better than bicubic reduction."""
+    frames = [frame for run in runs for frame in run]
+    if min(frames[0].shape[-2:]) < MIN_KERNEL_SIDE_PX:
+        listener.notify(f"frames under {MIN_KERNEL_SIDE_PX} pixels a side do not show their blur")
+        return None
+    # One seed for all, as for keyframes: the same shot always has the same kernel.
+    estimate = estimate_kernel(
+        frames[len(frames) // 2], KernelGanOptions(), 0, lambda *_: None, listener.should_stop
+    )
+    listener.notify(
+        f"shot from frame {shot.first_frame}: {estimate.kernel_fit.summary()}; "
+        f"{kernel_summary(estimate.kernel)}"
+    )
+    return none_if_bicubic(estimate.kernel)
 
 
 def _model_name(path: Path) -> str:
@@ -204,6 +246,7 @@ def _read_runs(
     return [[frames[index].pixels for index in run] for run in runs]
 
 
-def _file_name(info: ClipInfo, shot: Shot, seed: int) -> str:
+def _file_name(info: ClipInfo, shot: Shot, seed: int, label: str) -> str:
     stem = file_stem(clip_name(info))
-    return f"{stem}-{shot.first_frame:06d}-{shot.last_frame:06d}-{seed:03d}{SHOT_MODEL_SUFFIX}"
+    frames = f"{shot.first_frame:06d}-{shot.last_frame:06d}"
+    return f"{stem}-{frames}-{seed:03d}{label}{SHOT_MODEL_SUFFIX}"

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from vsr.errors import ModelError, UsageError
+from vsr.image.blur import none_if_bicubic
 from vsr.image.resample import resize
 from vsr.models.shot_model import ShotModel
 from vsr.restore.data_term import CLEAN
@@ -85,13 +86,16 @@ class ShotPolicy(PolicyStage):
     ) -> Iterator[Step]:
         """Enlarge the steps of one shot, of which `done` come again."""
         model = self._model_of(self.decisions[-1], done[0].frame) if done else self._decide(first)
+        kernel = none_if_bicubic(model.card.kernel)
         self._stages = ShotStages(
             model.networks_on(self._context.device),
             self._context.scale,
             self.decisions[-1].data_term,
             self._fusion,
-            self._multiframe,
+            # Neighbors are compared through bicubic reduction, which is not that of a blurred clip.
+            self._multiframe if kernel is None else None,
             self._context.engine,
+            kernel,
         )
         self._shot_start = first[0].shot.first_frame
         lows = ((step.frame.pixels, step) for step in chain(done, first, rest))
@@ -99,7 +103,8 @@ class ShotPolicy(PolicyStage):
             # The others were only to fill the stages.
             if not one.owner.is_done:
                 self._last = one.owner.frame.index
-                yield replace(one.owner, picture=one.picture)
+                shot = replace(one.owner.shot, kernel=kernel)
+                yield replace(one.owner, picture=one.picture, shot=shot)
 
     def _decide(self, first: list[Step]) -> ShotModel:
         """Choose the model of a shot that begins with `first`."""
@@ -130,7 +135,8 @@ def _select_model(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
         )
     # A model of this shot beats all others; of another clip, times say nothing.
-    for model in models:
+    # One that knows the blur comes first.
+    for model in sorted(models, key=lambda model: model.card.kernel is None):
         card = model.card
         same_clip = card.clip_identity == context.clip_identity != ""
         if same_clip and card.shot_start_seconds <= frames[0].seconds < card.shot_end_seconds:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from vsr.engine.options import EngineOptions
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
+from vsr.image.blur import KernelTaps
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.restore.data_term import DataTerm
@@ -34,10 +35,11 @@ def upscale_shot(
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
     options: EngineOptions = EngineOptions(),
+    kernel: KernelTaps | None = None,
 ) -> Iterator[torch.Tensor]:
     """Enlarge the frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), `scale`
     times; see `ShotStages`."""
-    stages = ShotStages(networks, scale, data_term, fusion, multiframe, options)
+    stages = ShotStages(networks, scale, data_term, fusion, multiframe, options, kernel)
     return (one.picture for one in stages.through((low, None) for low in lows))
 
 
@@ -62,12 +64,14 @@ class ShotStages:
         fusion: FusionOptions,
         multiframe: MultiframeOptions | None = None,
         options: EngineOptions = EngineOptions(),
+        kernel: KernelTaps | None = None,
     ) -> None:
+        """`kernel` is the blur that the networks were trained for; None: bicubic."""
         fast = [FastShotNetwork(network, options) for network in networks]
         self._networks = [fast[min(stage, 1)] for stage in range(num_stages(scale))]
         self._scale = scale
         self._data_term = data_term
-        self._fusion, self._multiframe = fusion, multiframe
+        self._fusion, self._multiframe, self._kernel = fusion, multiframe, kernel
         self._neighbors = networks[0].spec.neighbours
         self._distances, self.lead = resume_context(self._neighbors, scale, multiframe)
         self._position = -1
@@ -104,8 +108,10 @@ class ShotStages:
             if known:
                 done = (num_done - 1 - self._distances[stage], known[stage])
             scale = min(self._scale, STAGE_SCALE ** (stage + 1))
-            sharpened = _upscaled(stream, network, registrar, scale, self._data_term)
-            fused = fuse_shot(sharpened, self._fusion, self._data_term, registrar, done)
+            sharpened = _upscaled(stream, network, registrar, scale, self._data_term, self._kernel)
+            fused = fuse_shot(
+                sharpened, self._fusion, self._data_term, registrar, done, self._kernel
+            )
             stream = _remembered(fused, self._recent[stage])
         if self._multiframe is not None:
             stream = _back_projected(stream, registrar, self._multiframe)
@@ -245,6 +251,7 @@ def _upscaled(
     registrar: ShotRegistrar,
     scale: float,
     data_term: DataTerm,
+    kernel: KernelTaps | None,
 ) -> Iterator[Enlarged[T]]:
     """Enlarge each picture to twice its size with the detail that the network finds, then to
     `scale` times its low one."""
@@ -257,7 +264,7 @@ def _upscaled(
         # The network finds detail of luma alone, which is added to all channels.
         sharpened = one.picture + network.missing_detail(planes)
         picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
-        back_projected = data_term.back_project(picture, one.low)
+        back_projected = data_term.back_project(picture, one.low, kernel)
         yield one._replace(picture=back_projected)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from vsr.image.blur import KernelTaps, kernel_of_factor, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
 from vsr.restore.data_term import CLEAN
@@ -47,6 +48,8 @@ class ShotTrainingOptions:
     """Of the exponential moving average of the weights, which is what is kept."""
     fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
     """Of what the second network learns from."""
+    kernel: KernelTaps | None = None
+    """Blur of the reduction to half the size by which the shot was made; None: bicubic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,14 +245,14 @@ def _examples(
     )
     # At several sizes: a shot shows the same things at few scales, and more teach more.
     targets = [resize(luma, height, width).clamp(0, 1) for luma in run]
-    lows = [
-        _quantize(resize(target, height // reduction, width // reduction)) for target in targets
-    ]
+    lows = [_quantize(_reduced(target, reduction, options.kernel)) for target in targets]
     inputs = lows
     if networks:
         pair = (networks[0], networks[0])
         # With fusion, as in use: the second network must know its rest of noise and ghosts.
-        inputs = list(upscale_shot(lows, pair, STAGE_SCALE, CLEAN, options.fusion))
+        inputs = list(
+            upscale_shot(lows, pair, STAGE_SCALE, CLEAN, options.fusion, kernel=options.kernel)
+        )
     enlarged = [resize(picture, height, width) for picture in inputs]
     reach = options.network.neighbours
     # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
@@ -264,6 +267,16 @@ def _examples(
         # Registrations are large; those of frames that no window reaches any more are dropped.
         registrar.discard_before(index + 1 - reach)
         yield pad_planes(planes, options.network.halo), target
+
+
+def _reduced(target: torch.Tensor, reduction: int, kernel: KernelTaps | None) -> torch.Tensor:
+    """Reduce a luma (1, H, W) as the camera did that made the clip."""
+    if kernel is not None:
+        return reduce_blurred(
+            target, kernel_of_factor(taps_to_tensor(kernel), reduction), reduction
+        )
+    height, width = target.shape[-2:]
+    return resize(target, height // reduction, width // reduction)
 
 
 def _quantize(luma: torch.Tensor) -> torch.Tensor:
