@@ -3,10 +3,12 @@
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from tests.clips import write_clip
+from vsr.video.read.deinterlace import split_fields
 from vsr.video.read.fields import field_statistics
 from vsr.video.reader import ReadOptions, open_clip
 
@@ -91,6 +93,28 @@ def test_field_makes_two_frames_at_exact_times(tmp_path, top_first):
             for k in (-1, 0, 1)
         ]
         assert errors[1] < min(errors[0], errors[2]), index
+
+
+def test_fields_take_their_missing_lines_from_their_neighbors(tmp_path):
+    """A texture as fine as a frame's lines, which no deinterlacer makes up, that moves sideways."""
+    rng = np.random.default_rng(2)
+    fine = cv2.GaussianBlur(rng.uniform(0, 255, (HEIGHT, 3 * WIDTH, 3)), (0, 0), 0.9)
+    truth = [fine[:, i : i + WIDTH].round().astype(np.uint8).copy() for i in range(16)]
+    woven = [weave(a, b) for a, b in zip(truth[::2], truth[1::2], strict=True)]
+    clip = write_lossless(tmp_path / "a.mkv", woven)
+    with open_clip(clip, ReadOptions(deinterlace="off")) as reader:
+        timed = ((picture, i, 1) for i, picture in enumerate(reader._source.pictures))
+        plain = [one[0].frame.to_ndarray(format="rgb24") for one in split_fields(timed, True)]
+    _, frames, _ = read(clip, "field")
+    made = [levels(frame).transpose(1, 2, 0) for frame in frames]
+    by_filter, along_motion = (
+        np.mean([(np.float64(a) - b)[8:-8, 8:-8] ** 2 for a, b in zip(one, truth, strict=True)])
+        for one in (plain, made)
+    )
+    assert along_motion < 0.5 * by_filter
+    for index in (4, 5):
+        own = slice(index % 2, None, 2)
+        assert np.abs(made[index][own] - truth[index][own]).max() < 3
 
 
 def test_auto_believes_what_it_sees_and_not_the_flags(tmp_path):

@@ -89,14 +89,14 @@ def steady_correction(levels: FloatArray, at: int) -> FloatArray:
     0 where the levels do not flicker.
     """
     count = len(levels)
-    none = np.zeros_like(levels[0])
+    none: FloatArray = np.zeros(levels.shape[1:], np.float32)
     if count < MIN_TURNS + 2:
         return none
     steps = np.diff(levels, axis=0)
     times = np.arange(count, dtype=np.float32) - (count - 1) / 2
     spread = float((times**2).sum())
     mean = levels.mean(axis=0)
-    slope = np.tensordot(times, levels, axes=1) / spread
+    slope = np.asarray(np.tensordot(times, levels, axes=1), np.float32) / spread
     shape = (-1,) + (1,) * (levels.ndim - 1)
     residual = levels - mean - slope * times.reshape(shape)
     # A slope that chance explains is none.
@@ -106,8 +106,7 @@ def steady_correction(levels: FloatArray, at: int) -> FloatArray:
     usual = np.median(np.abs(residual), axis=0)
     turns_needed = MIN_TURNS if count > REACH + 3 else END_TURNS
     flickers = (_turns(steps) >= turns_needed) & (np.abs(residual[at]) <= MAX_OUTLIER * usual)
-    correction: FloatArray = np.where(flickers, -residual[at], none)
-    return correction
+    return np.asarray(np.where(flickers, -residual[at], none), np.float32)
 
 
 def _turns(steps: FloatArray) -> np.ndarray:

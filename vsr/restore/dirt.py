@@ -116,7 +116,7 @@ class SpotCounts:
     @property
     def is_weather(self) -> bool:
         """Whether light spots are of rain, snow or sparks: on most frames, and hardly any dark."""
-        frames = sum(count > 0 for count in self.light)
+        frames = len([count for count in self.light if count])
         often = bool(self.light) and frames >= WEATHER_SHARE * len(self.light)
         return often and sum(self.light) > WEATHER_RATIO * sum(self.dark)
 
@@ -125,24 +125,22 @@ def look_for_dirt(pictures: Sequence[FloatArray]) -> tuple[float, SpotCounts]:
     """Count the spots of dirt on pictures (3, H, W) in gray levels: their number on a frame, in the
     mean, and all that stands out on one frame alone."""
     spots = [find_spots(*pictures[i - 1 : i + 2]) for i in range(1, len(pictures) - 1)]
-    light = tuple(sum(spot.is_light for spot in each) for each in spots)
+    light = tuple(len([spot for spot in each if spot.is_light]) for each in spots)
     dark = tuple(len(each) - count for each, count in zip(spots, light, strict=True))
     counts = SpotCounts(light, dark)
-    around = [[], *spots, []]
+    around: list[list[Spot]] = [[], *spots, []]
     number = sum(
-        len(dirt_among(*around[i : i + 3], counts, pictures[0].shape)) for i in range(len(spots))
+        len(dirt_among(around[i : i + 3], counts, pictures[0].shape)) for i in range(len(spots))
     )
     return round(number / max(1, len(spots)), 3), counts
 
 
 def dirt_among(
-    before: Sequence[Spot],
-    now: Sequence[Spot],
-    after: Sequence[Spot],
-    counts: SpotCounts,
-    shape: tuple[int, ...],
+    spots: Sequence[Sequence[Spot]], counts: SpotCounts, shape: tuple[int, ...]
 ) -> list[Spot]:
-    """Tell the spots of a frame that are dirt from those that are rain or move."""
+    """Tell the spots of a frame that are dirt from those that are rain or move; `spots` are of the
+    frame before, of itself and of the frame after."""
+    before, now, after = spots
     return [
         spot
         for spot in now
@@ -185,7 +183,7 @@ class DirtRemoval:
         """Remove the dirt of the second of three pictures, whose spots are the second of three
         lists."""
         before, now, after = pictures
-        dirt = dirt_among(*spots, self._counts, now.shape)
+        dirt = dirt_among(spots, self._counts, now.shape)
         if not dirt:
             return now
         cleaned, changed = _filled(before, now, after, dirt)

@@ -44,6 +44,7 @@ from vsr.video.read.image_sequence import (
     image_sequence_identity,
 )
 from vsr.video.read.integrity import find_structure_break
+from vsr.video.read.motion_fields import refine_fields
 from vsr.video.read.side_data import (
     display_matrix,
     light_level,
@@ -223,11 +224,18 @@ class ClipReader:
             timed = split_fields(timed, order)
         elif mode == "film":
             timed = undo_pulldown(timed)
-        for index, (picture, pts, duration) in enumerate(timed):
-            self._note_losses(picture.frame, index)
-            pixels, alpha = self._to_pixels(picture.frame)
-            step = picture.quantizer_step
-            yield Frame(pixels, index, pts + shift, time_base, duration, alpha, step)
+        frames = (
+            self._to_frame(index, picture, pts + shift, duration)
+            for index, (picture, pts, duration) in enumerate(timed)
+        )
+        # Where the order is not seen, nothing tells which lines are a field's own.
+        yield from frames if mode != "field" or order is None else refine_fields(frames, order)
+
+    def _to_frame(self, index: int, picture: DecodedFrame, pts: int, duration: int) -> Frame:
+        self._note_losses(picture.frame, index)
+        pixels, alpha = self._to_pixels(picture.frame)
+        time_base = self.info.time_base
+        return Frame(pixels, index, pts, time_base, duration, alpha, picture.quantizer_step)
 
     def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
         """Note what this frame holds and the clip's form does not; the input is not damaged by
