@@ -262,7 +262,7 @@ def _upscaled(
         )
         size = scaled_size(one.low.shape[-2], one.low.shape[-1], scale)
         # The network finds detail of luma alone, which is added to all channels.
-        sharpened = one.picture + network.missing_detail(planes)
+        sharpened = one.picture + data_term.trust.detail * network.missing_detail(planes)
         picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
         back_projected = data_term.back_project(picture, one.low, kernel)
         yield one._replace(picture=back_projected)

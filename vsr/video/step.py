@@ -57,6 +57,9 @@ class Trust:
     noise: float = 0.0
     """Standard deviation of noise of luma that is another in each frame, in gray levels; 0 where it
     is too little to count."""
+    detail: float = 1.0
+    """Share of the detail that a network of the clip's own makes: what it learned from and what it
+    looks at are both coded."""
 
     @property
     def is_full(self) -> bool:
