@@ -100,7 +100,7 @@ def experiment(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Folder that holds the picture folders of the recipe, or a clip, where it wants one.",
+            help="Folder that holds the picture folders of the recipe, or its clip.",
         ),
     ],
     models: Annotated[

@@ -96,7 +96,7 @@ def sample_stills(
         for folder, size in zip(folders, sizes, strict=True):
             if size != sizes[0]:
                 raise InputError(
-                    f"{name} is {_format_size(size)} in {folder} and {_format_size(sizes[0])} in "
+                    f"{name} is {format_size(size)} in {folder} and {format_size(sizes[0])} in "
                     f"{folders[0]}; expected one size"
                 )
         corner = _most_different(pictures, window)
