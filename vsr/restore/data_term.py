@@ -116,8 +116,9 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
         )
     )
     noise = degradation.luma_noise_sigma if is_noisy else 0.0
-    levels = (round(strength * level, 3) for level in (luma, chroma, noise))
-    return Trust(*levels, detail=round(1 - strength * (1 - _believed_detail(degradation.qp)), 3))
+    luma, chroma, noise = (round(strength * level, 3) for level in (luma, chroma, noise))
+    detail = 1 - strength * (1 - _believed_detail(degradation.qp))
+    return Trust(luma, chroma, noise, round(detail, 3))
 
 
 def _believed_detail(qp: float | None) -> float:

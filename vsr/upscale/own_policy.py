@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import torch
 
+from vsr.engine.graphs import Upscale
 from vsr.errors import UsageError, VsrError
 from vsr.image.resample import scaled_size
-from vsr.upscale.policy import PlainPolicy, Policy, PolicyContext, PolicyStage, Upscale
+from vsr.upscale.policy import PlainPolicy, Policy, PolicyContext, PolicyStage
 from vsr.video.step import State, Step
 
 PolicyFunction = Callable[[PolicyContext], PolicyStage | Upscale]
@@ -42,7 +44,7 @@ def find_own_policy(name: str, has_models: bool) -> Policy | None:
     Where there are models the bank is loaded for it. Raises UsageError for a file that cannot be
     run and for one without that function.
     """
-    needs = "bank" if has_models else "file"
+    needs: Literal["bank", "file"] = "bank" if has_models else "file"
     if name in _given:
         function = _given[name]
         return Policy(name, lambda c: _stage_of(name, function, c), "a function", needs)
@@ -111,7 +113,8 @@ class _GuardedStage(PolicyStage):
 
     def _checked(self, step: Step) -> torch.Tensor:
         picture = step.picture
-        wanted = (3, *scaled_size(*step.frame.pixels.shape[-2:], self._scale))
+        height, width = step.frame.pixels.shape[-2:]
+        wanted = (3, *scaled_size(height, width, self._scale))
         found = (
             tuple(picture.shape) if isinstance(picture, torch.Tensor) else type(picture).__name__
         )
