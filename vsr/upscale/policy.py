@@ -423,7 +423,7 @@ class Policy:
 
 
 def _published_steps(card: ModelCard, kernel: KernelTaps | None) -> StepOptions:
-    """What a model's own source does at each step."""
+    """Return what a model's own source does at each step."""
     if card.system == SINGAN:
         return StepOptions(noise=card.noise_amplitude)
     if card.system == "zssr":

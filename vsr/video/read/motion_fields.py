@@ -99,7 +99,7 @@ def _refined(field: _Field, neighbors: list[_Field]) -> _Field:
 
 
 def _fit(field: _Field, moved: FloatArray) -> FloatArray:
-    """How well a moved neighbor fits a field's own lines around each pixel, (H, W), 0 to 1."""
+    """Rate how well a moved neighbor fits a field's own lines around each pixel, (H, W), 0 to 1."""
     difference = np.abs(field.pixels - moved).mean(axis=0)
     own = np.zeros_like(difference)
     own[field.first_row :: 2] = 1
