@@ -142,7 +142,7 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
     ("arguments", "code", "message"),
     [
         (["{clip}", "--policy", "bicubik"], 2, "did you mean bicubic"),
-        (["{clip}", "--policy", "smi"], 2, "needs a bank: --models DIR"),
+        (["{clip}", "--policy", "smi", "--train", "never"], 2, "needs a bank: --models DIR"),
         (["{clip}", "--policy", "bicubic", "--scale", "0.5"], 2, "expected a number from 1"),
         (["{clip}", "--policy", "bicubic", "--metrics", "psnrr"], 2, "did you mean 'psnr'"),
         (["{clip}", "--policy", "bicubic", "--metrics", "psnr"], 2, "needs a truth"),

@@ -53,11 +53,11 @@ def test_a_plan_is_what_the_run_then_does_and_leaves_nothing(folder, clip, bank)
 
 def test_what_a_run_would_refuse_its_plan_refuses(folder, clip, bank):
     with pytest.raises(UsageError, match="needs a bank"):
-        plan(clip, files=RunFiles(Recipe("smi")))
+        plan(clip, Recipe("smi", train="never"))
     with pytest.raises(OutputError, match="gif takes neither"):
         plan(clip, Recipe("bicubic"), RunFiles(folder / "out.gif"))
     with pytest.raises(UsageError, match="cannot be a pipe"):
-        plan("-", files=RunFiles(Recipe("bicubic")))
+        plan("-", Recipe("bicubic"))
 
 
 def test_the_command_and_the_dry_run_print_the_same_plan(monkeypatch, capsys, clip, tmp_path):

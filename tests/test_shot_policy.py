@@ -30,7 +30,6 @@ from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
-from vsr.train.ahead import training_ahead
 from vsr.train.methods.shot_network import ShotTrainingOptions, train_shot_model
 from vsr.train.shot import train_shot, training_runs
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
@@ -310,11 +309,6 @@ def test_models_are_trained_ahead_for_every_shot_and_used_on_it(tmp_path):
     assert (record["policy"], record["frames_out"], record["shots"]) == ("shot", 32, [0, 12])
     assert [decision["reason"] for decision in record["decisions"]] == ["trained on this shot"] * 2
     assert len({decision["models"][0] for decision in record["decisions"]}) == 2
-
-
-def test_a_pipe_cannot_be_learned_from_ahead(tmp_path):
-    with pytest.raises(UsageError, match="pipe"), training_ahead("-", tmp_path):
-        pass
 
 
 def test_a_known_blur_is_undone(tmp_path):

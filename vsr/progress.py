@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -55,20 +55,23 @@ def _progress_bar() -> Iterator[ProgressCallback]:
 
 @contextmanager
 def _progress_lines() -> Iterator[ProgressCallback]:
-    start = monotonic()
-    last = start
+    last = monotonic()
+    # Time and share of the first news: what was waited for before, or done by an earlier run, says
+    # nothing of the rest.
+    begun: tuple[float, float] | None = None
 
     def update(text: str, share: float | None) -> None:
-        nonlocal last
+        nonlocal last, begun
         now = monotonic()
+        if begun is None and share is not None:
+            begun = now, share
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = (
-            f", {format_duration((now - start) * (1 - share) / share)} left"
-            if share and share >= MIN_SHARE_FOR_ETA
-            else ""
-        )
+        left = ""
+        if begun is not None and share is not None and share - begun[1] >= MIN_SHARE_FOR_ETA:
+            seconds = (now - begun[0]) * (1 - share) / (share - begun[1])
+            left = f", {format_duration(seconds)} left"
         print(text + left, file=sys.stderr, flush=True)
 
     yield update
@@ -101,3 +104,13 @@ class Listener:
     """Takes the frames done, and their number where the header tells it."""
     should_stop: Callable[[], bool] = never
     """Tells whether the run is to end after the current frame, with its work kept."""
+    on_wait: ProgressCallback = _ignore
+    """Takes what a run waits for before its next frame, and the share of it that is done."""
+
+    def expecting(self, frames: int | None) -> "Listener":
+        """Make one that hears of this number of frames where a clip's header tells none."""
+
+        def on_progress(done: int, total: int | None) -> None:
+            self.on_progress(done, frames if total is None else total)
+
+        return replace(self, on_progress=on_progress)

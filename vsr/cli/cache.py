@@ -28,13 +28,14 @@ def list_cache() -> None:
     limit, banks = size_limit(), list_banks()
     if banks:
         clip = Column("clip", overflow="fold")
-        table = Table("bank", clip, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+        table = Table("bank", clip, "kind", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
         for heading in ("models", "MiB", "last used"):
             table.add_column(heading, justify="right", no_wrap=True)
         for bank in banks:
             table.add_row(
                 bank.name,
                 escape(printable(bank.clip)),
+                escape(printable(bank.kind)),
                 str(bank.models),
                 f"{bank.size_bytes / 2**20:.1f}",
                 f"{bank.last_used:%Y-%m-%d %H:%M}" + " (now)" * bank.is_used,

@@ -42,7 +42,12 @@ def run(
     output: OutputOption = None,
     # options of vsr run, by tools/write_signatures.py
     models: Annotated[
-        str | None, typer.Option("--models", metavar="DIR", help="The bank: a folder of models.")
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="The bank: a folder of models; default: the clip's own, in the cache.",
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -53,6 +58,12 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
+    out_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--out-dir", metavar="DIR", help="Folder for the results, under their default names."
+        ),
+    ] = None,
     work_dir: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +87,7 @@ def run(
             "--policy",
             metavar="NAME|FILE.py:FUNCTION",
             help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
-            "bicubic or lanczos; default: shot where the bank has a shot model, else smi.",
+            "bicubic or lanczos; default: shot, or smi where --models has no shot model.",
         ),
     ] = None,
     upscaler: Annotated[
@@ -91,6 +102,22 @@ def run(
             "-s",
             "--scale",
             help="Output sides over input sides, any number from 1 to 16; default: 4.",
+        ),
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option("--height", metavar="N", help="Lines of the output, in place of --scale."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", metavar="N", help="Columns of the output, in place of --scale."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="WxH",
+            help="The largest output that fits W x H pixels of a screen, in place of --scale.",
         ),
     ] = None,
     steady: Annotated[
@@ -123,12 +150,17 @@ def run(
             "own noise.",
         ),
     ] = None,
-    train_ahead: Annotated[
-        bool | None,
+    train: Annotated[
+        str | None,
         typer.Option(
-            "--train-ahead",
-            help="Policy shot: train the model of each shot while the previous shot is upscaled.",
+            "--train",
+            metavar="auto|never",
+            help="Train the models that the policy lacks, or never; default: auto without "
+            "--models, never with it.",
         ),
+    ] = None,
+    train_ahead: Annotated[
+        bool | None, typer.Option("--train-ahead", help="Earlier name of --train auto.")
     ] = None,
     metrics: Annotated[
         str | None,
@@ -283,7 +315,12 @@ def plan(
     output: OutputOption = None,
     # options of vsr run, by tools/write_signatures.py
     models: Annotated[
-        str | None, typer.Option("--models", metavar="DIR", help="The bank: a folder of models.")
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="The bank: a folder of models; default: the clip's own, in the cache.",
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -294,6 +331,12 @@ def plan(
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
+    out_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--out-dir", metavar="DIR", help="Folder for the results, under their default names."
+        ),
+    ] = None,
     work_dir: Annotated[
         str | None,
         typer.Option(
@@ -317,7 +360,7 @@ def plan(
             "--policy",
             metavar="NAME|FILE.py:FUNCTION",
             help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
-            "bicubic or lanczos; default: shot where the bank has a shot model, else smi.",
+            "bicubic or lanczos; default: shot, or smi where --models has no shot model.",
         ),
     ] = None,
     upscaler: Annotated[
@@ -332,6 +375,22 @@ def plan(
             "-s",
             "--scale",
             help="Output sides over input sides, any number from 1 to 16; default: 4.",
+        ),
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option("--height", metavar="N", help="Lines of the output, in place of --scale."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", metavar="N", help="Columns of the output, in place of --scale."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="WxH",
+            help="The largest output that fits W x H pixels of a screen, in place of --scale.",
         ),
     ] = None,
     steady: Annotated[
@@ -364,12 +423,17 @@ def plan(
             "own noise.",
         ),
     ] = None,
-    train_ahead: Annotated[
-        bool | None,
+    train: Annotated[
+        str | None,
         typer.Option(
-            "--train-ahead",
-            help="Policy shot: train the model of each shot while the previous shot is upscaled.",
+            "--train",
+            metavar="auto|never",
+            help="Train the models that the policy lacks, or never; default: auto without "
+            "--models, never with it.",
         ),
+    ] = None,
+    train_ahead: Annotated[
+        bool | None, typer.Option("--train-ahead", help="Earlier name of --train auto.")
     ] = None,
     metrics: Annotated[
         str | None,

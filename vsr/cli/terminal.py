@@ -81,8 +81,7 @@ def counter(verb: str) -> Iterator[Callable[[int, int | None], None]]:
     with progress_line() as update:
 
         def show(done: int, total: int | None) -> None:
-            of_all = f" of {total}" if total else ""
-            update(f"{verb}: frame {done}{of_all}", done / total if total else None)
+            update(*_frames_done(verb, done, total))
 
         yield show
 
@@ -91,10 +90,24 @@ def counter(verb: str) -> Iterator[Callable[[int, int | None], None]]:
 def run_listener(verb: str) -> Iterator["Listener"]:
     """Make the listener of a run: lines and progress on standard error, Ctrl-C as a request to
     stop."""
-    from vsr.progress import Listener
+    from vsr.progress import Listener, progress_line
 
-    with counter(verb) as on_progress, stop_on_signal() as should_stop:
-        yield Listener(notify, on_progress, should_stop)
+    with progress_line() as update, stop_on_signal() as should_stop:
+
+        def show(done: int, total: int | None) -> None:
+            update(*_frames_done(verb, done, total))
+
+        def wait(text: str, share: float | None) -> None:
+            # Its share is not the run's, which the time that is left is told from.
+            update(text if share is None else f"{text}, {100 * share:.0f} %", None)
+
+        yield Listener(notify, show, should_stop, wait)
+
+
+def _frames_done(verb: str, done: int, total: int | None) -> tuple[str, float | None]:
+    """Tell in words and as a share how many frames are done."""
+    of_all = f" of {total}" if total else ""
+    return f"{verb}: frame {done}{of_all}", done / total if total else None
 
 
 @contextmanager

@@ -38,6 +38,8 @@ RECORD_NAME = "bank.json"
 LOCK_NAME = ".vsr-cache-lock"
 USE_PREFIX = ".vsr-used-"
 KEY_CHARACTERS = 16
+SHOT_MODELS = "shot"
+"""Kind of a bank with shot models."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _uses = count()
 
@@ -49,6 +51,8 @@ class BankRecord:
     clip: str
     """File name of the clip when its bank was begun, without its folder."""
     clip_identity: str
+    kind: str = SHOT_MODELS
+    """Models that are in it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class CachedBank:
     name: str
     """Name of its folder."""
     clip: str
+    kind: str
+    """Models that are in it: `shot`, or a training on keyframes."""
     models: int
     size_bytes: int
     last_used: datetime
@@ -71,9 +77,19 @@ def cache_folder() -> Path:
     return (Path(named) if named else user_cache_path("vsr")) / "banks"
 
 
+def bank_path(info: ClipInfo, read: ReadOptions, kind: str = SHOT_MODELS) -> Path:
+    """Name the folder of a clip's models, which may not exist yet: another one for another content,
+    way of reading, kind of models or version, but not for another name of the file."""
+    what = json.dumps([info.identity, to_table(read), kind, __version__])
+    return cache_folder() / hashlib.sha256(what.encode()).hexdigest()[:KEY_CHARACTERS]
+
+
 @contextmanager
 def cached_bank(
-    info: ClipInfo, read: ReadOptions, notify: Callable[[str], None] = lambda _: None
+    info: ClipInfo,
+    read: ReadOptions,
+    notify: Callable[[str], None] = lambda _: None,
+    kind: str = SHOT_MODELS,
 ) -> Iterator[Path]:
     """Yield the folder of a clip's models, made where it is new, and keep it from being removed
     meanwhile.
@@ -88,15 +104,15 @@ def cached_bank(
             "the models of a pipe cannot be trained beside the run, which would read it twice: "
             "give a file, or a bank with --models DIR."
         )
-    folder = cache_folder()
-    bank = folder / _bank_name(info, read)
+    bank = bank_path(info, read, kind)
+    folder = bank.parent
     with ExitStack() as held:
         try:
             with _cache_lock(folder):
                 _check_free_space(folder)
                 bank.mkdir(exist_ok=True)
                 held.enter_context(_use_of(bank))
-                record = BankRecord(clip_name(info), info.identity)
+                record = BankRecord(clip_name(info), info.identity, kind)
                 # Its time of change is that of the last use.
                 write_atomically(bank / RECORD_NAME, json.dumps(asdict(record)).encode())
                 _evict(folder, size_limit(), notify)
@@ -159,13 +175,6 @@ def size_limit() -> int:
     return int(found[1]) * _UNITS[found[2].upper()]
 
 
-def _bank_name(info: ClipInfo, read: ReadOptions) -> str:
-    """Name a clip's bank: another one for another content, way of reading or version, but not for
-    another name of the file."""
-    what = json.dumps([info.identity, to_table(read), __version__])
-    return hashlib.sha256(what.encode()).hexdigest()[:KEY_CHARACTERS]
-
-
 def _banks(folder: Path) -> list[Path]:
     """List the folders that are ours, in no order. Raises OSError."""
     if not folder.exists():
@@ -177,13 +186,14 @@ def _describe(bank: Path) -> CachedBank:
     record = bank / RECORD_NAME
     try:
         origin = Origin(str(record), ModelError, lenient=True)
-        clip = from_json(BankRecord, record.read_bytes(), origin).clip
+        found = from_json(BankRecord, record.read_bytes(), origin)
     except (ModelError, OSError):
         # It can still be removed by the name of its folder.
-        clip = "unknown"
+        found = BankRecord("unknown", "", "unknown")
     return CachedBank(
         name=bank.name,
-        clip=clip,
+        clip=found.clip,
+        kind=found.kind,
         models=len(bank_files(bank)) + len(shot_model_files(bank)),
         size_bytes=_size_of(bank),
         last_used=datetime.fromtimestamp(record.stat().st_mtime),

@@ -1,5 +1,6 @@
 """Options of a run. Nothing is assigned to them after loading, and no key inherits from another."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,14 @@ from vsr.errors import UsageError
 from vsr.records import load_options, option
 from vsr.restore.repair import RepairOptions
 from vsr.upscale import PolicyOptions, is_in_file
+from vsr.video.frames import ClipInfo
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
 from vsr.video.writer import EncodeOptions, WorkOptions
+
+MIN_SCALE, MAX_SCALE = 1.0, 16.0
+TARGET_SIZES = ("height", "width", "fit")
+"""Options in place of the scale."""
 
 UPSCALING = ("run",)
 """Commands that make larger frames; `vsr steady` has all options but those of this part."""
@@ -28,7 +34,7 @@ class Recipe:
     policy: str | None = option(
         None,
         "shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, bicubic or "
-        "lanczos; default: shot where the bank has a shot model, else smi.",
+        "lanczos; default: shot, or smi where --models has no shot model.",
         "--policy",
         metavar="NAME|FILE.py:FUNCTION",
         commands=UPSCALING,
@@ -47,8 +53,33 @@ class Recipe:
         "Output sides over input sides, any number from 1 to 16.",
         "-s",
         "--scale",
-        at_least=1,
-        at_most=16,
+        at_least=MIN_SCALE,
+        at_most=MAX_SCALE,
+        commands=UPSCALING,
+    )
+    # At most one of these three, 0 and an empty text being none; they decide the scale once the
+    # clip's size is known.
+    height: int | None = option(
+        None,
+        "Lines of the output, in place of --scale.",
+        "--height",
+        metavar="N",
+        at_least=0,
+        commands=UPSCALING,
+    )
+    width: int | None = option(
+        None,
+        "Columns of the output, in place of --scale.",
+        "--width",
+        metavar="N",
+        at_least=0,
+        commands=UPSCALING,
+    )
+    fit: str | None = option(
+        None,
+        "The largest output that fits W x H pixels of a screen, in place of --scale.",
+        "--fit",
+        metavar="WxH",
         commands=UPSCALING,
     )
     # None: `auto` for policies with models, else 0.
@@ -83,11 +114,23 @@ class Recipe:
         at_least=0,
         at_most=1,
     )
-    train_ahead: bool = option(
-        False,
-        "Policy shot: train the model of each shot while the previous shot is upscaled.",
-        "--train-ahead",
+    # None: auto where no bank is given, never where one is.
+    train: Literal["auto", "never"] | None = option(
+        None,
+        "Train the models that the policy lacks, or never; default: auto without --models, never "
+        "with it.",
+        "--train",
+        metavar="auto|never",
         commands=UPSCALING,
+    )
+    train_ahead: bool = option(
+        False, "Earlier name of --train auto.", "--train-ahead", commands=UPSCALING
+    )
+    training_seconds: float | None = option(
+        None,
+        "Seconds for the training of each shot model, or of all models of keyframes; default: a "
+        "fixed number of iterations.",
+        above=0,
     )
     # None: those that cost little.
     metrics: tuple[str, ...] | None = option(
@@ -130,6 +173,18 @@ class Recipe:
             raise UsageError(
                 "steady and target_flicker both set the strength of the flicker control; give one."
             )
+        sizes = [name for name in TARGET_SIZES if getattr(self, name)]
+        if len(sizes) > 1:
+            raise UsageError(f"{' and '.join(sizes)} both set the size of the output; give one.")
+        if self.fit:
+            parse_size(self.fit)
+        if self.train_ahead and self.train == "never":
+            raise UsageError("train_ahead asks for a training and train=never for none; give one.")
+
+    def trains(self, models: str | Path | None) -> bool:
+        """Tell whether models that are lacking are trained, where a run is given the bank
+        `models`."""
+        return self.train_ahead or (self.train or ("never" if models else "auto")) == "auto"
 
 
 @dataclass(frozen=True)
@@ -140,7 +195,11 @@ class RunFiles:
         None, "Default: <stem>_x<scale> beside the clip.", "-o", "--output", commands=BY_HAND
     )
     models: str | Path | None = option(
-        None, "The bank: a folder of models.", "--models", metavar="DIR", commands=UPSCALING
+        None,
+        "The bank: a folder of models; default: the clip's own, in the cache.",
+        "--models",
+        metavar="DIR",
+        commands=UPSCALING,
     )
     reference: str | Path | None = option(
         None, "The clip at the output's size, as a truth.", "--reference", metavar="TRUTH"
@@ -149,9 +208,20 @@ class RunFiles:
         None, "Source of a clip that is upscaled already.", "--low-resolution", commands=BY_HAND
     )
     overwrite: bool = option(False, "Replace an existing output.", "-y", "--overwrite")
+    out_dir: str | Path | None = option(
+        None,
+        "Folder for the results, under their default names.",
+        "--out-dir",
+        metavar="DIR",
+        commands=UPSCALING,
+    )
     work: WorkOptions = WorkOptions()
     trial: Path | None = None
     """Folder to write into instead, without a record of the work."""
+
+    def __post_init__(self) -> None:
+        if self.output is not None and self.out_dir is not None:
+            raise UsageError("output and out_dir both say where the result goes; give one.")
 
 
 def resolve_recipe(
@@ -169,6 +239,18 @@ def resolve_recipe(
             )
         # A policy that is named beats a recipe's network, and a recipe that compares several.
         settings = [*settings, "upscaler=''", "compare=[]"]
+    sizes = [name for name in ("scale", *TARGET_SIZES) if given.get(name) is not None]
+    if len(sizes) > 1:
+        raise UsageError(
+            f"--{' and --'.join(sizes)} both set the size of the output; give one of them."
+        )
+    for name in sizes:
+        # 0 and an empty text are the same as none, for what follows.
+        if not given[name]:
+            raise UsageError(f"--{name} is {given[name]!r}; expected a size of at least 1.")
+    if sizes and (path is not None or settings):
+        # Beats another kind of size in the recipe.
+        settings = [*settings, "height=0", "width=0", "fit=''"]
     if path is not None:
         in_file = load_options(Recipe, Path(path))
         code = [name for name in (in_file.policy or "", *in_file.compare) if is_in_file(name)]
@@ -187,3 +269,38 @@ def _as_published(recipe: Recipe) -> Recipe:
     if steady is None and recipe.target_flicker is None:
         steady = 0.0
     return replace(recipe, steady=steady, restore=0.0 if restore == "auto" else restore)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `1920x1080` as width and height. Raises `UsageError`."""
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if found is None or not int(found[1]) or not int(found[2]):
+        raise UsageError(f"--fit is {text!r}; expected width and height, such as 1920x1080.")
+    return int(found[1]), int(found[2])
+
+
+def with_scale(recipe: Recipe, info: ClipInfo) -> Recipe:
+    """Turn the size that a recipe asks for into the scale of this clip.
+
+    A clip that a player turns is meant as it is shown, and fits a screen with its pixels as wide as
+    they are shown. Raises `UsageError` for a size that is smaller than the clip, or too large.
+    """
+    is_turned = info.rotation_degrees % 180 != 0
+    width, height = (info.height, info.width) if is_turned else (info.width, info.height)
+    if recipe.height:
+        scale = recipe.height / height
+    elif recipe.width:
+        scale = recipe.width / width
+    elif recipe.fit:
+        aspect = float(info.sample_aspect_ratio or 1)
+        shown = (width, height / aspect) if is_turned else (width * aspect, height)
+        scale = min(side / own for side, own in zip(parse_size(recipe.fit), shown, strict=True))
+    else:
+        return recipe
+    if not MIN_SCALE <= scale <= MAX_SCALE:
+        asked = next(name for name in TARGET_SIZES if getattr(recipe, name))
+        raise UsageError(
+            f"--{asked} {getattr(recipe, asked)} is {scale:.3g} times the size of {info.path}, "
+            f"which has {width}x{height} pixels; expected {MIN_SCALE:g} to {MAX_SCALE:g} times."
+        )
+    return replace(recipe, scale=scale)

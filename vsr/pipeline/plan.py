@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import av
 
@@ -19,6 +20,7 @@ from vsr.pipeline.manifest import peak_memory_bytes
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.session import Session
 from vsr.progress import Listener
+from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo
 from vsr.video.writer import STANDARD_OUTPUT
 
@@ -41,6 +43,7 @@ class RunPlan:
     output_size: tuple[int, int]
     policy: str
     models: list[str]
+    """Of those that are there."""
     device: str
     dtype: str
     encoder: str | None
@@ -54,13 +57,16 @@ class RunPlan:
     stage_seconds_per_frame: dict[str, float]
     """Stages run side by side, so these add up to more than a frame takes."""
     seconds: float | None
-    """Time of the whole run."""
+    """Time of the whole run, its trainings among it."""
     output_bytes: int | None
     work_bytes: int | None
     """Largest need of disk space: the finished segments and the file that is made
     of them."""
     free_bytes: int | None
     peak_memory_bytes: int
+    models_to_train: int = 0
+    training_seconds: float | None = 0.0
+    """Of all trainings, some of which go on beside; None where it cannot be told."""
 
     def to_json(self) -> str:
         """Strict JSON."""
@@ -84,19 +90,35 @@ def plan(
         )
     if recipe.compare:
         raise UsageError("a recipe that compares policies has no plan; name one with --policy.")
-    if recipe.train_ahead:
-        raise UsageError(
-            "the training of --train-ahead cannot be planned; train with vsr train-shot, then plan."
-        )
+    # Only a run that may train needs the trainings.
+    if recipe.trains(files.models):
+        from vsr.pipeline.estimate import plan_need
+        from vsr.pipeline.need import find_need
+
+        need = find_need(clip, recipe, files, listener)
+        if need is not None:
+            return plan_need(need, files, listener)
+    with trial(clip, recipe, files, listener) as session:
+        return plan_session(session, run_trial(session))
+
+
+@contextmanager
+def trial(
+    clip: str | Path,
+    recipe: Recipe,
+    files: RunFiles,
+    listener: Listener,
+    models: ModelSet | None = None,
+) -> Iterator[Session]:
+    """Open a session that leaves nothing behind."""
     with tempfile.TemporaryDirectory() as folder:
         files = replace(files, trial=Path(folder))
-        with Session.open(clip, recipe, files, listener) as session:
-            return _plan(session)
+        with Session.open(clip, recipe, files, listener, models=models) as session:
+            yield session
 
 
-def _plan(session: Session) -> RunPlan:
-    """Try a session's first frames, and estimate all of them."""
-    sample = _run_trial(session)
+def plan_session(session: Session, sample: "TrialTimings") -> RunPlan:
+    """Estimate all frames of a session from the first."""
     writer, recipe, info = session.writer, session.recipe, session.reader.info
     assert writer is not None
     assert session.output is not None
@@ -143,19 +165,22 @@ class TrialTimings:
     frames: int
     seconds_per_frame: float
     stages: dict[str, float]
+    busy_cores: float
+    """Number of cores at work, on average."""
 
 
-def _run_trial(session: Session) -> TrialTimings:
+def run_trial(session: Session) -> TrialTimings:
     """Run the stages until the time is over; the first frame, for which much is made ready, counts
     little."""
     assert session.writer is not None
-    finished = []
+    finished, busy = [], []
     start = perf_counter()
     with closing(session.steps()) as steps:
         for step in steps:
             with session.clock.measure("write"):
                 session.writer.write(step.result)
             finished.append(perf_counter())
+            busy.append(process_time())
             if len(finished) >= MIN_TRIAL_FRAMES and finished[-1] - start > TRIAL_SECONDS:
                 break
     if not finished:
@@ -163,7 +188,8 @@ def _run_trial(session: Session) -> TrialTimings:
     # The first frame pays for what is made once: graphs, threads, the encoder.
     between = finished[-1] - finished[0]
     each = between / (len(finished) - 1) if len(finished) > 1 else finished[0] - start
-    return TrialTimings(len(finished), each, session.clock.seconds_per_item())
+    cores = (busy[-1] - busy[0]) / between if between else 1.0
+    return TrialTimings(len(finished), each, session.clock.seconds_per_item(), cores)
 
 
 def _num_frames(info: ClipInfo) -> int | None:

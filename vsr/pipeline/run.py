@@ -25,26 +25,21 @@ def run(
     clock: StageClock | None = None,
     models: ModelSet | None = None,
 ) -> Manifest:
-    """Upscale a clip.
+    """Upscale a clip, and train before or beside it what the recipe's policy lacks, where the
+    recipe says so or no bank is given.
 
-    `models` take the place of those of `files.models`, unless the recipe asks for a training beside
-    the run. The output appears under its name only when it is whole; an earlier run that was
-    stopped is continued. `clock` tells more of the stages than the manifest. Raises a `VsrError`
-    for a user's mistake.
+    `models` take the place of those of `files.models`; nothing is trained then. The output appears
+    under its name only when it is whole; an earlier run that was stopped is continued. `clock`
+    tells more of the stages than the manifest. Raises a `VsrError` for a user's mistake.
     """
     with ExitStack() as stack:
-        if recipe.train_ahead:
-            if recipe.policy not in (None, "shot"):
-                raise UsageError(
-                    f"policy {recipe.policy} has no models that could be trained ahead; use policy "
-                    "shot."
-                )
-            from vsr.train.ahead import training_ahead
+        if models is None and recipe.trains(files.models):
+            # Only a run that may train needs the trainings.
+            from vsr.pipeline.preparation import prepared
 
-            # A bank that is empty so far would mean another policy.
-            recipe = replace(recipe, policy="shot")
-            trained = training_ahead(clip, files.models, recipe.read, recipe.device)
-            models = ModelSet(shot_models=stack.enter_context(trained))
+            ready = stack.enter_context(prepared(clip, recipe, files, listener))
+            recipe, files, models = ready.recipe, ready.files, ready.models
+            listener = listener.expecting(ready.frames)
         session = stack.enter_context(Session.open(clip, recipe, files, listener, clock, models))
         return session.manifest(session.write())
 

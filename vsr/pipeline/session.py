@@ -24,7 +24,7 @@ from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
 from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
-from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.options import Recipe, RunFiles, with_scale
 from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
 from vsr.progress import Listener
@@ -33,7 +33,7 @@ from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
 from vsr.restore.repair import FilmRepair, RepairOptions
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
-from vsr.upscale import RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
+from vsr.upscale import POLICIES, RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
 from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ClipReader, open_clip
@@ -46,6 +46,10 @@ from vsr.video.writer import ClipWriter, WriteReport
 QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
+_STILL_NOTE = (
+    "the input is one picture and is enlarged by bicubic interpolation: a shot model learns from "
+    "neighboring frames; --policy shot trains one all the same"
+)
 _OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
     "not enough memory",
@@ -98,9 +102,7 @@ class Session:
         `models` take the place of those of `files.models`. Raises a `VsrError` for what a user can
         mend.
         """
-        # What can be refused without opening anything comes first.
-        policy = choose_policy(recipe, files, models)
-        recipe = replace(recipe, policy=policy.name)
+        asked = recipe
         with ExitStack() as stack:
             # The number of threads is the process's own: it is given back after all else.
             stack.enter_context(limited_threads(recipe.threads))
@@ -109,13 +111,19 @@ class Session:
             if files.low_resolution is not None:
                 given = stack.enter_context(open_given(clip, files.low_resolution, recipe.read))
             reader = given.result if given else stack.enter_context(open_clip(clip, recipe.read))
+            # Once the size is known: a run that does not enlarge has another policy.
+            recipe = with_scale(asked, reader.info)
+            policy = choose_policy(recipe, files, models, reader.info)
+            recipe = replace(recipe, policy=policy.name)
             notes = NoteLog(listener)
+            if policy.needs == "nothing" and asked.policy is None and reader.info.is_still:
+                notes.notify(_STILL_NOTE)
             notes.notify_all([*reader.notes, *(given.source.notes if given else ())])
             output, writer = None, None
             if writes:
                 target = files.output
                 if target is None:
-                    target = output_path(reader.info, recipe, notes.notify)
+                    target = output_path(reader.info, recipe, notes.notify, files.out_dir)
                 output = str(target)
                 used = model_files(policy, recipe, files.models) if models is None else []
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
@@ -365,12 +373,21 @@ class NoteLog:
                 self.notify(note)
 
 
-def choose_policy(recipe: Recipe, files: RunFiles, models: ModelSet | None = None) -> Policy:
-    """Find the policy of a run. Raises `UsageError` for a policy that this run cannot use."""
+def choose_policy(
+    recipe: Recipe,
+    files: RunFiles,
+    models: ModelSet | None = None,
+    info: ClipInfo | None = None,
+) -> Policy:
+    """Find the policy of a run, on a clip that may be known; raise `UsageError` for what can be
+    seen to be impossible."""
     if files.low_resolution is not None:
         return GIVEN
     if recipe.scale == 1 and recipe.policy is None and not recipe.upscaler:
         return RESTORATION
+    is_chosen = recipe.policy or recipe.upscaler or files.models or models
+    if info is not None and info.is_still and not is_chosen and recipe.trains(files.models):
+        return POLICIES["bicubic"]
     policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
     if policy.needs in ("bank", "shot models") and files.models is None and models is None:
         raise UsageError(
@@ -391,9 +408,13 @@ def load_models(policy: Policy, folder: str | Path | None) -> ModelSet:
 
 
 def output_path(
-    info: ClipInfo, recipe: Recipe, notify: Callable[[str], None] = lambda _: None
+    info: ClipInfo,
+    recipe: Recipe,
+    notify: Callable[[str], None] = lambda _: None,
+    out_dir: str | Path | None = None,
 ) -> Path:
-    """`<stem>_x<scale><suffix>` beside the clip; without the suffix for a folder of pictures.
+    """`<stem>_x<scale><suffix>` beside the clip or in `out_dir`; without the suffix for a folder of
+    pictures.
 
     The suffix is the clip's own, or that of the nearest container that holds all of its streams,
     which is then said.
@@ -414,7 +435,8 @@ def output_path(
         suffix, note = choose_suffix(info, recipe.encode)
         if note is not None:
             notify(note)
-    return path.with_name(f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}")
+    folder = path.parent if out_dir is None else Path(out_dir)
+    return folder / f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}"
 
 
 def _make_writer(

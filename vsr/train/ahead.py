@@ -3,85 +3,163 @@
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import torch
 
-from vsr.errors import ModelError, UsageError, VsrError
+from vsr.errors import InputError, ModelError, OutputError, UsageError, VsrError
+from vsr.files import FolderLock
 from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
-from vsr.train.fit import TrainingListener
+from vsr.train.clip import make_folder
+from vsr.train.fit import TrainingListener, TrainingProgress
 from vsr.train.options import ShotTraining
 from vsr.train.shot import train_shots
 from vsr.train.workers import exit_with_parent
 from vsr.upscale.policy import ShotModelSource
-from vsr.video.frames import Frame
-from vsr.video.reader import ReadOptions, open_clip
+from vsr.video.frames import ClipInfo, Frame
 
 POLL_SECONDS = 0.2
+REPORT_SECONDS = 1.0
+"""Time between two news of the training."""
+TURN_NAME = ".vsr-turn"
+"""Lock by which processes that train models of one clip take turns: whoever comes later finds the
+models."""
+_ERRORS = {error.__name__: error for error in (InputError, ModelError, OutputError, UsageError)}
+
+OnWait = Callable[[str, float | None], None]
+"""Takes what a run waits for, and the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class _News:
+    """A word of the process that trains: of its progress, or the error that ended it."""
+
+    text: str
+    share: float | None = None
+    error: str = ""
+    """Class of the error."""
 
 
 @contextmanager
 def training_ahead(
     clip: str | Path,
-    models: str | Path | None,
-    read: ReadOptions = ReadOptions(),
-    device: str = "auto",
+    info: ClipInfo,
+    models: str | Path,
+    options: ShotTraining = ShotTraining("all"),
+    *,
+    trains: bool = True,
+    on_wait: OnWait = lambda *_: None,
 ) -> Iterator[ShotModelSource]:
-    """Yield a source of shots' models: each waits until a process of its own has trained it; models
-    that are there are used.
+    """Yield a source of the models of a clip's shots: each waits until a process of its own has
+    trained it; models that are there are used.
 
-    Raises `UsageError` without a folder for the models, or for a pipe, which cannot be read twice.
+    Without `trains` all are there. While the source waits, `on_wait` hears of the training. The
+    source raises the error that ended the training. Raises `UsageError` for a pipe, which cannot be
+    read twice.
     """
-    if models is None:
-        raise UsageError("--train-ahead needs a folder that takes the models: --models DIR.")
     if str(clip) == "-":
-        raise UsageError("--train-ahead reads the clip twice, so it cannot be a pipe; give a file.")
-    with open_clip(clip, read) as reader:
-        identity = reader.info.identity
+        raise UsageError("models are trained on a clip that is read twice, so it cannot be a pipe.")
+    if not trains:
+        yield _Source(info, Path(models), None, None, on_wait)
+        return
     # A process, not a thread: training holds the interpreter between its small operations.
-    trainer = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(str(clip), str(models), read, device), daemon=True
-    )
+    context = multiprocessing.get_context("spawn")
+    news, send = context.Pipe(duplex=False)
+    arguments = (str(clip), str(models), options, send)
+    trainer = context.Process(target=_train, args=arguments, daemon=True)
     trainer.start()
-
-    def models_for(first: Frame) -> Sequence[ShotModel]:
-        while True:
-            # Before looking: what was finished just before the end is then still seen.
-            is_training = trainer.is_alive()
-            for path in shot_model_files(Path(models)):
-                model = load_shot_model(path)
-                card = model.card
-                if (
-                    card.clip_identity == identity
-                    and card.shot_start_seconds <= first.seconds < card.shot_end_seconds
-                ):
-                    return [model]
-            if not is_training:
-                raise ModelError(
-                    f"the shot model of frame {first.index} could not be trained; see the message "
-                    "above."
-                )
-            sleep(POLL_SECONDS)
-
+    # Held by the trainer alone, so that its end is seen.
+    send.close()
     try:
-        yield models_for
+        yield _Source(info, Path(models), trainer, news, on_wait)
     finally:
         # Its unfinished model is not needed any more; finished ones stay in the bank.
         trainer.terminate()
         trainer.join()
+        news.close()
 
 
-def _train(clip: str, models: str, read: ReadOptions, device: str) -> None:
+class _Source:
+    """The models of a clip's shots, as they become ready."""
+
+    def __init__(
+        self,
+        info: ClipInfo,
+        models: Path,
+        trainer: multiprocessing.context.SpawnProcess | None,
+        news: Connection | None,
+        on_wait: OnWait,
+    ) -> None:
+        self._info, self._models = info, models
+        self._trainer, self._news = trainer, news
+        self._on_wait = on_wait
+        self._last = _News("training")
+
+    def __call__(self, first: Frame) -> Sequence[ShotModel]:
+        """Wait for the model of the shot that begins with `first`."""
+        while True:
+            # Before looking: what was finished just before the end is then still seen.
+            is_training = self._trainer is not None and self._trainer.is_alive()
+            for path in shot_model_files(self._models):
+                model = load_shot_model(path)
+                if is_model_of(model, self._info, first.seconds):
+                    return [model]
+            self._hear()
+            if not is_training:
+                raise _ERRORS.get(self._last.error, ModelError)(
+                    self._last.text
+                    if self._last.error
+                    else f"the shot model of frame {first.index} could not be trained; the same "
+                    "command tries again."
+                )
+            self._on_wait(self._last.text, self._last.share)
+            sleep(POLL_SECONDS)
+
+    def _hear(self) -> None:
+        """Take in the news of the training; the last is what counts."""
+        try:
+            while self._news is not None and self._news.poll():
+                self._last = self._news.recv()
+        except EOFError:
+            self._news = None
+
+
+def is_model_of(model: ShotModel, info: ClipInfo, seconds: float) -> bool:
+    """Tell whether a model was trained on the shot of a clip at a time, in seconds."""
+    card = model.card
+    return (
+        card.clip_identity == info.identity
+        and card.shot_start_seconds <= seconds < card.shot_end_seconds
+    )
+
+
+def _train(clip: str, models: str, options: ShotTraining, news: Connection) -> None:
     """Train in the process, on one thread, since the cores are also wanted for enlarging."""
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_with_parent()
     torch.set_num_threads(1)
+    last = 0.0
+
+    def report(state: TrainingProgress) -> None:
+        nonlocal last
+        if monotonic() - last >= REPORT_SECONDS:
+            last = monotonic()
+            step = f"step {state.iteration} of {state.iterations}"
+            news.send(_News(f"training: {step}", state.iteration / state.iterations))
+
     try:
-        options = ShotTraining("all", device=device, read=read)
-        train_shots(clip, models, options, TrainingListener())
+        make_folder(Path(models))
+        with FolderLock(Path(models), "models are being trained in it", TURN_NAME, waits=True):
+            train_shots(clip, models, options, TrainingListener(on_progress=report))
     except VsrError as error:
-        sys.exit(f"vsr: {error}")
+        news.send(_News(str(error), error=type(error).__name__))
+        sys.exit(error.exit_code)
+    except OSError as error:
+        news.send(_News(f"cannot write models to {models}: {error.strerror}.", error="OutputError"))
+        sys.exit(OutputError.exit_code)

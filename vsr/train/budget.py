@@ -62,7 +62,7 @@ def iterations_for_budget(
             _seconds_per_batched_iteration(method, method.batched, keyframe, models, device),
         )
     else:
-        rounds, each = -(-models // at_once), _seconds_per_iteration(method, keyframe)
+        rounds, each = -(-models // at_once), seconds_per_iteration(method, keyframe)
     # Rounded down: models of one budget and machine should bear one name.
     iterations = floor(SAFETY * (seconds - SETUP_SECONDS) / rounds / each / ROUND_TO) * ROUND_TO
     if iterations < MIN_ITERATIONS:
@@ -90,7 +90,7 @@ def _earlier_iterations(bank: Path, keyframe_hash: str) -> int | None:
     return None
 
 
-def _seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
+def seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
     """Time a short training of the same parts, without its first iterations, in which torch makes
     itself ready."""
     ends: list[float] = []
