@@ -1,7 +1,7 @@
 """Estimate of the time of a run that trains its models: brief trainings and a brief run, on frames
 of the clip itself."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -11,9 +11,6 @@ from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Critic, Generator
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
-from vsr.pipeline.options import RunFiles
-from vsr.pipeline.plan import RunPlan, plan_session, run_trial, trial
-from vsr.progress import Listener
 from vsr.train.budget import SETUP_SECONDS, seconds_per_iteration
 from vsr.train.clip import read_frames
 from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
@@ -45,27 +42,6 @@ class TrainingCost:
     def total(self) -> float:
         """All trainings, without what is enlarged beside."""
         return self.setup + sum(self.models)
-
-
-def plan_need(need: Need, files: RunFiles, listener: Listener = Listener()) -> RunPlan:
-    """Plan a run that trains what it lacks: it is tried with models that are not trained, and so is
-    a training. Nothing stays."""
-    cost = training_cost(need)
-    with trial(need.info.path, need.recipe, files, listener, stand_ins(need)) as session:
-        sample = run_trial(session)
-        planned = plan_session(session, sample)
-    names = [each for each in planned.models if not each.startswith(STAND_IN)]
-    cores = need.recipe.threads or available_cores()
-    return replace(
-        planned,
-        models=names,
-        models_to_train=need.models_lacking if need.training else len(need.lacking),
-        frames=sum(shot.num_frames for shot in need.shots),
-        training_seconds=None if cost is None else cost.total,
-        seconds=None
-        if cost is None
-        else run_seconds(need, cost, sample.seconds_per_frame, sample.busy_cores, cores),
-    )
 
 
 def training_cost(need: Need) -> TrainingCost | None:

@@ -41,7 +41,7 @@ TRAININGS = {
 
 @dataclass(frozen=True)
 class Need:
-    """What a run needs of models that are kept with its clip."""
+    """Models that a run works with, kept with its clip, and those that are not there yet."""
 
     recipe: Recipe
     """With policy and scale decided."""

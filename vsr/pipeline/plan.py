@@ -92,8 +92,8 @@ def plan(
         raise UsageError("a recipe that compares policies has no plan; name one with --policy.")
     # Only a run that may train needs the trainings.
     if recipe.trains(files.models):
-        from vsr.pipeline.estimate import plan_need
         from vsr.pipeline.need import find_need
+        from vsr.pipeline.preparation import plan_need
 
         need = find_need(clip, recipe, files, listener)
         if need is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vsr.errors import OutputError
 from vsr.pipeline.cache import cached_bank
-from vsr.pipeline.estimate import plan_need
+from vsr.pipeline.estimate import STAND_IN, run_seconds, stand_ins, training_cost
 from vsr.pipeline.need import STUDENT, Need, find_need
 from vsr.pipeline.options import Recipe, RunFiles
-from vsr.pipeline.plan import RunPlan
+from vsr.pipeline.plan import RunPlan, plan_session, run_trial, trial
 from vsr.progress import Listener, format_duration
 from vsr.train.ahead import training_ahead
 from vsr.train.fit import TrainingListener, TrainingProgress
@@ -23,7 +23,7 @@ from vsr.upscale.policy import ModelSet
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a session is opened with."""
+    """Material that a session is opened with."""
 
     recipe: Recipe
     files: RunFiles
@@ -73,6 +73,27 @@ def prepared(
         )
         models = ModelSet(shot_models=stack.enter_context(source))
         yield Prepared(need.recipe, files, models, frames)
+
+
+def plan_need(need: Need, files: RunFiles, listener: Listener = Listener()) -> RunPlan:
+    """Plan a run that trains what it lacks: it is tried with models that are not trained, and so is
+    a training. Nothing stays."""
+    cost = training_cost(need)
+    with trial(need.info.path, need.recipe, files, listener, stand_ins(need)) as session:
+        sample = run_trial(session)
+        planned = plan_session(session, sample)
+    names = [each for each in planned.models if not each.startswith(STAND_IN)]
+    cores = need.recipe.threads or available_cores()
+    return replace(
+        planned,
+        models=names,
+        models_to_train=need.models_lacking if need.training else len(need.lacking),
+        frames=sum(shot.num_frames for shot in need.shots),
+        training_seconds=None if cost is None else cost.total,
+        seconds=None
+        if cost is None
+        else run_seconds(need, cost, sample.seconds_per_frame, sample.busy_cores, cores),
+    )
 
 
 def _announcement(need: Need, plan: RunPlan) -> list[str]:
