@@ -1,5 +1,6 @@
 """`vsr run` and `vsr plan`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,11 @@ from vsr.cli.terminal import (
     SettingsOption,
     counter,
     exit_if_damaged,
+    notify,
+    progress_listener,
     read_options,
     run_listener,
+    stop_on_signal,
 )
 from vsr.errors import UsageError
 
@@ -21,6 +25,15 @@ if TYPE_CHECKING:
 
 ClipArgument = Annotated[
     str, typer.Argument(help="A video, a folder or pattern of pictures, or - for standard input.")
+]
+ClipsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CLIP",
+        help="Videos, folders of videos or pictures, patterns of pictures, or - for standard "
+        "input.",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", help="Default: <stem>_x<scale> beside the clip.")
@@ -38,7 +51,7 @@ ReportOption = Annotated[
 
 
 def run(
-    clip: ClipArgument,
+    clips: ClipsArgument = None,
     output: OutputOption = None,
     # options of vsr run, by tools/write_signatures.py
     models: Annotated[
@@ -293,10 +306,38 @@ def run(
         ),
     ] = False,
     report: ReportOption = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Look into the folders of folders as well.")
+    ] = False,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Upscale the films of a folder, and those that appear in it."
+        ),
+    ] = None,
 ) -> None:
-    """Upscale CLIP and print how much it flickers. Timestamps and all streams are kept."""
+    """Upscale CLIP and print how much it flickers. What is lacking is trained; timestamps and all
+    streams are kept."""
     # By name: the parameters are written from the fields that they are read into.
     chosen, files = read_options(locals())
+    names = clips or []
+    if bool(names) == (watch is not None):
+        raise UsageError(
+            "give the clips to upscale, or a folder with --watch DIR"
+            + (", not both." if names else ".")
+        )
+    from vsr.pipeline.batch import is_many
+
+    if watch is not None or is_many(names, recursive):
+        single = {"--dry-run": dry_run, "--report": report, "--profile": profile}
+        for flag, value in single.items():
+            if value:
+                raise UsageError(f"{flag} is for one clip, and there are several.")
+        if chosen.compare:
+            raise UsageError("a recipe that compares policies is for one clip.")
+        _upscale_many(names, watch, recursive, chosen, files, json)
+        return
+    (clip,) = names
     if dry_run:
         _plan(clip, chosen, files, json)
     elif chosen.compare:
@@ -595,6 +636,49 @@ def _upscale(
         with counter("page") as on_progress:
             write_run_page(manifest, report, files.reference, on_progress)
     exit_if_damaged(manifest.damage)
+
+
+def _upscale_many(
+    names: list[str],
+    watch: str | None,
+    recursive: bool,
+    recipe: "Recipe",
+    files: "RunFiles",
+    json: str | None,
+) -> None:
+    from vsr.cli.tables import print_outcomes, print_run
+    from vsr.files import write_json
+    from vsr.pipeline import batch
+    from vsr.pipeline import run as pipeline
+    from vsr.pipeline.manifest import Manifest
+
+    outcomes: list[batch.Outcome] = []
+
+    def upscale(clip: str, own: "RunFiles") -> Manifest:
+        with progress_listener("upscaling", should_stop) as listener:
+            manifest = pipeline.run(clip, recipe, own, listener)
+        print_run(manifest)
+        return manifest
+
+    with stop_on_signal() as should_stop:
+        clips: Iterable[batch.FoundClip]
+        if watch is None:
+            clips = batch.find_clips(names, recursive, notify)
+            batch.check_many(clips, files)
+        else:
+            batch.check_many([], files)
+            found = batch.watch_films(watch, recursive, should_stop, notify)
+            clips = (one for one in found if files.overwrite or not batch.has_result(one, files))
+        try:
+            for outcome in batch.run_clips(clips, files, upscale, notify):
+                outcomes.append(outcome)
+                if should_stop():
+                    break
+        finally:
+            # Also where the user stops, or the watched folder vanishes: what is done is done.
+            print_outcomes(outcomes)
+            write_json(batch.to_json(outcomes), json)
+    raise typer.Exit(batch.worst(outcome.exit_code for outcome in outcomes))
 
 
 def _compare(clip: str, recipe: "Recipe", files: "RunFiles", json: str | None) -> None:

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
+from vsr.pipeline.batch import Outcome
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.profile import StageClock
 from vsr.progress import format_duration
@@ -54,6 +55,31 @@ def print_run(manifest: Manifest) -> None:
                 metric_label(name, result), *(_mean(column.get(name, {})) for column in columns)
             )
         Console(stderr=True).print(table)
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print the ends of many runs, on standard error."""
+    if not outcomes:
+        notify("no clip was upscaled")
+        return
+    failed = sum(outcome.manifest is None for outcome in outcomes)
+    table = Table(caption=f"{len(outcomes) - failed} of {len(outcomes)} clips upscaled")
+    for heading in ("clip", "result"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("frames", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        manifest = outcome.manifest
+        result = f"exit code {outcome.exit_code}: {outcome.error}"
+        if manifest is not None:
+            result = f"{manifest.output}" + "; its input is damaged" * bool(manifest.damage)
+        table.add_row(
+            escape(printable(outcome.clip)),
+            escape(printable(result)),
+            "" if manifest is None else str(manifest.frames_out),
+            format_duration(outcome.seconds),
+        )
+    Console(stderr=True).print(table)
 
 
 def print_profile(manifest: Manifest, clock: StageClock) -> None:

@@ -54,8 +54,9 @@ def read_options(given: Mapping[str, Any]) -> "tuple[Recipe, RunFiles]":
             "standard output cannot carry both the video and the JSON; give one of them a file."
         )
     check_distinct(records)
+    clips = [*(given.get("clips") or ()), *(given.get(name) for name in CLIPS)]
     for record in records.values():
-        check_record(record, [given.get(name) for name in CLIPS])
+        check_record(record, clips)
     recipe = resolve_recipe(given["recipe"], given["settings"] or [], given)
     return recipe, load_options(RunFiles, given=given)
 
@@ -90,9 +91,16 @@ def counter(verb: str) -> Iterator[Callable[[int, int | None], None]]:
 def run_listener(verb: str) -> Iterator["Listener"]:
     """Make the listener of a run: lines and progress on standard error, Ctrl-C as a request to
     stop."""
+    with stop_on_signal() as should_stop, progress_listener(verb, should_stop) as listener:
+        yield listener
+
+
+@contextmanager
+def progress_listener(verb: str, should_stop: Callable[[], bool]) -> Iterator["Listener"]:
+    """Make the listener of one of many runs, which `should_stop` ends together."""
     from vsr.progress import Listener, progress_line
 
-    with progress_line() as update, stop_on_signal() as should_stop:
+    with progress_line() as update:
 
         def show(done: int, total: int | None) -> None:
             update(*_frames_done(verb, done, total))

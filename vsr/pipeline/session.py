@@ -16,7 +16,7 @@ import torch
 from vsr.engine.options import choose_device
 from vsr.engine.precision import choose_options, dtype_name
 from vsr.engine.tiling import set_num_threads
-from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
+from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
 from vsr.models.bank import load_bank
@@ -124,6 +124,8 @@ class Session:
                 target = files.output
                 if target is None:
                     target = output_path(reader.info, recipe, notes.notify, files.out_dir)
+                    if files.trial is None:
+                        _make_folder(target.parent)
                 output = str(target)
                 used = model_files(policy, recipe, files.models) if models is None else []
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
@@ -437,6 +439,16 @@ def output_path(
             notify(note)
     folder = path.parent if out_dir is None else Path(out_dir)
     return folder / f"{stem}_x{recipe.scale:g}{'' if becomes_folder else suffix}"
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a result. Raises `OutputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder {folder} cannot be made: {error.strerror}. Choose another --out-dir."
+        ) from None
 
 
 def _make_writer(
