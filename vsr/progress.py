@@ -104,7 +104,7 @@ class Listener:
     """Takes the frames done, and their number where the header tells it."""
     should_stop: Callable[[], bool] = never
     """Tells whether the run is to end after the current frame, with its work kept."""
-    on_wait: ProgressCallback = _ignore
+    on_wait: ProgressCallback = ignore
     """Takes what a run waits for before its next frame, and the share of it that is done."""
 
     def expecting(self, frames: int | None) -> "Listener":
