@@ -20,6 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from vsr.evaluate.mos import SheetOptions
+from vsr.evaluate.preview import PREVIEW_OPTIONS
 from vsr.evaluate.score import ScoreOptions
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.records import Keyword, keywords
@@ -42,7 +43,10 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "train": (DatasetTraining,),
     "mos-sheet": (SheetOptions,),
     "score": (ScoreOptions,),
+    "preview": (Recipe,),
 }
+ONLY = {"preview": PREVIEW_OPTIONS}
+"""Keys of the options that a command offers, where those are a few of its class."""
 LAID_OVER_FILES = (Recipe,)
 """Classes that a recipe file may have set: None alone leaves an option to the file."""
 HELP_WIDTH = 78
@@ -85,7 +89,11 @@ def parameters(command: str, render: Callable[[Keyword, bool], str]) -> Iterator
     """Render the options that a command offers, in the order of their declaration."""
     for cls in COMMANDS[command]:
         for each in keywords(cls):
-            if not each.option.commands or command in each.option.commands:
+            if command in ONLY:
+                is_offered = each.key in ONLY[command]
+            else:
+                is_offered = not each.option.commands or command in each.option.commands
+            if is_offered:
                 yield render(each, cls in LAID_OVER_FILES)
 
 

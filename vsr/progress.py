@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Any
 
 SECONDS_BETWEEN_LINES = 5.0
 MIN_SHARE_FOR_ETA = 0.02
@@ -104,6 +105,8 @@ class Listener:
     """Takes the frames done, and their number where the header tells it."""
     should_stop: Callable[[], bool] = never
     """Tells whether the run is to end after the current frame, with its work kept."""
+    on_frame: Callable[[Any, Any], None] = ignore
+    """Takes the pixels of each frame, as tensors, and of its result once that is written."""
     on_wait: ProgressCallback = ignore
     """Takes what a run waits for before its next frame, and the share of it that is done."""
 

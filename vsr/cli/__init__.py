@@ -19,11 +19,13 @@ from vsr.cli.doctor import doctor
 from vsr.cli.inspect import inspect
 from vsr.cli.models import list_models, upscalers
 from vsr.cli.mos import mos
+from vsr.cli.preview import preview
 from vsr.cli.run import plan, run
 from vsr.cli.score import score
 from vsr.cli.steady import steady
 from vsr.cli.terminal import EXIT_INTERRUPTED, notify
 from vsr.cli.training import distil, kernel, train_keyframe, train_shot
+from vsr.cli.ui import ui
 from vsr.cli.weights import weights
 from vsr.errors import InterruptedRunError, UsageError, VsrError
 
@@ -32,9 +34,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Begin here": {"run": run, "plan": plan, "score": score},
-    "Make": {"steady": steady},
+    "Make": {"steady": steady, "ui": ui},
     "Measure": {"mos": mos},
     "Look": {
+        "preview": preview,
         "inspect": inspect,
         "models": list_models,
         "upscalers": upscalers,

@@ -1,9 +1,10 @@
 """The parts that commands share: options, notes, progress, Ctrl-C."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,17 @@ from vsr.errors import UsageError
 from vsr.text import printable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vsr.pipeline.options import Recipe, RunFiles
     from vsr.progress import Listener
     from vsr.train.fit import TrainingListener
 
 EXIT_DEVICE, EXIT_DAMAGED, EXIT_INTERRUPTED = 5, 6, 130
+NEWEST_FRAME_VARIABLE = "VSR_NEWEST_FRAME"
+"""Environment variable: a folder that a run puts its newest frame into, for whoever watches it."""
+SECONDS_BETWEEN_FRAMES = 1.0
+NEWEST_WIDTH_PX = 640
 CLIPS = ("clip", "result", "low_resolution", "output", "reference")
 """Parameters that name clips, which no record may replace."""
 
@@ -109,13 +116,43 @@ def progress_listener(verb: str, should_stop: Callable[[], bool]) -> Iterator["L
             # Its share is not the run's, which the time that is left is told from.
             update(text if share is None else f"{text}, {100 * share:.0f} %", None)
 
-        yield Listener(notify, show, should_stop, wait)
+        yield Listener(notify, show, should_stop, _newest_frames(), wait)
 
 
 def _frames_done(verb: str, done: int, total: int | None) -> tuple[str, float | None]:
     """Tell in words and as a share how many frames are done."""
     of_all = f" of {total}" if total else ""
     return f"{verb}: frame {done}{of_all}", done / total if total else None
+
+
+def _newest_frames() -> "Callable[[Tensor, Tensor], None]":
+    """Make the function that puts the newest frame and its source into the folder that
+    `VSR_NEWEST_FRAME` names; without that it does nothing."""
+    folder = os.environ.get(NEWEST_FRAME_VARIABLE)
+    if not folder:
+        return lambda *_: None
+    import json
+    from time import monotonic
+
+    from vsr.evaluate.images import encode_small
+    from vsr.files import write_atomically
+
+    count, last = 0, -SECONDS_BETWEEN_FRAMES
+
+    def show(source: "Tensor", result: "Tensor") -> None:
+        nonlocal count, last
+        count += 1
+        if monotonic() - last < SECONDS_BETWEEN_FRAMES:
+            return
+        last = monotonic()
+        # What watches a run must not end it.
+        with suppress(OSError):
+            for name, pixels in (("source", source), ("result", result)):
+                picture = encode_small(pixels, NEWEST_WIDTH_PX)
+                write_atomically(Path(folder, f"{name}.webp"), picture)
+            write_atomically(Path(folder, "newest.json"), json.dumps(count).encode())
+
+    return show
 
 
 @contextmanager

@@ -250,6 +250,7 @@ class Session:
                 with self.clock.measure("write"):
                     self.writer.write(step.result, step.checkpoint)
                 listener.on_progress(step.frame.index + 1, total)
+                listener.on_frame(step.frame.pixels, step.result.pixels)
                 # Between two frames, so that no segment is left half written.
                 if listener.should_stop():
                     raise self._interrupted()

@@ -64,6 +64,7 @@ from vsr.video.read.sources import (
     missing_bytes,
     open_container,
     sample_formats,
+    seek,
 )
 from vsr.video.read.timestamps import JOINABLE_FORMATS
 
@@ -104,11 +105,15 @@ def as_result(options: ReadOptions) -> ReadOptions:
     return replace(options, deinterlace="off")
 
 
-def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "ClipReader":
+def open_clip(
+    source: str | Path, options: ReadOptions = ReadOptions(), start_seconds: float = 0.0
+) -> "ClipReader":
     """Open a video file, a folder of pictures, a pattern such as `frames/%04d.png`, or `-` for
     standard input.
 
-    The first frame is decoded at once. Raises InputError where nothing can be read or decoded.
+    The first frame is decoded at once. With `start_seconds`, frames begin at the last keyframe
+    before that time where the file can be sought in, and are counted from there; only glances at a
+    clip may do so. Raises InputError where nothing can be read or decoded.
     """
     path = Path(source)
     with ExitStack() as resources:
@@ -128,6 +133,8 @@ def open_clip(source: str | Path, options: ReadOptions = ReadOptions()) -> "Clip
                     f"the chain of chunks breaks at byte {place} of {path.stat().st_size}",
                 )
             identity = "" if is_pipe else clip_identity(path)
+            if start_seconds > 0:
+                seek(container, start_seconds)
             info, notes, decoder = _describe_video(path, container, identity, log, options)
         decoded = iter(decoder)
         fields = FieldStatistics()
@@ -203,9 +210,10 @@ class ClipReader:
         late = self._losses.items()
         return tuple(f"{lost} (from frame {index} on)" for lost, index in late if index)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, from_seconds: float = -math.inf) -> Iterator[Frame]:
         """Yield every frame in order of presentation, on the CPU, in the clip's size; times
-        strictly increase.
+        strictly increase. Those before `from_seconds` are left out, which costs less than to
+        convert them.
 
         Raises InputError at the first damage where the options say so.
         """
@@ -227,6 +235,7 @@ class ClipReader:
         frames = (
             self._to_frame(index, picture, pts + shift, duration)
             for index, (picture, pts, duration) in enumerate(timed)
+            if (pts + shift) * time_base >= from_seconds
         )
         # Where the order is not seen, nothing tells which lines are a field's own.
         yield from frames if mode != "field" or order is None else refine_fields(frames, order)

@@ -7,7 +7,7 @@ from vsr.evaluate import Scores
 from vsr.evaluate.report.content import ReportContent
 from vsr.evaluate.report.data import encode_moments
 from vsr.evaluate.report.document import render
-from vsr.evaluate.report.frames import collect_frames
+from vsr.evaluate.report.frames import ReportFrames, collect_frames
 from vsr.evaluate.report.moments import choose_moments, num_moments
 from vsr.evaluate.report.run import check_run_files, run_report_content
 from vsr.evaluate.report.scores import score_report_content
@@ -15,7 +15,7 @@ from vsr.files import write_atomically
 from vsr.pipeline.manifest import Manifest
 from vsr.progress import FrameProgress
 
-__all__ = ["check_run_files", "write_page", "write_run_page", "write_score_page"]
+__all__ = ["check_run_files", "write_page", "write_pictures", "write_run_page", "write_score_page"]
 
 MAX_IMAGE_BYTES = 9_000_000
 """Room for pictures as text. Scripts and curves take 2 MB each at most: a page stays under 15
@@ -49,7 +49,16 @@ def write_page(subject: ReportContent, path: Path, progress: FrameProgress | Non
     moments = choose_moments(
         subject.frames, subject.compared_curves(), num_moments(len(subject.versions))
     )
-    report_frames = collect_frames(subject.versions, subject.leader, moments, progress)
+    write_pictures(
+        subject, collect_frames(subject.versions, subject.leader, moments, progress), path
+    )
+
+
+def write_pictures(subject: ReportContent, report_frames: ReportFrames, path: Path) -> None:
+    """Write a page of pictures that were gathered already, whole or not at all.
+
+    Raises OutputError.
+    """
     encoded, storage = encode_moments(report_frames.samples, MAX_IMAGE_BYTES)
     text = render(subject, report_frames, encoded, storage)
     try:

@@ -148,6 +148,10 @@ class ReportContent:
     """The manifest or the scores, as plain values."""
     cuts: tuple[int, ...] = ()
     """First frames of the shots after the first."""
+    summary: str = ""
+    """First sentence; empty: one that counts versions and frames."""
+    shown_first: str | None = None
+    """Label of the version that is shown at first; None: the first result."""
 
     def compared_curves(self) -> list[Curve]:
         """Return the curves of the compared versions only."""

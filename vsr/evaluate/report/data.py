@@ -105,6 +105,7 @@ def page_data(
         "versions": [
             {"label": version.label, "role": version.role.value} for version in subject.versions
         ],
+        "shown": None if subject.shown_first is None else places[subject.shown_first],
         "moments": [
             _moment_data(*pair) for pair in zip(report_frames.samples, encoded, strict=True)
         ],

@@ -38,7 +38,7 @@ def render(
         subject=subject,
         record=record,
         storage=storage,
-        summary=_summary(subject, report_frames),
+        summary=subject.summary or _summary(subject, report_frames),
         version=__version__,
         style=_asset("page.css"),
         script=script,

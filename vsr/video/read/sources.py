@@ -173,6 +173,12 @@ def sample_formats(
 FORMAT_SAMPLES = 8
 
 
+def seek(container: InputContainer, seconds: float) -> None:
+    """Go to the last keyframe before a time; where the file cannot be sought in, stay."""
+    with suppress(av.FFmpegError):
+        container.seek(int(seconds * av.time_base))
+
+
 def _header_seconds(stream: VideoStream) -> float | None:
     """Length of a stream by its own header; None where only the file as a whole has one."""
     if stream.duration and stream.time_base:

@@ -31,7 +31,7 @@ function colourName(place) {
   const { role } = data.versions[place];
   if (role !== "result") return `--${role}`;
   const results = data.versions.filter((version) => version.role === "result");
-  return `--result-${results.indexOf(data.versions[place]) % 6}`;
+  return `--result-${results.indexOf(data.versions[place]) % 9}`;
 }
 
 function swatch(place) {

@@ -7,7 +7,7 @@ function startViewer() {
   const results = labels.filter(([place]) => data.versions[place].role === "result").map(([place]) => place);
   const before = [first("enlarged"), results[1], first("truth"), results[0]].find((place) => place >= 0);
   fillSelect(byId("left-version"), labels, before);
-  fillSelect(byId("right-version"), labels, results[0]);
+  fillSelect(byId("right-version"), labels, data.shown ?? results[0]);
   for (const id of ["left-version", "right-version"]) byId(id).addEventListener("change", showPictures);
   byId("slider").addEventListener("input", placeDivider);
   for (const button of document.querySelectorAll("[data-view]"))

@@ -1,0 +1,145 @@
+"""Models of a preview: the run's own where the clip is small, else some of what is shown alone."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+
+from vsr.errors import InterruptedRunError
+from vsr.evaluate.images import to_rgb_image
+from vsr.evaluate.preview.excerpts import Excerpt, Survey
+from vsr.pipeline.cache import cached_bank
+from vsr.pipeline.options import Recipe
+from vsr.train.fit import TrainingListener
+from vsr.train.keyframe import train_bank
+from vsr.train.options import KeyframeTraining, ShotTraining
+from vsr.train.shot import train_shots
+
+TRAINING_SECONDS = 55.0
+"""Time after the start of a preview at which no further training is begun or gone on with."""
+MIN_SHOT_SECONDS = 8.0
+"""Time for each shot model of a large clip, at least."""
+
+
+@dataclass(frozen=True)
+class PreviewModels:
+    """Banks of a preview, and what they have cost."""
+
+    keyframe_bank: Path
+    shot_banks: tuple[Path, ...]
+    """The bank of each excerpt."""
+    keyframe_seconds: float
+    """Time of the training of a keyframe's model; 0 where it was there already."""
+    shot_seconds: float
+    """Time of the training of a shot model, the longest; 0 where all were there already."""
+    is_kept: bool
+    """Whether a run will find these models."""
+    notes: tuple[str, ...]
+
+
+def train_models(
+    clip: str | Path,
+    recipe: Recipe,
+    survey: Survey,
+    excerpts: Sequence[Excerpt],
+    resources: ExitStack,
+    work: Path,
+    began: float,
+    listener: TrainingListener,
+) -> PreviewModels:
+    """Train what a preview needs; `began` is when it did, by `perf_counter`, and `work` a folder
+    for models that are not kept.
+
+    Banks in the cache are held until `resources` are closed. Raises as the trainings do.
+    """
+    if survey.is_whole:
+        bank = resources.enter_context(cached_bank(survey.info, recipe.read, listener.notify))
+        return _train_own(clip, bank, recipe, excerpts, began, listener)
+    return _train_excerpts(work, recipe, excerpts, began, listener)
+
+
+def _train_own(
+    clip: str | Path,
+    bank: Path,
+    recipe: Recipe,
+    excerpts: Sequence[Excerpt],
+    began: float,
+    listener: TrainingListener,
+) -> PreviewModels:
+    """Train the models that a run would train, and keep them for it."""
+    keyframe = KeyframeTraining(
+        count=1, shots=excerpts[0].shot, device=recipe.device, read=recipe.read
+    )
+    one = train_bank(clip, bank, keyframe, (), 1, listener)
+    seconds: list[float] = []
+    left_out = []
+
+    def should_stop() -> bool:
+        # The first is always finished: without any, there would be nothing to show.
+        is_late = bool(seconds) and perf_counter() > began + TRAINING_SECONDS
+        return is_late or listener.should_stop()
+
+    for number in dict.fromkeys(excerpt.shot for excerpt in excerpts):
+        training = ShotTraining(number, device=recipe.device, read=recipe.read)
+        try:
+            report = train_shots(clip, bank, training, replace(listener, should_stop=should_stop))
+        except InterruptedRunError:
+            if listener.should_stop():
+                raise
+            left_out.append(number)
+        else:
+            seconds.append(report.seconds if report.trained else 0.0)
+    notes = []
+    if left_out:
+        moments = [each for each in excerpts if each.shot in left_out]
+        at = ", ".join(f"{each.frames[0].seconds:.1f} s" for each in moments)
+        notes.append(
+            f"The shot at {at} is shown by the model of another shot: the time of a preview was "
+            "over. A run trains its own, and goes on with what is there."
+        )
+    return PreviewModels(
+        keyframe_bank=bank,
+        shot_banks=(bank,) * len(excerpts),
+        keyframe_seconds=one.seconds if one.trained else 0.0,
+        shot_seconds=max(seconds),
+        is_kept=True,
+        notes=tuple(notes),
+    )
+
+
+def _train_excerpts(
+    work: Path,
+    recipe: Recipe,
+    excerpts: Sequence[Excerpt],
+    began: float,
+    listener: TrainingListener,
+) -> PreviewModels:
+    """Train models on the excerpts of a large clip, whose shots there is no time to find."""
+    clips = [_write_pictures(excerpt, work / f"excerpt-{n}") for n, excerpt in enumerate(excerpts)]
+    banks = [clip.with_name(f"{clip.name}-models") for clip in clips]
+    one = train_bank(
+        clips[0], banks[0], KeyframeTraining(count=1, device=recipe.device), (), 1, listener
+    )
+    left = began + TRAINING_SECONDS - perf_counter()
+    budget = max(MIN_SHOT_SECONDS, left / len(excerpts))
+    took = 0.0
+    for clip, bank in zip(clips, banks, strict=True):
+        training = ShotTraining(budget_seconds=budget, device=recipe.device)
+        took = max(took, train_shots(clip, bank, training, listener).seconds)
+    note = (
+        "The clip is too large for its shots to be found in the time of a preview: the models "
+        "shown were trained on the excerpts for a short time and are not kept. A run trains "
+        "better ones."
+    )
+    return PreviewModels(banks[0], tuple(banks), one.seconds, took, False, (note,))
+
+
+def _write_pictures(excerpt: Excerpt, folder: Path) -> Path:
+    folder.mkdir()
+    for number, frame in enumerate(excerpt.frames):
+        # OpenCV's order of channels is BGR.
+        cv2.imwrite(str(folder / f"{number:03d}.png"), to_rgb_image(frame.pixels)[..., ::-1])
+    return folder
