@@ -64,6 +64,8 @@ def _listening(port: int) -> "Iterator[socket.socket]":
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind(("127.0.0.1", port))
+            # Before the address is printed: whoever opens it at once waits, and is not refused.
+            bound.listen()
         except OSError as error:
             raise UsageError(
                 f"port {port} cannot be used: {error.strerror}; name another, or leave --port out."

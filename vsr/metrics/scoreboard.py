@@ -258,7 +258,8 @@ class _Column:
         """Measure the next frame; None for one that is left out."""
         if isinstance(self._loaded, LoadedMetric):
             value = None if observation is None else self._loaded.measure(observation)
-            self.values.append(value)
+            # NumPy's numbers are refused where records are read back.
+            self.values.append(None if value is None else float(value))
         elif self._clip is not None and observation is not None:
             self._clip.update(observation)
 

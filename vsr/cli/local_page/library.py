@@ -12,28 +12,11 @@ from vsr.files import hidden_sibling
 from vsr.text import printable
 
 CLIP_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".wmv",
-        ".flv",
-        ".ogv",
-        ".3gp",
-        ".y4m",
-        ".vob",
-        ".gif",
-        ".mxf",
-        ".dv",
-    ]
+    f".{ending}"
+    for ending in (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts", "mts"),
+        *("wmv", "flv", "ogv", "3gp", "y4m", "vob", "gif", "mxf", "dv"),
+    )
 )
 """Endings of the files that are listed; others can be given on the command line."""
 MAX_LISTED = 2000

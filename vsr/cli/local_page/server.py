@@ -106,7 +106,7 @@ class TokenGate:
 
 
 class LocalPage:
-    """What the paths answer."""
+    """Answers of the server, path by path."""
 
     def __init__(self, library: Library, queue: JobQueue, folder: Path, token: str) -> None:
         self._library, self._queue, self._token = library, queue, token
@@ -279,7 +279,8 @@ async def _told(_: Request, error: Exception) -> Response:
     if isinstance(error, UploadTooLargeError):
         status = 413
     else:
-        status = {UsageError: 400, InputError: 404, OutputError: 409}.get(type(error), 500)
+        statuses: dict[type, int] = {UsageError: 400, InputError: 404, OutputError: 409}
+        status = statuses.get(type(error), 500)
     return _json({"error": printable(str(error))}, status)
 
 

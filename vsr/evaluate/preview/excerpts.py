@@ -4,7 +4,7 @@ A small clip is read whole, and its shots are known. Of a large one only glances
 keyframes spread over its length, so that the time does not grow with it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -110,15 +110,17 @@ def choose_looks(survey: Survey) -> list[tuple[str, Look]]:
     free = list(range(len(survey.looks)))
     gap = max(1, min(gap, len(free) // 4))
     chosen: list[tuple[str, Look]] = []
-    for reason, score in (
-        ("the most detail", lambda look: look.detail),
-        ("the most motion", lambda look: look.motion),
-        ("the darkest part", lambda look: -look.brightness),
-    ):
-        visible = [at for at in free if survey.looks[at].contrast >= MIN_CONTRAST] or free
-        if not visible:
+    scores: dict[str, Callable[[Look], float]] = {
+        "the most detail": lambda look: look.detail,
+        "the most motion": lambda look: look.motion,
+        "the darkest part": lambda look: -look.brightness,
+    }
+    for reason, score in scores.items():
+        visible = [at for at in free if survey.looks[at].contrast >= MIN_CONTRAST]
+        if not visible and chosen:
             break
-        best = max(visible, key=lambda at: score(survey.looks[at]))
+        visible = visible or free
+        best = max(visible, key=[score(look) for look in survey.looks].__getitem__)
         chosen.append((reason, survey.looks[best]))
         free = [at for at in free if abs(at - best) >= gap]
     return sorted(chosen, key=lambda one: one[1].seconds)

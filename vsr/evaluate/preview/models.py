@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -13,12 +14,11 @@ from vsr.evaluate.images import to_rgb_image
 from vsr.evaluate.preview.excerpts import Excerpt, Survey
 from vsr.pipeline.cache import cached_bank
 from vsr.pipeline.options import Recipe
-from vsr.train.fit import TrainingListener
-from vsr.train.keyframe import train_bank
-from vsr.train.options import KeyframeTraining, ShotTraining
-from vsr.train.shot import train_shots
 
-TRAINING_SECONDS = 55.0
+if TYPE_CHECKING:
+    from vsr.train.fit import TrainingListener
+
+TRAINING_SECONDS = 40.0
 """Time after the start of a preview at which no further training is begun or gone on with."""
 MIN_SHOT_SECONDS = 8.0
 """Time for each shot model of a large clip, at least."""
@@ -48,7 +48,7 @@ def train_models(
     resources: ExitStack,
     work: Path,
     began: float,
-    listener: TrainingListener,
+    listener: "TrainingListener",
 ) -> PreviewModels:
     """Train what a preview needs; `began` is when it did, by `perf_counter`, and `work` a folder
     for models that are not kept.
@@ -67,9 +67,13 @@ def _train_own(
     recipe: Recipe,
     excerpts: Sequence[Excerpt],
     began: float,
-    listener: TrainingListener,
+    listener: "TrainingListener",
 ) -> PreviewModels:
     """Train the models that a run would train, and keep them for it."""
+    from vsr.train.keyframe import train_bank
+    from vsr.train.options import KeyframeTraining, ShotTraining
+    from vsr.train.shot import train_shots
+
     keyframe = KeyframeTraining(
         count=1, shots=excerpts[0].shot, device=recipe.device, read=recipe.read
     )
@@ -115,9 +119,13 @@ def _train_excerpts(
     recipe: Recipe,
     excerpts: Sequence[Excerpt],
     began: float,
-    listener: TrainingListener,
+    listener: "TrainingListener",
 ) -> PreviewModels:
     """Train models on the excerpts of a large clip, whose shots there is no time to find."""
+    from vsr.train.keyframe import train_bank
+    from vsr.train.options import KeyframeTraining, ShotTraining
+    from vsr.train.shot import train_shots
+
     clips = [_write_pictures(excerpt, work / f"excerpt-{n}") for n, excerpt in enumerate(excerpts)]
     banks = [clip.with_name(f"{clip.name}-models") for clip in clips]
     one = train_bank(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
+from typing import Literal
 
 import av
 import numpy as np
@@ -40,7 +41,7 @@ class Way:
 
     label: str
     policy: str
-    quality: str = "balanced"
+    quality: Literal["fast", "balanced", "best"] = "balanced"
     options: str = ""
     """Options of `vsr run` for it."""
 
@@ -288,4 +289,4 @@ def seconds_to_encode(pictures: Sequence[np.ndarray], folder: Path) -> float:
             part = np.ascontiguousarray(picture[:height, :width])
             output.mux(video.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
         output.mux(video.encode(None))
-    return 1e6 * (perf_counter() - began) / (len(pictures) * height * width)
+    return float(1e6 * (perf_counter() - began) / (len(pictures) * height * width))
