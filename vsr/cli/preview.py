@@ -41,6 +41,22 @@ def preview(
             help="Output sides over input sides, any number from 1 to 16; default: 4.",
         ),
     ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option("--height", metavar="N", help="Lines of the output, in place of --scale."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", metavar="N", help="Columns of the output, in place of --scale."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="WxH",
+            help="The largest output that fits W x H pixels of a screen, in place of --scale.",
+        ),
+    ] = None,
     restore: Annotated[
         str | None,
         typer.Option(
@@ -93,20 +109,22 @@ def preview(
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="Make one frame of two fields, one of each, undo 3:2 pulldown, or off; auto "
-            "looks, takes frame or off; default: auto.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off; default: auto.",
         ),
     ] = None,
     allow_huge: Annotated[
         bool | None,
-        typer.Option("--allow-huge", help="Read clips beyond 64 million pixels or seven days."),
+        typer.Option(
+            "--allow-huge", help="Accept frames over 64 million pixels and clips over seven days."
+        ),
     ] = None,
     stream: Annotated[
         int | None,
         typer.Option(
             "--stream",
             metavar="N",
-            help="Number of the video stream to take; default: the longest moving picture.",
+            help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
     # end of options
