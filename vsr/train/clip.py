@@ -1,6 +1,7 @@
 """A clip and the folder of its models, as every training on a clip uses them: which shots, which
 frames, which names."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from vsr.files import FolderLock
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot, find_shots
+
+HASH_CHARACTERS = 6
 
 ShotChoice = Literal["longest", "all"] | int
 
@@ -104,3 +107,8 @@ def bank_lock(bank: Path) -> Iterator[None]:
 
 def _unwritable(bank: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write models to {bank}: {error.strerror}. Choose another --models.")
+
+
+def short_hash(text: str) -> str:
+    """Hash a text to a few characters that tell trainings apart in names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]

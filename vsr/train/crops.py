@@ -12,6 +12,10 @@ from vsr.image.orientation import turned, turned_back
 from vsr.image.resample import resize
 from vsr.models.networks.singan import NetworkSpec, pad
 
+MIN_CROP_PX = 16
+MIN_PAIR_SCALE = 0.4
+"""Size of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingPair:

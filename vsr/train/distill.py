@@ -26,7 +26,13 @@ from vsr.models.bank import Distillation, Model, ModelCard, load_bank, save_mode
 from vsr.models.networks.singan import Generator, pad
 from vsr.records import load_options, option
 from vsr.train.clip import bank_lock
-from vsr.train.crops import TrainingPair, crop_batch, draw_placement, integer_sampler
+from vsr.train.crops import (
+    MIN_CROP_PX,
+    TrainingPair,
+    crop_batch,
+    draw_placement,
+    integer_sampler,
+)
 from vsr.train.fit import (
     IterationProgress,
     ProgressAggregator,
@@ -39,7 +45,7 @@ from vsr.train.fit import (
 from vsr.train.keyframe import model_file
 from vsr.train.methods.quick import restored
 from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
-from vsr.train.options import MIN_CROP_PX, Distilling
+from vsr.train.options import Distilling
 from vsr.train.state_file import StateFile
 from vsr.train.workers import CPU
 from vsr.video.frames import Frame

@@ -16,6 +16,8 @@ from torch import nn
 
 from vsr.train.state_file import Resumable
 
+MIN_LEARNING_RATE = 1e-9
+"""A rate below 0 would ascend the loss."""
 EPSILON = 1e-8
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -10,15 +10,12 @@ from typing import Literal
 from vsr.records import option
 from vsr.video.reader import ReadOptions
 
+AUTO = "auto"
+"""Kernel that is estimated on the clip."""
 MAX_SEED = 2**31 - 1
 MAX_KEYFRAME_NEIGHBORS = 8
 """Largest number of frames on each side of the keyframe. Farther frames show little of the same
 scene, and each takes memory in every process."""
-MIN_CROP_PX = 16
-MIN_PAIR_SCALE = 0.4
-"""Size of a keyframe: the smallest that may be trained on then still holds a critic's patch."""
-MIN_LEARNING_RATE = 1e-9
-"""A rate below 0 would ascend the loss."""
 
 
 @dataclass(frozen=True)

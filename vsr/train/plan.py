@@ -1,7 +1,6 @@
 """The plan of a training on a keyframe: a method with the options that a user asked for, and a name
 for the two together."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -16,14 +15,13 @@ from vsr.models.networks.kernelgan import KERNEL_SIDE
 from vsr.records import with_settings
 from vsr.restore.cross_scale import CrossScaleSpectrum
 from vsr.train.budget import budget_label
+from vsr.train.clip import short_hash
 from vsr.train.methods import METHODS
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.method import Method
 from vsr.train.methods.zssrgan import ZssrGanOptions
+from vsr.train.options import AUTO
 from vsr.train.workers import TrainingJob
-
-AUTO = "auto"
-HASH_CHARACTERS = 6
 
 
 @dataclass(frozen=True)
@@ -164,11 +162,6 @@ def _has_option(method: Method, option: str) -> bool:
 def _methods_with_option(option: str) -> str:
     """Names of the methods that have an option."""
     return ", ".join(name for name, method in METHODS.items() if _has_option(method, option))
-
-
-def short_hash(text: str) -> str:
-    """Hash a text to a few characters that tell trainings apart in names."""
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
 
 
 def _methods_with(attribute: str) -> str:

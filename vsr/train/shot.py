@@ -24,6 +24,7 @@ from vsr.train.clip import (
     file_stem,
     make_folder,
     read_frames,
+    short_hash,
     shots_of_clip,
 )
 from vsr.train.fit import ProgressAggregator, TrainingListener, TrainingReport
@@ -33,8 +34,7 @@ from vsr.train.methods.shot_network import (
     TrainedShotNetworks,
     train_shot_model,
 )
-from vsr.train.options import ShotTraining
-from vsr.train.plan import AUTO, short_hash
+from vsr.train.options import AUTO, ShotTraining
 from vsr.train.state_file import StateFile
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import ReadOptions

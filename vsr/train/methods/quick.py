@@ -13,6 +13,8 @@ from vsr.models.networks.singan import Critic, Generator, NetworkSpec
 from vsr.records import option
 from vsr.train.adversarial import critic_loss
 from vsr.train.crops import (
+    MIN_CROP_PX,
+    MIN_PAIR_SCALE,
     CropPlacement,
     TrainingPair,
     crop_batch,
@@ -24,8 +26,7 @@ from vsr.train.crops import (
 from vsr.train.fit import IterationProgress, fit, loss_curve_summary
 from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
-from vsr.train.optimizer import Adam, AveragedNetwork, cosine_decay
-from vsr.train.options import MIN_CROP_PX, MIN_LEARNING_RATE, MIN_PAIR_SCALE
+from vsr.train.optimizer import MIN_LEARNING_RATE, Adam, AveragedNetwork, cosine_decay
 from vsr.train.state_file import Resumable
 
 CRITIC_BETAS = (0.5, 0.999)

@@ -21,8 +21,7 @@ from vsr.records import option
 from vsr.train.adversarial import critic_loss
 from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
-from vsr.train.optimizer import Adam
-from vsr.train.options import MIN_LEARNING_RATE
+from vsr.train.optimizer import MIN_LEARNING_RATE, Adam
 
 BETAS = (0.5, 0.999)
 

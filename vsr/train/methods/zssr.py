@@ -16,6 +16,7 @@ from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator, NetworkSpec, pad
 from vsr.records import option
 from vsr.train.crops import (
+    MIN_CROP_PX,
     CropPlacement,
     integer_sampler,
     texture_map,
@@ -24,7 +25,6 @@ from vsr.train.crops import (
 from vsr.train.fit import loss_curve_summary
 from vsr.train.methods.method import GeneratorTraining, TrainedNetworks
 from vsr.train.optimizer import Adam
-from vsr.train.options import MIN_CROP_PX
 from vsr.train.state_file import Resumable
 
 ZSSR_NETWORK = NetworkSpec(width=64, layers=8, leak=0.0, bias=False)
