@@ -13,11 +13,9 @@ from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
 from vsr.train.budget import SETUP_SECONDS, seconds_per_iteration
 from vsr.train.clip import read_frames
-from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
 from vsr.train.methods import METHODS
 from vsr.train.methods.quick import QuickOptions
 from vsr.train.methods.shot_network import ShotTrainingOptions
-from vsr.train.shot import training_runs
 from vsr.train.workers import available_cores
 from vsr.upscale.policy import ModelSet
 
@@ -48,17 +46,19 @@ def training_cost(need: Need) -> TrainingCost | None:
     """Estimate the trainings of what is lacking; None where the method has no fixed length."""
     if not need.lacking:
         return TrainingCost(0.0, (), is_beside=False)
-    frame_px = need.info.height * need.info.width
     first, budget = need.lacking[0], need.recipe.training_seconds
     if budget is not None:
         count = 1 if need.training else len(need.lacking)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, count * (budget,), is_beside=need.training is None)
     if need.training is None:
+        # Banks of keyframes need none of it.
+        from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
+
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
-        counts = [sum(map(len, training_runs(shot, frame_px))) for shot in need.lacking]
-        seconds = shot_training_seconds([frames[i].pixels for i in wanted], counts)
+        pixels = [frames[index].pixels for index in wanted]
+        seconds = shot_training_seconds(pixels, need.lacking, ShotTrainingOptions())
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]

@@ -16,7 +16,6 @@ from vsr.train.ahead import is_model_of
 from vsr.train.clip import choose_shots
 from vsr.train.methods import METHODS
 from vsr.train.options import KeyframeTraining, ShotTraining
-from vsr.train.shot import MIN_SIDE_PX
 from vsr.upscale import POLICIES
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import open_clip
@@ -98,11 +97,8 @@ def find_need(
         recipe = with_scale(recipe, info)
         if recipe.policy is None and (info.is_still or recipe.scale == 1):
             return None
-        if policy.needs == "shot models" and min(info.height, info.width) < MIN_SIDE_PX:
-            raise InputError(
-                f"{clip} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a "
-                "side. Use --policy bicubic for a clip this small."
-            )
+        if policy.needs == "shot models":
+            _check_size(info)
         start = perf_counter()
         shots = find_shots(_telling(reader.frames(), listener))
     if not shots:
@@ -126,6 +122,17 @@ def find_need(
     if training is None:
         return replace(need, lacking=tuple(_shots_without_model(need)))
     return _with_lacking_models(need, training)
+
+
+def _check_size(info: ClipInfo) -> None:
+    """Refuse a clip that no shot model can be trained on. Raises `InputError`."""
+    from vsr.train.shot import MIN_SIDE_PX
+
+    if min(info.height, info.width) < MIN_SIDE_PX:
+        raise InputError(
+            f"{info.path} is {info.width}x{info.height}; a shot model needs {MIN_SIDE_PX} pixels a "
+            "side. Use --policy bicubic for a clip this small."
+        )
 
 
 def training_name(training: KeyframeTraining) -> str:

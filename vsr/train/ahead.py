@@ -18,7 +18,6 @@ from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
 from vsr.train.clip import make_folder
 from vsr.train.fit import TrainingListener, TrainingProgress
 from vsr.train.options import ShotTraining
-from vsr.train.shot import train_shots
 from vsr.train.workers import exit_with_parent
 from vsr.upscale.policy import ShotModelSource
 from vsr.video.frames import ClipInfo, Frame
@@ -140,6 +139,9 @@ def is_model_of(model: ShotModel, info: ClipInfo, seconds: float) -> bool:
 
 def _train(clip: str, models: str, options: ShotTraining, news: Connection) -> None:
     """Train in the process, on one thread, since the cores are also wanted for enlarging."""
+    # Needed by this process alone.
+    from vsr.train.shot import train_shots
+
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_with_parent()

@@ -9,6 +9,8 @@ import torch
 
 from vsr.train.methods.shot_network import ShotModelTraining, ShotTrainingOptions
 from vsr.train.optimizer import single_thread
+from vsr.train.shot import training_runs
+from vsr.video.shots import Shot
 
 PROBE_STEPS = 14
 """Of each of the two networks; torch makes itself ready in the first."""
@@ -17,15 +19,14 @@ PROBE_FRAMES = 5
 
 
 def shot_training_seconds(
-    frames: Sequence[torch.Tensor], frames_of_models: Sequence[int]
+    frames: Sequence[torch.Tensor], shots: Sequence[Shot], options: ShotTrainingOptions
 ) -> list[float]:
-    """Estimate the seconds that shot models take which are trained on so many frames, by training
-    one for a moment on `frames`, (3, h, w) each, on one thread of the CPU."""
-    options = ShotTrainingOptions()
+    """Estimate the seconds that the models of shots take, by training one for a moment on some
+    `frames`, (3, h, w) each, on one thread of the CPU."""
     brief = replace(options, iterations=(PROBE_STEPS, PROBE_STEPS))
     seconds = []
     with single_thread():
-        training = ShotModelTraining([frames[:PROBE_FRAMES]], brief, 0)
+        training = ShotModelTraining([frames], brief, 0)
         while not training.is_over:
             start = perf_counter()
             training.step()
@@ -33,5 +34,6 @@ def shot_training_seconds(
     step = median(seconds)
     # The first step of each network makes the examples that it learns from.
     examples = max(0.0, seconds[0] + seconds[PROBE_STEPS] - 2 * step)
-    each = examples / len(frames[:PROBE_FRAMES])
-    return [sum(options.iterations) * step + count * each for count in frames_of_models]
+    frame_px = frames[0].shape[1] * frames[0].shape[2]
+    counts = [sum(map(len, training_runs(shot, frame_px))) for shot in shots]
+    return [sum(options.iterations) * step + count * examples / len(frames) for count in counts]
