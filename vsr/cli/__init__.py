@@ -33,11 +33,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Settings of glibc's allocator, as in its malloc.h."""
 
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Begin here": {"run": run, "plan": plan, "score": score},
-    "Make": {"steady": steady, "ui": ui},
+    "Begin here": {"run": run, "preview": preview, "score": score},
+    "Make": {"plan": plan, "steady": steady, "ui": ui},
     "Measure": {"mos": mos},
     "Look": {
-        "preview": preview,
         "inspect": inspect,
         "models": list_models,
         "upscalers": upscalers,
