@@ -79,11 +79,13 @@ def _progress_lines() -> Iterator[ProgressCallback]:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration with one unit: seconds, minutes or hours."""
-    minutes, hours = round(seconds / 60), seconds / 3600
+    """Write a duration in seconds, minutes or hours; a few minutes with their seconds, by tens."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 100 else f"{hours:.1f} h"
+    if seconds < 600:
+        minutes, rest = divmod(10 * round(seconds / 10), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def ignore(*_: object) -> None:

@@ -34,6 +34,7 @@ from vsr.train.methods.shot_network import (
     TrainedShotNetworks,
     train_shot_model,
 )
+from vsr.train.optimizer import single_thread
 from vsr.train.options import AUTO, ShotTraining
 from vsr.train.state_file import StateFile
 from vsr.video.frames import ClipInfo
@@ -99,7 +100,8 @@ def train_shots(
         )
     bank = Path(models)
     make_folder(bank)
-    with bank_lock(bank):
+    # As for keyframes: a model must not depend on how many cores there are.
+    with bank_lock(bank), single_thread():
         paths = {bank / _file_name(info, shot, seed, label): shot for shot in chosen}
         kept = [path for path in paths if _is_trained(path, info)]
         missing = [path for path in paths if path not in kept]
