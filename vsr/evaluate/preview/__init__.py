@@ -34,7 +34,7 @@ from vsr.evaluate.report.content import (
 )
 from vsr.evaluate.report.frames import ReportFrames
 from vsr.evaluate.report.moments import num_moments
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, with_scale
 from vsr.progress import Listener, format_duration
 from vsr.records import to_table
 from vsr.train.fit import TrainingListener
@@ -85,6 +85,7 @@ def write_preview(
     with ExitStack() as resources:
         work = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="vsr-preview-")))
         survey = survey_clip(clip, recipe.read)
+        recipe = with_scale(recipe, survey.info)
         chosen = looks_at(survey, at) if at else choose_looks(survey)
         excerpts = [read_excerpt(clip, recipe.read, survey, one, whole) for one in chosen]
         models = train_models(clip, recipe, survey, excerpts, resources, work, began, on_training)

@@ -89,11 +89,14 @@ class Excerpt:
 
 
 def survey_clip(clip: str | Path, read: ReadOptions) -> Survey:
-    """Look at a clip, all of it where it is small. Raises InputError, and UsageError for a pipe."""
+    """Look at a clip, all of it where it is small. Raises InputError, and UsageError for a pipe or
+    a single picture."""
     if str(clip) == "-":
         raise UsageError("a preview reads the clip several times, so it cannot be a pipe.")
     with open_clip(clip, read) as reader:
         info, count = reader.info, _frames_by_header(reader.info)
+        if info.is_still:
+            raise UsageError(f"{clip} is one picture, which has no moments; vsr run enlarges it.")
         if count is not None and count * info.width * info.height <= MAX_READ_PIXELS:
             looks = tuple(_look_at_all(reader))
             if not looks:

@@ -12,8 +12,7 @@ import cv2
 from vsr.errors import InterruptedRunError
 from vsr.evaluate.images import to_rgb_image
 from vsr.evaluate.preview.excerpts import Excerpt, Survey
-from vsr.pipeline.cache import cached_bank
-from vsr.pipeline.options import Recipe
+from vsr.pipeline.options import Recipe, RunFiles
 
 if TYPE_CHECKING:
     from vsr.train.fit import TrainingListener
@@ -56,28 +55,34 @@ def train_models(
     Banks in the cache are held until `resources` are closed. Raises as the trainings do.
     """
     if survey.is_whole:
-        bank = resources.enter_context(cached_bank(survey.info, recipe.read, listener.notify))
-        return _train_own(clip, bank, recipe, excerpts, began, listener)
+        return _train_own(clip, recipe, excerpts, resources, began, listener)
     return _train_excerpts(work, recipe, excerpts, began, listener)
 
 
 def _train_own(
     clip: str | Path,
-    bank: Path,
     recipe: Recipe,
     excerpts: Sequence[Excerpt],
+    resources: ExitStack,
     began: float,
     listener: "TrainingListener",
 ) -> PreviewModels:
     """Train the models that a run would train, and keep them for it."""
+    from vsr.pipeline.cache import cached_bank
+    from vsr.pipeline.need import Need, find_need
     from vsr.train.keyframe import train_bank
-    from vsr.train.options import KeyframeTraining, ShotTraining
     from vsr.train.shot import train_shots
 
-    keyframe = KeyframeTraining(
-        count=1, shots=excerpts[0].shot, device=recipe.device, read=recipe.read
-    )
-    one = train_bank(clip, bank, keyframe, (), 1, listener)
+    def begin(policy: str) -> Need:
+        need = find_need(clip, replace(recipe, policy=policy), RunFiles())
+        assert need is not None, "these policies have models that a run trains"
+        resources.enter_context(cached_bank(need.info, recipe.read, listener.notify, need.kind))
+        return need
+
+    of_keyframe, of_shots = begin("smi"), begin("shot")
+    assert of_keyframe.training is not None
+    keyframe = replace(of_keyframe.training, device=recipe.device, read=recipe.read)
+    one = train_bank(clip, of_keyframe.bank, keyframe, (), 1, listener)
     seconds: list[float] = []
     left_out = []
 
@@ -87,9 +92,10 @@ def _train_own(
         return is_late or listener.should_stop()
 
     for number in dict.fromkeys(excerpt.shot for excerpt in excerpts):
-        training = ShotTraining(number, device=recipe.device, read=recipe.read)
+        training = replace(of_shots.shot_training, shots=number)
+        hears = replace(listener, should_stop=should_stop)
         try:
-            report = train_shots(clip, bank, training, replace(listener, should_stop=should_stop))
+            report = train_shots(clip, of_shots.bank, training, hears)
         except InterruptedRunError:
             if listener.should_stop():
                 raise
@@ -105,8 +111,8 @@ def _train_own(
             "over. A run trains its own, and goes on with what is there."
         )
     return PreviewModels(
-        keyframe_bank=bank,
-        shot_banks=(bank,) * len(excerpts),
+        keyframe_bank=of_keyframe.bank,
+        shot_banks=(of_shots.bank,) * len(excerpts),
         keyframe_seconds=one.seconds if one.trained else 0.0,
         shot_seconds=max(seconds),
         is_kept=True,
