@@ -48,7 +48,14 @@ def ui(
         app = LocalPage(library, JobQueue(state), state, token).app()
         print(f"http://127.0.0.1:{bound.getsockname()[1]}/?token={token}", flush=True)
         notify("vsr: open this address in a browser; Ctrl-C ends the page, and keeps all work")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # A film that is being played must not keep the server from its end.
+            timeout_graceful_shutdown=5,
+        )
         uvicorn.Server(config).run(sockets=[bound])
 
 

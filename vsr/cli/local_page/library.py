@@ -101,8 +101,7 @@ class Library:
                     received += len(chunk)
                     self._check_size(received)
                     file.write(chunk)
-            # Never over a file that came up meanwhile.
-            os.link(part, target)
+            _give_name(part, target)
         except FileExistsError:
             raise OutputError(f"{printable(target.name)} exists already.") from None
         except OSError as error:
@@ -128,6 +127,19 @@ def _files_below(root: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in CLIP_SUFFIXES:
                 yield Path(folder, name)
+
+
+def _give_name(part: Path, target: Path) -> None:
+    """Give a file its name, never over one that came up meanwhile. Raises OSError."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links.
+        if target.exists():
+            raise FileExistsError(target) from None
+        part.rename(target)
 
 
 def _identifier(path: Path) -> str:

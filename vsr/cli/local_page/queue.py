@@ -23,7 +23,7 @@ JobState = Literal["waiting", "running", "stopped", "done", "failed"]
 MAX_ATTEMPTS = 3
 """Starts of one command that a server has not seen the end of."""
 LOG_BYTES = 8192
-_PROGRESS = re.compile(r"(?:frame|step) (\d+) of (\d+)")
+_PROGRESS = re.compile(r"^[a-z ]+: (?:frame |step )?(\d+) of (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,11 @@ class JobQueue:
             if job.state == "running" and job.process is not None:
                 with suppress(ProcessLookupError):
                     os.kill(job.process, signal.SIGINT)
-                if self._child is not None:
+                ended = self._child is not None and self._child.pid == job.process
+                if ended and self._child is not None:
                     self._child.wait()
-                self._change(job, state="waiting", process=None)
+                # One that an earlier server began may still finish its frame: the next waits.
+                self._change(job, state="waiting", process=None if ended else job.process)
 
     def folder_of(self, job: Job) -> Path:
         """Name the folder of a job's log, record and pages."""
