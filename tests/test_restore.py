@@ -18,6 +18,7 @@ from vsr.progress import Listener
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
 from vsr.restore.dirt import dirt_share
+from vsr.restore.edges import limit_overshoot
 from vsr.restore.finishing import Finishing, add_grain, sharpen
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
@@ -376,3 +377,29 @@ def test_frames_of_any_shape_are_looked_at_without_harm(size):
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.rand(3, *size, generator=generator) for _ in range(4)]
     assert 0 <= dirt_share(pictures) <= 1
+
+
+def test_overshoot_at_plain_edges_is_limited_and_texture_is_not_touched():
+    columns = torch.arange(160).float()
+    edge = (columns - 80).clamp(-2, 2) / 4 + 0.5
+    truth = (0.25 + 0.5 * edge).expand(3, 96, 160).contiguous()
+    low = resize(truth, 24, 40)
+    ringing = truth + 0.06 * torch.exp(-(((columns - 84.5) / 2) ** 2))
+    limited = limit_overshoot(ringing, low)
+    assert float((ringing - truth).max()) > 0.1 * 0.5
+    assert float((limited - truth).max()) < 0.04 * 0.5
+    assert limit_overshoot(truth, low) is truth
+    random = torch.Generator().manual_seed(0)
+    texture = resize(torch.rand(3, 48, 80, generator=random), 96, 160).clamp(0, 1)
+    assert limit_overshoot(texture, resize(texture, 24, 40)) is texture
+    line = torch.full((3, 96, 160), 0.2)
+    line[:, :, 80:83] = 0.9
+    assert limit_overshoot(line, resize(line, 24, 40)) is line
+
+
+def test_less_detail_is_believed_the_coarser_the_quantizer():
+    shares = [trust_for(Degradation(qp=qp)).detail for qp in (None, 20, 29, 34, 40, 51)]
+    assert shares[:3] == [1, 1, 1]
+    assert shares[2:] == sorted(shares[2:], reverse=True)
+    assert min(shares) >= 0.4
+    assert trust_for(Degradation(qp=40), 0).detail == 1

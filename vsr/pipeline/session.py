@@ -157,7 +157,10 @@ class Session:
                 stack.enter_context(metrics),
                 # Interpolation stays what it is: others compare with it.
                 Finishing(
-                    recipe.grain, recipe.scale, 0.0 if policy.needs == "nothing" else restore
+                    recipe.grain,
+                    recipe.scale,
+                    0.0 if policy.needs == "nothing" else restore,
+                    limits_overshoot=policy.needs != "nothing" and recipe.policies.limit_overshoot,
                 ),
             )
             resumed = Resumed()

@@ -1,6 +1,6 @@
-"""The last touch to finished pictures: sharpening after compression, and grain.
+"""The last touch to finished pictures: limited overshoot, sharpening after compression, and grain.
 
-Both come after flicker control, and no metric of a run sees them. Sharpening gives back contrast
+All come after flicker control, and no metric of a run sees them. Sharpening gives back contrast
 of fine detail that a cautious data term leaves out. Grain hides what is left of blocks and ringing,
 and makes smoothed surfaces look like material; it is random from frame to frame.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from vsr.image.resample import resize
+from vsr.restore.edges import limit_overshoot
 from vsr.video.step import Degradation, State, Step
 
 FULL_GRAIN_LEVELS = 4.0
@@ -35,7 +36,7 @@ MIN_SHARPENED_SCALE = 2
 
 
 class Finishing:
-    """Sharpens and grains the finished pictures. Implements Stage.
+    """Limits, sharpens and grains the finished pictures. Implements Stage.
 
     Whatever comes before it goes on from pictures without them: its state is the last of these.
     """
@@ -43,10 +44,17 @@ class Finishing:
     name = "finish"
     rewind = 0
 
-    def __init__(self, grain: float | Literal["keep"], scale: float, restore: float = 0.0) -> None:
+    def __init__(
+        self,
+        grain: float | Literal["keep"],
+        scale: float,
+        restore: float = 0.0,
+        *,
+        limits_overshoot: bool = False,
+    ) -> None:
         """A grain of `keep` follows the noise that was found in the source; `restore`, 0 to 1,
         weighs the sharpening of compressed shots."""
-        self._grain = grain
+        self._grain, self._limits_overshoot = grain, limits_overshoot
         self._size_px = GRAIN_PX if scale >= GRAIN_PX else 1
         self._sharpening = SHARPENING * restore if scale >= MIN_SHARPENED_SCALE else 0.0
         self._blur_px = SHARPENING_BLUR_PX * scale / SHARPENED_SCALE
@@ -63,6 +71,8 @@ class Finishing:
             levels = _levels_by_brightness(self._grain, found)
             is_coded = not step.shot.trust.is_full and found is not None and found.qp is not None
             picture = step.picture
+            if self._limits_overshoot:
+                picture = limit_overshoot(picture, step.frame.pixels)
             if is_coded and self._sharpening:
                 picture = sharpen(picture, self._sharpening, self._blur_px)
             if levels:

@@ -89,6 +89,9 @@ class PolicyOptions:
         "--as-published",
         commands=("run",),
     )
+    limit_overshoot: bool = option(
+        True, "Keep results beside strong edges within what the input shows there."
+    )
     quality: Literal["fast", "balanced", "best"] = option(
         "balanced", "Policy shot: time spent on a frame.", "--quality", commands=("run",)
     )
