@@ -9,15 +9,16 @@ corners have no such two levels and are not touched.
 import torch
 import torch.nn.functional as F
 
-WINDOW_PX = 5
+WINDOW_PX = 7
 """Side of the neighborhood in the input."""
 MIN_STEP = 40 / 255
 """Least difference of the two levels."""
 MAX_SPREAD = 0.03
 """Mean distance of pixels from the level on their side, over the step, beyond which there are no
 two levels."""
-MIN_SHARE = 0.15
-"""Of the neighborhood's pixels that lie on either side."""
+MIN_SHARE = 0.25
+"""Of the neighborhood's pixels that lie on either side: a line one pixel wide has less, and its
+brightness in the input is not what it has in the result."""
 ALLOWED = 0.02
 """Share of the step by which the result may go beyond the two levels."""
 ON_LEVEL = 0.7
