@@ -45,12 +45,12 @@ RIM_PX = 3
 DIRT_PAIRS = 4
 MAX_SPOT_SHARE, MAX_FRAME_SHARE = 0.01, 0.03
 """Of a frame's pixels, that one spot and all of them may cover: more is a flash or a cut."""
-PARTNER_REACH, NEAR_REACH = 0.3, 0.1
+PARTNER_REACH, NEAR_REACH = 0.3, 0.06
 """Distances over the frame's longer side within which the spots of a moving thing are looked for:
 on the frames before and after on a line, or on either of the two."""
 ON_LINE = 0.2
 """How far off a straight line, over the distance between the outer two."""
-ALIKE_AREA, ALIKE_LEVELS = 2.0, 40.0
+ALIKE_AREA, ALIKE_LEVELS = 2.0, 25.0
 """Ratio of areas, and difference of levels, up to which two spots may be of one thing."""
 WEATHER_SHARE, WEATHER_RATIO = 0.75, 4.0
 """Share of the frames that have light spots, and their number over that of dark ones, from which on
