@@ -2,6 +2,8 @@
 
 import json
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
@@ -403,3 +405,45 @@ def test_less_detail_is_believed_the_coarser_the_quantizer():
     assert shares[2:] == sorted(shares[2:], reverse=True)
     assert min(shares) >= 0.4
     assert trust_for(Degradation(qp=40), 0).detail == 1
+
+
+REAL_CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
+CLEAN_CLIPS = [
+    ("vid4/calendar_lrx4.mkv", 0),
+    ("vid4/city_lrx4.mkv", 0),
+    ("vid4/foliage_lrx4.mkv", 0),
+    ("vid4/walk_lrx4.mkv", 0),
+    *(
+        (f"natural/{name}.mp4", first)
+        for name in ("stream-of-water", "blackswan")
+        for first in (0, 20)
+    ),
+    *(("natural/flower.mp4", first) for first in (0, 60, 100)),
+    *(("natural/bigbuckbunny.mp4", first) for first in (0, 100)),
+    *(("natural/juggle_120.mp4", first) for first in (0, 60)),
+    *(("natural/coffee_120.mp4", first) for first in (0, 60)),
+    *(("cuts/bikes.mp4", first) for first in (80, 142)),
+    ("cuts/cockatoo.mp4", 0),
+    ("cuts/sintel_150.mkv", 30),
+    ("natural/carphone_pristine.mp4", 0),
+]
+"""Files and the frames that 12 of each begin with."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="needs the real clips of ../shared/data")
+@pytest.mark.parametrize(("file", "first"), CLEAN_CLIPS)
+def test_no_clean_clip_changes_by_a_byte(file, first, tmp_path):
+    """Reduced four times, where they are not small already, so that codecs leave no trace."""
+    with open_clip(REAL_CLIPS / file) as reader:
+        pictures = [frame.pixels for frame in islice(reader.frames(), first, first + 12)]
+    height, width = (side if side < 200 else side // 4 for side in pictures[0].shape[-2:])
+    lows = to_arrays([255 * resize(picture, height, width) for picture in pictures])
+    clip = write_clip(tmp_path / "a.mkv", lows, codec="ffv1", pixel_format="bgr0")
+    results = []
+    for restore in ("auto", 0.0):
+        output = tmp_path / f"{restore}.mkv"
+        recipe = Recipe(scale=1.0, restore=restore, metrics=(), encode=LOSSLESS)
+        run(clip, recipe, RunFiles(output))
+        results.append([frame.to_ndarray(format="rgb24") for frame in read_frames(output)])
+    np.testing.assert_array_equal(results[0], results[1])
