@@ -119,6 +119,7 @@ def measure(
     metrics: Iterable[str],
     frames: int | None = None,
     shot_models: ShotModelSource = no_shot_models,
+    border: int = BORDER_PX,
 ) -> Outcome:
     """Run `recipe` on the first `frames` frames of a pair's clip and score them against the truth,
     unencoded."""
@@ -127,7 +128,7 @@ def measure(
         [name for name in metrics if name != SECONDS],
         has_truth=True,
         has_low_resolution=True,
-        border=BORDER_PX,
+        border=border,
     )
     upscaled = islice(upscale(pair.low, recipe, bank, decisions, clock, shot_models), frames)
     count = 0

@@ -209,13 +209,15 @@ def test_a_shot_model_that_was_stopped_inside_its_training_is_the_one_in_one_go(
     clip, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shot_learning, "ShotTrainingOptions", lambda: SHOT)
-    train_shot(clip, tmp_path / "whole")
+    train_shot(clip, tmp_path / "whole", prior="none")
     bank = tmp_path / "bank"
     with pytest.raises(InterruptedRunError, match="after iteration 8 of 11"):
-        train_shot(clip, bank, listener=TrainingListener(should_stop=StopAfter(8)))
+        train_shot(clip, bank, prior="none", listener=TrainingListener(should_stop=StopAfter(8)))
     assert shot_model_files(bank) == []
     heard = []
-    report = train_shot(clip, bank, listener=TrainingListener(on_progress=heard.append))
+    report = train_shot(
+        clip, bank, prior="none", listener=TrainingListener(on_progress=heard.append)
+    )
     assert len(report.trained) == 1
     assert heard[0].iteration == 9
     assert (heard[-1].iteration, heard[-1].share_done, heard[-1].models_done) == (11, 1.0, 1)
@@ -281,7 +283,7 @@ def test_every_training_on_a_clip_learns_on_deinterlaced_frames_where_asked(
     read = ReadOptions(deinterlace="frame")
     clean = frames_of(combed, read)
     assert not torch.equal(clean[2], frames_of(combed, ReadOptions(deinterlace="off"))[2])
-    train_shot(combed, tmp_path, deinterlace="frame", device="cpu")
+    train_shot(combed, tmp_path, prior="none", deinterlace="frame", device="cpu")
     (model,) = load_shot_models(tmp_path)
     expected = train_shot_model([clean], SHOT, 0, lambda *_: None).networks
     for one, other in zip(model.networks, expected, strict=True):

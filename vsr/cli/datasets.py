@@ -24,7 +24,8 @@ def train(
         str,
         typer.Option(
             "--method",
-            help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft or stochastic.",
+            help="srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft, stochastic or shot-"
+            "prior.",
         ),
     ] = "fsrcnn",
     validation: Annotated[

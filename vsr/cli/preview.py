@@ -75,6 +75,15 @@ def preview(
             "own noise.",
         ),
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="auto|none",
+            help="Policy shot: begin with the shipped prior, or from random weights: none; "
+            "default: auto.",
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: auto.")
     ] = None,

@@ -175,6 +175,15 @@ def run(
     train_ahead: Annotated[
         bool | None, typer.Option("--train-ahead", help="Earlier name of --train auto.")
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="auto|none",
+            help="Policy shot: begin with the shipped prior, or from random weights: none; "
+            "default: auto.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -475,6 +484,15 @@ def plan(
     ] = None,
     train_ahead: Annotated[
         bool | None, typer.Option("--train-ahead", help="Earlier name of --train auto.")
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="auto|none",
+            help="Policy shot: begin with the shipped prior, or from random weights: none; "
+            "default: auto.",
+        ),
     ] = None,
     metrics: Annotated[
         str | None,

@@ -12,6 +12,8 @@ from rich.table import Column, Table
 from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
+from vsr.models.prior import SHIPPED_PRIOR, load_prior
+from vsr.models.shot_model import load_shot_model, shot_model_files
 from vsr.pipeline.batch import Outcome
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.profile import StageClock
@@ -178,8 +180,8 @@ def _stacked_label(name: str, result: dict[str, Any]) -> str:
 def bank_table(folder: Path) -> Table:
     """List the models of a bank and their origins. Raises `ModelError` for an unreadable bank or an
     empty one."""
-    files = bank_files(folder)
-    if not files:
+    files, shot_files = bank_files(folder), shot_model_files(folder)
+    if not files and not shot_files:
         raise ModelError(
             f"there are no models in {folder}. Train some with vsr train-keyframe CLIP --models "
             f"{folder}."
@@ -201,6 +203,24 @@ def bank_table(folder: Path) -> Table:
             str(card.seed),
             f"{card.loss_curve[-1]:.4f}" if card.loss_curve else "",
         )
+    for path in shot_files:
+        model = load_shot_model(path)
+        shot = model.card
+        table.add_row(
+            escape(printable(model.name)),
+            escape(printable(shot.clip)),
+            f"{shot.first_frame}-{shot.last_frame}",
+            f"{shot.shot_start_seconds:.2f}",
+            "x2",
+            f"{path.stat().st_size / 1024:.0f}",
+            escape(printable(shot.prior or "shot")),
+            str(shot.seed),
+            f"{shot.loss_curve[-1]:.4f}" if shot.loss_curve else "",
+        )
+    if SHIPPED_PRIOR.exists():
+        prior = load_prior(SHIPPED_PRIOR)
+        count = prior.card.training.get("pictures", 0)
+        table.caption = f"shot models begin from prior {prior.name}, trained on {count} pictures"
     return table
 
 

@@ -161,6 +161,14 @@ def train_shot(
             help="The blur to undo (see vsr kernel); auto estimates it for each shot.",
         ),
     ] = None,
+    prior: Annotated[
+        str,
+        typer.Option(
+            "--prior",
+            metavar="auto|none",
+            help="Begin with the shipped prior, or from random weights: none.",
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     on_damage: Annotated[

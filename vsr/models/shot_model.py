@@ -33,8 +33,9 @@ class ShotCard:
 
     arch: Arch
     network: ShotNetworkSpec
+    """Shape of both networks, or of the first."""
     iterations: tuple[int, int]
-    """Iterations that its two networks were trained for."""
+    """Iterations that its two networks were trained for; 0: the prior's network stands."""
     seed: int
     clip: str
     """File name of the clip, without its folder."""
@@ -53,9 +54,17 @@ class ShotCard:
     """Version of vsr."""
     kernel: KernelTaps | None = None
     """Blur kernel of half the size that the model was trained for; None: bicubic."""
+    second_network: ShotNetworkSpec | None = None
+    """Shape of the second network, where it is another."""
+    prior: str = ""
+    """Name of the prior that the training began from; empty: it knows the clip alone."""
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
+
+
+NetworkPair = tuple[ShotNetwork, ShotNetwork]
+"""For the first doubling, and for those after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +74,19 @@ class ShotModel:
     name: str
     """File name without its suffix."""
     card: ShotCard
-    networks: tuple[ShotNetwork, ShotNetwork]
+    networks: NetworkPair
 
-    def networks_on(self, device: torch.device) -> tuple[ShotNetwork, ShotNetwork]:
+    def networks_on(self, device: torch.device) -> NetworkPair:
         """Return both networks on a device, as copies where the model lies on another."""
         first, second = self.networks
         return on_device(first, device), on_device(second, device)
 
 
-def save_shot_model(path: Path, card: ShotCard, networks: tuple[ShotNetwork, ShotNetwork]) -> None:
+def save_shot_model(path: Path, card: ShotCard, networks: NetworkPair) -> None:
     """Write a model under its name only when it is whole. Raises `OutputError` where the folder
     does not take it."""
     try:
-        write_atomically(path, encode_networks(card, _by_prefix(networks)))
+        write_atomically(path, encode_networks(card, networks_by_prefix(networks)))
     except OSError as error:
         raise OutputError(
             f"the shot model {path} cannot be written: {error.strerror}; name another folder."
@@ -111,11 +120,11 @@ def load_shot_model(path: Path) -> ShotModel:
     """
     metadata, tensors = read_tensors(path)
     card = card_from_metadata(ShotCard, path, metadata)
-    networks = (ShotNetwork(card.network), ShotNetwork(card.network))
-    fill_networks(path, tensors, _by_prefix(networks))
+    networks = (ShotNetwork(card.network), ShotNetwork(card.second_network or card.network))
+    fill_networks(path, tensors, networks_by_prefix(networks))
     return ShotModel(path.name.removesuffix(SHOT_MODEL_SUFFIX), card, networks)
 
 
-def _by_prefix(networks: tuple[ShotNetwork, ShotNetwork]) -> dict[str, nn.Module]:
+def networks_by_prefix(networks: NetworkPair) -> dict[str, nn.Module]:
     """Name the networks as the tensors of a file begin."""
     return {f"stage{number}.": network for number, network in enumerate(networks, start=1)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsr.errors import UsageError
+from vsr.models.prior import PriorChoice
 from vsr.records import load_options, option
 from vsr.restore.repair import RepairOptions
 from vsr.upscale import PolicyOptions, is_in_file
@@ -131,6 +132,12 @@ class Recipe:
         "Seconds for the training of each shot model, or of all models of keyframes; default: a "
         "fixed number of iterations.",
         above=0,
+    )
+    prior: PriorChoice = option(
+        "auto",
+        "Policy shot: begin with the shipped prior, or from random weights: none.",
+        "--prior",
+        commands=UPSCALING,
     )
     # None: those that cost little.
     metrics: tuple[str, ...] | None = option(

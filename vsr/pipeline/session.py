@@ -20,6 +20,7 @@ from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError,
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
 from vsr.models.bank import load_bank
+from vsr.models.prior import SHIPPED_PRIOR, load_shipped_prior
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
@@ -128,12 +129,14 @@ class Session:
                         _make_folder(target.parent)
                 output = str(target)
                 used = model_files(policy, recipe, files.models) if models is None else []
+                if models is None and uses_prior_alone(policy, recipe, files.models):
+                    used = [SHIPPED_PRIOR]
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
                 stack.enter_context(writer)
                 notes.notify_all(writer.notes)
                 # Before networks are made: frames of one film must not differ by the precision.
                 recipe = with_earlier_choices(recipe, writer.work)
-            models = models or load_models(policy, files.models)
+            models = models or load_models(policy, recipe, files.models)
             context = PolicyContext(
                 models.bank,
                 recipe.scale,
@@ -395,6 +398,8 @@ def choose_policy(
     if info is not None and info.is_still and not is_chosen and recipe.trains(files.models):
         return POLICIES["bicubic"]
     policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
+    if uses_prior_alone(policy, recipe, files.models):
+        return policy
     if policy.needs in ("bank", "shot models") and files.models is None and models is None:
         raise UsageError(
             f"policy {policy.name} needs a bank: --models DIR. Train one with vsr train-keyframe "
@@ -403,8 +408,16 @@ def choose_policy(
     return policy
 
 
-def load_models(policy: Policy, folder: str | Path | None) -> ModelSet:
-    """Load what a policy needs of the bank in a folder."""
+def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) -> bool:
+    """Tell whether a run has no shot models, and may use the shipped prior in their place."""
+    return policy.needs == "shot models" and folder is None and recipe.prior == "auto"
+
+
+def load_models(policy: Policy, recipe: Recipe, folder: str | Path | None) -> ModelSet:
+    """Load what a policy needs of the bank in a folder, or of what comes with the product."""
+    if uses_prior_alone(policy, recipe, folder):
+        prior = load_shipped_prior().as_shot_model()
+        return ModelSet(shot_models=lambda _: [prior])
     if policy.needs == "bank":
         return ModelSet(load_bank(Path(folder or "")))
     if policy.needs == "shot models":

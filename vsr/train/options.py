@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vsr.models.prior import PriorChoice
 from vsr.records import option
 from vsr.video.reader import ReadOptions
 
@@ -100,6 +101,9 @@ class ShotTraining:
         "--kernel",
         metavar="FILE|auto",
     )
+    prior: PriorChoice = option(
+        "auto", "Begin with the shipped prior, or from random weights: none.", "--prior"
+    )
     seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
     read: ReadOptions = ReadOptions()
@@ -146,7 +150,7 @@ class DatasetTraining:
 
     method: str = option(
         "fsrcnn",
-        "srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft or stochastic.",
+        "srcnn, fsrcnn, espcn, srresnet, srgan, esrgan, esrgan-fft, stochastic or shot-prior.",
         "--method",
     )
     validation: Path | None = option(

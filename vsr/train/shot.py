@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from math import sqrt
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -15,6 +16,7 @@ from vsr.errors import InputError, ModelError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
+from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
 from vsr.records import load_options
 from vsr.train.clip import (
@@ -30,6 +32,7 @@ from vsr.train.clip import (
 from vsr.train.fit import ProgressAggregator, TrainingListener, TrainingReport
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (
+    ADAPTATION,
     ShotTrainingOptions,
     TrainedShotNetworks,
     train_shot_model,
@@ -50,6 +53,13 @@ RUN_FRAMES = 8
 spread."""
 MIN_SIDE_PX = 16
 MIN_KERNEL_SIDE_PX = 32
+MIN_ADAPTED_FRAMES = 10
+"""Shots that are shorter use the prior as it is: too little of them is left to tell by whether a
+training on the rest has made it better."""
+MAX_ADAPTATION_FRAMES = 16
+MAX_ADAPTATION_PIXELS = 420_000
+"""Of all those frames together; of larger frames the middle is trained on, so that a shot takes
+some five seconds of a core at any size."""
 
 
 def train_shot(
@@ -60,6 +70,7 @@ def train_shot(
     shots: int | Literal["longest", "all"] = "longest",
     budget_seconds: float | None = None,
     kernel: str | Path | None = None,
+    prior: Literal["auto", "none"] = "auto",
     seed: int = 0,
     device: str = "auto",
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
@@ -84,8 +95,14 @@ def train_shots(
     clip: str | Path, models: str | Path, options: ShotTraining, listener: TrainingListener
 ) -> TrainingReport:
     """Do what `train_shot` says, with its options as one value."""
-    on, method, seed = choose_device(options.device), ShotTrainingOptions(), options.seed
+    on, seed = choose_device(options.device), options.seed
     given, label = _given_kernel(options.kernel)
+    prior = None
+    if options.prior == "auto" and options.kernel is None:
+        prior = load_shipped_prior()
+    elif options.prior == "auto":
+        listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
+    method = ShotTrainingOptions() if prior is None else ADAPTATION
     start = perf_counter()
     info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
@@ -103,14 +120,23 @@ def train_shots(
     # As for keyframes: a model must not depend on how many cores there are.
     with bank_lock(bank), single_thread():
         paths = {bank / _file_name(info, shot, seed, label): shot for shot in chosen}
-        kept = [path for path in paths if _is_trained(path, info)]
+        kept = [path for path in paths if _is_trained(path, info, options.prior)]
         missing = [path for path in paths if path not in kept]
         gather = ProgressAggregator(len(missing), listener)
         for number, path in enumerate(missing):
             shot = paths[path]
+            if prior is not None and shot.num_frames < MIN_ADAPTED_FRAMES:
+                made = TrainedShotNetworks(prior.networks, (0, 0), ())
+                save_shot_model(path, _model_card(info, shot, seed, made, 0, prior), prior.networks)
+                gather.update(number, 1, 1, 0.0)
+                listener.notify(
+                    f"the shot of frames {shot.first_frame} to {shot.last_frame} is short: the "
+                    "prior serves it as it is"
+                )
+                continue
             # The frames are read shot by shot, so that memory holds those of one.
-            runs = training_runs(shot, info.height * info.width)
-            material = _read_runs(clip, runs, options.read)
+            runs, region = training_part(shot, info.height, info.width, prior is not None)
+            material = _read_runs(clip, runs, options.read, region)
             kernel = given
             if options.kernel == AUTO:
                 kernel = _estimated_kernel(shot, material, listener)
@@ -123,6 +149,7 @@ def train_shots(
                 "options": asdict(method),
                 "read": asdict(options.read),
                 "version": __version__,
+                "prior": "" if prior is None else prior.sha256,
             }
             # Everything that the model follows from: the state of another training must not be
             # taken up.
@@ -136,8 +163,9 @@ def train_shots(
                 device=on,
                 states=states,
                 should_stop=listener.should_stop,
+                starts=None if prior is None else prior.networks,
             )
-            card = _model_card(info, shot, seed, made, sum(map(len, runs)))
+            card = _model_card(info, shot, seed, made, sum(map(len, runs)), prior)
             save_shot_model(path, replace(card, kernel=kernel), made.networks)
             states.remove()
     if kept:
@@ -187,9 +215,9 @@ def _model_name(path: Path) -> str:
     return path.name.removesuffix(SHOT_MODEL_SUFFIX)
 
 
-def _is_trained(path: Path, info: ClipInfo) -> bool:
+def _is_trained(path: Path, info: ClipInfo, prior: PriorChoice) -> bool:
     """Whether the model is there already. Raises `ModelError` where one of another clip has its
-    name."""
+    name, or one that began from a prior where none is wanted."""
     if not path.exists():
         return False
     card = load_shot_model(path).card
@@ -197,15 +225,28 @@ def _is_trained(path: Path, info: ClipInfo) -> bool:
         raise ModelError(
             f"{path} is a model of another clip ({card.clip}). Use another folder for --models."
         )
+    if card.prior and prior == "none":
+        raise ModelError(
+            f"{path} began from the prior {card.prior}, and --prior none asks for a model that "
+            "knows the clip alone. Use another folder for --models."
+        )
     return True
 
 
 def _model_card(
-    info: ClipInfo, shot: Shot, seed: int, made: TrainedShotNetworks, num_frames: int
+    info: ClipInfo,
+    shot: Shot,
+    seed: int,
+    made: TrainedShotNetworks,
+    num_frames: int,
+    prior: Prior | None,
 ) -> ShotCard:
+    first, second = (network.spec for network in made.networks)
     return ShotCard(
         arch=ARCH,
-        network=made.networks[0].spec,
+        network=first,
+        second_network=None if second == first else second,
+        prior="" if prior is None else prior.name,
         iterations=made.iterations,
         seed=seed,
         clip=clip_name(info),
@@ -220,10 +261,32 @@ def _model_card(
     )
 
 
-def training_runs(shot: Shot, frame_px: int) -> list[range]:
+def training_part(
+    shot: Shot, height: int, width: int, is_adaptation: bool
+) -> tuple[list[range], tuple[slice, slice]]:
+    """Choose the frames to train on, and the rows and columns of them: all, or for a mere
+    adaptation of a prior the middle."""
+    if not is_adaptation:
+        return training_runs(shot, height * width), (slice(None), slice(None))
+    share = min(1.0, sqrt(MAX_ADAPTATION_PIXELS / RUN_FRAMES / (height * width)))
+    sides = [max(MIN_SIDE_PX, round(side * share)) for side in (height, width)]
+    rows, columns = (
+        slice((whole - side) // 2, (whole - side) // 2 + side)
+        for whole, side in zip((height, width), sides, strict=True)
+    )
+    runs = training_runs(shot, sides[0] * sides[1], MAX_ADAPTATION_FRAMES, MAX_ADAPTATION_PIXELS)
+    return runs, (rows, columns)
+
+
+def training_runs(
+    shot: Shot,
+    frame_px: int,
+    max_frames: int = MAX_TRAINING_FRAMES,
+    max_pixels: int = MAX_TRAINING_PIXELS,
+) -> list[range]:
     """Choose the frames to train on: the whole shot where it is short, else runs evenly spread over
     it."""
-    budget = max(RUN_FRAMES, min(MAX_TRAINING_FRAMES, MAX_TRAINING_PIXELS // frame_px))
+    budget = max(RUN_FRAMES, min(max_frames, max_pixels // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]
     # Runs rather than single frames, for windows need neighbors; spread, for shots change.
@@ -241,11 +304,11 @@ def training_runs(shot: Shot, frame_px: int) -> list[range]:
 
 
 def _read_runs(
-    clip: str | Path, runs: Sequence[range], read: ReadOptions
+    clip: str | Path, runs: Sequence[range], read: ReadOptions, region: tuple[slice, slice]
 ) -> list[list[torch.Tensor]]:
-    """Read the pixels of runs of frames."""
+    """Read the pixels of runs of frames, those of the region's rows and columns."""
     frames = read_frames(clip, {index for run in runs for index in run}, read)
-    return [[frames[index].pixels for index in run] for run in runs]
+    return [[frames[index].pixels[:, *region] for index in run] for run in runs]
 
 
 def _file_name(info: ClipInfo, shot: Shot, seed: int, label: str) -> str:

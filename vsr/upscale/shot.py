@@ -140,13 +140,24 @@ def _select_model(
         card = model.card
         same_clip = card.clip_identity == context.clip_identity != ""
         if same_clip and card.shot_start_seconds <= frames[0].seconds < card.shot_end_seconds:
-            return model, "trained on this shot", ()
+            return model, "trained on this shot" + _origin(model), ()
+    if len(models) == 1 and not models[0].card.clip:
+        return models[0], "no model was trained", ()
     if len(models) == 1:
         return models[0], "the bank's only shot model", ()
     errors = {model.name: _restoration_error(model, frames) for model in models}
     ranking = tuple(sorted(errors.items(), key=lambda item: item[1]))
     best = next(model for model in models if model.name == ranking[0][0])
     return best, "it best restores this shot's first frames", ranking
+
+
+def _origin(model: ShotModel) -> str:
+    """Say that a model began from a prior, and where that was no worse."""
+    card = model.card
+    if not card.prior:
+        return ""
+    adapted = any(card.iterations)
+    return f" from prior {card.prior}" if adapted else f", prior {card.prior} as it is"
 
 
 def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:

@@ -17,6 +17,8 @@ from vsr.train.dataset.perceptual import missing_weights
 from vsr.upscale.networks.files import ARCHITECTURES
 
 NETWORK_PREFIX = "network."
+PRIOR_METHOD = "shot-prior"
+"""Makes no network for `--upscaler`, but the prior of shot models; see `prior.py`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def resolve_method(name: str, scale: int, settings: Sequence[str]) -> DatasetMet
     Raises `UsageError` for a name or key that is not known and for what cannot go together.
     """
     if name not in METHODS:
-        raise UsageError(f"unknown method {name}; known: {', '.join(METHODS)}.")
+        raise UsageError(f"unknown method {name}; known: {', '.join([*METHODS, PRIOR_METHOD])}.")
     method = METHODS[name]
     shape = [
         each.removeprefix(NETWORK_PREFIX) for each in settings if each.startswith(NETWORK_PREFIX)
@@ -189,10 +191,19 @@ def make_plan(
             f"the weights to start from, {start}, cannot be read: {error.strerror}."
         ) from None
     network, options = to_table(method.network), to_table(method.options)
-    return Plan(name, network, options, seed, _identity(pictures), _identity(validation), began)
+    return Plan(
+        name,
+        network,
+        options,
+        seed,
+        pictures_identity(pictures),
+        pictures_identity(validation),
+        began,
+    )
 
 
-def _identity(paths: Sequence[Path]) -> str:
+def pictures_identity(paths: Sequence[Path]) -> str:
+    """Hash the names and sizes in bytes of pictures."""
     # By name and size: to hash the contents every file would have to be read.
     lines = [f"{path.name} {path.stat().st_size}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

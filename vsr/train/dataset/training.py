@@ -1,8 +1,7 @@
 """`vsr train`: a network from a folder of pictures, resumable."""
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -12,17 +11,20 @@ from torch import nn
 
 from vsr import __version__
 from vsr.engine.options import choose_device
-from vsr.errors import ModelError, OutputError
-from vsr.files import MAX_NAME_BYTES, FolderLock, hidden_sibling, write_atomically
+from vsr.errors import ModelError, OutputError, UsageError
+from vsr.files import FolderLock, hidden_sibling, write_atomically
 from vsr.records import load_options
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
 from vsr.train.dataset.methods import (
+    PRIOR_METHOD,
     DatasetMethod,
     Plan,
     make_plan,
     resolve_method,
     without_missing_weights,
 )
+from vsr.train.dataset.outputs import DatasetReport, check_output_path, check_overwrite
+from vsr.train.dataset.prior import train_prior
 from vsr.train.dataset.trainer import DIVERGENCE_HINT, TrainableGenerator, Trainer
 from vsr.train.dataset.validation import TensorBoardLogger, ValidationResult, validate
 from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
@@ -37,22 +39,6 @@ from vsr.upscale.networks.files import (
 )
 
 VALUES_EVERY_STEPS = 10
-
-
-@dataclass(frozen=True)
-class DatasetReport:
-    """The outcome of `train`."""
-
-    file: str
-    method: str
-    steps: int
-    resumed_at_step: int
-    pictures: int
-    seconds: float
-    """Of this run of the command."""
-    loss_curve: list[float]
-    """Distance from the truth over windows of steps."""
-    validation: list[dict[str, float]]
 
 
 def train(
@@ -95,6 +81,10 @@ def train_network(
     listener: TrainingListener,
 ) -> DatasetReport:
     """Do what `train` says, with its options as one value."""
+    if options.method == PRIOR_METHOD:
+        if tensorboard is not None:
+            raise UsageError(f"--tensorboard draws no curves of --method {PRIOR_METHOD} yet.")
+        return train_prior(images, output, options, settings, listener)
     chosen = resolve_method(options.method, options.scale, settings)
     check_output_path(output)
     target = choose_device(options.device)
@@ -160,29 +150,6 @@ def make_network(
             + (f"; {', '.join(anew)} starts from random weights" if anew else "")
         )
     return network.to(device).train()
-
-
-def check_output_path(output: Path) -> None:
-    """Raise `OutputError`, before any work, where a network of this name could not be written."""
-    if output.suffix != ".safetensors":
-        raise OutputError(
-            f"cannot write a network to {output}: expected a name that ends in .safetensors."
-        )
-    if len(os.fsencode(output.name)) > MAX_NAME_BYTES:
-        raise OutputError(
-            f"cannot write {output}: its name has more than {MAX_NAME_BYTES} bytes. Choose another."
-        )
-    folder = output.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(
-            f"cannot write {output}: its folder is missing or read-only. Choose another place."
-        )
-
-
-def check_overwrite(output: Path, overwrite: bool) -> None:
-    """Raise `OutputError` where something has the output's name already."""
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already; give -y to replace it, or name another file.")
 
 
 class TrainingRun:

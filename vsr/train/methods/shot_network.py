@@ -37,8 +37,10 @@ class ShotTrainingOptions:
     """Settings of the training of a shot model."""
 
     network: ShotNetworkSpec = ShotNetworkSpec()
+    """Of both, unless they begin from a prior, which has its own."""
     iterations: tuple[int, int] = (450, 450)
-    """Of the first network and of the second, which begins as a copy of the first."""
+    """Of the first network and of the second, which begins as a copy of the first unless there is
+    a prior."""
     learning_rates: tuple[float, float] = (2e-3, 1e-3)
     example_scales: tuple[tuple[float, ...], tuple[float, ...]] = ((1.0, 0.8, 0.6), (1.0, 0.8))
     """The frames at these sizes give the targets of the two."""
@@ -50,6 +52,18 @@ class ShotTrainingOptions:
     """Of what the second network learns from."""
     kernel: KernelTaps | None = None
     """Blur of the reduction to half the size by which the shot was made; None: bicubic."""
+    held_out: float = 0.0
+    """Share of the examples, the last ones, that a network is not trained on: where it does not
+    restore them better than the network it began from, that one stays."""
+
+
+ADAPTATION = ShotTrainingOptions(
+    iterations=(60, 60),
+    learning_rates=(5e-4, 3e-4),
+    example_scales=((1.0,), (1.0,)),
+    held_out=0.2,
+)
+"""From a prior: long enough to learn what is peculiar to the shot."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +72,7 @@ class TrainedShotNetworks:
 
     networks: tuple[ShotNetwork, ShotNetwork]
     iterations: tuple[int, int]
+    """0 where the network is the one that the training began from."""
     loss_curve: tuple[float, ...]
 
 
@@ -71,13 +86,15 @@ def train_shot_model(
     device: torch.device = CPU,
     states: StateFile | None = None,
     should_stop: Callable[[], bool] = never,
+    starts: tuple[ShotNetwork, ShotNetwork] | None = None,
 ) -> TrainedShotNetworks:
     """Train on runs of consecutive frames of one shot, each frame RGB (3, h, w) in [0, 1].
 
     Deterministic for a seed and number of threads; with a budget the clock ends the training of
-    each network after half of it, instead of the iterations.
+    each network after half of it, instead of the iterations. `starts` are the networks of a prior,
+    from which the two begin.
     """
-    training = ShotModelTraining(runs, options, seed, budget_seconds, device)
+    training = ShotModelTraining(runs, options, seed, budget_seconds, device, starts)
     fit(training, progress, states, should_stop)
     return training.trained()
 
@@ -93,6 +110,8 @@ class ShotModelTraining(Training):
         "_stage_began",
         "_network",
     )
+    _examples: list[Example]
+    """Of the network in training; empty until they are built."""
 
     def __init__(
         self,
@@ -101,21 +120,24 @@ class ShotModelTraining(Training):
         seed: int,
         budget_seconds: float | None = None,
         device: torch.device = CPU,
+        starts: tuple[ShotNetwork, ShotNetwork] | None = None,
     ) -> None:
         super().__init__(sum(options.iterations))
         self._began = perf_counter()
         self._options, self._budget_seconds = options, budget_seconds
         self._random = torch.Generator().manual_seed(seed)
+        # Copies: a prior serves other trainings as well.
+        self._starts = starts and tuple(copy.deepcopy(start).to(device) for start in starts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Made on the CPU, whose random numbers are the same everywhere.
-            network = ShotNetwork(options.network).to(device)
+            self._newborn = ShotNetwork(options.network).to(device)
         # Color is enlarged with the detail of luma, so luma is all that is learned.
         self._lumas = [[to_luma(frame).to(device) for frame in run] for run in runs]
         self._finished: list[ShotNetwork] = []
-        self._examples: list[Example] = []
+        self._held_out: list[Example] = []
         self._stage_iterations = [0] * len(options.iterations)
-        self._begin_stage(network)
+        self._begin_stage()
 
     @property
     def seconds(self) -> float:
@@ -144,21 +166,19 @@ class ShotModelTraining(Training):
         options, stage = self._options, len(self._finished)
         if not self._examples:
             # Built late: what a resumed training has behind it needs none.
-            self._examples = [
-                example
-                for scale in options.example_scales[stage]
-                for run in self._lumas
-                for example in _examples(run, scale, self._finished, options)
-            ]
+            self._examples = self._build_examples(stage)
             # Even, for the network works on blocks of pixels; no longer than any example's side.
             smallest = min(min(target.shape[-2:]) for _, target in self._examples)
             self._side = min(options.crop_px, smallest - smallest % BLOCK)
+            # The last ones in time: what lies between frames that are trained on tells little.
+            count = round(options.held_out * len(self._examples)) if self._starts else 0
+            self._held_out = self._examples[len(self._examples) - count :]
+            self._examples = self._examples[: len(self._examples) - count]
             if not self._stage_iterations[stage]:
                 self._stage_began = self.seconds
         rate = cosine_decay(options.learning_rates[stage], self._share_done())
         planes, target = self._draw_crops()
-        base = without_halo(planes[:, :1], options.network.halo)
-        loss = F.l1_loss(base + self._network.network(planes), target)
+        loss = self._loss(_restore(self._network.network, planes), target)
         self._stage_iterations[stage] += 1
         decay = warm_decay(options.average_decay, self._stage_iterations[stage])
         self._network.descend(loss, rate, decay)
@@ -187,17 +207,45 @@ class ShotModelTraining(Training):
             self._end_stage()
         super().load_state_dict(state)
 
-    def _begin_stage(self, start: ShotNetwork) -> None:
-        """Train a copy of `start`: the second network begins as the first has ended."""
-        self._network = AveragedNetwork(copy.deepcopy(start).train().requires_grad_(True))
-        self._examples = []
+    def _build_examples(self, stage: int) -> list[Example]:
+        """Make the examples of all frames, at the sizes of a stage."""
+        halo = self._network.network.spec.halo
+        return [
+            example
+            for scale in self._options.example_scales[stage]
+            for run in self._lumas
+            for example in _examples(run, scale, self._finished, self._options, halo)
+        ]
+
+    def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compare restored crops (N, 1, H, W) with what they should be."""
+        return F.l1_loss(result, target)
+
+    def _start(self, stage: int) -> ShotNetwork:
+        """The network that a stage's begins as: the prior's, else that of the stage before."""
+        if self._starts is not None:
+            return self._starts[stage]
+        return self._finished[-1] if self._finished else self._newborn
+
+    def _begin_stage(self) -> None:
+        start = copy.deepcopy(self._start(len(self._finished)))
+        self._network = AveragedNetwork(start.train().requires_grad_(True))
+        self._examples, self._held_out = [], []
         self._stage_began = self.seconds
 
     def _end_stage(self) -> None:
-        self._finished.append(self._network.average)
-        self._examples = []
+        stage = len(self._finished)
+        network = self._network.average
+        if self._held_out:
+            start = self._start(stage)
+            if restoration_error(network, self._held_out) >= restoration_error(
+                start, self._held_out
+            ):
+                network = copy.deepcopy(start).eval().requires_grad_(False)
+                self._stage_iterations[stage] = 0
+        self._finished.append(network)
         if not self.is_over:
-            self._begin_stage(self._finished[-1])
+            self._begin_stage()
 
     def _share_done(self) -> float:
         """Share of the network's training that is behind, 0 to 1: by the clock with a budget.
@@ -217,12 +265,13 @@ class ShotModelTraining(Training):
         """Draw a batch of matching crops, each of an example drawn at random, flipped and turned at
         random."""
         options, draw = self._options, integer_sampler(self._random)
+        halo = self._network.network.spec.halo
         inputs, targets = [], []
         for _ in range(options.batch):
             planes, target = self._examples[draw(len(self._examples))]
             place = draw_placement(target.shape[-2:], self._side, draw, grid=BLOCK)
             # Planes and target by one place: they must show the same.
-            inputs.append(place.cut(planes, options.network.halo))
+            inputs.append(place.cut(planes, halo))
             targets.append(place.cut(target))
         return torch.stack(inputs), torch.stack(targets)
 
@@ -232,6 +281,7 @@ def _examples(
     scale: float,
     networks: Sequence[ShotNetwork],
     options: ShotTrainingOptions,
+    halo: int,
 ) -> Iterator[Example]:
     """Make windows with the luma that their frame should have, for frames (1, h, w) at `scale`.
 
@@ -248,25 +298,61 @@ def _examples(
     lows = [_quantize(_reduced(target, reduction, options.kernel)) for target in targets]
     inputs = lows
     if networks:
-        pair = (networks[0], networks[0])
         # With fusion, as in use: the second network must know its rest of noise and ghosts.
-        inputs = list(
-            upscale_shot(lows, pair, STAGE_SCALE, CLEAN, options.fusion, kernel=options.kernel)
-        )
-    enlarged = [resize(picture, height, width) for picture in inputs]
-    reach = options.network.neighbours
+        inputs = enlarge_fused(lows, networks[0], options.fusion, options.kernel)
+    yield from windows(lows, inputs, targets, options.network.neighbours, halo)
+
+
+def enlarge_fused(
+    lows: Sequence[torch.Tensor],
+    network: ShotNetwork,
+    fusion: FusionOptions,
+    kernel: KernelTaps | None = None,
+) -> list[torch.Tensor]:
+    """Double frames (1, h, w) of a shot by the first network, fused along the motion."""
+    return list(upscale_shot(lows, (network, network), STAGE_SCALE, CLEAN, fusion, kernel=kernel))
+
+
+def windows(
+    lows: Sequence[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    targets: Sequence[torch.Tensor],
+    reach: int,
+    halo: int,
+) -> Iterator[Example]:
+    """Make the window of each of consecutive frames: `inputs` (1, ., .) brought to the size of the
+    `targets` (1, H, W), along the motion of the low-resolution frames."""
+    enlarged = [
+        resize(picture, *target.shape[-2:]) for picture, target in zip(inputs, targets, strict=True)
+    ]
     # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
     registrar = ShotRegistrar()
     for index, low in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
     for index, target in enumerate(targets):
-        near = range(max(0, index - reach), min(len(run), index + reach + 1))
+        near = range(max(0, index - reach), min(len(lows), index + reach + 1))
         planes = input_planes(
             enlarged[index], index, [(other, enlarged[other]) for other in near], reach, registrar
         )
         # Registrations are large; those of frames that no window reaches any more are dropped.
         registrar.discard_before(index + 1 - reach)
-        yield pad_planes(planes, options.network.halo), target
+        yield pad_planes(planes, halo), target
+
+
+def _restore(network: ShotNetwork, planes: torch.Tensor) -> torch.Tensor:
+    """Restore the luma (N, 1, H, W) of windows."""
+    restored: torch.Tensor = without_halo(planes[:, :1], network.spec.halo) + network(planes)
+    return restored
+
+
+def restoration_error(network: ShotNetwork, examples: Sequence[Example]) -> float:
+    """Mean absolute error of luma that a network leaves in examples."""
+    with torch.inference_mode():
+        errors = [
+            float(F.l1_loss(_restore(network, planes[None]), target[None]))
+            for planes, target in examples
+        ]
+    return sum(errors) / len(errors)
 
 
 def _reduced(target: torch.Tensor, reduction: int, kernel: KernelTaps | None) -> torch.Tensor:

@@ -1,0 +1,302 @@
+"""The prior of shot models: its pictures, its training, its file, and shot models that begin from
+it."""
+
+import hashlib
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import vsr
+from tests.clips import moving_pictures, textured_picture, write_clip
+from tools.gather_pictures import FREE, _named_license, _stanzas
+from vsr.errors import InterruptedRunError, ModelError, UsageError
+from vsr.image.resample import resize
+from vsr.models import prior as priors
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior, load_shipped_prior
+from vsr.models.shot_model import load_shot_models
+from vsr.restore.data_term import CLEAN
+from vsr.temporal.fusion import FusionOptions
+from vsr.train import shot as shot_learning
+from vsr.train.dataset import train
+from vsr.train.dataset.prior import contrast_loss
+from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
+from vsr.train.fit import TrainingListener
+from vsr.train.methods.shot_network import ADAPTATION
+from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
+from vsr.upscale.shot_stages import to_luma, upscale_shot
+from vsr.video.shots import Shot
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+TINY = [
+    "iterations=[3, 3]",
+    "pool=2",
+    "steps_per_sequence=2",
+    "batch=2",
+    "crop_px=16",
+    "first.width=8",
+    "first.layers=2",
+    "second.width=8",
+    "second.layers=2",
+    "sequences.side_px=96",
+    "sequences.frames=5",
+    "sequences.drawn=0",
+]
+BRIEF = replace(ADAPTATION, iterations=(3, 3))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(2):
+        cv2.imwrite(str(folder / f"{seed}.png"), textured_picture(260, 300, seed=seed))
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path):
+    pictures = moving_pictures(12, 48, 40)
+    return write_clip(tmp_path / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+
+
+@pytest.fixture
+def short_clip(tmp_path):
+    pictures = moving_pictures(5, 48, 40)
+    return write_clip(tmp_path / "short.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+
+
+def train_tiny(photographs, output, **changes):
+    options = {"settings": TINY, "device": "cpu"} | changes
+    return train([photographs], output, method="shot-prior", **options)
+
+
+def weights_of(networks):
+    return [parameter for network in networks for parameter in network.parameters()]
+
+
+def are_equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
+
+
+def pictures():
+    return tomllib.loads(priors.PICTURES.read_text(encoding="utf-8"))["pictures"]
+
+
+def test_every_picture_of_the_shipped_prior_has_an_author_and_a_free_license():
+    for picture in pictures():
+        assert picture["author"]
+        assert FREE.fullmatch(picture["license"]), picture
+        assert len(picture["sha256"]) == 64
+    trained_on = [picture for picture in pictures() if picture["use"] == "training"]
+    assert load_shipped_prior().card.training["pictures"] == len(trained_on)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the clips and stills for measuring are not here")
+def test_nothing_that_results_are_measured_on_was_trained_on():
+    measured = {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in DATA.rglob("*")
+        if path.suffix in {".png", ".jpg", ".mp4", ".mkv"}
+    }
+    assert not measured & {picture["sha256"] for picture in pictures()}
+
+
+def test_the_shipped_prior_is_small_and_restores_what_it_never_saw():
+    assert priors.SHIPPED_PRIOR.stat().st_size < 3 * 2**20
+    lows = [
+        to_luma(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        for picture in moving_pictures(5, 96, 96, seed=5)
+    ]
+    quarters = [resize(low, 24, 24).clamp(0, 1) for low in lows]
+    networks = load_shipped_prior().networks
+    restored = upscale_shot(quarters, networks, 4, CLEAN, FusionOptions(0.9, look_ahead=2))
+    errors = [
+        (float(F.l1_loss(one, low)), float(F.l1_loss(resize(quarter, 96, 96), low)))
+        for one, low, quarter in zip(restored, lows, quarters, strict=True)
+    ]
+    assert sum(own for own, _ in errors) < 0.9 * sum(plain for _, plain in errors)
+
+
+def test_a_stopped_training_of_a_prior_goes_on_as_if_in_one_go(photographs, tmp_path):
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    report = train_tiny(photographs, whole, validation=photographs)
+    assert (report.steps, report.pictures) == (6, 2)
+    # In the first network, and in the second.
+    for _ in range(2):
+        answers = iter([False, True])
+        stops = TrainingListener(should_stop=lambda answers=answers: next(answers))
+        with pytest.raises(InterruptedRunError):
+            train_tiny(photographs, parts, listener=stops, validation=photographs)
+        assert not parts.exists()
+    train_tiny(photographs, parts, validation=photographs)
+    assert are_equal(load_prior(whole).networks, load_prior(parts).networks)
+
+
+def test_pictures_that_cannot_serve_are_named_and_left_out(photographs, tmp_path):
+    folder, heard = tmp_path / "odd", []
+    folder.mkdir()
+    (folder / "broken.png").write_bytes((photographs / "0.png").read_bytes()[:900])
+    cv2.imwrite(str(folder / "tiny.png"), textured_picture(20, 20))
+    cv2.imwrite(str(folder / "gray.png"), textured_picture(260, 260)[..., 0])
+    deep = textured_picture(260, 260, seed=3).astype(np.uint16) * 257
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    report = train_tiny(folder, tmp_path / "p.safetensors", listener=TrainingListener(heard.append))
+    assert report.pictures == 2
+    said = "\n".join(heard)
+    for words in ("broken.png", "tiny.png is 20x20", "gray.png: grayscale", "deep.png: more than"):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale": 2}, "trained at 4"),
+        ({"settings": ["nonsense=1"]}, "nonsense"),
+        ({"settings": ["first.neighbours=1"]}, "neighbours"),
+    ],
+)
+def test_impossible_trainings_of_a_prior_are_refused(photographs, tmp_path, changes, words):
+    with pytest.raises(UsageError, match=words):
+        train_tiny(photographs, tmp_path / "p.safetensors", **changes)
+
+
+def test_sequences_follow_from_their_number_and_move(photographs):
+    options = SequenceOptions(side_px=96, noisy=0.0)
+    maker = SequenceMaker(sorted(photographs.iterdir()), options, 0)
+    one, again, other = maker.make(3), maker.make(3), maker.make(4)
+    assert torch.equal(one.clean[0], again.clean[0])
+    assert not torch.equal(one.clean[0], other.clean[0])
+    assert (len(one.clean), one.clean[0].shape, one.low[0].shape) == (7, (1, 96, 96), (1, 24, 24))
+    assert not torch.equal(one.clean[0], one.clean[1])
+    reduced = resize(one.clean[2], 24, 24).clamp(0, 1)
+    assert (one.low[2] - reduced).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_the_contrast_in_the_loss_is_that_which_is_lacking():
+    fine = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    flat = torch.full_like(fine, 0.5)
+    assert contrast_loss(fine, fine) == 0
+    full = contrast_loss(flat, fine)
+    # Of half the contrast, half is lacking.
+    assert contrast_loss(0.25 + 0.5 * fine, fine) == pytest.approx(0.5 * float(full), rel=0.05)
+
+
+def broken_priors(folder):
+    content = priors.SHIPPED_PRIOR.read_bytes()
+    spec = ShotNetworkSpec(width=8, layers=2)
+    card = PriorCard(PRIOR_ARCH, spec, ShotNetworkSpec(width=8, layers=3), {}, "0")
+    networks = (ShotNetwork(spec), ShotNetwork(spec))
+    made = {
+        "cut": content[:-100],
+        "empty": b"",
+        "shape": encode_prior(card, networks),
+    }
+    for name, bytes_of in made.items():
+        path = folder / f"{name}.safetensors"
+        path.write_bytes(bytes_of)
+        yield path
+    yield folder / "missing.safetensors"
+
+
+def test_a_prior_that_cannot_be_used_is_told_in_one_line(tmp_path, clip, monkeypatch):
+    for path in broken_priors(tmp_path):
+        monkeypatch.setattr(priors, "SHIPPED_PRIOR", path)
+        with pytest.raises(ModelError, match="--prior none") as told:
+            train_shot(clip, tmp_path / "bank")
+        assert path.name in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+def test_without_the_prior_its_file_is_never_read(tmp_path, short_clip, monkeypatch):
+    monkeypatch.setattr(priors, "SHIPPED_PRIOR", tmp_path / "missing.safetensors")
+    monkeypatch.setattr(priors, "load_prior", lambda _: pytest.fail("the prior was read"))
+    train_shot(short_clip, tmp_path / "bank", prior="none", budget_seconds=0.5)
+    (model,) = load_shot_models(tmp_path / "bank")
+    assert (model.card.prior, model.card.second_network) == ("", None)
+
+
+def test_a_short_shot_takes_the_prior_as_it_is(tmp_path, short_clip):
+    heard = []
+    train_shot(short_clip, tmp_path / "bank", listener=TrainingListener(heard.append))
+    (model,) = load_shot_models(tmp_path / "bank")
+    assert are_equal(model.networks, load_shipped_prior().networks)
+    assert any("short" in line for line in heard)
+    assert model.card.iterations == (0, 0)
+
+
+def test_a_shot_model_that_is_no_better_than_its_prior_gives_way_to_it(tmp_path, clip, monkeypatch):
+    ruinous = replace(BRIEF, learning_rates=(0.5, 0.5), average_decay=0.0)
+    monkeypatch.setattr(shot_learning, "ADAPTATION", ruinous)
+    train_shot(clip, tmp_path / "bank")
+    (model,) = load_shot_models(tmp_path / "bank")
+    assert model.card.iterations == (0, 0)
+    assert are_equal(model.networks, load_shipped_prior().networks)
+
+
+def test_a_shot_model_begins_from_the_prior_and_says_so(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    train_shot(clip, tmp_path / "bank")
+    (model,) = load_shot_models(tmp_path / "bank")
+    prior = load_shipped_prior()
+    assert model.card.prior == prior.name
+    assert [network.spec for network in model.networks] == [prior.card.first, prior.card.second]
+    with pytest.raises(ModelError, match="knows the clip alone"):
+        train_shot(clip, tmp_path / "bank", prior="none")
+    made = vsr.run(
+        clip, policy="shot", models=tmp_path / "bank", output=tmp_path / "o.mkv", scale=2
+    )
+    assert prior.name in made.decisions[0]["reason"]
+
+
+def test_a_run_without_any_model_uses_the_prior_alone(tmp_path, short_clip):
+    made = vsr.run(short_clip, policy="shot", output=tmp_path / "o.mkv", scale=3)
+    assert made.models == [f"prior {load_shipped_prior().name}"]
+    assert made.decisions[0]["reason"] == "no model was trained"
+    with pytest.raises(UsageError, match="--models"):
+        vsr.run(short_clip, policy="shot", prior="none", output=tmp_path / "p.mkv")
+
+
+def test_of_large_frames_the_middle_is_adapted_to():
+    shot = Shot(0, 0, 99, 0.0, 4.0, 100)
+    runs, (rows, columns) = training_part(shot, 1080, 1920, is_adaptation=True)
+    sides = (rows.stop - rows.start, columns.stop - columns.start)
+    assert sides[0] * sides[1] * sum(map(len, runs)) <= 1.05 * MAX_ADAPTATION_PIXELS
+    assert abs(rows.start + rows.stop - 1080) <= 1
+    assert abs(columns.start + columns.stop - 1920) <= 1
+    whole, region = training_part(shot, 1080, 1920, is_adaptation=False)
+    assert region == (slice(None), slice(None))
+    assert whole == shot_learning.training_runs(shot, 1080 * 1920)
+
+
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2010 Somebody
+License: GPL-3+
+
+Files: src/zoo/lion.jpg
+       src/zoo/bear?.jpg
+Copyright: 2011 A. Keeper
+License: CC-BY-3.0
+Comment: found there
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        ("gcompris/src/zoo/lion.webp", ("2011 A. Keeper", "CC-BY-3.0")),
+        ("gcompris/src/zoo/bear2.webp", ("2011 A. Keeper", "CC-BY-3.0")),
+        ("gcompris/src/zoo/tiger.webp", None),
+        ("gcompris/src/farm/lion.webp", None),
+        ("usr/share/backgrounds/lion.jpg", ("2011 A. Keeper", "CC-BY-3.0")),
+    ],
+)
+def test_a_license_counts_only_where_it_names_the_file(path, origin):
+    assert _named_license(path, _stanzas(COPYRIGHT)) == origin

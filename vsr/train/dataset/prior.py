@@ -1,0 +1,308 @@
+"""Trains the prior of shot models on pictures: both networks, one after the other, on sequences
+made of the pictures as it goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+import torch
+import torch.nn.functional as F
+
+from vsr import __version__
+from vsr.engine.options import choose_device
+from vsr.errors import ModelError, OutputError, UsageError
+from vsr.files import FolderLock, hidden_sibling, write_atomically
+from vsr.image.resample import resize
+from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
+from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior
+from vsr.models.shot_model import NetworkPair
+from vsr.records import option, to_table, with_settings
+from vsr.temporal.fusion import FusionOptions
+from vsr.train.dataset.dataset import usable_images
+from vsr.train.dataset.methods import PRIOR_METHOD, pictures_identity
+from vsr.train.dataset.outputs import DatasetReport, check_output_path, check_overwrite
+from vsr.train.dataset.sequences import MIN_PICTURE_PX, SequenceMaker, SequenceOptions
+from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
+from vsr.train.methods.shot_network import (
+    Example,
+    ShotModelTraining,
+    ShotTrainingOptions,
+    TrainedShotNetworks,
+    enlarge_fused,
+    restoration_error,
+    windows,
+)
+from vsr.train.options import DatasetTraining
+from vsr.train.state_file import StateFile
+
+VALIDATION_SEQUENCES = 6
+VALIDATION_SEED = 2**31
+"""Beyond all seeds of trainings, so that no sequence of theirs is seen again."""
+CONTRAST_WINDOW_PX = 5
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """A training of a prior; defaults are for one core of a CPU and a quarter of an hour."""
+
+    iterations: tuple[int, int] = option((2200, 3600), "Steps of the two networks.", at_least=1)
+    learning_rates: tuple[float, float] = option(
+        (2e-3, 1.5e-3), "Learning rates that the two begin with.", above=0
+    )
+    batch: int = option(4, "Crops in a step.", at_least=1)
+    crop_px: int = option(64, "Side of the crops.", at_least=16)
+    contrast_weight: float = option(
+        0.15, "Weight of the local contrast in the loss: 0 is softer.", at_least=0
+    )
+    average_decay: float = option(
+        0.999, "Decay of the moving average of the weights, which is kept.", at_least=0, below=1
+    )
+    pool: int = option(32, "Sequences that crops are drawn from at a time.", at_least=1)
+    steps_per_sequence: int = option(
+        20, "Steps after which the oldest of them gives way to a new one.", at_least=1
+    )
+    validate_every: int = option(1000, "Steps between two validations.", at_least=1)
+    first: ShotNetworkSpec = ShotNetworkSpec(width=64, layers=6)
+    second: ShotNetworkSpec = ShotNetworkSpec(width=40, layers=5)
+    fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
+    """Of what the second network learns from: as `balanced` fuses."""
+    sequences: SequenceOptions = SequenceOptions()
+
+    def __post_init__(self) -> None:
+        if self.first.neighbours != self.second.neighbours:
+            raise UsageError("first.neighbours and second.neighbours must be the same.")
+
+
+class PriorTraining(ShotModelTraining):
+    """The two networks of a prior, one after the other, over sequences that come and go.
+
+    The pool of sequences follows from the number of steps alone, so that a training that was
+    stopped sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        options: PriorOptions,
+        seed: int,
+        device: torch.device,
+        starts: NetworkPair,
+    ) -> None:
+        alike = ShotTrainingOptions(
+            network=options.first,
+            iterations=options.iterations,
+            learning_rates=options.learning_rates,
+            crop_px=options.crop_px,
+            batch=options.batch,
+            average_decay=options.average_decay,
+            fusion=options.fusion,
+        )
+        super().__init__([], alike, seed, device=device, starts=starts)
+        self._prior_options, self._device = options, device
+        self._maker = SequenceMaker(paths, options.sequences, seed)
+        self._pool: dict[int, list[Example]] = {}
+
+    def examples_of(self, maker: SequenceMaker, number: int) -> list[Example]:
+        """Make the windows of a sequence for the network in training, in half precision."""
+        sequence = maker.make(number)
+        lows = [low.to(self._device) for low in sequence.low]
+        inputs, targets = lows, sequence.clean
+        halo = self._network.network.spec.halo
+        if self._finished:
+            inputs = enlarge_fused(lows, self._finished[0], self._options.fusion)
+        else:
+            targets = [_halved(clean) for clean in targets]
+        targets = [target.to(self._device) for target in targets]
+        reach = self._options.network.neighbours
+        return [
+            (planes.half(), target.half())
+            for planes, target in windows(lows, inputs, targets, reach, halo)
+        ]
+
+    def error(self, maker: SequenceMaker) -> float:
+        """Mean absolute error of luma, in gray levels, on sequences of another maker."""
+        errors = []
+        for number in range(VALIDATION_SEQUENCES):
+            examples = [
+                (planes.float(), target.float())
+                for planes, target in self.examples_of(maker, number)
+            ]
+            errors.append(restoration_error(self._network.average, examples))
+        return 255 * sum(errors) / len(errors)
+
+    @property
+    def stage(self) -> int:
+        """Number of networks that are trained."""
+        return len(self._finished)
+
+    def _build_examples(self, stage: int) -> list[Example]:
+        self._pool = {}
+        return self._pooled(stage)
+
+    def _draw_crops(self) -> Example:
+        options, stage = self._prior_options, len(self._finished)
+        if self._stage_iterations[stage] % options.steps_per_sequence == 0:
+            self._examples = self._pooled(stage)
+        # Of two batches the one of more contrast: flat walls teach little, and there are many.
+        drawn = [super(PriorTraining, self)._draw_crops() for _ in range(2)]
+        pairs = []
+        for one, other in zip(*(zip(*batch, strict=True) for batch in drawn), strict=True):
+            pairs.append(max(one, other, key=lambda pair: float(pair[1].float().std())))
+        planes, targets = zip(*pairs, strict=True)
+        return torch.stack(planes).float(), torch.stack(targets).float()
+
+    def _pooled(self, stage: int) -> list[Example]:
+        """Bring the pool up to the step that is about to be made."""
+        options = self._prior_options
+        newest = self._stage_iterations[stage] // options.steps_per_sequence
+        # Each network has sequences of its own numbers.
+        first = stage * 10**6 + newest
+        wanted = range(first, first + options.pool)
+        self._pool = {number: self._pool[number] for number in wanted if number in self._pool}
+        for number in wanted:
+            if number not in self._pool:
+                self._pool[number] = self.examples_of(self._maker, number)
+        return [example for number in wanted for example in self._pool[number]]
+
+    def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        loss = F.l1_loss(result, target)
+        weight = self._prior_options.contrast_weight
+        return loss + weight * contrast_loss(result, target) if weight else loss
+
+
+def contrast_loss(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Compare the local contrast of fine detail, (N, 1, H, W) each: the mean difference of its root
+    mean squares over small windows.
+
+    Absolute errors alone ask for the median of what a place may look like, which is flat where
+    leaves or gravel lie; this asks for as much contrast as there is, wherever it is.
+    """
+    return F.l1_loss(_fine_contrast(result), _fine_contrast(target))
+
+
+def _fine_contrast(luma: torch.Tensor) -> torch.Tensor:
+    # At the rim the mean is that of what lies within.
+    mean = F.avg_pool2d(
+        luma, CONTRAST_WINDOW_PX, 1, CONTRAST_WINDOW_PX // 2, count_include_pad=False
+    )
+    fine = luma - mean
+    power = F.avg_pool2d(fine.square(), CONTRAST_WINDOW_PX, 1)
+    # The root of 0 has no slope.
+    return (power + 1e-5).sqrt()
+
+
+def _halved(picture: torch.Tensor) -> torch.Tensor:
+    height, width = picture.shape[-2:]
+    return resize(picture, height // 2, width // 2).clamp(0, 1)
+
+
+def train_prior(
+    images: Sequence[Path],
+    output: Path,
+    options: DatasetTraining,
+    settings: Sequence[str],
+    listener: TrainingListener,
+) -> DatasetReport:
+    """Train a prior on the pictures in the folders `images` and write it to `output`; one that was
+    stopped goes on. Raises as `vsr.train.dataset.train` does."""
+    chosen = with_settings(PriorOptions(), settings)
+    if options.scale != 4:
+        raise UsageError(
+            f"--scale is {options.scale}; a prior serves all scales and is trained at 4: leave "
+            "it out."
+        )
+    check_output_path(output)
+    device = choose_device(options.device)
+    began, notify = monotonic(), listener.notify
+    lock = hidden_sibling(output, ".lock").name
+    with FolderLock(output.absolute().parent, f"{output.name} is being trained", lock):
+        check_overwrite(output, options.overwrite)
+        paths = usable_images(images, MIN_PICTURE_PX, notify)
+        validation: list[Path] = []
+        if options.validation is not None:
+            validation = usable_images([options.validation], MIN_PICTURE_PX, notify)
+        pictures = pictures_identity(paths)
+        plan = {
+            "method": PRIOR_METHOD,
+            "options": to_table(chosen),
+            "seed": options.seed,
+            "pictures": pictures,
+            "validation": pictures_identity(validation),
+            "start": "" if options.start is None else load_prior(options.start).sha256,
+        }
+        training = PriorTraining(
+            paths, chosen, options.seed, device, _starts(chosen, options, listener)
+        )
+        states = StateFile(output, plan, notify, begins_anew=False)
+        if options.restart:
+            states.remove()
+        resume(training, states)
+        resumed_at = training.iterations_done
+        judge = SequenceMaker(validation, chosen.sequences, VALIDATION_SEED)
+        report = partial(ProgressAggregator(1, listener).update, 0)
+        validations: list[dict[str, float]] = []
+        for loss in iterate(training, states, listener.should_stop):
+            step = training.iterations_done
+            report(step, training.iterations, loss)
+            if validation and step % chosen.validate_every == 0 and not training.is_over:
+                error = training.error(judge)
+                validations.append({"step": step, "error_levels": error})
+                notify(f"step {step}: network {training.stage + 1} errs by {error:.3f} levels")
+        made = training.trained()
+        _write(output, _card(chosen, options.seed, len(paths), pictures, made), made, states)
+    return DatasetReport(
+        str(output),
+        PRIOR_METHOD,
+        training.iterations_done,
+        resumed_at,
+        len(paths),
+        monotonic() - began,
+        list(made.loss_curve),
+        validations,
+    )
+
+
+def _starts(
+    chosen: PriorOptions, options: DatasetTraining, listener: TrainingListener
+) -> NetworkPair:
+    """The networks that the two begin as: random, or those of the file to start from."""
+    if options.start is not None:
+        prior = load_prior(options.start)
+        shapes = (chosen.first, chosen.second)
+        if (prior.card.first, prior.card.second) != shapes:
+            raise ModelError(
+                f"the networks of {options.start} have other shapes than those to train; set "
+                "first and second as its card says."
+            )
+        listener.notify(f"starting from {options.start}")
+        return prior.networks
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        return ShotNetwork(chosen.first), ShotNetwork(chosen.second)
+
+
+def _card(
+    chosen: PriorOptions, seed: int, num_pictures: int, pictures: str, made: TrainedShotNetworks
+) -> PriorCard:
+    training = {
+        "pictures": num_pictures,
+        "pictures_hash": pictures,
+        "iterations": list(made.iterations),
+        "loss_curve": list(made.loss_curve),
+        "seed": seed,
+        "options": to_table(chosen),
+    }
+    return PriorCard(PRIOR_ARCH, chosen.first, chosen.second, training, __version__)
+
+
+def _write(output: Path, card: PriorCard, made: TrainedShotNetworks, states: StateFile) -> None:
+    try:
+        # The state goes last: a kill in between leaves both, and the same command ends at once.
+        write_atomically(output, encode_prior(card, made.networks))
+        states.remove()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {output}: {error.strerror}. Choose another place."
+        ) from None
