@@ -48,6 +48,7 @@ def decoded(path):
 
 def test_a_clip_alone_is_enlarged_by_models_that_are_trained_and_kept(tmp_path, clip, cache):
     command = [*COMMAND, "run", str(clip), "--set", "training_seconds=0.5", "-c", "ffv1"]
+    command += ["--prior", "none"]
     first = [*command, "-o", str(tmp_path / "a.mkv"), "--json", str(tmp_path / "a.json")]
     done = subprocess.run(first, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -64,7 +65,12 @@ def test_a_clip_alone_is_enlarged_by_models_that_are_trained_and_kept(tmp_path, 
     notes = []
     again = run(
         clip,
-        Recipe(training_seconds=0.5, scale=4.0, encode=replace(Recipe().encode, codec="ffv1")),
+        Recipe(
+            training_seconds=0.5,
+            prior="none",
+            scale=4.0,
+            encode=replace(Recipe().encode, codec="ffv1"),
+        ),
         RunFiles(tmp_path / "b.mkv"),
         Listener(notes.append),
     )
@@ -101,7 +107,9 @@ def test_a_bank_that_is_given_is_used_as_it_is(tmp_path, clip):
 
 def test_without_training_and_without_a_bank_a_policy_is_refused(clip):
     with pytest.raises(UsageError, match="needs a bank: --models DIR"):
-        run(clip, Recipe("shot", train="never"))
+        run(clip, Recipe("smi", train="never"))
+    with pytest.raises(UsageError, match="needs a bank: --models DIR"):
+        run(clip, Recipe("shot", train="never", prior="none"))
     with pytest.raises(UsageError, match="give one"):
         Recipe(train="never", train_ahead=True)
     with pytest.raises(UsageError, match="cannot be a pipe"):

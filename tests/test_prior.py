@@ -21,6 +21,9 @@ from vsr.models import prior as priors
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior, load_shipped_prior
 from vsr.models.shot_model import load_shot_models
+from vsr.pipeline.estimate import training_cost
+from vsr.pipeline.need import find_need
+from vsr.pipeline.options import Recipe, RunFiles
 from vsr.restore.data_term import CLEAN
 from vsr.temporal.fusion import FusionOptions
 from vsr.train import shot as shot_learning
@@ -254,12 +257,21 @@ def test_a_shot_model_begins_from_the_prior_and_says_so(tmp_path, clip, monkeypa
     assert prior.name in made.decisions[0]["reason"]
 
 
-def test_a_run_without_any_model_uses_the_prior_alone(tmp_path, short_clip):
-    made = vsr.run(short_clip, policy="shot", output=tmp_path / "o.mkv", scale=3)
+def test_a_run_that_trains_nothing_uses_the_prior_alone(tmp_path, short_clip):
+    made = vsr.run(short_clip, train="never", output=tmp_path / "o.mkv", scale=3)
     assert made.models == [f"prior {load_shipped_prior().name}"]
     assert made.decisions[0]["reason"] == "no model was trained"
     with pytest.raises(UsageError, match="--models"):
-        vsr.run(short_clip, policy="shot", prior="none", output=tmp_path / "p.mkv")
+        vsr.run(short_clip, train="never", prior="none", output=tmp_path / "p.mkv")
+
+
+def test_models_with_and_without_the_prior_are_kept_apart(short_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    needs = [find_need(short_clip, Recipe(prior=prior), RunFiles()) for prior in ("auto", "none")]
+    assert needs[0].bank != needs[1].bank
+    assert [need.shot_training.prior for need in needs] == ["auto", "none"]
+    # A short shot takes no training, so a run of it takes little time.
+    assert training_cost(needs[0]).models == (0.0,)
 
 
 def test_of_large_frames_the_middle_is_adapted_to():

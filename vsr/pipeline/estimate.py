@@ -9,6 +9,7 @@ from vsr import __version__
 from vsr.models.bank import Model, ModelCard
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Critic, Generator
+from vsr.models.prior import load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
 from vsr.train.budget import SETUP_SECONDS, seconds_per_iteration
@@ -54,11 +55,24 @@ def training_cost(need: Need) -> TrainingCost | None:
     if need.training is None:
         # Banks of keyframes need none of it.
         from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
+        from vsr.train.shot import MIN_ADAPTED_FRAMES, training_part
 
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
-        pixels = [frames[index].pixels for index in wanted]
-        seconds = shot_training_seconds(pixels, need.lacking, ShotTrainingOptions())
+        prior = load_shipped_prior().networks if need.recipe.prior == "auto" else None
+        parts = [
+            training_part(shot, need.info.height, need.info.width, prior is not None)
+            for shot in need.lacking
+        ]
+        region = parts[0][1]
+        counts = [
+            # Short shots take the prior as it is.
+            0 if prior and shot.num_frames < MIN_ADAPTED_FRAMES else sum(map(len, runs))
+            for shot, (runs, _) in zip(need.lacking, parts, strict=True)
+        ]
+        seconds = shot_training_seconds(
+            [frames[i].pixels[:, *region] for i in wanted], counts, prior
+        )
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]

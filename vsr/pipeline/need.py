@@ -66,7 +66,13 @@ class Need:
     def shot_training(self) -> ShotTraining:
         """Training of shot models, with the options of the run."""
         recipe = self.recipe
-        return ShotTraining("all", recipe.training_seconds, device=recipe.device, read=recipe.read)
+        return ShotTraining(
+            "all",
+            recipe.training_seconds,
+            prior=recipe.prior,
+            device=recipe.device,
+            read=recipe.read,
+        )
 
     @property
     def policy_name(self) -> str:
@@ -105,6 +111,8 @@ def find_need(
         raise InputError(f"{clip} has no frame that can be decoded; nothing was written.")
     training = TRAININGS.get(policy.name)
     kind = SHOT if training is None else training_name(training)
+    if training is None and recipe.prior == "none":
+        kind += "-without-prior"
     if recipe.training_seconds is not None:
         # Models that were trained briefly are not those of a run that has time.
         kind += f"-{recipe.training_seconds:g}s"
@@ -149,7 +157,11 @@ def _telling(frames: Iterator[Frame], listener: Listener) -> Iterator[Frame]:
 
 
 def _shots_without_model(need: Need) -> Iterator[Shot]:
+    from vsr.train.shot import check_prior
+
     models = _loaded(need, load_shot_model, shot_model_files(need.bank))
+    for model in models:
+        check_prior(model, need.recipe.prior)
     for shot in need.shots:
         if not any(is_model_of(model, need.info, shot.start_seconds) for model in models):
             yield shot

@@ -397,7 +397,11 @@ def choose_policy(
     is_chosen = recipe.policy or recipe.upscaler or files.models or models
     if info is not None and info.is_still and not is_chosen and recipe.trains(files.models):
         return POLICIES["bicubic"]
-    policy = resolve_policy(recipe.policy, recipe.upscaler, files.models)
+    name = recipe.policy
+    if not is_chosen and recipe.prior == "auto":
+        # Nothing is trained and there is no bank: the prior is there.
+        name = "shot"
+    policy = resolve_policy(name, recipe.upscaler, files.models)
     if uses_prior_alone(policy, recipe, files.models):
         return policy
     if policy.needs in ("bank", "shot models") and files.models is None and models is None:

@@ -7,10 +7,9 @@ from time import perf_counter
 
 import torch
 
-from vsr.train.methods.shot_network import ShotModelTraining, ShotTrainingOptions
+from vsr.models.shot_model import NetworkPair
+from vsr.train.methods.shot_network import ADAPTATION, ShotModelTraining, ShotTrainingOptions
 from vsr.train.optimizer import single_thread
-from vsr.train.shot import training_runs
-from vsr.video.shots import Shot
 
 PROBE_STEPS = 14
 """Of each of the two networks; torch makes itself ready in the first."""
@@ -19,21 +18,28 @@ PROBE_FRAMES = 5
 
 
 def shot_training_seconds(
-    frames: Sequence[torch.Tensor], shots: Sequence[Shot], options: ShotTrainingOptions
+    frames: Sequence[torch.Tensor],
+    frames_of_models: Sequence[int],
+    starts: NetworkPair | None = None,
 ) -> list[float]:
-    """Estimate the seconds that the models of shots take, by training one for a moment on some
-    `frames`, (3, h, w) each, on one thread of the CPU."""
+    """Estimate the seconds that shot models take which are trained on so many frames, by training
+    one for a moment on `frames`, (3, h, w) each, on one thread of the CPU.
+
+    `starts` are the networks of the prior that they begin from; a model of 0 frames takes no time.
+    """
+    options = ShotTrainingOptions() if starts is None else ADAPTATION
     brief = replace(options, iterations=(PROBE_STEPS, PROBE_STEPS))
     seconds = []
     with single_thread():
-        training = ShotModelTraining([frames], brief, 0)
+        training = ShotModelTraining([frames[:PROBE_FRAMES]], brief, 0, starts=starts)
         while not training.is_over:
             start = perf_counter()
             training.step()
             seconds.append(perf_counter() - start)
-    step = median(seconds)
     # The first step of each network makes the examples that it learns from.
-    examples = max(0.0, seconds[0] + seconds[PROBE_STEPS] - 2 * step)
-    frame_px = frames[0].shape[1] * frames[0].shape[2]
-    counts = [sum(map(len, training_runs(shot, frame_px))) for shot in shots]
-    return [sum(options.iterations) * step + count * examples / len(frames) for count in counts]
+    parts = seconds[:PROBE_STEPS], seconds[PROBE_STEPS:]
+    steps = [median(part) for part in parts]
+    examples = sum(max(0.0, part[0] - step) for part, step in zip(parts, steps, strict=True))
+    each = examples / len(frames[:PROBE_FRAMES])
+    learning = sum(count * step for count, step in zip(options.iterations, steps, strict=True))
+    return [learning + count * each if count else 0.0 for count in frames_of_models]

@@ -17,7 +17,7 @@ from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
-from vsr.models.shot_model import ARCH, ShotCard, load_shot_model, save_shot_model
+from vsr.models.shot_model import ARCH, ShotCard, ShotModel, load_shot_model, save_shot_model
 from vsr.records import load_options
 from vsr.train.clip import (
     bank_lock,
@@ -220,17 +220,23 @@ def _is_trained(path: Path, info: ClipInfo, prior: PriorChoice) -> bool:
     name, or one that began from a prior where none is wanted."""
     if not path.exists():
         return False
-    card = load_shot_model(path).card
+    model = load_shot_model(path)
+    card = model.card
     if card.clip_identity != info.identity:
         raise ModelError(
             f"{path} is a model of another clip ({card.clip}). Use another folder for --models."
         )
-    if card.prior and prior == "none":
-        raise ModelError(
-            f"{path} began from the prior {card.prior}, and --prior none asks for a model that "
-            "knows the clip alone. Use another folder for --models."
-        )
+    check_prior(model, prior)
     return True
+
+
+def check_prior(model: ShotModel, wanted: PriorChoice) -> None:
+    """Raise `ModelError` for a model that began from a prior where none is wanted."""
+    if model.card.prior and wanted == "none":
+        raise ModelError(
+            f"the model {model.name} began from the prior {model.card.prior}, and --prior none "
+            "asks for one that knows the clip alone. Use another folder for --models."
+        )
 
 
 def _model_card(

@@ -140,7 +140,7 @@ def _select_model(
         card = model.card
         same_clip = card.clip_identity == context.clip_identity != ""
         if same_clip and card.shot_start_seconds <= frames[0].seconds < card.shot_end_seconds:
-            return model, "trained on this shot" + _origin(model), ()
+            return model, _training_of(model), ()
     if len(models) == 1 and not models[0].card.clip:
         return models[0], "no model was trained", ()
     if len(models) == 1:
@@ -151,13 +151,15 @@ def _select_model(
     return best, "it best restores this shot's first frames", ranking
 
 
-def _origin(model: ShotModel) -> str:
-    """Say that a model began from a prior, and where that was no worse."""
+def _training_of(model: ShotModel) -> str:
+    """Say how the shot's own model came about."""
     card = model.card
     if not card.prior:
-        return ""
-    adapted = any(card.iterations)
-    return f" from prior {card.prior}" if adapted else f", prior {card.prior} as it is"
+        return "trained on this shot"
+    # Where the training was no better, or the shot too short, both networks are the prior's.
+    if not any(card.iterations):
+        return f"prior {card.prior} as it is"
+    return f"trained on this shot from prior {card.prior}"
 
 
 def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:

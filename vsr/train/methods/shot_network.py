@@ -58,7 +58,7 @@ class ShotTrainingOptions:
 
 
 ADAPTATION = ShotTrainingOptions(
-    iterations=(60, 60),
+    iterations=(36, 60),
     learning_rates=(5e-4, 3e-4),
     example_scales=((1.0,), (1.0,)),
     held_out=0.2,
