@@ -229,6 +229,7 @@ def _resources(content: bytes) -> Iterator[tuple[str, bytes]]:
 def _as_trained_on(content: bytes) -> bytes:
     """Make a PNG of a picture, of no more than the size that training takes."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None  # it was decoded once before
     factor = MAX_PICTURE_PX / min(pixels.shape[:2])
     if factor < 1:
         # Once here, not at the start of every training: some wallpapers have 20 million pixels.

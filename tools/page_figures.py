@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"
 SAMPLE = ROOT / "samples" / "clip.mp4"
-SIZE = {"width": 1100, "height": 1200}
+SIZE: Any = {"width": 1100, "height": 1200}
 MINUTES = 30
 """Time for a run on a busy machine."""
 
@@ -68,9 +69,9 @@ def main() -> None:
         browser.close()
 
 
-def _above(page: object) -> dict[str, float]:
+def _above(page: Any) -> Any:
     """Return the part of a report from its top to the end of the moving pictures."""
-    end = page.evaluate(  # type: ignore[attr-defined]
+    end = page.evaluate(
         "document.getElementById('loops').getBoundingClientRect().bottom + scrollY"
     )
     return {"x": 0, "y": 0, "width": SIZE["width"], "height": end + 16}

@@ -156,7 +156,7 @@ class _Studio:
         """Give every step its picture; also the time that it took."""
         policy = POLICIES[way.policy]
         recipe = self._recipe
-        models = load_models(policy, bank)
+        models = load_models(policy, recipe, bank)
         context = PolicyContext(
             models.bank,
             recipe.scale,

@@ -2,7 +2,8 @@
 
 from vsr.train.dataset.methods import METHODS, DatasetMethod
 from vsr.train.dataset.options import LossOptions, TrainingOptions
-from vsr.train.dataset.training import DatasetReport, train
+from vsr.train.dataset.outputs import DatasetReport
+from vsr.train.dataset.training import train
 from vsr.train.fit import TrainingListener
 
 __all__ = [

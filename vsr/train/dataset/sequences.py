@@ -92,7 +92,7 @@ class SequenceMaker:
         if not self._paths or random.random() < self._options.drawn:
             picture = _draw_picture(random)
         else:
-            picture = self._load(self._paths[random.integers(len(self._paths))])
+            picture = self._load(self._paths[int(random.integers(len(self._paths)))])
             shorter = min(picture.shape)
             # Some nearer, some farther: the same leaf is large or small in films.
             wanted = random.uniform(min(420, shorter), min(shorter, MAX_PICTURE_PX))
@@ -104,7 +104,7 @@ class SequenceMaker:
                     fy=wanted / shorter,
                     interpolation=cv2.INTER_AREA,
                 )
-        picture = np.ascontiguousarray(np.rot90(picture, random.integers(0, 2)))
+        picture = np.ascontiguousarray(np.rot90(picture, int(random.integers(0, 2))))
         if random.random() < 0.5:
             picture = np.ascontiguousarray(picture[:, ::-1])
         if random.random() < self._options.text:
@@ -315,4 +315,4 @@ def _with_text(picture: FloatArray, random: np.random.Generator) -> FloatArray:
             words = "".join(random.choice(letters, int(random.integers(4, 30))))
             place = (int(left), int(top + 34 * size * line))
             cv2.putText(written, words, place, face, size, ink, thickness, cv2.LINE_AA)
-    return written.astype(np.float32) / 255
+    return written.astype(np.float32) / np.float32(255)
