@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,20 @@ from vsr.restore.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.crops import multiscale_pairs, texture_map, texture_weighted_sampler
 from vsr.train.methods import METHODS
 from vsr.train.methods.kernelgan import (
+    KernelEstimate,
+    KernelFit,
     KernelGanOptions,
     KernelGanTrainer,
     border_mask,
     estimate_kernel,
     threshold_kernel,
+)
+from vsr.train.methods.published_kernelgan import (
+    PublishedKernelGan,
+    PublishedKernelGanOptions,
+    estimate_kernel_as_published,
+    kernel_terms,
+    reduce_by,
 )
 from vsr.train.methods.zssr import (
     ZSSR_NETWORK,
@@ -423,3 +433,68 @@ def test_kernelgan_finds_an_unknown_kernel_on_a_photograph(shared_data, kernel):
     found = torch.tensor(estimate_kernel(low[:, 5:-5, 5:-5], KernelGanOptions(), 0, ignore).kernel)
     bicubic = F.pad(bicubic_kernel(), (3, 2, 3, 2))
     assert (found - kernel).abs().sum() < 0.15 * (bicubic - kernel).abs().sum()
+
+
+def test_the_terms_of_the_published_game_follow_their_formulas():
+    """By numpy, tap by tap; the bicubic term by a resize of the same pixels."""
+    crop = 2 * torch.rand(1, 3, 64, 64) - 1
+    kernel = torch.rand(KERNEL_SIDE, KERNEL_SIDE, generator=torch.Generator().manual_seed(1)) / 100
+    reduced = reduce_by(crop, kernel)
+    assert reduced.shape == (1, 3, 26, 26)
+    terms = kernel_terms(crop, reduced, kernel, border_mask(KERNEL_SIDE))
+    taps = kernel.double().numpy()
+    rows, columns = np.indices(taps.shape)
+    centre = [(taps * at).sum() / taps.sum() for at in (rows, columns)]
+    expected = {
+        "sum": abs(1 - taps.sum()),
+        "border": np.abs(taps * border_mask(KERNEL_SIDE).numpy()).mean(),
+        "centre": np.mean([(at - 6.5) ** 2 for at in centre]),
+        "sparsity": (np.abs(taps) ** 0.2).mean(),
+    }
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(value, rel=1e-3), name
+    # A pixel of the reduced crop is at 2 i + 6.5, where the fourth bicubic one is.
+    aligned = F.pad(bicubic_kernel(), (3, 2, 3, 2))
+    assert aligned.shape == kernel.shape
+    by_bicubic = kernel_terms(crop, reduce_by(crop, aligned), aligned, border_mask(KERNEL_SIDE))
+    assert float(by_bicubic["bicubic"]) < 1e-6
+    assert float(by_bicubic["centre"]) < 1e-6
+
+
+def test_the_published_game_anneals_its_bicubic_term_and_then_constrains_the_kernel():
+    options = PublishedKernelGanOptions(iterations=9, crop_px=32, anneal_every=2, decay_every=5)
+    game = PublishedKernelGan(blurred(SKEWED), options, 0)
+    weights = []
+    for _ in range(9):
+        game.step()
+        weights.append((game.weights["bicubic"], game.weights["centre"], game.weights["sparsity"]))
+    # Similar after three; then a hundredth every second iteration, down to the least.
+    assert [weight for weight, _, _ in weights] == pytest.approx(
+        [5, 5, 5, 5e-2, 5e-2, 5e-4, 5e-4, 5e-6, 5e-6]
+    )
+    assert [pair for _, *pair in weights] == [[0, 0]] * 5 + [[1, 5]] * 4
+    estimate = estimate_kernel_as_published(blurred(SKEWED), options, 0, ignore)
+    assert estimate.kernel_fit.basis == "kernelgan"
+    kernel = torch.tensor(estimate.kernel)
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+    assert "published game" in estimate.kernel_fit.summary()
+
+
+def test_the_kernel_of_a_training_is_that_of_the_estimator_that_was_named(monkeypatch):
+    asked = []
+    for name in ("estimate_kernel", "estimate_kernel_as_published"):
+        monkeypatch.setattr(
+            f"vsr.train.plan.{name}",
+            lambda *_, name=name: asked.append(name) or KernelEstimate(_bicubic_fit()),
+        )
+    for kernel in ("auto", "cross-scale", "kernelgan"):
+        plan = plan_training("quick", kernel=kernel)
+        plan._estimate(blurred(SKEWED))
+    assert asked == ["estimate_kernel"] * 2 + ["estimate_kernel_as_published"]
+    assert plan.label == "quick-kernelgan"
+    with pytest.raises(UsageError, match="not for zssrgan"):
+        plan_training("zssrgan", kernel="kernelgan")
+
+
+def _bicubic_fit():
+    return KernelFit(bicubic_kernel(), "bicubic", 1.0, 1.0)

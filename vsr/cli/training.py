@@ -51,7 +51,7 @@ def train_keyframe(
         str | None,
         typer.Option(
             "--kernel",
-            metavar="FILE|auto",
+            metavar="FILE|auto|kernelgan",
             help="quick, zssr, zssrgan: blur kernel to undo (see vsr kernel).",
         ),
     ] = None,
@@ -304,6 +304,15 @@ def kernel(
         ),
     ] = None,
     # options of vsr kernel, by tools/write_signatures.py
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="cross-scale|kernelgan",
+            help="cross-scale: by the picture's spectra; kernelgan: the published game, worse "
+            "and slower.",
+        ),
+    ] = "cross-scale",
     shots: Annotated[
         str,
         typer.Option(
@@ -363,13 +372,15 @@ def kernel(
     from vsr.records import load_options
     from vsr.train.kernel import find_kernel
     from vsr.train.methods.kernelgan import KernelGanOptions
+    from vsr.train.methods.published_kernelgan import PublishedKernelGanOptions
     from vsr.train.options import KernelSearch
 
     for path in output or []:
         check_kernel_name(path)
         check_record(path, [clip])
     search = load_options(KernelSearch, given=given)
-    options = load_options(KernelGanOptions, settings=settings or [])
+    kind = PublishedKernelGanOptions if search.method == "kernelgan" else KernelGanOptions
+    options = load_options(kind, settings=settings or [])
     with training_listener("kernel") as listener:
         record = find_kernel(clip, search, options, listener)
     notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")

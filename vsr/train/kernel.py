@@ -15,17 +15,21 @@ from vsr.train.clip import (
 from vsr.train.fit import ProgressAggregator, TrainingListener
 from vsr.train.methods import check_keyframe
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
+from vsr.train.methods.published_kernelgan import (
+    PublishedKernelGanOptions,
+    estimate_kernel_as_published,
+)
 from vsr.train.options import KernelSearch
 
 
 def find_kernel(
     clip: str | Path,
     search: KernelSearch,
-    options: KernelGanOptions,
+    options: KernelGanOptions | PublishedKernelGanOptions,
     listener: TrainingListener = TrainingListener(),
 ) -> KernelRecord:
-    """Estimate, by KernelGAN, the blur kernel of the keyframe of one shot; bicubic where no blur
-    explains it clearly better.
+    """Estimate the blur kernel of the keyframe of one shot by the method whose options these are.
+    Across scales it is bicubic where no blur explains the picture clearly better.
 
     Raises `UsageError`, `InputError`, `ModelError`, or `InterruptedRunError` where the listener
     asks for an end.
@@ -38,7 +42,12 @@ def find_kernel(
     check_keyframe(pixels)
     gather = ProgressAggregator(1, listener)
     report = partial(gather.update, 0)
-    estimate = estimate_kernel(pixels, options, search.seed, report, listener.should_stop)
+    if isinstance(options, PublishedKernelGanOptions):
+        estimate = estimate_kernel_as_published(
+            pixels, options, search.seed, report, listener.should_stop
+        )
+    else:
+        estimate = estimate_kernel(pixels, options, search.seed, report, listener.should_stop)
     kernel_fit = estimate.kernel_fit
     listener.notify(kernel_fit.summary())
     return KernelRecord(

@@ -54,7 +54,7 @@ class KeyframeTraining:
         None,
         "quick, zssr, zssrgan: blur kernel to undo (see vsr kernel).",
         "--kernel",
-        metavar="FILE|auto",
+        metavar="FILE|auto|kernelgan",
     )
     neighbours: int = option(
         0,
@@ -126,6 +126,11 @@ class Distilling:
 class KernelSearch:
     """Options of `vsr kernel`."""
 
+    method: Literal["cross-scale", "kernelgan"] = option(
+        "cross-scale",
+        "cross-scale: by the picture's spectra; kernelgan: the published game, worse and slower.",
+        "--method",
+    )
     shots: int | Literal["longest"] = option(
         "longest",
         "Shot whose keyframe is examined; N counts from 0.",

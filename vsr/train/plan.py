@@ -17,11 +17,19 @@ from vsr.restore.cross_scale import CrossScaleSpectrum
 from vsr.train.budget import budget_label
 from vsr.train.clip import short_hash
 from vsr.train.methods import METHODS
-from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
+from vsr.train.methods.kernelgan import KernelEstimate, KernelGanOptions, estimate_kernel
 from vsr.train.methods.method import Method
+from vsr.train.methods.published_kernelgan import (
+    PublishedKernelGanOptions,
+    estimate_kernel_as_published,
+)
 from vsr.train.methods.zssrgan import ZssrGanOptions
 from vsr.train.options import AUTO
 from vsr.train.workers import TrainingJob
+
+CROSS_SCALE, KERNELGAN = "cross-scale", "kernelgan"
+ESTIMATORS = (AUTO, CROSS_SCALE, KERNELGAN)
+"""Words in the place of a kernel's file; `auto` is across scales."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class TrainingPlan:
     """Tells apart what was trained with different options; part of the models' names."""
     estimate: bool = False
     """Whether each keyframe's kernel is to be estimated first."""
+    estimator: str = CROSS_SCALE
+    """`KERNELGAN` for the published game."""
     plain: Method | None = None
     """The method for keyframes that turn out not to be blurred, where a kernel would bind it to
     steps of 2."""
@@ -68,13 +78,19 @@ class TrainingPlan:
                     f"estimating the blur kernel of frame {job.card.keyframe} (takes a few seconds)"
                 )
                 # One seed for all: what is added to a bank later must have the same kernel.
-                estimate = estimate_kernel(job.pixels, KernelGanOptions(), 0, lambda *_: None)
+                estimate = self._estimate(job.pixels)
                 found[job.card.keyframe_hash] = estimate.kernel
                 notify(
                     f"frame {job.card.keyframe}: {estimate.kernel_fit.summary()}; "
                     f"{kernel_summary(estimate.kernel)}"
                 )
         return [self._with_kernel(job, found[job.card.keyframe_hash]) for job in jobs]
+
+    def _estimate(self, keyframe: torch.Tensor) -> KernelEstimate:
+        if self.estimator == KERNELGAN:
+            options = PublishedKernelGanOptions()
+            return estimate_kernel_as_published(keyframe, options, 0, lambda *_: None)
+        return estimate_kernel(keyframe, KernelGanOptions(), 0, lambda *_: None)
 
     def _with_kernel(self, job: TrainingJob, kernel: KernelTaps) -> TrainingJob:
         if self.plain is None or none_if_bicubic(kernel) is not None:
@@ -129,19 +145,27 @@ def plan_training(
             f"--kernel is not for method {name}; it is for {_methods_with_option('kernel')}."
         )
     # ZSSRGAN finds its kernel by itself.
-    estimate, plain = str(kernel) == AUTO and name != "zssrgan", None
+    estimate, plain = str(kernel) in ESTIMATORS and name != "zssrgan", None
+    if str(kernel) == KERNELGAN and name == "zssrgan":
+        raise UsageError("--kernel kernelgan is not for zssrgan, which finds its kernel by itself.")
     if estimate:
         plain = method if _has_option(method, "step_ratio") else None
-        label.append("kernel")
+        label.append("kernelgan" if str(kernel) == KERNELGAN else "kernel")
         # Its own, once it is found; until then one that makes the card say that there is one.
         method = _with_kernel(method, ((1.0,),))
-    elif kernel is not None and str(kernel) != AUTO:
+    elif kernel is not None and str(kernel) not in ESTIMATORS:
         rows = read_kernel(Path(kernel))
         method = _with_kernel(method, rows)
         label.append(f"kernel_{short_hash(repr(rows))}")
     if neighbours:
         label.append(f"n{neighbours}")
-    return TrainingPlan(method, "-".join(label), estimate, plain)
+    return TrainingPlan(
+        method,
+        "-".join(label),
+        estimate,
+        KERNELGAN if str(kernel) == KERNELGAN else CROSS_SCALE,
+        plain,
+    )
 
 
 def _with_kernel(method: Method, kernel: KernelTaps) -> Method:

@@ -26,7 +26,7 @@ MAX_PICTURES_KEPT = 256
 
 @dataclass(frozen=True)
 class SequenceOptions:
-    """What the sequences show; shares are of all sequences, 0 to 1."""
+    """Content of the sequences; shares are of all sequences, 0 to 1."""
 
     frames: int = option(7, "Frames of a sequence.", at_least=5, at_most=64)
     side_px: int = option(288, "Side of its clean frames.", at_least=64, at_most=1024)

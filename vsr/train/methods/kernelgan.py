@@ -84,7 +84,8 @@ class KernelFit:
 
     kernel: torch.Tensor
     """Aligned and of sum 1, for half the size."""
-    basis: Literal["bicubic", "spectrum", "game"]
+    basis: Literal["bicubic", "spectrum", "game", "kernelgan"]
+    """What it was chosen by; `kernelgan` is the published game, which chooses nothing."""
     mismatch: float
     """Of the kernel; of the best Gaussian where that was not good enough and it is bicubic."""
     bicubic_mismatch: float
@@ -97,6 +98,8 @@ class KernelFit:
                 "no blur explains the picture clearly better than bicubic reduction does "
                 f"({figures}): bicubic it is"
             )
+        if self.basis == "kernelgan":
+            return f"the kernel is that of KernelGAN's published game ({figures})"
         return (
             "the blur is "
             f"{'a Gaussian' if self.basis == 'spectrum' else 'of a shape of its own'} "
