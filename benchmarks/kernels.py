@@ -28,6 +28,10 @@ from vsr.image.blur import (
 from vsr.models.kernel_file import kernel_summary
 from vsr.records import with_settings
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
+from vsr.train.methods.published_kernelgan import (
+    PublishedKernelGanOptions,
+    estimate_kernel_as_published,
+)
 
 IMAGES = ("set14/comic", "set5/baby", "urban100/img_062", "set14/flowers", "bsd/148026")
 BORDER_PX = 5
@@ -47,11 +51,19 @@ def main() -> None:
         "--images", nargs="+", default=IMAGES, metavar="SET/NAME", help="of the stills"
     )
     parser.add_argument(
+        "--method",
+        choices=("cross-scale", "kernelgan"),
+        default="cross-scale",
+        help="of vsr kernel",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="option of KernelGAN"
     )
     options = parser.parse_args()
     use_shared_data()
-    settings = with_settings(KernelGanOptions(), options.set)
+    published = options.method == "kernelgan"
+    defaults = PublishedKernelGanOptions() if published else KernelGanOptions()
+    settings = with_settings(defaults, options.set)
     rows = []
     for name in options.images:
         truth = next(Excerpt(f"../stills/{name.replace('/', '/HR/')}.png").pictures())
@@ -72,7 +84,12 @@ def main() -> None:
     )
 
 
-def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGanOptions) -> list[str]:
+def row_of(
+    name: str,
+    truth: torch.Tensor,
+    kernel: str,
+    options: KernelGanOptions | PublishedKernelGanOptions,
+) -> list[str]:
     """One estimate beside its truth."""
     reduce = (
         bicubic_reduction
@@ -81,7 +98,8 @@ def row_of(name: str, truth: torch.Tensor, kernel: str, options: KernelGanOption
     )
     low = (reduce(truth).clamp(0, 1) * 255).round() / 255
     start = time.process_time()
-    estimate = estimate_kernel(
+    published = isinstance(options, PublishedKernelGanOptions)
+    estimate = (estimate_kernel_as_published if published else estimate_kernel)(
         low[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], options, 0, lambda *_: None
     )
     seconds = time.process_time() - start

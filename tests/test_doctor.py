@@ -37,3 +37,13 @@ def test_an_encoder_that_this_build_lacks_is_found_out_by_trying(monkeypatch):
     assert found["encoder libx264"].state == "good"
     assert found["encoder libnothing"].state == "fair"
     assert found["encoder libnothing"].advice == "leave out -c libnothing"
+
+
+def test_what_was_not_tried_is_not_called_good(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = {finding.subject: finding for finding in doctor._encoders()}
+    for codec in ("h264_nvenc", "hevc_nvenc", "av1_nvenc"):
+        assert (found[f"encoder {codec}"].state, found["encoder libx264"].state) == (
+            "untried",
+            "good",
+        )

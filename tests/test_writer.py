@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,7 +30,12 @@ from vsr.video.color import read_channels
 from vsr.video.frames import Frame
 from vsr.video.pixel_layouts import LAYOUTS
 from vsr.video.reader import open_clip
-from vsr.video.write.encoders import ENCODERS, choose_pixel_format
+from vsr.video.write.encoders import (
+    ENCODERS,
+    choose_pixel_format,
+    nvenc_codecs,
+    plan_video,
+)
 from vsr.video.writer import ClipWriter, EncodeOptions
 
 CPU = torch.device("cpu")
@@ -765,3 +771,25 @@ def test_text_subtitles_become_those_of_mp4(suffix, tmp_path):
     # It ends italics by going back to the style of the line.
     assert events[0][2] == b"Hello {\\i1}you{\\r}\\Nand me"
     assert events[1][2].decode() == "Grüße"
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "size", "options", "expected"),
+    [
+        ("yuv420p", (1080, 1920), EncodeOptions(), ("h264_nvenc", "av1_nvenc")),
+        ("yuv420p10le", (1080, 1920), EncodeOptions(), ("hevc_nvenc", "av1_nvenc")),
+        ("yuv420p", (4320, 7680), EncodeOptions(), ("hevc_nvenc", "av1_nvenc")),
+        ("yuv420p", (720, 1280), EncodeOptions(pixel_format="p010le"), ("hevc_nvenc", "av1_nvenc")),
+    ],
+)
+def test_a_gpu_encodes_by_what_takes_the_depth_and_the_size(
+    pixel_format, size, options, expected, tmp_path
+):
+    with open_clip(write_clip(tmp_path / "a.mkv", moving_pictures(1))) as reader:
+        source = replace(reader.info, pixel_format=pixel_format)
+    assert nvenc_codecs(source, *size, options) == expected
+    # And each of them is offered a pixel format of that depth.
+    for codec in expected:
+        found = plan_video(source, *size, codec, options, "matroska").pixel_format
+        is_deep = "10" in (options.pixel_format or pixel_format)
+        assert LAYOUTS[found].bits == (10 if is_deep else 8), (codec, found)

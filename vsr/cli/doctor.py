@@ -28,7 +28,10 @@ def doctor(
     table = Table("what", "", "found", "what to do")
     for finding in findings:
         state = Text(
-            finding.state, style={"good": "green", "fair": "yellow", "bad": "red"}[finding.state]
+            finding.state,
+            style={"good": "green", "fair": "yellow", "bad": "red", "untried": "dim"}[
+                finding.state
+            ],
         )
         table.add_row(finding.subject, state, Text(finding.found), Text(finding.advice))
     Console(stderr=json == "-").print(table)

@@ -35,6 +35,9 @@ def print_run(manifest: Manifest) -> None:
         f"{manifest.max_pts_error_seconds:g} s"
     )
     notify(f"stage utilization: {shares}")
+    if manifest.encoder is not None:
+        where = "GPU" if manifest.encoder.endswith("_nvenc") else "CPU"
+        notify(f"encoded by {manifest.encoder} on the {where}")
     for stream in manifest.streams_dropped:
         notify(f"dropped: {stream}")
     if manifest.metrics:

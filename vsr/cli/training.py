@@ -379,8 +379,11 @@ def kernel(
         check_kernel_name(path)
         check_record(path, [clip])
     search = load_options(KernelSearch, given=given)
-    kind = PublishedKernelGanOptions if search.method == "kernelgan" else KernelGanOptions
-    options = load_options(kind, settings=settings or [])
+    options: KernelGanOptions | PublishedKernelGanOptions
+    if search.method == "kernelgan":
+        options = load_options(PublishedKernelGanOptions, settings=settings or [])
+    else:
+        options = load_options(KernelGanOptions, settings=settings or [])
     with training_listener("kernel") as listener:
         record = find_kernel(clip, search, options, listener)
     notify(f"{kernel_summary(record.kernel)}; found in {record.seconds:.0f} s")

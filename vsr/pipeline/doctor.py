@@ -28,8 +28,9 @@ MIN_FREE_DISK_BYTES = 2 * GIB
 MIN_FREE_MEMORY_BYTES = 2 * GIB
 """A 720p result of fifteen models takes about 1 GiB."""
 
-CheckState = Literal["good", "fair", "bad"]
-"""`fair`: works, but could be better; `bad`: something that vsr does will fail."""
+CheckState = Literal["good", "fair", "bad", "untried"]
+"""`fair`: works, but could be better; `bad`: something that vsr does will fail; `untried`: nothing
+is known."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,12 @@ def _gpus() -> Iterator[CheckResult]:
 def _encoders() -> Iterator[CheckResult]:
     for codec in ENCODERS:
         if codec.endswith("_nvenc") and not torch.cuda.is_available():
-            yield CheckResult(f"encoder {codec}", "good", "not tried: it needs an NVIDIA GPU")
+            yield CheckResult(
+                f"encoder {codec}",
+                "untried",
+                "it needs an NVIDIA GPU",
+                "nothing; without one runs are encoded on the CPU",
+            )
             continue
         reason = _encoder_error(codec)
         if reason is None:

@@ -12,6 +12,8 @@ BITS_PER_PIXEL = {
     "libx265": 0.15,
     "libsvtav1": 0.12,
     "h264_nvenc": 0.3,
+    "hevc_nvenc": 0.2,
+    "av1_nvenc": 0.2,
     "ffv1": 9.0,
     "png": 14.0,
 }

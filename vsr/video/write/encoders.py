@@ -88,11 +88,21 @@ ENCODERS = {
         fixed={"level": "3", "slicecrc": "1"}, alpha_containers=(*MATROSKA, "avi", "mov", "nut")
     ),
     # 4:2:0 in the two layouts that PyAV takes over from CUDA without a copy.
+    # None of the three takes HDR10's static metadata as options.
     "h264_nvenc": EncoderProfile(
-        "cq", 18, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le", "yuv444p")
+        "cq", 18, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "yuv444p")
+    ),
+    "hevc_nvenc": EncoderProfile(
+        "cq", 20, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le", "yuv444p")
+    ),
+    "av1_nvenc": EncoderProfile(
+        "cq", 24, "p5", fixed={"rc": "vbr"}, pixel_formats=("nv12", "p010le")
     ),
 }
 """The in-process encoders. To add one, add a line."""
+
+MAX_H264_SIDE_PX = 4096
+"""Longest side that NVENC encodes as H.264; HEVC and AV1 go to 8192."""
 
 AUTO_CODECS = ("libx264", "libsvtav1")
 """Encoders that `auto` tries, in this order, where NVENC does not serve; the second is for WebM."""
@@ -202,12 +212,16 @@ def choose_encoder(
         return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), []
     notes: list[str] = []
     if device.type == "cuda":
-        try:
-            plan = plan_video(source, height, width, "h264_nvenc", options, container_format)
-            plan = _check_opens(_without_b_frames_in_avi(plan, container_format), container_format)
-            return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
-        except (OutputError, UsageError) as error:
-            notes.append(f"encoded on the CPU, not by NVENC: {error}")
+        reasons = []
+        for codec in nvenc_codecs(source, height, width, options):
+            try:
+                plan = plan_video(source, height, width, codec, options, container_format)
+                plan = _without_b_frames_in_avi(plan, container_format)
+                plan = _check_opens(plan, container_format)
+                return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
+            except (OutputError, UsageError) as error:
+                reasons.append(str(error))
+        notes.append(f"encoded on the CPU, not by NVENC: {'; '.join(dict.fromkeys(reasons))}")
     tried: tuple[str, ...] = AUTO_CODECS
     if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and container_format in MATROSKA:
         tried = (AUTO_ALPHA_CODEC,)
@@ -225,6 +239,22 @@ def choose_encoder(
         notes.append(f"encoded by {codec}: {container_format} does not take {AUTO_CODECS[0]}")
     plan = plan_video(source, height, width, codec, options, container_format)
     return _check_opens(_without_b_frames_in_avi(plan, container_format), container_format), notes
+
+
+def nvenc_codecs(
+    source: ClipInfo, height: int, width: int, options: EncodeOptions
+) -> tuple[str, ...]:
+    """List the encoders of a GPU that suit these frames, the best first.
+
+    H.264 there has 8 bits and sides up to `MAX_H264_SIDE_PX`; beyond, HEVC, and AV1 where that does
+    not open, as on old GPUs or in WebM.
+    """
+    wanted = options.pixel_format or source.pixel_format
+    # A name that nothing knows is refused by whichever encoder comes first.
+    is_deep = wanted in LAYOUTS and LAYOUTS[wanted].bits > 8
+    if is_deep or max(height, width) > MAX_H264_SIDE_PX:
+        return ("hevc_nvenc", "av1_nvenc")
+    return ("h264_nvenc", "av1_nvenc")
 
 
 def configure(context: VideoCodecContext, plan: VideoPlan) -> None:
