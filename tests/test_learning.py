@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import BRIEF
 from vsr.errors import InputError, ModelError, OutputError, UsageError
@@ -264,3 +265,16 @@ def test_models_of_one_keyframe_that_were_trained_otherwise_are_not_mixed(clip, 
 def test_the_report_is_strict_json(clip, tmp_path):
     report = train_keyframe(clip, tmp_path / "bank", count=1)
     assert json.loads(report.to_json())["trained"] == list(report.trained)
+
+
+def test_a_model_of_each_frame_is_a_bank_for_the_baseline(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(2, 40, 48), codec="ffv1")
+    monkeypatch.setitem(METHODS, "quick", replace(METHODS["quick"], options=BRIEF))
+    report = train_keyframe(clip, tmp_path / "bank", keyframe="all", workers=1)
+    assert report.trained == ("clip-000000-baseline-quick-000", "clip-000001-baseline-quick-000")
+    manifest = vsr.run(clip, tmp_path / "out.mkv", policy="baseline", models=tmp_path / "bank")
+    assert manifest.models == list(report.trained)
+    # The models of keyframes are a system of their own beside them.
+    train_keyframe(clip, tmp_path / "bank", keyframe=1, count=1, workers=1)
+    manifest = vsr.run(clip, tmp_path / "smi.mkv", policy="smi", models=tmp_path / "bank")
+    assert manifest.models == ["clip-000001-quick-000"]

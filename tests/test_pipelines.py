@@ -1,5 +1,6 @@
 """Every recipe that the project ships, run on eight frames."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from vsr.cli.tables import print_comparison
 from vsr.evaluate.selection import is_selection_study
 from vsr.image.blur import bicubic_kernel, taps_from_tensor
 from vsr.image.resample import scaled_size
+from vsr.models.bank import load_bank, save_model
 from vsr.pipeline import api
 from vsr.pipeline.options import resolve_recipe
+from vsr.video.reader import open_clip
 
 ALL = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 EXPERIMENTS = [path for path in ALL if "[[systems]]" in path.read_text(encoding="utf-8")]
@@ -42,6 +45,19 @@ def material(tmp_path_factory):
         "zssrgan": {"arch": "zssrgan", **kernel},
     }.items():
         make_model(folder / "bank", name, picture(32, 40), **card)
+    with open_clip(clip) as reader:
+        identity = reader.info.identity
+    # A model of each frame: here one network under eight cards.
+    model = load_bank(folder / "bank")[0]
+    for number in range(8):
+        card = replace(
+            model.card,
+            arch="baseline-singan-quick",
+            clip_identity=identity,
+            frame_time=number / 25,
+        )
+        path = folder / "bank" / f"baseline-{number}.safetensors"
+        save_model(path, card, model.generator, model.critic)
     return clip, truths, folder / "bank"
 
 

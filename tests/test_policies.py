@@ -57,8 +57,18 @@ def bank_for_all(bank, tmp_path_factory):
         "zssrgan": {"arch": "zssrgan", **kernel},
     }
     identity = bank[0].card.clip_identity
+    # One network under three cards: that of each frame of `shot`.
+    of_frames = [
+        replace(
+            bank[0],
+            name=f"baseline-{number}",
+            card=replace(bank[0].card, arch="baseline-singan-quick", frame_time=number / 10),
+        )
+        for number in range(3)
+    ]
     return [
         *bank[:3],
+        *of_frames,
         *(
             make_model(folder, f"here-{name}", HERE, 3, clip_identity=identity, **card)
             for name, card in own.items()
@@ -121,6 +131,21 @@ def test_every_policy_without_fusion_is_deterministic_and_looks_no_further_back(
 ):
     alone = upscale(policy, bank_for_all, shot(HERE))[0].pixels
     assert torch.equal(upscale(policy, bank_for_all, shot(HERE, HERE))[1].pixels, alone)
+
+
+def test_the_baseline_uses_the_model_of_the_very_frame(bank):
+    own = [
+        replace(m, card=replace(m.card, arch="baseline-singan-quick", frame_time=number / 10))
+        for number, m in enumerate(bank[:3])
+    ]
+    decisions = []
+    frames = shot(HERE, HERE, HERE)
+    made = upscale("baseline", own, frames, decisions, back_projection_weight=1.0)
+    assert [each.models for each in decisions] == [(m.name,) for m in own]
+    for model, frame in zip(own, made, strict=True):
+        assert torch.equal(frame.pixels, by_one(model, HERE))
+    with pytest.raises(ModelError, match="a model of frame 3"):
+        upscale("baseline", own, shot(HERE, start=3))
 
 
 @pytest.mark.parametrize("policy", sorted(PLAIN))

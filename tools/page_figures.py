@@ -71,9 +71,7 @@ def main() -> None:
 
 def _above(page: Any) -> Any:
     """Return the part of a report from its top to the end of the moving pictures."""
-    end = page.evaluate(
-        "document.getElementById('loops').getBoundingClientRect().bottom + scrollY"
-    )
+    end = page.evaluate("document.getElementById('loops').getBoundingClientRect().bottom + scrollY")
     return {"x": 0, "y": 0, "width": SIZE["width"], "height": end + 16}
 
 

@@ -99,8 +99,9 @@ def run(
         typer.Option(
             "--policy",
             metavar="NAME|FILE.py:FUNCTION",
-            help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
-            "bicubic or lanczos; default: shot, or smi where --models has no shot model.",
+            help="shot, smi, student, baseline, dsrfi, selfrec, ami, avgi, zssr, kernelgan, "
+            "zssrgan, bicubic or lanczos; default: shot, or smi where --models has no shot "
+            "model.",
         ),
     ] = None,
     upscaler: Annotated[
@@ -409,8 +410,9 @@ def plan(
         typer.Option(
             "--policy",
             metavar="NAME|FILE.py:FUNCTION",
-            help="shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
-            "bicubic or lanczos; default: shot, or smi where --models has no shot model.",
+            help="shot, smi, student, baseline, dsrfi, selfrec, ami, avgi, zssr, kernelgan, "
+            "zssrgan, bicubic or lanczos; default: shot, or smi where --models has no shot "
+            "model.",
         ),
     ] = None,
     upscaler: Annotated[

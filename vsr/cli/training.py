@@ -32,7 +32,10 @@ def train_keyframe(
     keyframe: Annotated[
         str,
         typer.Option(
-            "--keyframe", metavar="auto|N", help="Number of the frame to train on, from 0."
+            "--keyframe",
+            metavar="auto|N|all",
+            help="Number of the frame to train on, from 0; all: a model of each, for policy "
+            "baseline.",
         ),
     ] = "auto",
     seed: Annotated[

@@ -25,8 +25,10 @@ SHOT_MODEL_SUFFIX = ".shot.safetensors"
 `vsr.models.shot_model`."""
 MAX_KERNEL_SIDE = 63
 """Taps of a side of a blur kernel."""
-SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan")
-"""Methods that train on a keyframe; kernelgan is ZSSR with a blur kernel. Models of different
+BASELINE = "baseline"
+SYSTEMS = ("singan", "zssr", "kernelgan", "zssrgan", BASELINE)
+"""Methods that train on a keyframe; kernelgan is ZSSR with a blur kernel, and models of `BASELINE`
+were trained on each frame of a clip, each for itself. Models of different
 systems may share a bank."""
 
 

@@ -34,8 +34,8 @@ class Recipe:
 
     policy: str | None = option(
         None,
-        "shot, smi, student, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, bicubic or "
-        "lanczos; default: shot, or smi where --models has no shot model.",
+        "shot, smi, student, baseline, dsrfi, selfrec, ami, avgi, zssr, kernelgan, zssrgan, "
+        "bicubic or lanczos; default: shot, or smi where --models has no shot model.",
         "--policy",
         metavar="NAME|FILE.py:FUNCTION",
         commands=UPSCALING,

@@ -34,10 +34,16 @@ def shots_of_clip(clip: str | Path, read: ReadOptions) -> tuple[ClipInfo, list[S
 
 
 def choose_shots(
-    found: Sequence[Shot], shots: ShotChoice, keyframe: int | Literal["auto"] = "auto"
+    found: Sequence[Shot], shots: ShotChoice, keyframe: int | Literal["auto", "all"] = "auto"
 ) -> list[Shot]:
-    """Choose the shots that a user asked for; a keyframe asks for its own. Raises `UsageError` for
-    what is not there."""
+    """Choose the shots that a user asked for; a keyframe asks for its own, and `all` for each shot
+    as often as it has frames. Raises `UsageError` for what is not there."""
+    if keyframe == "all":
+        return [
+            replace(shot, keyframe=index)
+            for shot in choose_shots(found, shots)
+            for index in range(shot.first_frame, shot.last_frame + 1)
+        ]
     if isinstance(keyframe, int):
         for shot in found:
             if shot.first_frame <= keyframe <= shot.last_frame:

@@ -13,7 +13,7 @@ import torch
 from vsr import __version__
 from vsr.engine.options import choose_device
 from vsr.errors import ModelError
-from vsr.models.bank import ModelCard, bank_files, load_card
+from vsr.models.bank import BASELINE, ModelCard, bank_files, load_card
 from vsr.records import load_options
 from vsr.train.budget import iterations_for_budget
 from vsr.train.clip import (
@@ -47,7 +47,7 @@ def train_keyframe(
     # options of vsr train-keyframe, by tools/write_signatures.py
     count: int | None = None,
     shots: int | Literal["longest", "all"] = "longest",
-    keyframe: int | Literal["auto"] = "auto",
+    keyframe: int | Literal["auto", "all"] = "auto",
     seed: int = 0,
     method: str = "quick",
     full: bool = False,
@@ -101,7 +101,8 @@ def train_bank(
         neighbours=options.neighbours,
     )
     plan = make_plan()
-    count = plan.method.count if options.count is None else options.count
+    is_baseline = options.keyframe == "all"
+    count = options.count or (1 if is_baseline else plan.method.count)
     start = perf_counter()
     info, found = shots_of_clip(clip, options.read)
     chosen = choose_shots(found, options.shots, options.keyframe)
@@ -136,6 +137,9 @@ def train_bank(
         notify(f"{iterations} iterations at most for each of {models_wanted} models")
         plan = make_plan(iterations=iterations)
     recipe, label = plan.method, plan.label
+    if is_baseline:
+        # Of a system of their own: the other policies work with the models of keyframes.
+        recipe, label = replace(recipe, arch=f"{BASELINE}-{recipe.arch}"), f"{BASELINE}-{label}"
     cards = [_plan_card(info, shot, frames[shot.keyframe], label, recipe) for shot in chosen]
     jobs = [
         _plan_job(Path(models), replace(card, seed=options.seed + number), recipe, pictures)

@@ -33,11 +33,11 @@ class KeyframeTraining:
         metavar="longest|all|N",
         at_least=0,
     )
-    keyframe: int | Literal["auto"] = option(
+    keyframe: int | Literal["auto", "all"] = option(
         "auto",
-        "Number of the frame to train on, from 0.",
+        "Number of the frame to train on, from 0; all: a model of each, for policy baseline.",
         "--keyframe",
-        metavar="auto|N",
+        metavar="auto|N|all",
         at_least=0,
     )
     seed: int = option(

@@ -12,10 +12,11 @@ from vsr.upscale.own_policy import PolicyFunction, find_own_policy, is_in_file, 
 from vsr.upscale.policy import Decision, Policy, PolicyContext, PolicyOptions, PolicyStage
 from vsr.upscale.selection import dsrfi, selfrec
 from vsr.upscale.shot import ShotPolicy
-from vsr.upscale.single import ami, kernelgan, smi, student, zssr, zssrgan
+from vsr.upscale.single import ami, baseline, kernelgan, smi, student, zssr, zssrgan
 
 _ENTRIES = (
     Policy("smi", smi, "one model for every frame"),
+    Policy("baseline", baseline, "the model of each frame itself"),
     Policy("dsrfi", dsrfi, "the model whose critic fits the frame best"),
     Policy("selfrec", selfrec, "the model that best restores the frame from its reduction"),
     Policy("ami", ami, "two models or more that take turns over the steps"),

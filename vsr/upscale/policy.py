@@ -16,7 +16,7 @@ from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
-from vsr.models.bank import Model, ModelCard, select_system
+from vsr.models.bank import BASELINE, Model, ModelCard, select_system
 from vsr.models.shot_model import ShotModel
 from vsr.records import from_table, option, to_table
 from vsr.restore.data_term import DataTerm
@@ -25,6 +25,7 @@ from vsr.video.frames import Frame
 from vsr.video.step import FULL_TRUST, ShotRef, State, Step, Trust, split_done
 
 SINGAN = "singan"
+SINGAN_SYSTEMS = (SINGAN, BASELINE)
 ZSSR_PROJECTIONS, KERNELGAN_PROJECTIONS = 10, 2
 """Rounds of back-projection of ZSSR on clean input, and of ZSSR behind KernelGAN."""
 ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
@@ -284,7 +285,7 @@ class PolicyContext:
             if self.options.as_published:
                 # SinGAN's has none; ZSSR and its kin trust the input wholly.
                 systems = {model.name: model.card.system for model in self.models}
-                weight = 0.0 if systems.get(names[0], SINGAN) == SINGAN else 1.0
+                weight = 0.0 if systems.get(names[0], SINGAN) in SINGAN_SYSTEMS else 1.0
         return Decision(first.index, tuple(names), reason, weight, noise, tuple(ranking))
 
     def trusting(self, decision: Decision, shot: ShotRef) -> Decision:
@@ -427,7 +428,7 @@ class Policy:
 
 def _published_steps(card: ModelCard, kernel: KernelTaps | None) -> StepOptions:
     """Return what a model's own source does at each step."""
-    if card.system == SINGAN:
+    if card.system in SINGAN_SYSTEMS:
         return StepOptions(noise=card.noise_amplitude)
     if card.system == "zssr":
         return StepOptions(self_ensemble=True, projections=ZSSR_PROJECTIONS)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vsr.errors import ModelError
+from vsr.models.bank import BASELINE
 from vsr.upscale.policy import Decision, PerFramePolicy, PolicyContext, PolicyStage
 from vsr.video.frames import Frame
 
@@ -27,6 +28,27 @@ def student(context: PolicyContext) -> PolicyStage:
             "distil CLIP --models DIR."
         )
     return smi(context)
+
+
+def baseline(context: PolicyContext) -> PolicyStage:
+    """Use for each frame the model that was trained on that very frame, as SinGAN's own
+    super-resolution does."""
+    context = replace(context, system=BASELINE)
+    own = {
+        model.card.frame_time: model.name
+        for model in context.models
+        if model.card.clip_identity == context.clip_identity
+    }
+
+    def decide(frame: Frame, _: Decision | None) -> Decision:
+        if frame.seconds not in own:
+            raise ModelError(
+                f"policy baseline needs a model of frame {frame.index}, and the bank has none. "
+                "Train them with: vsr train-keyframe CLIP --models DIR --keyframe all --shots all"
+            )
+        return context.decide(frame, [own[frame.seconds]], "trained on this very frame")
+
+    return PerFramePolicy(context, decide, context.alternate, every_frame=True)
 
 
 def zssr(context: PolicyContext) -> PolicyStage:

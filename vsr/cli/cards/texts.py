@@ -23,6 +23,13 @@ CARDS: dict[str, Card] = {
         f"`{TRAIN_ON_CLIP}`, then `--policy smi --models DIR`",
         generator_macs(*_QUICK),
     ),
+    "baseline": Card(
+        "A small SinGAN for each frame, trained on that very frame.",
+        _SINGANXSR,
+        "To compare with: a model gains from its own picture, for a training each.",
+        f"`{TRAIN_ON_CLIP} --keyframe all --shots all`, then `--policy baseline --models DIR`",
+        generator_macs(*_QUICK),
+    ),
     "dsrfi": Card(
         (
             "SMI with the model of the bank whose critic finds the frame most like its keyframe "
