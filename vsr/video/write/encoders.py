@@ -213,9 +213,9 @@ def choose_encoder(
     notes: list[str] = []
     if device.type == "cuda":
         reasons = []
-        for codec in nvenc_codecs(source, height, width, options):
+        for nvenc in nvenc_codecs(source, height, width, options):
             try:
-                plan = plan_video(source, height, width, codec, options, container_format)
+                plan = plan_video(source, height, width, nvenc, options, container_format)
                 plan = _without_b_frames_in_avi(plan, container_format)
                 plan = _check_opens(plan, container_format)
                 return replace(plan, on_gpu=plan.pixel_format in _CUDA_FORMATS), notes
