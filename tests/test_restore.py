@@ -85,6 +85,13 @@ def test_texture_and_motion_are_no_noise(speed):
     assert not found.telecined
 
 
+def test_a_small_clip_without_any_flat_place_is_not_taken_for_noisy():
+    sample = Path(__file__).resolve().parents[1] / "samples" / "clip.mp4"
+    (shot,), _ = inspect_clip(sample)
+    assert shot.degradation.noise_sigma == 0
+    assert trust_for(shot.degradation).is_full
+
+
 @pytest.mark.parametrize("crf", [20, 28, 36])
 def test_quantizers_of_h264_come_from_the_decoder(tmp_path, crf):
     clip = write_clip(

@@ -20,6 +20,11 @@ misses varies much."""
 QUIET_FACTOR = 0.780
 """That quantile of a chi-square variable of 63 degrees of freedom, over its mean."""
 MIN_PATCHES = 8
+MAX_FLAT_GRADIENT = 3.0
+"""Root mean square of the gradient in the flattest patches, gray levels a pixel, beyond which
+nothing is flat: what whole pixels of flow miss of texture would be taken for noise. Real footage
+has 0.3 to 2.3."""
+SOBEL_GAIN = 8
 FLOW_BLUR_PX = 1.2
 """Takes the noise out of what flow is estimated on."""
 STRUCTURE_BLUR_PX = 1.5
@@ -48,7 +53,8 @@ class NoiseLevels:
 def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | None:
     """Noise of two neighboring pictures, (3, H, W) in [0, 1].
 
-    None where one repeats the other, or where the pictures are too small to tell.
+    None where one repeats the other, or where the pictures are too small or too full of texture to
+    tell.
     """
     if min(one.shape[-2:]) < max(MIN_FAST_SIDE_PX, 2 * PATCH_PX):
         return None
@@ -74,6 +80,8 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
     if usable.sum() < MIN_PATCHES:
         return None
     flat = usable & (structure <= np.quantile(structure[usable], FLAT_SHARE))
+    if np.sqrt(structure[flat].mean()) > MAX_FLAT_GRADIENT * SOBEL_GAIN:
+        return None
     quiet = np.quantile(variances[:, flat], QUIET_SHARE, axis=1) / QUIET_FACTOR
     return NoiseLevels(
         float(np.sqrt(quiet[RGB].mean())),
