@@ -82,3 +82,12 @@ def test_a_profile_is_a_table_and_a_trace(monkeypatch, capsys, clip, tmp_path):
     spans = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
     assert {"read", "upscale", "steady", "metrics", "write"} <= {event["name"] for event in spans}
     assert sum(event["name"] == "read" for event in spans) >= 12
+
+
+@pytest.mark.parametrize("output", ["-", "out/%06d.png"])
+def test_a_stream_and_numbered_pictures_are_planned_as_such(tmp_path, monkeypatch, clip, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    planned = plan(clip, Recipe("bicubic", scale=1.5), RunFiles(output))
+    assert (planned.output, planned.frames) == (output, 12)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -255,8 +255,8 @@ def _films_below(root: Path, recursive: bool, taken: Collection[Path]) -> list[P
     try:
         folders = [root]
         if recursive:
-            below = sorted(path for path in root.rglob("*") if path.is_dir())
-            folders += [path for path in below if not any(map(_is_hidden, [path, *path.parents]))]
+            inside = sorted(path for path in root.rglob("*") if path.is_dir())
+            folders += [path for path in inside if not _is_hidden_below(path, root)]
         films = [film for folder in folders for film in _files_of(folder, FILM_SUFFIXES)]
     except (OSError, InputError):
         # A folder that vanished meanwhile is seen at the next look.
@@ -298,6 +298,11 @@ def _files_of(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
+
+
+def _is_hidden_below(path: Path, root: Path) -> bool:
+    """Tell whether a folder, or one between it and `root`, is hidden."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _is_glob(path: Path) -> bool:

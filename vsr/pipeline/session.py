@@ -37,12 +37,13 @@ from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.upscale import POLICIES, RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
 from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
+from vsr.video.read.image_sequence import is_numbered_pattern
 from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import mark_shots
 from vsr.video.step import Checkpoint, ShotRef, Stage, Step, run_stage
 from vsr.video.write.default_output import choose_suffix
 from vsr.video.write.segment_store import Resumed
-from vsr.video.writer import ClipWriter, WriteReport
+from vsr.video.writer import STANDARD_OUTPUT, ClipWriter, WriteReport
 
 QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
@@ -488,10 +489,18 @@ def _make_writer(
         size = scaled_size(*size, recipe.scale)
     if files.trial is not None:
         # Of the same kind as the output, so that it is refused or converted in the same way.
-        trial = files.trial / f"sample{Path(output).suffix}"
+        trial = files.trial / _trial_name(Path(output))
         return ClipWriter(trial, info, *size, recipe.encode, False, device)
     plan = resume_plan(info, recipe, device, models, others, Path(output).suffix)
     return ClipWriter(output, info, *size, recipe.encode, files.overwrite, device, plan, files.work)
+
+
+def _trial_name(output: Path) -> str:
+    """Name a trial's result, which is of the same kind as the output."""
+    if str(output) == STANDARD_OUTPUT:
+        return "sample.mkv"
+    # Numbered pictures need their number.
+    return f"sample{'%06d' if is_numbered_pattern(output) else ''}{output.suffix}"
 
 
 def make_flicker_control(
