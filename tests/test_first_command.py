@@ -136,23 +136,23 @@ def test_the_error_that_ends_a_training_reaches_the_run(tmp_path, clip):
         source(frame)
 
 
-def test_one_picture_becomes_one_png_by_interpolation_and_says_so(tmp_path):
-    still = write_clip(
-        tmp_path / "still.png",
-        moving_pictures(1, 36, 64),
-        codec="png",
-        pixel_format="rgb24",
-        container_format="image2",
-    )
-    notes = []
-    done = run(still, Recipe(scale=2.0), RunFiles(), Listener(notes.append))
-    assert (done.policy, done.output, done.frames_out) == (
-        "bicubic",
-        str(tmp_path / "still_x2.png"),
-        1,
-    )
-    assert any("one picture and is enlarged by bicubic interpolation" in note for note in notes)
-    assert decoded(done.output)[0].shape == (72, 128, 3)
+def test_one_picture_becomes_one_png_and_the_run_says_how(tmp_path):
+    picture = moving_pictures(1, 36, 64)
+    form = {"codec": "png", "pixel_format": "rgb24", "container_format": "image2"}
+    still = write_clip(tmp_path / "still.png", picture, **form)
+    ways = {
+        "none": ("bicubic", "enlarged by bicubic interpolation"),
+        "auto": ("shot", "enlarged by the shipped prior"),
+    }
+    for prior, (policy, told) in ways.items():
+        notes = []
+        recipe = Recipe(prior=prior, scale=2.0)
+        files = RunFiles(out_dir=tmp_path / "results" / prior)
+        done = run(still, recipe, files, Listener(notes.append))
+        output = tmp_path / "results" / prior / "still_x2.png"
+        assert (done.policy, done.output, done.frames_out) == (policy, str(output), 1)
+        assert any(told in note for note in notes)
+        assert decoded(output)[0].shape == (72, 128, 3)
 
 
 @pytest.mark.parametrize(

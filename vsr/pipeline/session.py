@@ -49,8 +49,8 @@ QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
 _STILL_NOTE = (
-    "the input is one picture and is enlarged by bicubic interpolation: a shot model learns from "
-    "neighboring frames; --policy shot trains one all the same"
+    "the input is one picture, without neighbors to learn from: it is enlarged by {}; --policy "
+    "shot trains a model on it all the same"
 )
 _OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
@@ -118,9 +118,8 @@ class Session:
             policy = choose_policy(recipe, files, models, reader.info)
             recipe = replace(recipe, policy=policy.name)
             notes = NoteLog(listener)
-            if policy.needs == "nothing" and asked.policy is None and reader.info.is_still:
-                notes.notify(_STILL_NOTE)
-            notes.notify_all([*reader.notes, *(given.source.notes if given else ())])
+            still = _still_note(asked, files, policy, reader.info) if models is None else []
+            notes.notify_all([*still, *reader.notes, *(given.source.notes if given else ())])
             output, writer = None, None
             if writes:
                 target = files.output
@@ -396,7 +395,8 @@ def choose_policy(
     if recipe.scale == 1 and recipe.policy is None and not recipe.upscaler:
         return RESTORATION
     is_chosen = recipe.policy or recipe.upscaler or files.models or models
-    if info is not None and info.is_still and not is_chosen and recipe.trains(files.models):
+    is_still = info is not None and info.is_still
+    if is_still and not is_chosen and recipe.trains(files.models) and recipe.prior != "auto":
         return POLICIES["bicubic"]
     name = recipe.policy
     if not is_chosen and recipe.prior == "auto":
@@ -411,6 +411,15 @@ def choose_policy(
             "CLIP --models DIR."
         )
     return policy
+
+
+def _still_note(asked: Recipe, files: RunFiles, policy: Policy, info: ClipInfo) -> list[str]:
+    """Tell how a picture is enlarged that nothing was chosen for."""
+    is_chosen = asked.policy or asked.upscaler or files.models or files.low_resolution
+    if is_chosen or not info.is_still or policy is RESTORATION:
+        return []
+    how = "bicubic interpolation" if policy.needs == "nothing" else "the shipped prior"
+    return [_STILL_NOTE.format(how)]
 
 
 def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) -> bool:
