@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,9 +38,14 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
-    pictures = moving_pictures(8, 36, 64, step=(0.1, 0.2), seed=1)
-    pictures += [255 - each for each in moving_pictures(8, 36, 64, step=(0.1, 0.2), seed=2)]
-    return write_clip(folder / "clip.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+    return write_two_shots(folder / "clip.mkv", 8)
+
+
+def write_two_shots(path, length):
+    """Write a clip of two shots of so many frames."""
+    pictures = moving_pictures(length, 36, 64, step=(0.1, 0.2), seed=1)
+    pictures += [255 - each for each in moving_pictures(length, 36, 64, step=(0.1, 0.2), seed=2)]
+    return write_clip(path, pictures, codec="ffv1", pixel_format="bgr0")
 
 
 def decoded(path):
@@ -250,6 +256,44 @@ def test_the_time_of_a_run_with_trainings_beside_follows_from_its_parts(
     assert run_seconds(need_of(lengths, lacking), cost, 1.0, busy, cores) == pytest.approx(
         seconds, abs=1.01
     )
+
+
+@pytest.mark.slow
+def test_the_result_is_that_of_the_separate_commands(tmp_path, cache):
+    # Long enough that the prior is adapted to each.
+    clip = write_two_shots(tmp_path / "clip.mkv", 12)
+    for words in (
+        ["train-shot", str(clip), "--models", str(tmp_path / "bank"), "--shots", "all"],
+        ["run", str(clip), "--models", str(tmp_path / "bank"), "-o", str(tmp_path / "apart.mkv")],
+        ["run", str(clip), "-o", str(tmp_path / "alone.mkv")],
+    ):
+        # On all cores: a model must not depend on how many there are.
+        environment = {key: os.environ[key] for key in os.environ if key != "OMP_NUM_THREADS"}
+        done = subprocess.run([*COMMAND, *words], capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+    assert np.array_equal(decoded(tmp_path / "apart.mkv"), decoded(tmp_path / "alone.mkv"))
+    (bank,) = cache.iterdir()
+    models = [sorted(folder.glob("*.safetensors")) for folder in (bank, tmp_path / "bank")]
+    assert [path.read_bytes() for path in models[0]] == [path.read_bytes() for path in models[1]]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_goes_on_with_the_same_command(tmp_path, clip):
+    whole = [*COMMAND, "run", str(clip), "--set", "encode.segment_frames=4", "-o"]
+    assert subprocess.run([*whole, str(tmp_path / "whole.mkv")], check=False).returncode == 0
+    command = [*whole, str(tmp_path / "out.mkv"), "--json", str(tmp_path / "run.json")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("shot from frame 8"):
+            process.send_signal(signal.SIGINT)
+            break
+    errors = process.communicate()[1]
+    assert process.returncode == 130, errors
+    assert "resume with: vsr run" in errors
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["resumed_at_frame"] > 0
+    assert np.array_equal(decoded(tmp_path / "whole.mkv"), decoded(tmp_path / "out.mkv"))
 
 
 @pytest.mark.slow
