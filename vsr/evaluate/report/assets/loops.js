@@ -35,7 +35,7 @@ async function loadLoops(moment) {
     ].slice(count > 2 ? 0 : 1),
     count,
   );
-  const words = `Frames ${first} to ${first + count - 1}, ${width} × ${height} pixels where the versions differ most. Flicker shows as a change where the scene keeps still.`;
+  const words = `Frames ${first} to ${first + count - 1}, ${width} × ${height} pixels where ${data.shown === null ? "the versions differ most" : "most is to be seen"}. Flicker shows as a change where the scene keeps still.`;
   byId("loop-words").textContent = words;
   const [sliceFirst, sliceCount] = moment.sliceFrames;
   byId("slice-words").textContent =
