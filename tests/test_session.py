@@ -14,8 +14,8 @@ import torch
 import vsr
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
+from vsr.engine.machine import OPENCV_BUILDS, versions
 from vsr.errors import InputError, UsageError
-from vsr.pipeline.manifest import OPENCV_BUILDS, versions
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import compare, run, steady
 from vsr.pipeline.session import Session
@@ -112,7 +112,7 @@ def test_any_build_of_opencv_will_do_for_the_record(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return "4.9.0" if name in OPENCV_BUILDS else genuine(name)
 
-    monkeypatch.setattr("vsr.pipeline.manifest.version", only_headless)
+    monkeypatch.setattr("vsr.engine.machine.version", only_headless)
     assert versions()["opencv-python"] == "4.9.0"
 
 

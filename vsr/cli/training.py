@@ -80,6 +80,14 @@ def train_keyframe(
             "--device", help="auto, cpu, cuda or cuda:N; only method quick trains on a GPU."
         ),
     ] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="auto|ADDRESS",
+            help="Train on a Ray cluster: auto starts one on this machine, an address joins one.",
+        ),
+    ] = None,
     on_damage: Annotated[
         str,
         typer.Option(
@@ -174,6 +182,14 @@ def train_shot(
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="auto|ADDRESS",
+            help="Train on a Ray cluster: auto starts one on this machine, an address joins one.",
+        ),
+    ] = None,
     on_damage: Annotated[
         str,
         typer.Option(

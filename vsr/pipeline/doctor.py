@@ -14,11 +14,11 @@ import av
 import torch
 
 from vsr.engine.convolutions import fused_activation_works
+from vsr.engine.machine import versions
 from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup
 from vsr.errors import OutputError, UsageError
 from vsr.metrics import METRICS
 from vsr.models.weights import LOSS_WEIGHTS, find_weights
-from vsr.pipeline.manifest import versions
 from vsr.train.workers import available_cores
 from vsr.video.frames import ClipInfo, ColorDescription
 from vsr.video.write.encoders import ENCODERS, EncodeOptions, open_failure, plan_video

@@ -179,6 +179,20 @@ class LiveMetrics:
                 gathered if board is self.board else None,
             )
 
+    def begin_at(self, frame: int, state: State | None = None) -> None:
+        """Begin in the middle of a clip, whose frames before `frame` others measure.
+
+        Of the `state` of the frame before only what the next frames need is taken over.
+        """
+        for board in self._boards().values():
+            board.load_state(
+                [{metric: [None] * frame for metric in sheet} for sheet in board.state(0)]
+            )
+        self._num_frames = frame
+        if state is not None:
+            self._upscaled = state.tensors.get("upscaled")
+            self._shots = [from_table(Steadying, shot) for shot in state.log["shots"]]
+
     def shots(self) -> list[ShotFlicker]:
         """The work of flicker control on each shot."""
         # A shot ends where the next begins; the last of these is the end of all.

@@ -1,23 +1,11 @@
 """The record of a run: what was asked, what was decided, what came out."""
 
-import platform
 import resource
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from vsr import __version__
 from vsr.files import strict_json
-
-RECORDED_PACKAGES = ("torch", "av", "numpy", "opencv-python", "scenedetect")
-OPENCV_BUILDS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
-"""Distributions that bring the same module; any of them will do."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +62,13 @@ class Manifest:
     """The options in force, with the defaults filled in."""
     command: list[str]
     versions: dict[str, str]
+    cluster: dict[str, Any] | None = None
+    """Address, number of workers and tasks, tasks that were given again, and each worker's
+    throughput; None for a run on this machine alone."""
 
     def to_json(self) -> str:
         """Strict JSON."""
         return strict_json(asdict(self))
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    ours = {"python": platform.python_version(), "vsr": __version__}
-    return ours | {package: _version(package) for package in RECORDED_PACKAGES}
-
-
-def _version(package: str) -> str:
-    """The version of an installed package, or `unknown`, as where it runs from a mere folder."""
-    for name in OPENCV_BUILDS if package in OPENCV_BUILDS else (package,):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 def peak_memory_bytes() -> int:

@@ -222,6 +222,13 @@ class RunFiles:
         metavar="DIR",
         commands=UPSCALING,
     )
+    cluster: str | None = option(
+        None,
+        "Run on a Ray cluster: auto starts one on this machine, an address joins one.",
+        "--cluster",
+        metavar="auto|ADDRESS",
+        commands=UPSCALING,
+    )
     work: WorkOptions = WorkOptions()
     trial: Path | None = None
     """Folder to write into instead, without a record of the work."""

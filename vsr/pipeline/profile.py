@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
 from time import perf_counter
@@ -84,6 +84,11 @@ class StageClock:
             self._measured[stage] = self._measured.get(stage, 0.0) + self._note(stage, start)
             self._items[stage] += 1
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what stages took in other processes."""
+        for stage, spent in seconds.items():
+            self._measured[stage] = self._measured.get(stage, 0.0) + spent
+
     def _note(self, label: str, start: float) -> float:
         """Seconds since `start`; a trace has them as an event."""
         seconds = perf_counter() - start
@@ -99,7 +104,9 @@ class StageClock:
         for stage, inside in self._inside.items():
             alone[stage] = inside - before
             before = self._fetched.get(stage, inside)
-        return alone | self._measured | {TOTAL: perf_counter() - self._start}
+        for stage, spent in self._measured.items():
+            alone[stage] = alone.get(stage, 0.0) + spent
+        return alone | {TOTAL: perf_counter() - self._start}
 
     def seconds_per_item(self) -> dict[str, float]:
         """Mean time of each stage alone for one item, also where the next stage has not come as far

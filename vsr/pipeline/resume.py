@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from vsr.engine.machine import versions
 from vsr.engine.precision import dtype_name
 from vsr.engine.tiling import set_num_threads
 from vsr.models.bank import bank_files
 from vsr.models.shot_model import shot_model_files
-from vsr.pipeline.manifest import versions
 from vsr.pipeline.options import Recipe
 from vsr.records import to_table
 from vsr.upscale import Policy
@@ -59,7 +59,7 @@ def resume_plan(
 def with_earlier_choices(recipe: Recipe, work: SegmentStore | None) -> Recipe:
     """Take over the precision that an earlier run found best, and as many threads as that had
     unless told otherwise."""
-    if work is None or work.plan is None or not work.num_segments:
+    if work is None or work.plan is None or not work.is_begun:
         return recipe
     resolved = work.plan[RESOLVED]
     if recipe.threads is None and resolved["threads"] != torch.get_num_threads():

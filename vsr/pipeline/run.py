@@ -33,6 +33,11 @@ def run(
     tells more of the stages than the manifest. Raises a `VsrError` for a user's mistake.
     """
     with ExitStack() as stack:
+        if files.cluster is not None:
+            # Only here: nothing of Ray is loaded by other runs.
+            from vsr.pipeline.cluster import run_on_cluster
+
+            return run_on_cluster(clip, recipe, files, listener, clock)
         if models is None and recipe.trains(files.models):
             # Only a run that may train needs the trainings.
             from vsr.pipeline.preparation import prepared

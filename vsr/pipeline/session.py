@@ -4,7 +4,7 @@ reader -> shots -> repair -> inspection -> policy -> flicker control -> live met
 """
 
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Self
 import cv2
 import torch
 
+from vsr.engine.machine import versions
 from vsr.engine.options import choose_device
 from vsr.engine.precision import choose_options, dtype_name
 from vsr.engine.tiling import set_num_threads
@@ -24,7 +25,7 @@ from vsr.models.prior import SHIPPED_PRIOR, load_shipped_prior
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
-from vsr.pipeline.manifest import Manifest, peak_memory_bytes, versions
+from vsr.pipeline.manifest import Manifest, peak_memory_bytes
 from vsr.pipeline.options import Recipe, RunFiles, with_scale
 from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
@@ -42,8 +43,13 @@ from vsr.video.reader import ClipReader, open_clip
 from vsr.video.shots import mark_shots
 from vsr.video.step import Checkpoint, ShotRef, Stage, Step, run_stage
 from vsr.video.write.default_output import choose_suffix
-from vsr.video.write.segment_store import Resumed
+from vsr.video.write.segment_store import Resumed, SegmentEnds
 from vsr.video.writer import STANDARD_OUTPUT, ClipWriter, WriteReport
+
+MarkedFrame = tuple[int, int, tuple[Frame, torch.Tensor | None]]
+"""Number and first frame of a shot, and a frame of it with the picture that it comes with."""
+
+Stages = tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
 
 QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
@@ -75,13 +81,18 @@ class Session:
     given: GivenVideo | None
     """The clip and its source, where it is upscaled already."""
     repair: FilmRepair
-    stages: tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
+    stages: Stages
     writer: ClipWriter | None
     resumed: Resumed
     notes: "NoteLog"
     clock: StageClock
     shot_starts: list[int] = field(default_factory=list)
     """Index of the first frame of each shot that was read."""
+    known_shots: Sequence[tuple[int, int]] | None = None
+    """Number and first frame of each shot, where only a part of the clip is run: cuts depend on all
+    frames before them."""
+    takes_turns: bool = False
+    """Have the stages share one core, and not work beside each other."""
     frames_in: int = 0
     frames_out: int = 0
 
@@ -137,34 +148,18 @@ class Session:
                 # Before networks are made: frames of one film must not differ by the precision.
                 recipe = with_earlier_choices(recipe, writer.work)
             models = models or load_models(policy, recipe, files.models)
-            context = PolicyContext(
-                models.bank,
-                recipe.scale,
-                device,
-                reader.info.identity,
-                recipe.policies,
-                notes.notify,
-                models.shot_models,
-                choose_options(recipe.dtype, recipe.tile, device),
-                network=Path(recipe.upscaler) if recipe.upscaler else None,
-                sample=recipe.sample,
-            )
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
             restore = 1.0 if recipe.restore == "auto" else recipe.restore
             # A given result was made of the frames as they are.
             repair = RepairOptions("off", "off") if given else recipe.repair.at_strength(restore)
-            stages = (
-                Inspection(restore, notes.notify),
-                policy.make(context),
-                make_flicker_control(recipe, policy, notes.notify),
+            stages = make_stages(
+                recipe,
+                policy,
+                models,
+                reader.info,
+                device,
                 stack.enter_context(metrics),
-                # Interpolation stays what it is: others compare with it.
-                Finishing(
-                    recipe.grain,
-                    recipe.scale,
-                    0.0 if policy.needs == "nothing" else restore,
-                    limits_overshoot=policy.needs != "nothing" and recipe.policies.limit_overshoot,
-                ),
+                notes.notify,
             )
             resumed = Resumed()
             if writer is not None and writer.work is not None:
@@ -205,21 +200,24 @@ class Session:
         Cuts depend on all frames before them, so the clip is decoded from its start in any case.
         """
         first_wanted = self.resumed.frames_done - max(stage.rewind for stage in self.stages)
-        marked = mark_shots(self._pairs(), self.recipe.shots, lambda pair: pair[0])
+        ends = SegmentEnds(self.resumed.frames_done, self.recipe.encode.segment_frames)
         held: Step | None = None
         # All from the start as well: what a frame becomes depends on those around it.
-        for number, first_frame, (frame, picture) in self.repair.through(marked):
+        for number, first_frame, (frame, picture) in self.repair.through(self.marked()):
             self.frames_in += 1
-            if number == len(self.shot_starts):
+            begins_shot = number == len(self.shot_starts)
+            if begins_shot:
                 self.shot_starts.append(first_frame)
                 # One value for the whole shot: stages replace it as they find out more.
                 shot = ShotRef(number, first_frame)
             if frame.index < first_wanted:
                 # Dropped before it costs a copy to the device.
                 continue
-            # A step is held back by one frame, since only the end of the clip tells which is last.
+            # A step is held back by one frame, since only the next tells of a cut, and only the
+            # end of the clip which is last.
             if held is not None:
-                yield held
+                is_end = not held.is_done and ends.ends_at(held.frame.index, before_cut=begins_shot)
+                yield self._with_checkpoint(held) if is_end else held
             held = self._step(frame, shot, picture)
         if held is not None:
             # The last segment ends here, however long it is.
@@ -230,13 +228,12 @@ class Session:
 
         Stages work beside each other, a few steps ahead of the next. Close it to end their threads.
         """
-        steps = self.clock.prefetch("read", self.read(), QUEUE_DEPTHS["read"])
+        depths = dict.fromkeys(QUEUE_DEPTHS, 0) if self.takes_turns else QUEUE_DEPTHS
+        steps = self.clock.prefetch("read", self.read(), depths["read"])
         # Each stage pulls from a thread in which the stage before works.
         stage: Stage
         for stage in self.stages:
-            steps = self.clock.prefetch(
-                stage.name, run_stage(stage, steps), QUEUE_DEPTHS[stage.name]
-            )
+            steps = self.clock.prefetch(stage.name, run_stage(stage, steps), depths[stage.name])
         with closing(steps):
             for step in steps:
                 # The others were only to be looked back at.
@@ -319,6 +316,17 @@ class Session:
             versions=versions(),
         )
 
+    def marked(self) -> Iterable[MarkedFrame]:
+        """The frames of the clip, or of the part of it that is run, with their shots."""
+        if self.known_shots is None:
+            return mark_shots(self._pairs(), self.recipe.shots, lambda pair: pair[0])
+        return self._marked_as_known(self.known_shots)
+
+    def _marked_as_known(self, shots: Sequence[tuple[int, int]]) -> Iterator[MarkedFrame]:
+        for pair in self._pairs():
+            number, first = max(shot for shot in shots if shot[1] <= pair[0].index)
+            yield number, first, pair
+
     def _pairs(self) -> Iterator[tuple[Frame, torch.Tensor | None]]:
         if self.given is not None:
             yield from self.given.pairs()
@@ -338,13 +346,11 @@ class Session:
                 before = self.stages[-1].before
                 last = self.resumed.picture if before is None else before
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
-        step = Step(frame, shot, picture)
-        ends_segment = (frame.index + 1) % self.recipe.encode.segment_frames == 0
-        return self._with_checkpoint(step) if ends_segment else step
+        return Step(frame, shot, picture)
 
     def _with_checkpoint(self, step: Step) -> Step:
-        keeps_work = self.writer is not None and self.writer.keeps_work
-        return replace(step, checkpoint=Checkpoint()) if keeps_work else step
+        keeps = self.writer is not None or self.known_shots is not None
+        return replace(step, checkpoint=Checkpoint()) if keeps else step
 
     def _interrupted(self) -> InterruptedRunError:
         """Tell a user who ended the run what is kept."""
@@ -420,6 +426,45 @@ def _still_note(asked: Recipe, files: RunFiles, policy: Policy, info: ClipInfo) 
         return []
     how = "bicubic interpolation" if policy.needs == "nothing" else "the shipped prior"
     return [_STILL_NOTE.format(how)]
+
+
+def make_stages(
+    recipe: Recipe,
+    policy: Policy,
+    models: ModelSet,
+    info: ClipInfo,
+    device: torch.device,
+    metrics: LiveMetrics,
+    notify: Callable[[str], None],
+) -> Stages:
+    """Make all that frames of a clip pass through, in order."""
+    context = PolicyContext(
+        models.bank,
+        recipe.scale,
+        device,
+        info.identity,
+        recipe.policies,
+        notify,
+        models.shot_models,
+        choose_options(recipe.dtype, recipe.tile, device),
+        network=Path(recipe.upscaler) if recipe.upscaler else None,
+        sample=recipe.sample,
+    )
+    restore = 1.0 if recipe.restore == "auto" else recipe.restore
+    # Interpolation stays what it is: others compare with it.
+    finished = 0.0 if policy.needs == "nothing" else restore
+    return (
+        Inspection(restore, notify),
+        policy.make(context),
+        make_flicker_control(recipe, policy, notify),
+        metrics,
+        Finishing(
+            recipe.grain,
+            recipe.scale,
+            finished,
+            limits_overshoot=policy.needs != "nothing" and recipe.policies.limit_overshoot,
+        ),
+    )
 
 
 def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) -> bool:

@@ -56,6 +56,7 @@ def train_keyframe(
     neighbours: int = 0,
     budget_seconds: float | None = None,
     device: str = "auto",
+    cluster: str | None = None,
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
     deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
@@ -154,9 +155,11 @@ def train_bank(
         if kept:
             notify(f"{len(kept)} of {len(jobs)} models exist already and are kept")
         planned = plan.with_kernels(missing, notify)
-        if on != CPU and not all(is_batchable(job) for job in planned):
+        if options.cluster is not None:
+            notify("each model is a task of the cluster, on one core of a CPU")
+        elif on != CPU and not all(is_batchable(job) for job in planned):
             notify(f"trained on the CPU: {_GPU_LIMITS}")
-        train_all(planned, workers, listener, on)
+        train_all(planned, workers, listener, on, options.cluster)
     for job in missing:
         if remark := load_card(job.path).remark:
             notify(f"{job.path.stem}: {remark}")

@@ -74,6 +74,12 @@ class KeyframeTraining:
     device: str = option(
         "auto", "auto, cpu, cuda or cuda:N; only method quick trains on a GPU.", "--device"
     )
+    cluster: str | None = option(
+        None,
+        "Train on a Ray cluster: auto starts one on this machine, an address joins one.",
+        "--cluster",
+        metavar="auto|ADDRESS",
+    )
     read: ReadOptions = ReadOptions()
 
 
@@ -106,6 +112,12 @@ class ShotTraining:
     )
     seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
+    cluster: str | None = option(
+        None,
+        "Train on a Ray cluster: auto starts one on this machine, an address joins one.",
+        "--cluster",
+        metavar="auto|ADDRESS",
+    )
     read: ReadOptions = ReadOptions()
 
 

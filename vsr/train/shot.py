@@ -1,18 +1,20 @@
 """Trains shot models: finds the shots of a clip, takes frames of each, fills the bank."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import sqrt
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Literal
 
+import numpy as np
 import torch
 
 from vsr import __version__
 from vsr.engine.options import choose_device
-from vsr.errors import InputError, ModelError
+from vsr.errors import InputError, InterruptedRunError, ModelError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
@@ -29,7 +31,14 @@ from vsr.train.clip import (
     short_hash,
     shots_of_clip,
 )
-from vsr.train.fit import ProgressAggregator, TrainingListener, TrainingReport
+from vsr.train.cluster import TaskPool, join_cluster, put
+from vsr.train.fit import (
+    IterationProgress,
+    ProgressAggregator,
+    TrainingListener,
+    TrainingReport,
+    ignore,
+)
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (
     ADAPTATION,
@@ -40,8 +49,9 @@ from vsr.train.methods.shot_network import (
 from vsr.train.optimizer import single_thread
 from vsr.train.options import AUTO, ShotTraining
 from vsr.train.state_file import StateFile
+from vsr.train.workers import POLL_SECONDS, available_cores, write_model
 from vsr.video.frames import ClipInfo
-from vsr.video.reader import ReadOptions
+from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot
 
 MAX_TRAINING_FRAMES = 48
@@ -73,6 +83,7 @@ def train_shot(
     prior: Literal["auto", "none"] = "auto",
     seed: int = 0,
     device: str = "auto",
+    cluster: str | None = None,
     on_damage: Literal["keep", "repeat", "stop"] = "keep",
     deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
@@ -95,15 +106,140 @@ def train_shots(
     clip: str | Path, models: str | Path, options: ShotTraining, listener: TrainingListener
 ) -> TrainingReport:
     """Do what `train_shot` says, with its options as one value."""
-    on, seed = choose_device(options.device), options.seed
-    given, label = _given_kernel(options.kernel)
-    prior = None
-    if options.prior == "auto" and options.kernel is None:
-        prior = load_shipped_prior()
-    elif options.prior == "auto":
-        listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
-    method = ShotTrainingOptions() if prior is None else ADAPTATION
     start = perf_counter()
+    plan = plan_shots(clip, models, options, listener)
+    make_folder(plan.bank)
+    # As for keyframes: a model must not depend on how many cores there are.
+    with bank_lock(plan.bank), single_thread():
+        missing = [job for job in plan.jobs if not job.is_trained()]
+        gather = ProgressAggregator(len(missing), listener)
+        if options.cluster is not None:
+            _train_on_cluster(options.cluster, clip, missing, listener, gather)
+        else:
+            for number, job in enumerate(missing):
+                # The frames are read shot by shot, so that memory holds those of one.
+                frames = _read_runs(clip, job.runs, options.read, job.region)
+                job.train(frames, partial(gather.update, number), listener)
+    kept = [job for job in plan.jobs if job not in missing]
+    if kept:
+        listener.notify(f"{len(kept)} of {len(plan.jobs)} shot models exist already and are kept")
+    return TrainingReport(
+        clip=str(clip),
+        bank=str(plan.bank),
+        method="shot",
+        shots=plan.num_shots,
+        trained=tuple(_model_name(job.path) for job in missing),
+        kept=tuple(_model_name(job.path) for job in kept),
+        seconds=perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class ShotJob:
+    """The training of one shot's model, without its frames."""
+
+    path: Path
+    info: ClipInfo
+    shot: Shot
+    runs: list[range]
+    """Numbers of the frames to train on, in rows; none where the prior serves as it is."""
+    region: tuple[slice, slice]
+    """Rows and columns of them."""
+    options: ShotTraining
+    method: ShotTrainingOptions
+    kernel: KernelTaps | None
+    """Blur that the user gave; one that is to be found is found on the frames."""
+    has_prior: bool
+    """Whether the training begins from the shipped prior."""
+    device: str
+
+    def is_trained(self) -> bool:
+        """Whether the model is there already. Raises `ModelError` where one of another clip has its
+        name, or one that began from a prior where none is wanted."""
+        if not self.path.exists():
+            return False
+        model = load_shot_model(self.path)
+        card = model.card
+        if card.clip_identity != self.info.identity:
+            raise ModelError(
+                f"{self.path} is a model of another clip ({card.clip}). Use another folder for "
+                "--models."
+            )
+        check_prior(model, self.options.prior)
+        return True
+
+    def train(
+        self,
+        frames: list[list[torch.Tensor]],
+        progress: IterationProgress,
+        listener: TrainingListener,
+    ) -> None:
+        """Train on the frames of the runs, from the state of a stopped training where there is one,
+        and save the model."""
+        seed, kernel = self.options.seed, self.kernel
+        prior = load_shipped_prior() if self.has_prior else None
+        if prior is not None and not self.runs:
+            made = TrainedShotNetworks(prior.networks, (0, 0), ())
+            card = _model_card(self.info, self.shot, seed, made, 0, prior)
+            save_shot_model(self.path, card, prior.networks)
+            progress(1, 1, 0.0)
+            listener.notify(
+                f"the shot of frames {self.shot.first_frame} to {self.shot.last_frame} is short: "
+                "the prior serves it as it is"
+            )
+            return
+        if self.options.kernel == AUTO:
+            kernel = _estimated_kernel(self.shot, frames, listener)
+        method = replace(self.method, kernel=kernel)
+        # Everything that the model follows from: the state of another training must not be taken
+        # up.
+        plan = {
+            "clip": self.info.identity,
+            "runs": [[run.start, run.stop] for run in self.runs],
+            "seed": seed,
+            "budget_seconds": self.options.budget_seconds,
+            "options": asdict(method),
+            "read": asdict(self.options.read),
+            "version": __version__,
+            "prior": "" if prior is None else prior.sha256,
+        }
+        states = StateFile(self.path, plan, listener.notify, begins_anew=True)
+        made = train_shot_model(
+            frames,
+            method,
+            seed,
+            progress,
+            self.options.budget_seconds,
+            device=choose_device(self.device),
+            states=states,
+            should_stop=listener.should_stop,
+            starts=None if prior is None else prior.networks,
+        )
+        card = _model_card(self.info, self.shot, seed, made, sum(map(len, self.runs)), prior)
+        save_shot_model(self.path, replace(card, kernel=kernel), made.networks)
+        states.remove()
+
+
+@dataclass(frozen=True)
+class ShotPlan:
+    """The trainings that a clip needs."""
+
+    bank: Path
+    num_shots: int
+    jobs: list[ShotJob]
+    """Those of the chosen shots, in order."""
+
+
+def plan_shots(
+    clip: str | Path, models: str | Path, options: ShotTraining, listener: TrainingListener
+) -> ShotPlan:
+    """Read a clip for its shots, and plan the training of each chosen one."""
+    device = str(choose_device(options.device))
+    kernel, label = _given_kernel(options.kernel)
+    has_prior = options.prior == "auto" and options.kernel is None
+    if options.prior == "auto" and not has_prior:
+        listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
+    method = ADAPTATION if has_prior else ShotTrainingOptions()
     info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
         raise InputError(
@@ -116,69 +252,88 @@ def train_shots(
             f"{len(found)} shots"
         )
     bank = Path(models)
-    make_folder(bank)
-    # As for keyframes: a model must not depend on how many cores there are.
-    with bank_lock(bank), single_thread():
-        paths = {bank / _file_name(info, shot, seed, label): shot for shot in chosen}
-        kept = [path for path in paths if _is_trained(path, info, options.prior)]
-        missing = [path for path in paths if path not in kept]
-        gather = ProgressAggregator(len(missing), listener)
-        for number, path in enumerate(missing):
-            shot = paths[path]
-            if prior is not None and shot.num_frames < MIN_ADAPTED_FRAMES:
-                made = TrainedShotNetworks(prior.networks, (0, 0), ())
-                save_shot_model(path, _model_card(info, shot, seed, made, 0, prior), prior.networks)
-                gather.update(number, 1, 1, 0.0)
-                listener.notify(
-                    f"the shot of frames {shot.first_frame} to {shot.last_frame} is short: the "
-                    "prior serves it as it is"
-                )
-                continue
-            # The frames are read shot by shot, so that memory holds those of one.
-            runs, region = training_part(shot, info.height, info.width, prior is not None)
-            material = _read_runs(clip, runs, options.read, region)
-            kernel = given
-            if options.kernel == AUTO:
-                kernel = _estimated_kernel(shot, material, listener)
-            method = replace(method, kernel=kernel)
-            plan = {
-                "clip": info.identity,
-                "runs": [[run.start, run.stop] for run in runs],
-                "seed": seed,
-                "budget_seconds": options.budget_seconds,
-                "options": asdict(method),
-                "read": asdict(options.read),
-                "version": __version__,
-                "prior": "" if prior is None else prior.sha256,
-            }
-            # Everything that the model follows from: the state of another training must not be
-            # taken up.
-            states = StateFile(path, plan, listener.notify, begins_anew=True)
-            made = train_shot_model(
-                material,
-                method,
-                seed,
-                partial(gather.update, number),
-                options.budget_seconds,
-                device=on,
-                states=states,
-                should_stop=listener.should_stop,
-                starts=None if prior is None else prior.networks,
-            )
-            card = _model_card(info, shot, seed, made, sum(map(len, runs)), prior)
-            save_shot_model(path, replace(card, kernel=kernel), made.networks)
-            states.remove()
-    if kept:
-        listener.notify(f"{len(kept)} of {len(chosen)} shot models exist already and are kept")
-    return TrainingReport(
-        clip=str(clip),
-        bank=str(bank),
-        method="shot",
-        shots=len(found),
-        trained=tuple(map(_model_name, missing)),
-        kept=tuple(map(_model_name, kept)),
-        seconds=perf_counter() - start,
-    )
+    jobs = []
+    for shot in chosen:
+        runs, region = training_part(shot, info.height, info.width, has_prior)
+        if has_prior and shot.num_frames < MIN_ADAPTED_FRAMES:
+            runs = []
+        path = bank / _file_name(info, shot, options.seed, label)
+        jobs.append(
+            ShotJob(path, info, shot, runs, region, options, method, kernel, has_prior, device)
+        )
+    return ShotPlan(bank, len(found), jobs)
+
+
+def read_jobs(
+    clip: str | Path, jobs: Sequence[ShotJob], read: ReadOptions
+) -> Iterator[tuple[ShotJob, list[list[np.ndarray]]]]:
+    """Read the frames of each job, (3, h, w) as arrays, in one pass over the clip; memory holds
+    those of one shot."""
+    in_order = sorted(jobs, key=lambda job: job.shot.first_frame)
+    yield from ((job, []) for job in in_order if not job.runs)
+    wanted = iter([job for job in in_order if job.runs])
+    job = next(wanted, None)
+    held: dict[int, np.ndarray] = {}
+    with open_clip(clip, read) as reader:
+        for frame in reader.frames():
+            if job is None:
+                return
+            if any(frame.index in run for run in job.runs):
+                held[frame.index] = frame.pixels[:, *job.region].contiguous().numpy()
+            if frame.index == job.runs[-1][-1]:
+                yield job, [[held[index] for index in run] for run in job.runs]
+                held, job = {}, next(wanted, None)
+    if job is not None:
+        raise InputError(f"{clip} ended before frame {job.runs[-1][-1]} when it was read again.")
+
+
+def train_job_in_worker(job: ShotJob, references: Sequence[object]) -> bytes:
+    """Train a model on a cluster; returns its file. The one reference is to its frames."""
+    import ray
+
+    frames = ray.get(references[0])
+    runs = [[torch.from_numpy(frame.copy()) for frame in run] for run in frames]
+    with TemporaryDirectory() as folder:
+        here = replace(job, path=Path(folder) / job.path.name)
+        here.train(runs, ignore, TrainingListener())
+        return here.path.read_bytes()
+
+
+def _train_on_cluster(
+    address: str,
+    clip: str | Path,
+    missing: Sequence[ShotJob],
+    listener: TrainingListener,
+    gather: ProgressAggregator,
+) -> None:
+    """Train each shot's model where there is room, one thread each, and save it here."""
+    if not missing:
+        return
+    gpus = missing[0].device != "cpu"
+    numbers = {job.path: number for number, job in enumerate(missing)}
+    with join_cluster(address, 1, gpus=gpus, cores=available_cores()) as cluster:
+        pool = TaskPool(cluster, listener.notify)
+        try:
+            material = read_jobs(clip, missing, missing[0].options.read)
+            is_all_read = False
+            while not is_all_read or pool.num_at_work:
+                while not is_all_read and pool.has_room:
+                    if (read := next(material, None)) is None:
+                        is_all_read = True
+                        break
+                    job, frames = read
+                    pool.add(job, train_job_in_worker, job, [put(frames)])
+                for job, model in pool.wait(POLL_SECONDS):
+                    write_model(job.path, model)
+                    gather.update(numbers[job.path], 1, 1, 0.0)
+                if listener.should_stop():
+                    raise InterruptedRunError(
+                        f"stopped after {pool.finished} of {len(missing)} models, which are kept",
+                        can_resume=True,
+                    )
+        finally:
+            pool.cancel()
+        pool.summarize("models")
 
 
 def _given_kernel(choice: str | None) -> tuple[KernelTaps | None, str]:
@@ -213,21 +368,6 @@ def _estimated_kernel(
 
 def _model_name(path: Path) -> str:
     return path.name.removesuffix(SHOT_MODEL_SUFFIX)
-
-
-def _is_trained(path: Path, info: ClipInfo, prior: PriorChoice) -> bool:
-    """Whether the model is there already. Raises `ModelError` where one of another clip has its
-    name, or one that began from a prior where none is wanted."""
-    if not path.exists():
-        return False
-    model = load_shot_model(path)
-    card = model.card
-    if card.clip_identity != info.identity:
-        raise ModelError(
-            f"{path} is a model of another clip ({card.clip}). Use another folder for --models."
-        )
-    check_prior(model, prior)
-    return True
 
 
 def check_prior(model: ShotModel, wanted: PriorChoice) -> None:
@@ -314,7 +454,7 @@ def _read_runs(
 ) -> list[list[torch.Tensor]]:
     """Read the pixels of runs of frames, those of the region's rows and columns."""
     frames = read_frames(clip, {index for run in runs for index in run}, read)
-    return [[frames[index].pixels[:, *region] for index in run] for run in runs]
+    return [[frames[index].pixels[:, *region].contiguous() for index in run] for run in runs]
 
 
 def _file_name(info: ClipInfo, shot: Shot, seed: int, label: str) -> str:

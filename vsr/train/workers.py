@@ -13,13 +13,23 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from vsr.errors import InterruptedRunError, ModelError, OutputError
+from vsr.files import write_atomically
 from vsr.models.bank import ModelCard, save_model
 from vsr.records import to_table
-from vsr.train.fit import IterationProgress, ProgressAggregator, TrainingListener, fit
+from vsr.train.cluster import TaskPool, join_cluster
+from vsr.train.fit import (
+    IterationProgress,
+    ProgressAggregator,
+    TrainingListener,
+    fit,
+    ignore,
+    never,
+)
 from vsr.train.methods.method import Method, TrainedNetworks
 from vsr.train.optimizer import single_thread
 from vsr.train.state_file import StateFile
@@ -58,14 +68,18 @@ def train_all(
     workers: int,
     listener: TrainingListener,
     device: torch.device = CPU,
+    cluster: str | None = None,
 ) -> None:
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
-    On a GPU all models of a keyframe are one job, where `is_batchable` says so; the others are
-    trained on the CPU. Raises `ModelError` for weights that are not finite or a worker that died,
+    On the `cluster` of this address each model is a task. On a GPU all models of a keyframe are one
+    job, where `is_batchable` says so; the others are trained on the CPU. Raises `ModelError` for weights that are not finite or a worker that died,
     `OutputError` for a full disk, and `InterruptedRunError` where the user asks for an end.
     """
     gather = ProgressAggregator(len(jobs), listener)
+    if cluster is not None:
+        _train_on_cluster(cluster, jobs, listener, gather)
+        return
     batched = {
         number: job for number, job in enumerate(jobs) if device != CPU and is_batchable(job)
     }
@@ -83,6 +97,54 @@ def train_all(
     for number, job in separate.items():
         report = partial(gather.update, number)
         _train_one(job, report, listener.notify, listener.should_stop)
+
+
+def train_model_in_worker(job: TrainingJob, _: Sequence[object]) -> bytes:
+    """Train a model on a cluster; returns its file."""
+    with TemporaryDirectory() as folder:
+        here = replace(job, path=Path(folder) / job.path.name)
+        _train_one(here, ignore, ignore, never)
+        return here.path.read_bytes()
+
+
+def _train_on_cluster(
+    address: str,
+    jobs: Sequence[TrainingJob],
+    listener: TrainingListener,
+    gather: ProgressAggregator,
+) -> None:
+    """Train each model as a task of its own, on one core, and save it here."""
+    if not jobs:
+        return
+    with join_cluster(address, 1, cores=available_cores()) as cluster:
+        pool = TaskPool(cluster, listener.notify)
+        waiting = list(enumerate(jobs))[::-1]
+        try:
+            while waiting or pool.num_at_work:
+                while waiting and pool.has_room:
+                    number, job = waiting.pop()
+                    pool.add(number, train_model_in_worker, job)
+                for number, model in pool.wait(POLL_SECONDS):
+                    write_model(jobs[number].path, model)
+                    gather.update(number, 1, 1, 0.0)
+                if listener.should_stop():
+                    raise InterruptedRunError(
+                        f"stopped after {pool.finished} of {len(jobs)} models, which are kept",
+                        can_resume=True,
+                    )
+        finally:
+            pool.cancel()
+        pool.summarize("models")
+
+
+def write_model(path: Path, model: bytes) -> None:
+    """Give a model that a worker has made its name. Raises `OutputError`."""
+    try:
+        write_atomically(path, model)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}. Models made so far are kept."
+        ) from None
 
 
 def is_batchable(job: TrainingJob) -> bool:

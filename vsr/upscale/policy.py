@@ -320,6 +320,8 @@ class PolicyStage(ABC):
 
     name = "upscale"
     rewind = 0
+    carries = True
+    """Whether what is made of a frame depends on the frame before, of the same shot."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self.decisions: list[Decision] = []
@@ -345,6 +347,8 @@ class PolicyStage(ABC):
 
 class PlainPolicy(PolicyStage):
     """A function of the frame alone, with nothing to decide."""
+
+    carries = False
 
     def __init__(self, context: PolicyContext, upscale: Upscale) -> None:
         super().__init__(context.notify)
@@ -379,6 +383,8 @@ class PerFramePolicy(PolicyStage):
         super().__init__(context.notify)
         self._context = context
         self._decide, self._prepare, self._every_frame = decide, prepare, every_frame
+        # A choice at each frame weighs the one before.
+        self.carries = every_frame
 
     def through(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Enlarge the steps of a clip, shot by shot."""

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import av
+import numpy as np
 import torch
 from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
@@ -210,12 +211,17 @@ class ClipReader:
         late = self._losses.items()
         return tuple(f"{lost} (from frame {index} on)" for lost, index in late if index)
 
-    def frames(self, from_seconds: float = -math.inf) -> Iterator[Frame]:
+    def frames(
+        self,
+        from_seconds: float = -math.inf,
+        seen: "Callable[[Frame, SampledFrame], None] | None" = None,
+    ) -> Iterator[Frame]:
         """Yield every frame in order of presentation, on the CPU, in the clip's size; times
         strictly increase. Those before `from_seconds` are left out, which costs less than to
         convert them.
 
-        Raises InputError at the first damage where the options say so.
+        `seen` is told of each as it is converted, with the samples that it comes from. Raises
+        InputError at the first damage where the options say so.
         """
         mode, order = self._options.deinterlace, self._source.fields.top_field_first
         decoder, pictures = self._source.decoder, self._source.pictures
@@ -233,18 +239,27 @@ class ClipReader:
         elif mode == "film":
             timed = undo_pulldown(timed)
         frames = (
-            self._to_frame(index, picture, pts + shift, duration)
+            self._to_frame(index, picture, pts + shift, duration, seen)
             for index, (picture, pts, duration) in enumerate(timed)
             if (pts + shift) * time_base >= from_seconds
         )
         # Where the order is not seen, nothing tells which lines are a field's own.
         yield from frames if mode != "field" or order is None else refine_fields(frames, order)
 
-    def _to_frame(self, index: int, picture: DecodedFrame, pts: int, duration: int) -> Frame:
+    def _to_frame(
+        self,
+        index: int,
+        picture: DecodedFrame,
+        pts: int,
+        duration: int,
+        seen: "Callable[[Frame, SampledFrame], None] | None",
+    ) -> Frame:
         self._note_losses(picture.frame, index)
-        pixels, alpha = self._to_pixels(picture.frame)
-        time_base = self.info.time_base
-        return Frame(pixels, index, pts, time_base, duration, alpha, picture.quantizer_step)
+        samples = self._samples(picture.frame, index, pts, duration, picture.quantizer_step)
+        frame = samples.frame()
+        if seen is not None:
+            seen(frame, samples)
+        return frame
 
     def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
         """Note what this frame holds and the clip's form does not; the input is not damaged by
@@ -269,7 +284,9 @@ class ClipReader:
         result's tag does it."""
         return _orientation(decoded) if self.info.container == "images" else Orientation()
 
-    def _to_pixels(self, decoded: av.VideoFrame) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _samples(
+        self, decoded: av.VideoFrame, index: int, pts: int, duration: int, step: float | None
+    ) -> "SampledFrame":
         if decoded.format.name not in LAYOUTS:
             # Palettes, packed YUV and the like: to the nearest format whose samples are stored
             # plainly.
@@ -277,18 +294,95 @@ class ClipReader:
                 decoded, format=nearest_format(decoded.format.name)
             )
         layout = LAYOUTS[decoded.format.name]
-        matrix = resolve_matrix(_color_of(decoded), self.info.height)
-        pixels = to_rgb(read_channels(decoded, layout), layout, matrix, _is_full_range(decoded))
-        alpha = read_alpha(decoded, layout)
-        if turn := self._turn(decoded):
-            pixels = turn.turn(pixels).contiguous()
-            alpha = None if alpha is None else turn.turn(alpha).contiguous()
-        size = (self.info.height, self.info.width)
-        # A clip may change its size midway; everything after the reader relies on one size.
-        if pixels.shape[1:] != size:
-            pixels = resize(pixels, *size).clamp_(0, 1)
-            alpha = None if alpha is None else resize(alpha, *size).clamp_(0, 1)
-        return pixels, alpha
+        return SampledFrame(
+            channels=[channel.numpy() for channel in read_channels(decoded, layout)],
+            alpha=None if (alpha := read_alpha(decoded, layout)) is None else alpha.numpy(),
+            pixel_format=decoded.format.name,
+            matrix=resolve_matrix(_color_of(decoded), self.info.height),
+            full_range=_is_full_range(decoded),
+            turn=self._turn(decoded),
+            size=(self.info.height, self.info.width),
+            index=index,
+            pts=pts,
+            time_base=self.info.time_base,
+            duration=duration,
+            quantizer_step=step,
+        )
+
+
+class PartReader(ClipReader):
+    """A part of a clip, whose frames another machine has read."""
+
+    def __init__(self, info: ClipInfo, part: Iterable["SampledFrame | Frame"]) -> None:
+        self.info = info
+        self.notes = []
+        self._part = part
+
+    def frames(
+        self, seen: "Callable[[Frame, SampledFrame], None] | None" = None
+    ) -> Iterator[Frame]:
+        """Yield the frames of the part."""
+        assert seen is None, "whoever reads a clip sees its samples"
+        for each in self._part:
+            yield each.frame() if isinstance(each, SampledFrame) else each
+
+
+@dataclass(frozen=True, eq=False)
+class SampledFrame:
+    """A decoded frame before it becomes RGB: exact, and an eighth of the size for 4:2:0 of 8
+    bits."""
+
+    channels: list[np.ndarray]
+    """Samples of each channel, (rows, columns) of uint8 or uint16."""
+    alpha: np.ndarray | None
+    """Opacity as float32 (rows, columns) in [0, 1]."""
+    pixel_format: str
+    matrix: int
+    """H.273 code point of the conversion to RGB."""
+    full_range: bool
+    turn: Orientation
+    """Turn that makes the picture upright."""
+    size: tuple[int, int]
+    """Height and width of the frame, whatever those of the samples."""
+    index: int
+    pts: int
+    time_base: Fraction
+    duration: int
+    quantizer_step: float | None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the samples."""
+        alpha = 0 if self.alpha is None else self.alpha.nbytes
+        return alpha + sum(channel.nbytes for channel in self.channels)
+
+    def frame(self) -> Frame:
+        """Convert the samples to RGB."""
+        layout = LAYOUTS[self.pixel_format]
+        channels = [_as_tensor(channel) for channel in self.channels]
+        pixels = to_rgb(channels, layout, self.matrix, self.full_range)
+        alpha = None if self.alpha is None else _as_tensor(self.alpha)
+        if self.turn:
+            pixels = self.turn.turn(pixels).contiguous()
+            alpha = None if alpha is None else self.turn.turn(alpha).contiguous()
+        # A clip may change its size midway; everything behind the reader relies on one size.
+        if pixels.shape[1:] != self.size:
+            pixels = resize(pixels, *self.size).clamp_(0, 1)
+            alpha = None if alpha is None else resize(alpha, *self.size).clamp_(0, 1)
+        return Frame(
+            pixels,
+            self.index,
+            self.pts,
+            self.time_base,
+            self.duration,
+            alpha,
+            self.quantizer_step,
+        )
+
+
+def _as_tensor(samples: np.ndarray) -> torch.Tensor:
+    # What came from another process may lie in memory that is shared, and read-only.
+    return torch.from_numpy(samples if samples.flags.writeable else samples.copy())
 
 
 def _describe_video(

@@ -2,7 +2,7 @@
 every other stream."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,11 +30,17 @@ from vsr.video.write.image_sequence import DEFAULT_NAME_PATTERN, ImageSequenceOu
 from vsr.video.write.mux import ROTATING_FORMATS, OutputFormat, format_of
 from vsr.video.write.read_back import Verified
 from vsr.video.write.segment_store import (
+    ClosedSegment,
+    SegmentKeeper,
     SegmentStore,
     WorkOptions,
     is_committed_result,
 )
-from vsr.video.write.video_output import PipedVideoOutput, SegmentedVideoOutput
+from vsr.video.write.video_output import (
+    PipedVideoOutput,
+    SegmentedVideoOutput,
+    VideoSegments,
+)
 
 __all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
 
@@ -58,6 +64,32 @@ class WriteReport:
     """Lost parts of the copied streams."""
     verified: Verified | None = None
     """Findings of reading the result back; None for a pipe."""
+
+
+@dataclass(frozen=True)
+class SegmentForm:
+    """All that another process needs to encode segments of an output as its writer does."""
+
+    source: ClipInfo
+    size: tuple[int, int]
+    """Height and width of the frames."""
+    options: EncodeOptions
+    form: str
+    """Container format; for pictures the pattern of their names."""
+    is_pictures: bool = False
+
+    def open(
+        self, keeper: SegmentKeeper, device: torch.device, resources: ExitStack
+    ) -> VideoSegments | ImageSequenceOutput:
+        """Open what encodes segments into `keeper`."""
+        if self.is_pictures:
+            # Without an identity: the clip, which only its other streams are asked of, may not be
+            # on this machine.
+            source = replace(self.source, identity="")
+            return ImageSequenceOutput(self.form, source, *self.size, self.options, keeper)
+        return VideoSegments(
+            self.source, *self.size, self.options, self.form, device, keeper, resources
+        )
 
 
 class ClipWriter:
@@ -96,6 +128,8 @@ class ClipWriter:
         self._plan, self._work_options = plan, work
         self.work: SegmentStore | None = None
         """None for standard output."""
+        self.segment_form: SegmentForm | None = None
+        """None for standard output."""
 
     def __enter__(self) -> Self:
         with ExitStack() as resources, self._output_errors():
@@ -127,11 +161,6 @@ class ClipWriter:
         """Where the result goes; a link leads to what it points to."""
         return self._target
 
-    @property
-    def keeps_work(self) -> bool:
-        """Whether a later run can resume from a checkpoint."""
-        return self.work is not None and self.work.plan is not None
-
     def write(self, frame: Frame, checkpoint: Checkpoint | None = None) -> None:
         """Add a frame, on any device. Times strictly increase, in the source's time base.
 
@@ -142,12 +171,36 @@ class ClipWriter:
         with self._output_errors():
             if isinstance(output, PipedVideoOutput):
                 output.write(frame)
+                if checkpoint is not None:
+                    output.end_segment()
                 return
             if output.is_segment_full:
                 output.close_segment(Checkpoint())
             output.write(frame)
             if checkpoint is not None:
                 output.close_segment(checkpoint)
+
+    def close_ahead(self) -> int:
+        """Close the segments that others have made, as far as they follow those closed already;
+        returns the number of their frames."""
+        assert self.work is not None, "segments are kept in a work folder"
+        with self._output_errors():
+            closed = self.work.close_ahead()
+        self._output.num_frames = self.work.frames_done
+        return closed
+
+    def keep_ahead(
+        self,
+        segment: ClosedSegment,
+        content: Mapping[str, bytes],
+        picture: torch.Tensor,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Keep a segment that another process has made, as `SegmentStore.keep_ahead` does. Raises
+        OutputError."""
+        assert self.work is not None, "segments are kept in a work folder"
+        with self._output_errors():
+            self.work.keep_ahead(segment, content, picture, checkpoint)
 
     def finish(self) -> WriteReport:
         """Complete the output and give it its name."""
@@ -159,7 +212,8 @@ class ClipWriter:
                 output.close_segment(Checkpoint())
             if isinstance(output, ImageSequenceOutput):
                 assert isinstance(self._destination, FolderDestination)
-                self._destination.move_in(output.pictures())
+                assert self.work is not None
+                self._destination.move_in(output.pictures(self.work))
             else:
                 output.finish()
             verified = self._verify()
@@ -260,6 +314,7 @@ class ClipWriter:
             resources,
         )
         self._output = segmented
+        self.segment_form = SegmentForm(self._source, self._size, self._options, container_format)
         self._notes = [
             *segmented.notes,
             *segmented.muxer.notes,
@@ -301,6 +356,9 @@ class ClipWriter:
             )
         )
         self._output = ImageSequenceOutput(pattern, self._source, *self._size, self._options, work)
+        self.segment_form = SegmentForm(
+            self._source, self._size, self._options, pattern, is_pictures=True
+        )
         self._notes = [*self._output.notes, *self._check_space(work, self._output.plan)]
 
     def _turn_pixels(self) -> None:

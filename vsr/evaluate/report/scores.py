@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from vsr.engine.machine import versions
 from vsr.evaluate import ClipScores, Scores
 from vsr.evaluate.report.content import (
     MeasuredVersion,
@@ -16,7 +17,6 @@ from vsr.evaluate.report.content import (
     figure_table,
     printable,
 )
-from vsr.pipeline.manifest import versions
 
 
 def score_report_content(scores: Scores) -> ReportContent:

@@ -13,7 +13,7 @@ from vsr.video.frames import ClipInfo, Frame
 from vsr.video.step import Checkpoint
 from vsr.video.write.destination import format_name
 from vsr.video.write.encoders import EncodeOptions, choose_pixel_format, configure, plan_with_format
-from vsr.video.write.segment_store import PART_SUFFIX, SegmentStore
+from vsr.video.write.segment_store import PART_SUFFIX, SegmentKeeper, SegmentStore
 from vsr.video.write.segments import FrameConverter
 from vsr.video.write.stream_copy import other_stream_labels
 
@@ -35,7 +35,7 @@ class ImageSequenceOutput:
         height: int,
         width: int,
         options: EncodeOptions,
-        work: SegmentStore,
+        work: SegmentKeeper,
     ) -> None:
         if options.crf is not None or options.preset is not None:
             raise UsageError(
@@ -95,10 +95,13 @@ class ImageSequenceOutput:
         num_frames = self.num_frames - self._work.frames_done
         self._work.close_segment(num_frames, 0, times, self._last.pixels, checkpoint)
 
-    def pictures(self) -> list[Path]:
+    def go_on_after(self, _: int) -> None:
+        """Pictures carry no time."""
+
+    def pictures(self, work: SegmentStore) -> list[Path]:
         """Paths of the pictures of all closed segments, unless they have been moved on."""
         return [
-            self._work.segment_path(number, "") / format_name(self._pattern, position + 1)
-            for number, segment in enumerate(self._work.segments())
+            work.segment_path(number, "") / format_name(self._pattern, position + 1)
+            for number, segment in enumerate(work.segments())
             for position in range(segment.first_frame, segment.first_frame + segment.num_frames)
         ]

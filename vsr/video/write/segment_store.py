@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -36,6 +36,11 @@ TENSORS_SUFFIX = "-last.npz"
 PICTURE = "picture"
 WORK_SUFFIX = ".vsr-work"
 LEFTOVER_SUFFIX = ".gone"
+AHEAD_PREFIX = "ahead-"
+"""Begins the name of a folder with a segment that was made before those in front of it; the rest is
+the number of its first frame."""
+AHEAD_FRAMES, AHEAD_RECORD, AHEAD_TENSORS = "frames", "segment.json", "last.npz"
+"""Contents of such a folder."""
 PART_SUFFIX = ".part"
 """Ends the name of what is not whole yet."""
 
@@ -81,6 +86,51 @@ class Resumed:
     """The last picture, as it was before it was encoded: (3, H, W)."""
     states: Mapping[str, State] = field(default_factory=dict)
     """State of each stage, by name, with the whole of its log."""
+
+
+class SegmentKeeper(Protocol):
+    """Whoever takes segments: the store of a run, or a worker that makes a single one."""
+
+    num_segments: int
+    frames_done: int
+    """Frames before the segment at hand, counted from the first of the clip."""
+
+    def segment_path(self, number: int, suffix: str) -> Path:
+        """Path of the file or folder of a segment."""
+        ...
+
+    def close_segment(
+        self,
+        num_frames: int,
+        num_bytes: int,
+        times: tuple[tuple[int, int | None, int], ...],
+        picture: torch.Tensor,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Note that the segment is whole."""
+        ...
+
+
+class SegmentEnds:
+    """Decides where segments end: behind `most` frames, or at a cut once they have a quarter of
+    that.
+
+    At a cut nothing that was made of the frames before is needed, so another machine can begin
+    there; very short shots are not worth a segment each.
+    """
+
+    def __init__(self, start: int, most: int) -> None:
+        self.start = start
+        """First frame of the segment at hand."""
+        self._most = most
+
+    def ends_at(self, frame: int, *, before_cut: bool) -> bool:
+        """Tell whether the segment ends with this frame, and begin the next one then."""
+        length = frame + 1 - self.start
+        if length < self._most and not (before_cut and length >= self._most // 4):
+            return False
+        self.start = frame + 1
+        return True
 
 
 class SegmentStore:
@@ -152,9 +202,13 @@ class SegmentStore:
         with suppress(OSError):
             self.folder.rmdir()
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a segment is done, closed or kept ahead."""
+        return self._record_path(0).exists() or any(self._ahead())
+
     def _clean_up(self) -> None:
-        is_begun = self._record_path(0).exists()
-        if self._wanted is None or not is_begun or (self._is_finished and not self._keep):
+        if self._wanted is None or not self.is_begun or (self._is_finished and not self._keep):
             # In one step: ended before it, the same command finds all of its work and finishes
             # again. Ended after it, the record still tells whose the result is, until it goes last.
             gone = _leftover(self.folder)
@@ -170,8 +224,7 @@ class SegmentStore:
     def segments(self) -> Iterator[ClosedSegment]:
         """Read the closed segments in order, one by one: a long clip has many frames."""
         for number in range(self.num_segments):
-            values = json.loads(self._record_path(number).read_bytes())
-            yield ClosedSegment(**{**values, "times": tuple(map(tuple, values["times"]))})
+            yield _read_segment(self._record_path(number))
 
     def segment_path(self, number: int, suffix: str) -> Path:
         return self.folder / f"segment-{number:06d}{suffix}"
@@ -190,22 +243,81 @@ class SegmentStore:
         Until the next segment is closed, the last `picture`, before it was encoded, and the tensors
         of the checkpoint are kept exactly.
         """
-        states = checkpoint.states
         if self._wanted is not None:
-            arrays: dict[str, Any] = {PICTURE: picture.cpu().numpy()}
-            for stage, state in states.items():
-                for name, tensor in state.tensors.items():
-                    arrays[f"{stage}/{name}"] = tensor.cpu().numpy()
-            with self._tensors_path(self.num_segments).open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                flush_to_disk(file.fileno())
+            self._write_tensors(self._tensors_path(self.num_segments), picture, checkpoint)
             sync_folder(self.folder)
-        records = {
-            stage: {"record": state.record, "log": dict(state.log)}
-            for stage, state in states.items()
+        self._record(
+            ClosedSegment(
+                self.frames_done, num_frames, num_bytes, times, checkpoint_records(checkpoint)
+            )
+        )
+
+    def keep_ahead(
+        self,
+        segment: ClosedSegment,
+        content: Mapping[str, bytes],
+        picture: torch.Tensor,
+        checkpoint: Checkpoint,
+    ) -> None:
+        """Keep a segment that another process has made, whether or not those before it are closed.
+
+        `content` holds its files by name: one, or the pictures of a folder. It is closed by
+        `close_ahead`, also by a later run.
+        """
+        folder = self._ahead_path(segment.first_frame)
+        part = folder.with_name(folder.name + PART_SUFFIX)
+        shutil.rmtree(part, ignore_errors=True)
+        frames = part / AHEAD_FRAMES
+        frames.mkdir(parents=True)
+        for name, data in content.items():
+            _write_through(frames / name, data)
+        sync_folder(frames)
+        self._write_tensors(part / AHEAD_TENSORS, picture, checkpoint)
+        values = json.dumps(asdict(segment), allow_nan=False)
+        _write_through(part / AHEAD_RECORD, values.encode())
+        sync_folder(part)
+        part.rename(folder)
+        sync_folder(self.folder)
+
+    def read_ahead(self, first_frame: int) -> ClosedSegment | None:
+        """Read the record of the kept segment that begins with this frame; None where there is
+        none."""
+        path = self._ahead_path(first_frame) / AHEAD_RECORD
+        return _read_segment(path) if path.exists() else None
+
+    def read_tensors(self, segment: ClosedSegment) -> tuple[torch.Tensor, dict[str, State]]:
+        """Read the last picture of a segment, kept or the last one closed, and the tensors and
+        records of its checkpoint, without its logs."""
+        is_closed = segment.first_frame + segment.num_frames <= self.frames_done
+        kept = self._ahead_path(segment.first_frame) / AHEAD_TENSORS
+        tensors = self._tensors() if is_closed else _read_tensors(kept)
+        picture = tensors.pop(PICTURE)
+        return picture, {
+            stage: State(state["record"], _of_stage(tensors, stage))
+            for stage, state in segment.states.items()
         }
-        segment = ClosedSegment(self.frames_done, num_frames, num_bytes, times, records)
+
+    def close_ahead(self) -> int:
+        """Close the kept segments that follow those closed already, in order; returns the number of
+        their frames."""
+        before = self.frames_done
+        while (segment := self.read_ahead(self.frames_done)) is not None:
+            folder, number = self._ahead_path(segment.first_frame), self.num_segments
+            frames = folder / AHEAD_FRAMES
+            # Each move is one step, and one that was made before an end is not missed.
+            if segment.num_bytes:
+                for file in frames.iterdir():
+                    file.replace(self.segment_path(number, file.suffix))
+            elif frames.exists():
+                frames.replace(self.segment_path(number, ""))
+            if (tensors := folder / AHEAD_TENSORS).exists():
+                tensors.replace(self._tensors_path(number))
+            sync_folder(self.folder)
+            self._record(segment)
+            shutil.rmtree(folder, ignore_errors=True)
+        return self.frames_done - before
+
+    def _record(self, segment: ClosedSegment) -> None:
         # This file is what makes the segment count; whatever it speaks of is on the disk by now.
         write_atomically(
             self._record_path(self.num_segments),
@@ -213,7 +325,17 @@ class SegmentStore:
         )
         self._tensors_path(self.num_segments - 1).unlink(missing_ok=True)
         self.num_segments += 1
-        self.frames_done += num_frames
+        self.frames_done += segment.num_frames
+
+    def _write_tensors(self, path: Path, picture: torch.Tensor, checkpoint: Checkpoint) -> None:
+        arrays: dict[str, Any] = {PICTURE: picture.cpu().numpy()}
+        for stage, state in checkpoint.states.items():
+            for name, tensor in state.tensors.items():
+                arrays[f"{stage}/{name}"] = tensor.cpu().numpy()
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            flush_to_disk(file.fileno())
 
     def resumed(self) -> Resumed:
         """Read from the closed segments what a run needs to resume after them."""
@@ -229,19 +351,20 @@ class SegmentStore:
                     logs.setdefault(stage, {}).setdefault(name, []).extend(entries)
         tensors = self._tensors()
         picture = tensors.pop(PICTURE)
-        by_stage: dict[str, dict[str, torch.Tensor]] = {stage: {} for stage in records}
-        for path, tensor in tensors.items():
-            stage, _, name = path.partition("/")
-            by_stage[stage][name] = tensor
         states = {
-            stage: State(record, by_stage[stage], logs.get(stage, {}))
+            stage: State(record, _of_stage(tensors, stage), logs.get(stage, {}))
             for stage, record in records.items()
         }
         return Resumed(self.frames_done, picture, states)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        with np.load(self._tensors_path(self.num_segments - 1), allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return _read_tensors(self._tensors_path(self.num_segments - 1))
+
+    def _ahead(self) -> Iterator[Path]:
+        return self.folder.glob(f"{AHEAD_PREFIX}*")
+
+    def _ahead_path(self, first_frame: int) -> Path:
+        return self.folder / f"{AHEAD_PREFIX}{first_frame:09d}"
 
     def record_commit(self, whole: Path, target: Path) -> None:
         """Note which result is about to get its name: a later run knows it for its own then, by
@@ -281,6 +404,8 @@ class SegmentStore:
                 self._check_size(number, each).num_frames
                 for number, each in enumerate(self.segments())
             )
+            # Before the tensors are looked for: they may not have been moved yet.
+            self.close_ahead()
             if self.num_segments:
                 self.resumed()
         except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
@@ -290,8 +415,10 @@ class SegmentStore:
             ) from error
         # A part that was not closed counts for nothing: its frames are made again.
         self._drop_unfinished()
-        if not self.num_segments:
-            # Nothing is lost by another plan then.
+        if not self.num_segments and not (any(self._ahead()) and self._is_as_wanted()):
+            # Nothing of worth is lost by another plan then.
+            for folder in self._ahead():
+                shutil.rmtree(folder)
             self.plan = self._wanted
             write_atomically(plan, json.dumps(self._wanted, indent=1, allow_nan=False).encode())
         assert self.plan is not None
@@ -301,8 +428,17 @@ class SegmentStore:
                 f"{'; '.join(changed[:3])}. Use the same options, or start over with --restart."
             )
 
+    def _is_as_wanted(self) -> bool:
+        assert self.plan is not None
+        assert self._wanted is not None
+        return not differences(self.plan[REQUESTED], self._wanted[REQUESTED])
+
     def _drop_unfinished(self) -> None:
         """Remove what an earlier process was writing when it was ended."""
+        for path in self._ahead():
+            first_frame = path.name.removeprefix(AHEAD_PREFIX)
+            if path.suffix == PART_SUFFIX or int(first_frame) < self.frames_done:
+                shutil.rmtree(path)
         closed = {self.segment_path(number, "").name for number in range(self.num_segments)}
         for path in self.folder.glob("segment-*"):
             if path.name.partition(".")[0] not in closed or path.suffix == PART_SUFFIX:
@@ -332,6 +468,37 @@ class SegmentStore:
 
     def _tensors_path(self, number: int) -> Path:
         return self.folder / f"{number:06d}{TENSORS_SUFFIX}"
+
+
+def checkpoint_records(checkpoint: Checkpoint) -> Json:
+    """The plain values of a checkpoint, as `ClosedSegment.states` has them."""
+    return {
+        stage: {"record": state.record, "log": dict(state.log)}
+        for stage, state in checkpoint.states.items()
+    }
+
+
+def _read_segment(path: Path) -> ClosedSegment:
+    values = json.loads(path.read_bytes())
+    return ClosedSegment(**{**values, "times": tuple(map(tuple, values["times"]))})
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _of_stage(tensors: Mapping[str, torch.Tensor], stage: str) -> dict[str, torch.Tensor]:
+    paths = {path: path.removeprefix(f"{stage}/") for path in tensors}
+    return {name: tensors[path] for path, name in paths.items() if name != path}
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Write a file to the disk, past its cache."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        flush_to_disk(file.fileno())
 
 
 def work_folder(output: Path, options: WorkOptions) -> Path:

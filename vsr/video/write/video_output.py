@@ -26,7 +26,7 @@ from vsr.video.write.encoders import (
 )
 from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
 from vsr.video.write.read_back import Verified, read_back
-from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentStore
+from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentKeeper, SegmentStore
 from vsr.video.write.segments import open_encoder
 from vsr.video.write.trial import VideoSample, select_streams
 
@@ -59,24 +59,85 @@ class PipedVideoOutput:
         selection = select_streams(source, output, template.sample())
         self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(lambda: self._encoder.encoder.add_stream(self.muxer.container))
-        self._frames_per_segment = options.segment_frames
         self.num_frames = 0
 
     def write(self, frame: Frame) -> None:
-        # The same keyframes as in a file, so that both decode to the same pictures.
-        if self.num_frames and self.num_frames % self._frames_per_segment == 0:
-            self.muxer.mux(self._encoder.end_segment())
         self.muxer.mux(self._encoder.encode(frame))
         self.num_frames += 1
 
-    def finish(self) -> None:
+    def end_segment(self) -> None:
+        """Begin anew with the next frame: the same keyframes as in a file, so that both decode to
+        the same pictures."""
         self.muxer.mux(self._encoder.end_segment())
+
+    def finish(self) -> None:
+        self.end_segment()
         self.muxer.finish()
 
 
-class SegmentedVideoOutput:
-    """Encodes frames into the segments of a work folder, and joins them into one file at the
-    end."""
+class VideoSegments:
+    """Encodes frames into segments, each a file of its own."""
+
+    def __init__(
+        self,
+        source: ClipInfo,
+        height: int,
+        width: int,
+        options: EncodeOptions,
+        container_format: str,
+        device: torch.device,
+        work: SegmentKeeper,
+        resources: ExitStack,
+    ) -> None:
+        self._keeper = work
+        self._encoder, self.notes = open_encoder(
+            source, height, width, options, container_format, device, resources
+        )
+        self.plan = self._encoder.encoder.plan
+        self._header = self._encoder.header(resources)
+        self._frames_per_segment = options.segment_frames
+        self.num_frames = work.frames_done
+        self._open: _OpenSegment | None = None
+        resources.callback(self._discard_open_segment)
+
+    @property
+    def is_segment_full(self) -> bool:
+        """Whether the next frame belongs to a new segment, so that this one must be closed."""
+        return (
+            self._open is not None
+            and self.num_frames - self._keeper.frames_done == self._frames_per_segment
+        )
+
+    def go_on_after(self, pts: int) -> None:
+        """Take the time of the frame before the first."""
+        self._encoder.resume_after(pts)
+
+    def write(self, frame: Frame) -> None:
+        if self._open is None:
+            path = self._keeper.segment_path(self._keeper.num_segments, SUFFIX)
+            self._open = _OpenSegment(path, self._encoder.encoder.add_stream)
+        self._open.add(self._encoder.encode(frame))
+        self._last = frame
+        self.num_frames += 1
+
+    def close_segment(self, checkpoint: Checkpoint) -> None:
+        """Complete the segment and keep it, with the checkpoint that a later run goes on from."""
+        if self._open is None:
+            return
+        self._open.add(self._encoder.end_segment())
+        times, num_bytes = self._open.close()
+        self._open = None
+        num_frames = self.num_frames - self._keeper.frames_done
+        # The file is on the disk: from here on the segment counts, whatever happens.
+        self._keeper.close_segment(num_frames, num_bytes, times, self._last.pixels, checkpoint)
+
+    def _discard_open_segment(self) -> None:
+        if self._open is not None:
+            self._open.discard()
+
+
+class SegmentedVideoOutput(VideoSegments):
+    """Joins the segments of a work folder into one file at the end."""
 
     def __init__(
         self,
@@ -91,48 +152,15 @@ class SegmentedVideoOutput:
         resources: ExitStack,
     ) -> None:
         """`file` takes the finished video."""
+        super().__init__(source, height, width, options, output.name, device, work, resources)
         self._work = work
         self._source = source
-        self._encoder, self.notes = open_encoder(
-            source, height, width, options, output.name, device, resources
-        )
-        self.plan = self._encoder.encoder.plan
-        self._template = _Template(self._encoder.header(resources), self.plan, output)
+        self._template = _Template(self._header, self.plan, output)
         selection = select_streams(source, output, self._template.sample())
         self.muxer = VideoMuxer(file, selection, source, resources)
         self.muxer.set_up(self._add_stream)
-        self._frames_per_segment = options.segment_frames
-        self.num_frames = work.frames_done
-        self._open: _OpenSegment | None = None
-        resources.callback(self._discard_open_segment)
         for segment in work.segments():
-            self._encoder.resume_after(max(pts for pts, _, _ in segment.times))
-
-    @property
-    def is_segment_full(self) -> bool:
-        """Whether the next frame belongs to a new segment, so that this one must be closed."""
-        return (
-            self._open is not None
-            and self.num_frames - self._work.frames_done == self._frames_per_segment
-        )
-
-    def write(self, frame: Frame) -> None:
-        if self._open is None:
-            self._open = _OpenSegment(self._work, self._encoder.encoder.add_stream)
-        self._open.add(self._encoder.encode(frame))
-        self._last = frame
-        self.num_frames += 1
-
-    def close_segment(self, checkpoint: Checkpoint) -> None:
-        """Complete the segment and keep it, with the checkpoint that a later run resumes from."""
-        if self._open is None:
-            return
-        self._open.add(self._encoder.end_segment())
-        times, num_bytes = self._open.close()
-        self._open = None
-        num_frames = self.num_frames - self._work.frames_done
-        # The file is on the disk: from here on the segment counts, whatever happens.
-        self._work.close_segment(num_frames, num_bytes, times, self._last.pixels, checkpoint)
+            self.go_on_after(max(pts for pts, _, _ in segment.times))
 
     def times(self) -> Iterator[Fraction]:
         """Presentation times of all frames in seconds, in the order of their packets."""
@@ -189,10 +217,6 @@ class SegmentedVideoOutput:
                 "start over with --restart"
             )
 
-    def _discard_open_segment(self) -> None:
-        if self._open is not None:
-            self._open.discard()
-
 
 def try_output(
     source: ClipInfo,
@@ -215,10 +239,8 @@ def try_output(
 class _OpenSegment:
     """A segment that is being written, under a name that says so."""
 
-    def __init__(
-        self, work: SegmentStore, add_stream: Callable[[OutputContainer], VideoStream]
-    ) -> None:
-        self._path = work.segment_path(work.num_segments, SUFFIX)
+    def __init__(self, path: Path, add_stream: Callable[[OutputContainer], VideoStream]) -> None:
+        self._path = path
         self._part = self._path.with_name(self._path.name + PART_SUFFIX)
         self._file = self._part.open("wb")
         self._container = av.open(self._file, "w", format="matroska")
