@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vsr
-from tests.clips import read_frames, two_shots, write_clip
+from tests.clips import moving_pictures, read_frames, write_clip
 from tests.models import make_model, picture
 from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
 from vsr.pipeline import cluster as driving
@@ -19,7 +19,7 @@ from vsr.train import shot as shot_learning
 from vsr.train.cluster import TaskPool, join_cluster
 from vsr.train.methods.shot_network import ShotTrainingOptions
 
-HEIGHT, WIDTH = 24, 40
+HEIGHT, WIDTH = 32, 40
 RUN = {
     "scale": 2,
     "dtype": "fp32",
@@ -54,7 +54,8 @@ def ray_cluster():
 def clip(tmp_path_factory):
     """Two shots of 14 frames: segments of 6 end within both, and at the cut."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
-    return write_clip(path, two_shots(28, HEIGHT, WIDTH), codec="ffv1")
+    first, second = (moving_pictures(14, HEIGHT, WIDTH, (0.1, 0.2), seed) for seed in (1, 2))
+    return write_clip(path, first + [each // 4 for each in second], codec="ffv1")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,7 @@ def test_flicker_control_on_a_cluster_gives_the_frames_and_choices_of_one_proces
         manifest.frames_out,
     )
     # 6 + 6 + 2 frames of each shot.
+    assert manifest.shots == [0, 14]
     assert spread.cluster["tasks"] == 6
     assert spread.cluster["workers"] in (1, 2)
     assert sum(each["done"] for each in spread.cluster["throughput"]) == 28

@@ -73,8 +73,9 @@ def train_all(
     """Train and save every job's model; what was finished before an error or Ctrl-C stays.
 
     On the `cluster` of this address each model is a task. On a GPU all models of a keyframe are one
-    job, where `is_batchable` says so; the others are trained on the CPU. Raises `ModelError` for weights that are not finite or a worker that died,
-    `OutputError` for a full disk, and `InterruptedRunError` where the user asks for an end.
+    job, where `is_batchable` says so; the others are trained on the CPU. Raises
+    `ModelError` for weights that are not finite or a worker that died, `OutputError` for a full
+    disk, and `InterruptedRunError` where the user asks for an end.
     """
     gather = ProgressAggregator(len(jobs), listener)
     if cluster is not None:
