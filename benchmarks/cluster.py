@@ -42,10 +42,10 @@ os.environ.update(
 )
 
 import vsr
+from benchmarks.made_clips import moving_pictures, read_frames, write_clip
+from benchmarks.made_models import make_model, make_shot_model, picture
 from benchmarks.measure import print_table
 from benchmarks.tally import Tally
-from tests.clips import moving_pictures, read_frames, write_clip
-from tests.models import make_model, make_shot_model, picture
 from vsr.models.shot_model import save_shot_model
 from vsr.video.write.segment_store import SegmentEnds
 

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on beside its options: versions, the processor, threads."""
+"""Things that the bits of a result depend on beside its options: versions, processor, threads."""
 
 import os
 import platform

@@ -32,6 +32,7 @@ from vsr.train.options import ShotTraining
 from vsr.train.shot import ShotJob, plan_shots, read_jobs, train_job_in_worker
 from vsr.train.workers import available_cores, write_model
 from vsr.upscale.policy import ModelSet
+from vsr.video.frames import Frame
 from vsr.video.reader import SampledFrame
 from vsr.video.shots import mark_shots
 from vsr.video.step import State
@@ -166,11 +167,12 @@ class _ReadSegment:
     """A segment as it was read: where it lies, and its frames."""
 
     part: Part
-    frames: list[SampledFrame]
+    frames: list[SampledFrame | Frame]
+    """Frames that were changed since they were decoded travel as they are."""
     seconds: list[float]
     """Time of the first frame of each of its shots, or of the first that lies in it."""
     begins_shot: bool
-    before: list[SampledFrame]
+    before: list[SampledFrame | Frame]
     """Frames before the first segment of all that is not done."""
 
 
@@ -206,9 +208,13 @@ def _choices(log: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in log.items() if not name.startswith(FIGURES)}
 
 
-def _put_frames(frames: list[SampledFrame]) -> list[tuple[int, int, Any]]:
+def _put_frames(frames: Sequence[SampledFrame | Frame]) -> list[tuple[int, int, Any]]:
     pieces = (frames[at : at + PIECE_FRAMES] for at in range(0, len(frames), PIECE_FRAMES))
     return [(piece[0].index, piece[-1].index, put(piece)) for piece in pieces]
+
+
+def _num_bytes(frame: SampledFrame | Frame) -> int:
+    return frame.num_bytes if isinstance(frame, SampledFrame) else frame.pixels.nbytes
 
 
 def _merged(segments: Sequence[_Segment]) -> dict[str, dict[str, list[Any]]]:
@@ -244,6 +250,7 @@ class _Driver:
             replace(session.recipe, policy=asked.policy, dtype=dtype, train_ahead=False),
             session.reader.info,
             session.writer.segment_form,
+            session.repair.options,
             {path.name: path.read_bytes() for path in bank},
             has_bank=files.models is not None and trainer is None,
             is_gpu=session.device.type != "cpu",
@@ -315,12 +322,20 @@ class _Driver:
         """Read the clip in segments, those that are closed left out."""
         session, done = self._session, self._session.resumed.frames_done
         ends = SegmentEnds(done, session.recipe.encode.segment_frames)
-        pairs = ((samples.frame(), samples) for samples in session.reader.samples())
-        held: list[SampledFrame] = []
+        sampled: dict[int, tuple[Frame, SampledFrame]] = {}
+        held: list[SampledFrame | Frame] = []
         shots: list[tuple[int, int, float]] = []
-        before: deque[SampledFrame] = deque(maxlen=MAX_REWIND)
+        before: deque[SampledFrame | Frame] = deque(maxlen=MAX_REWIND)
         pts_before: int | None = None
         begins_shot = True
+
+        def see(frame: Frame, samples: SampledFrame) -> None:
+            sampled[frame.index] = frame, samples
+
+        def as_sent(frame: Frame) -> SampledFrame | Frame:
+            # Pixels that were repaired since no longer follow from the samples.
+            seen, samples = sampled.pop(frame.index)
+            return samples if seen.pixels is frame.pixels else frame
 
         def cut() -> _ReadSegment:
             part = Part(
@@ -332,8 +347,10 @@ class _Driver:
             seconds = [when for _, _, when in shots]
             return _ReadSegment(part, held, seconds, begins_shot, list(before))
 
+        pairs = ((frame, None) for frame in session.reader.frames(see))
         marked = mark_shots(pairs, session.recipe.shots, lambda pair: pair[0])
-        for number, first_frame, (frame, samples) in session.clock.through("read", marked):
+        repaired = session.repair.through(marked)
+        for number, first_frame, (frame, _) in session.clock.through("read", repaired):
             session.frames_in += 1
             is_cut = number == len(session.shot_starts)
             if is_cut:
@@ -341,15 +358,16 @@ class _Driver:
             if held and ends.ends_at(frame.index - 1, before_cut=is_cut):
                 yield cut()
                 pts_before, held, before = held[-1].pts, [], deque()
+            sent = as_sent(frame)
             if frame.index < done:
-                before.append(samples)
-                pts_before = samples.pts
+                before.append(sent)
+                pts_before = frame.pts
                 continue
             if not held:
                 begins_shot, shots = is_cut, []
             if not shots or is_cut:
                 shots.append((number, first_frame, frame.seconds))
-            held.append(samples)
+            held.append(sent)
         if held:
             yield cut()
 
@@ -393,7 +411,7 @@ class _Driver:
 
     def _choose_store(self, read: _ReadSegment) -> None:
         """Choose how frames reach the workers, by the size of the first segment."""
-        each = max(1, read.frames[0].num_bytes)
+        each = max(map(_num_bytes, read.frames))
         size = each * self._session.recipe.encode.segment_frames
         room = int(STORE_SHARE * self._cluster.store_bytes())
         wanted = 2 * self._cluster.slots() + SPARE_SEGMENTS

@@ -27,9 +27,11 @@ from vsr.pipeline.session import (
     report_out_of_memory,
 )
 from vsr.progress import Listener
+from vsr.restore.repair import FilmRepair, RepairOptions
 from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import PartReader, SampledFrame, open_clip
+from vsr.video.shots import mark_shots
 from vsr.video.step import Checkpoint, Json, State
 from vsr.video.write.segment_store import ClosedSegment, Resumed
 from vsr.video.writer import SegmentForm
@@ -40,13 +42,14 @@ KEPT_FRAMES = 160
 
 @dataclass(frozen=True)
 class Job:
-    """What all segments of a run have in common; sent once to each machine."""
+    """The common part of all segments of a run; sent once to each machine."""
 
     identity: str
-    """Of this run, another one for each."""
+    """Key of the run, another one for each."""
     recipe: Recipe
     info: ClipInfo
     form: SegmentForm
+    repair: RepairOptions
     models: Mapping[str, bytes]
     """Files of the bank, or of the network in a file, by name."""
     has_bank: bool
@@ -85,7 +88,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Seam:
-    """What a segment in the middle of a shot goes on from."""
+    """The state that a segment in the middle of a shot goes on from."""
 
     states: dict[str, tuple[Json, dict[str, np.ndarray], dict[str, list[Any]]]]
     """Record, tensors and log of each stage."""
@@ -103,7 +106,7 @@ class Seam:
 
 @dataclass(frozen=True)
 class MadeSegment:
-    """What a worker sends back."""
+    """The answer of a worker."""
 
     segment: ClosedSegment
     """Its record without the states."""
@@ -143,6 +146,7 @@ def make_part(arguments: tuple[str, Part], references: Sequence[Any]) -> MadeSeg
     sent = references[2:] if part.has_seam else references[1:]
     job, first = _jobs[identity], part.first_frame - part.rewind
     last = part.last_frame + part.num_ahead
+    read: Iterator[SampledFrame | Frame]
     if part.clip is None:
         read = (each for reference in sent for each in ray.get(reference))
     else:
@@ -192,7 +196,7 @@ class _OpenJob:
 
         return ModelSet(shot_models=of_shot)
 
-    def read_clip(self, path: str, first: int) -> Iterator[SampledFrame]:
+    def read_clip(self, path: str, first: int) -> Iterator[Frame]:
         """Read the frames of the clip from `first` on, from where the last task has stopped if that
         is not behind it."""
         if self._clip is None or self._clip.first > first:
@@ -211,8 +215,12 @@ class _OpenClip:
             raise InputError(
                 f"{path} is another clip on this worker: its content differs from the driver's."
             )
-        self._frames = self._reader.samples()
-        self._recent: deque[SampledFrame] = deque(maxlen=KEPT_FRAMES)
+        # As the driver reads them: what a repair makes of a frame depends on those around it.
+        pairs = ((frame, None) for frame in self._reader.frames())
+        marked = mark_shots(pairs, job.recipe.shots, lambda pair: pair[0])
+        repaired = FilmRepair(job.repair).through(marked)
+        self._frames = (frame for _, _, (frame, _) in repaired)
+        self._recent: deque[Frame] = deque(maxlen=KEPT_FRAMES)
         self._next = 0
 
     @property
@@ -220,7 +228,7 @@ class _OpenClip:
         """The first frame that can still be read."""
         return self._recent[0].index if self._recent else self._next
 
-    def read_from(self, first: int) -> Iterator[SampledFrame]:
+    def read_from(self, first: int) -> Iterator[Frame]:
         """Read on, after those of the last frames that are wanted again."""
         yield from [each for each in self._recent if each.index >= first]
         for each in self._frames:
@@ -245,7 +253,7 @@ def _until(frames: Iterator[SampledFrame], last: int, is_cut_off: bool) -> Itera
 
 
 def _make(
-    job: _OpenJob, part: Part, seam: Seam | None, frames: Iterator[SampledFrame]
+    job: _OpenJob, part: Part, seam: Seam | None, frames: Iterator[SampledFrame | Frame]
 ) -> MadeSegment:
     told: list[str] = []
     notes, clock = NoteLog(Listener(notify=told.append)), StageClock()
@@ -279,6 +287,8 @@ def _make(
             job.device,
             PartReader(job.job.info, frames),
             None,
+            # The frames of the part are repaired already.
+            FilmRepair(RepairOptions("off", "off")),
             stages,
             None,
             Resumed(part.first_frame, None if picture is None else torch.from_numpy(picture)),

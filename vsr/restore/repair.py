@@ -86,14 +86,14 @@ class FilmRepair:
     def __init__(
         self, options: RepairOptions, notify: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._options = options
+        self.options = options
         self._notify = notify
         self.shots: list[ShotRepair] = []
         """Shots of which something was repaired or was to be."""
 
     def through(self, marked: Iterable[Marked[T]]) -> Iterator[Marked[T]]:
         """Repair marked frames; as many come out, each with the same time and owner."""
-        if self._options.is_off:
+        if self.options.is_off:
             yield from marked
             return
         for _, group in groupby(marked, key=lambda item: item[0]):
@@ -103,14 +103,14 @@ class FilmRepair:
         probe = list(islice(shot, PROBE_FRAMES))
         pictures = [_levels(frame) for _, _, (frame, _) in probe]
         flicker, spots, counts = 0.0, 0.0, SpotCounts()
-        if self._options.brightness != "off":
+        if self.options.brightness != "off":
             flicker = flicker_along_motion(pictures)
-        evens = _is_wanted(self._options.brightness, flicker, MIN_FLICKER)
-        if self._options.dirt != "off":
+        evens = _is_wanted(self.options.brightness, flicker, MIN_FLICKER)
+        if self.options.dirt != "off":
             # Dirt is looked for in what will be cleaned: flicker hides it.
             seen = list(BrightnessEvening().through(pictures)) if evens else pictures
             spots, counts = look_for_dirt(seen)
-        cleans = _is_wanted(self._options.dirt, spots, MIN_DIRT_SPOTS)
+        cleans = _is_wanted(self.options.dirt, spots, MIN_DIRT_SPOTS)
         account = ShotRepair(probe[0][1], flicker, spots)
         if not (evens or cleans):
             yield from chain(probe, shot)

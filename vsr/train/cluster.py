@@ -39,7 +39,7 @@ class Cluster:
     """A Ray cluster that was joined."""
 
     address: str
-    """As Ray tells it."""
+    """Host and port, by Ray."""
     threads: int
     """Cores of one task."""
     gpus: bool = False
@@ -216,7 +216,7 @@ class TaskPool:
             self._notify(f"{self.retried} runs of {self.finished} tasks were lost or run twice")
 
     def record(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return {
             "address": self.cluster.address,
             "workers": len(self.workers),
