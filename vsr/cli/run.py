@@ -77,6 +77,14 @@ def run(
             "--out-dir", metavar="DIR", help="Folder for the results, under their default names."
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="auto|ADDRESS",
+            help="Run on a Ray cluster: auto starts one on this machine, an address joins one.",
+        ),
+    ] = None,
     work_dir: Annotated[
         str | None,
         typer.Option(
@@ -386,6 +394,14 @@ def plan(
         str | None,
         typer.Option(
             "--out-dir", metavar="DIR", help="Folder for the results, under their default names."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="auto|ADDRESS",
+            help="Run on a Ray cluster: auto starts one on this machine, an address joins one.",
         ),
     ] = None,
     work_dir: Annotated[

@@ -22,6 +22,7 @@ def run(
     reference: str | Path | None = None,
     overwrite: bool = False,
     out_dir: str | Path | None = None,
+    cluster: str | None = None,
     work_dir: str | Path | None = None,
     keep_work: bool = False,
     restart: bool = False,

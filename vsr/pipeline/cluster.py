@@ -18,9 +18,12 @@ from typing import Any, Generic, TypeVar
 
 from vsr.engine.precision import dtype_name
 from vsr.errors import InputError, InterruptedRunError, ModelError, UsageError
+from vsr.pipeline.cache import cached_bank
 from vsr.pipeline.cluster_worker import Job, MadeSegment, Part, Seam, make_part
 from vsr.pipeline.manifest import Manifest
+from vsr.pipeline.need import Need, find_need
 from vsr.pipeline.options import Recipe, RunFiles
+from vsr.pipeline.preparation import train_keyframes
 from vsr.pipeline.profile import StageClock
 from vsr.pipeline.resume import model_files
 from vsr.pipeline.session import Session, choose_policy
@@ -28,7 +31,6 @@ from vsr.progress import Listener
 from vsr.train.clip import bank_lock, make_folder
 from vsr.train.cluster import Cluster, TaskPool, join_cluster, put
 from vsr.train.fit import TrainingListener
-from vsr.train.options import ShotTraining
 from vsr.train.shot import ShotJob, plan_shots, read_jobs, train_job_in_worker
 from vsr.train.workers import available_cores, write_model
 from vsr.upscale.policy import ModelSet
@@ -74,11 +76,20 @@ def run_on_cluster(
     Raises a `VsrError` for a user's mistake; finished segments are kept in any case.
     """
     assert files.cluster is not None, "only for runs on a cluster"
-    _check_can_be_shared(clip, files)
+    _check_can_be_shared(clip, recipe, files)
     asked = replace(recipe, threads=recipe.threads or 1)
-    # Models that are still to be trained are no part of the session.
-    models = ModelSet() if recipe.train_ahead else None
     with ExitStack() as stack:
+        need = find_need(clip, asked, files, listener)
+        models = None
+        if need is not None:
+            asked, files = need.recipe, replace(files, models=need.bank)
+            if need.is_cached:
+                stack.enter_context(cached_bank(need.info, asked.read, listener.notify, need.kind))
+            if need.lacking and need.training is not None:
+                train_keyframes(clip, need, listener, files.cluster)
+            elif need.lacking:
+                # Models that are still to be trained are no part of the session.
+                models = ModelSet()
         session = stack.enter_context(Session.open(clip, asked, files, listener, clock, models))
         threads, gpus = asked.threads or 1, session.device.type != "cpu"
         cluster = stack.enter_context(
@@ -88,15 +99,16 @@ def run_on_cluster(
             f"on the Ray cluster at {cluster.address}: room for {cluster.slots()} workers with "
             f"{threads} threads each"
         )
-        driver = _Driver(session, asked, files, cluster)
-        if recipe.train_ahead:
-            driver.trainer = stack.enter_context(_Trainer.open(clip, files, asked, listener))
+        trainer = None
+        if need is not None and models is not None:
+            trainer = stack.enter_context(_Trainer.open(clip, need, listener))
+        driver = _Driver(session, asked, files, cluster, trainer)
         stack.callback(driver.close)
         driver.run()
         return driver.manifest()
 
 
-def _check_can_be_shared(clip: str | Path, files: RunFiles) -> None:
+def _check_can_be_shared(clip: str | Path, recipe: Recipe, files: RunFiles) -> None:
     """Raise `UsageError` for what only a single process can do."""
     if "-" in (str(clip), str(files.output)):
         raise UsageError(
@@ -107,6 +119,11 @@ def _check_can_be_shared(clip: str | Path, files: RunFiles) -> None:
         raise UsageError(
             "--cluster does not score against a truth, which each worker would have to read: leave "
             "out --reference, and run vsr score on the result."
+        )
+    if ":" in (recipe.policy or ""):
+        raise UsageError(
+            f"--policy {recipe.policy} is a function of your own, which --cluster cannot send to "
+            "other machines; run it on one."
         )
     if files.low_resolution is not None:
         raise UsageError("--cluster is for vsr run; vsr steady runs on one machine.")
@@ -230,7 +247,14 @@ def _merged(segments: Sequence[_Segment]) -> dict[str, dict[str, list[Any]]]:
 class _Driver:
     """The one process that reads the clip, gives the tasks, and keeps what comes back."""
 
-    def __init__(self, session: Session, asked: Recipe, files: RunFiles, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        session: Session,
+        asked: Recipe,
+        files: RunFiles,
+        cluster: Cluster,
+        trainer: "_Trainer | None",
+    ) -> None:
         self._session, self._cluster = session, cluster
         assert session.writer is not None
         assert session.writer.work is not None
@@ -238,16 +262,16 @@ class _Driver:
         self._writer: ClipWriter = session.writer
         self._work: SegmentStore = session.writer.work
         self._pool = TaskPool(cluster, session.notes.notify)
-        self.trainer: _Trainer | None = None
+        self.trainer = trainer
         steadies = session.stages[2]
         self._is_chained = session.policy.carries or steadies.is_on
         dtype = dtype_name(session.recipe.dtype, session.device)
-        policy = choose_policy(session.recipe, files) if not asked.train_ahead else None
+        policy = choose_policy(asked, files) if trainer is None else None
         bank = [] if policy is None else model_files(policy, session.recipe, files.models)
         self._job = Job(
             secrets.token_hex(8),
             # The policy as it was asked for: a worker finds the same one among the same models.
-            replace(session.recipe, policy=asked.policy, dtype=dtype, train_ahead=False),
+            replace(session.recipe, policy=asked.policy, dtype=dtype),
             session.reader.info,
             session.writer.segment_form,
             session.repair.options,
@@ -564,14 +588,14 @@ class _Trainer:
 
     @classmethod
     @contextmanager
-    def open(
-        cls, clip: str | Path, files: RunFiles, recipe: Recipe, listener: Listener
-    ) -> Iterator["_Trainer"]:
+    def open(cls, clip: str | Path, need: Need, listener: Listener) -> Iterator["_Trainer"]:
         """Find the shots of a clip, and hold the bank that takes their models."""
-        if files.models is None:
-            raise UsageError("--train-ahead needs a folder that takes the models: --models DIR.")
-        options = ShotTraining("all", device=recipe.device, read=recipe.read)
-        plan = plan_shots(clip, files.models, options, TrainingListener(listener.notify))
+        hears = TrainingListener(listener.notify)
+        plan = plan_shots(clip, need.bank, need.shot_training, hears)
+        listener.notify(
+            f"trains {len(need.lacking)} models, and enlarges each shot once its own is there; "
+            f"kept in {need.bank}"
+        )
         make_folder(plan.bank)
         with bank_lock(plan.bank):
             trainer = cls(clip, plan.jobs)

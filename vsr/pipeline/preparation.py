@@ -60,7 +60,7 @@ def prepared(
         files = replace(files, models=need.bank)
         if need.training is not None:
             if need.lacking:
-                _train_keyframes(clip, need, listener)
+                train_keyframes(clip, need, listener)
             yield Prepared(need.recipe, files, frames=frames)
             return
         source = training_ahead(
@@ -121,8 +121,10 @@ def _announcement(need: Need, plan: RunPlan) -> list[str]:
     return lines
 
 
-def _train_keyframes(clip: str | Path, need: Need, listener: Listener) -> None:
-    """Train the models of keyframes, before the run, on all cores."""
+def train_keyframes(
+    clip: str | Path, need: Need, listener: Listener, cluster: str | None = None
+) -> None:
+    """Train the models of keyframes, before the run, on all cores, or on a cluster."""
     assert need.training is not None, "shot models are trained beside the run"
 
     def show(state: TrainingProgress) -> None:
@@ -135,6 +137,7 @@ def _train_keyframes(clip: str | Path, need: Need, listener: Listener) -> None:
         device=need.recipe.device,
         read=need.recipe.read,
         budget_seconds=need.recipe.training_seconds,
+        cluster=cluster,
     )
     workers = need.recipe.threads or available_cores()
     train_bank(clip, need.bank, options, (), workers, hears)
