@@ -75,7 +75,8 @@ def run_on_cluster(
 
     Raises a `VsrError` for a user's mistake; finished segments are kept in any case.
     """
-    assert files.cluster is not None, "only for runs on a cluster"
+    address = files.cluster
+    assert address is not None, "only for runs on a cluster"
     _check_can_be_shared(clip, recipe, files)
     asked = replace(recipe, threads=recipe.threads or 1)
     with ExitStack() as stack:
@@ -86,14 +87,14 @@ def run_on_cluster(
             if need.is_cached:
                 stack.enter_context(cached_bank(need.info, asked.read, listener.notify, need.kind))
             if need.lacking and need.training is not None:
-                train_keyframes(clip, need, listener, files.cluster)
+                train_keyframes(clip, need, listener, address)
             elif need.lacking:
                 # Models that are still to be trained are no part of the session.
                 models = ModelSet()
         session = stack.enter_context(Session.open(clip, asked, files, listener, clock, models))
         threads, gpus = asked.threads or 1, session.device.type != "cpu"
         cluster = stack.enter_context(
-            join_cluster(files.cluster, threads, gpus=gpus, cores=available_cores())
+            join_cluster(address, threads, gpus=gpus, cores=available_cores())
         )
         session.notes.notify(
             f"on the Ray cluster at {cluster.address}: room for {cluster.slots()} workers with "
@@ -371,7 +372,7 @@ class _Driver:
             seconds = [when for _, _, when in shots]
             return _ReadSegment(part, held, seconds, begins_shot, list(before))
 
-        pairs = ((frame, None) for frame in session.reader.frames(see))
+        pairs = ((frame, None) for frame in session.reader.frames(seen=see))
         marked = mark_shots(pairs, session.recipe.shots, lambda pair: pair[0])
         repaired = session.repair.through(marked)
         for number, first_frame, (frame, _) in session.clock.through("read", repaired):

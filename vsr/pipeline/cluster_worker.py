@@ -242,7 +242,9 @@ _jobs: dict[str, _OpenJob] = {}
 """The job at hand in this process, by its identity."""
 
 
-def _until(frames: Iterator[SampledFrame], last: int, is_cut_off: bool) -> Iterator[SampledFrame]:
+def _until(
+    frames: Iterator[SampledFrame | Frame], last: int, is_cut_off: bool
+) -> Iterator[SampledFrame | Frame]:
     for each in frames:
         yield each
         if each.index == last:

@@ -319,10 +319,13 @@ class PartReader(ClipReader):
         self._part = part
 
     def frames(
-        self, seen: "Callable[[Frame, SampledFrame], None] | None" = None
+        self,
+        from_seconds: float = -math.inf,
+        seen: "Callable[[Frame, SampledFrame], None] | None" = None,
     ) -> Iterator[Frame]:
         """Yield the frames of the part."""
         assert seen is None, "whoever reads a clip sees its samples"
+        assert from_seconds == -math.inf, "a part is wanted whole"
         for each in self._part:
             yield each.frame() if isinstance(each, SampledFrame) else each
 
