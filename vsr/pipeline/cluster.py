@@ -23,7 +23,6 @@ from vsr.pipeline.cluster_worker import Job, MadeSegment, Part, Seam, make_part
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.need import Need, find_need
 from vsr.pipeline.options import Recipe, RunFiles
-from vsr.pipeline.preparation import train_keyframes
 from vsr.pipeline.profile import StageClock
 from vsr.pipeline.resume import model_files
 from vsr.pipeline.session import Session, choose_policy
@@ -87,6 +86,9 @@ def run_on_cluster(
             if need.is_cached:
                 stack.enter_context(cached_bank(need.info, asked.read, listener.notify, need.kind))
             if need.lacking and need.training is not None:
+                # Only a run that lacks these.
+                from vsr.pipeline.preparation import train_keyframes
+
                 train_keyframes(clip, need, listener, address)
             elif need.lacking:
                 # Models that are still to be trained are no part of the session.
