@@ -119,7 +119,7 @@ def test_without_training_and_without_a_bank_a_policy_is_refused(clip):
     with pytest.raises(UsageError, match="give one"):
         Recipe(train="never", train_ahead=True)
     with pytest.raises(UsageError, match="cannot be a pipe"):
-        run("-", Recipe(), RunFiles("out.mkv"))
+        run("-", Recipe(train="auto"), RunFiles("out.mkv"))
 
 
 def test_an_existing_result_is_found_before_the_models_are_trained(tmp_path, clip, cache):

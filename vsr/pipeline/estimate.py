@@ -1,23 +1,29 @@
 """Estimate of the time of a run that trains its models: brief trainings and a brief run, on frames
 of the clip itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from vsr import __version__
+from vsr.engine.options import choose_device
 from vsr.models.bank import Model, ModelCard
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Critic, Generator
 from vsr.models.prior import load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
-from vsr.train.budget import SETUP_SECONDS, seconds_per_iteration
+from vsr.train.budget import (
+    SETUP_SECONDS,
+    seconds_per_batched_iteration,
+    seconds_per_iteration,
+)
 from vsr.train.clip import read_frames
 from vsr.train.methods import METHODS
+from vsr.train.methods.method import Method
 from vsr.train.methods.quick import QuickOptions
 from vsr.train.methods.shot_network import ShotTrainingOptions
-from vsr.train.workers import available_cores
+from vsr.train.workers import CPU, available_cores
 from vsr.upscale.policy import ModelSet
 
 PROCESS_SECONDS = 4.0
@@ -70,9 +76,9 @@ def training_cost(need: Need) -> TrainingCost | None:
             0 if prior and shot.num_frames < MIN_ADAPTED_FRAMES else sum(map(len, runs))
             for shot, (runs, _) in zip(need.lacking, parts, strict=True)
         ]
-        seconds = shot_training_seconds(
-            [frames[i].pixels[:, *region] for i in wanted], counts, prior
-        )
+        pixels = [frames[index].pixels[:, *region] for index in wanted]
+        device = choose_device(need.recipe.device)
+        seconds = shot_training_seconds(pixels, counts, prior, device)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]
@@ -80,15 +86,30 @@ def training_cost(need: Need) -> TrainingCost | None:
     if not isinstance(method.options, QuickOptions) or need.policy_name == STUDENT:
         return None
     keyframe = read_frames(need.info.path, {first.keyframe}, need.recipe.read)[first.keyframe]
-    each = seconds_per_iteration(method, keyframe.pixels) * method.options.iterations
-    rounds = -(-need.models_lacking // available_cores())
-    return TrainingCost(SETUP_SECONDS + need.seconds_to_find, (rounds * each,), is_beside=False)
+    setup = SETUP_SECONDS + need.seconds_to_find
+    all_models = method.options.iterations * _seconds_of_all(need, method, keyframe.pixels)
+    return TrainingCost(setup, (all_models,), is_beside=False)
+
+
+def _seconds_of_all(need: Need, method: Method, keyframe: torch.Tensor) -> float:
+    """Time one iteration of all models that keyframes lack."""
+    device = choose_device(need.recipe.device)
+    batched = method.batched
+    if device != CPU and batched is not None and batched.can_train(keyframe, method.options):
+        # On a GPU they are one job.
+        models = need.models_lacking
+        return seconds_per_batched_iteration(method, batched, keyframe, models, device)
+    rounds = -(-need.models_lacking // (need.recipe.threads or available_cores()))
+    return rounds * seconds_per_iteration(method, keyframe)
 
 
 def stand_ins(need: Need) -> ModelSet:
     """Make untrained models of the kind that a run lacks, to measure it with."""
     if need.training is None:
-        model = _shot_model()
+        # Models that begin from the prior have its shape.
+        prior = need.recipe.prior == "auto"
+        known = load_shipped_prior().as_shot_model() if prior else _shot_model()
+        model = replace(known, name=STAND_IN)
         return ModelSet(shot_models=lambda _: [model])
     return ModelSet(bank=_keyframe_models(need))
 

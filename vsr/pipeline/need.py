@@ -85,7 +85,8 @@ def find_need(
     """Find which models a run lacks that trains them itself; None for a run that needs none, or
     uses a bank as it is.
 
-    Reads the clip once for its shots. Raises `UsageError` for a pipe, and `InputError`.
+    Reads the clip once for its shots. A pipe, which cannot be read twice, is for the shipped prior
+    where nothing else was asked for, else raises `UsageError`. Raises `InputError`.
     """
     if files.low_resolution is not None or recipe.upscaler or not recipe.trains(files.models):
         return None
@@ -94,6 +95,11 @@ def find_need(
     if policy is None or policy.needs == "nothing":
         return None
     if str(clip) == "-":
+        if recipe.policy is None and recipe.train is None and recipe.prior == "auto":
+            listener.notify(
+                "a pipe cannot be read twice, so nothing is trained: the shipped prior enlarges it"
+            )
+            return None
         raise UsageError(
             f"policy {policy.name} trains on the clip, which is read twice, so it cannot be a "
             "pipe: give a file, a bank with --models DIR, or --policy bicubic."

@@ -59,7 +59,7 @@ def iterations_for_budget(
     ):
         rounds, each = (
             1,
-            _seconds_per_batched_iteration(method, method.batched, keyframe, models, device),
+            seconds_per_batched_iteration(method, method.batched, keyframe, models, device),
         )
     else:
         rounds, each = -(-models // at_once), seconds_per_iteration(method, keyframe)
@@ -101,7 +101,7 @@ def seconds_per_iteration(method: Method, keyframe: torch.Tensor) -> float:
     return _mean_seconds(ends)
 
 
-def _seconds_per_batched_iteration(
+def seconds_per_batched_iteration(
     method: Method,
     batched: BatchedMethod,
     keyframe: torch.Tensor,

@@ -10,8 +10,9 @@ import torch
 from vsr.models.shot_model import NetworkPair
 from vsr.train.methods.shot_network import ADAPTATION, ShotModelTraining, ShotTrainingOptions
 from vsr.train.optimizer import single_thread
+from vsr.train.workers import CPU
 
-PROBE_STEPS = 14
+PROBE_STEPS = 8
 """Of each of the two networks; torch makes itself ready in the first."""
 PROBE_FRAMES = 5
 """Whole windows, of few frames."""
@@ -21,9 +22,10 @@ def shot_training_seconds(
     frames: Sequence[torch.Tensor],
     frames_of_models: Sequence[int],
     starts: NetworkPair | None = None,
+    device: torch.device = CPU,
 ) -> list[float]:
     """Estimate the seconds that shot models take which are trained on so many frames, by training
-    one for a moment on `frames`, (3, h, w) each, on one thread of the CPU.
+    one for a moment on `frames`, (3, h, w) each, on one thread of the CPU or on a GPU.
 
     `starts` are the networks of the prior that they begin from; a model of 0 frames takes no time.
     """
@@ -31,7 +33,9 @@ def shot_training_seconds(
     brief = replace(options, iterations=(PROBE_STEPS, PROBE_STEPS))
     seconds = []
     with single_thread():
-        training = ShotModelTraining([frames[:PROBE_FRAMES]], brief, 0, starts=starts)
+        training = ShotModelTraining(
+            [frames[:PROBE_FRAMES]], brief, 0, device=device, starts=starts
+        )
         while not training.is_over:
             start = perf_counter()
             training.step()
