@@ -21,7 +21,7 @@ import uvicorn
 from typer.testing import CliRunner
 
 from tests.clips import moving_pictures, read_frames, two_shots, write_clip
-from tests.test_page import HOSTILE, browser  # noqa: F401 (a fixture)
+from tests.test_page import HOSTILE, browser, slow_shots  # noqa: F401 (a fixture)
 from vsr.cli import app as command_line
 from vsr.cli.local_page.library import Library
 from vsr.cli.local_page.queue import JobQueue
@@ -329,7 +329,7 @@ def served_by_command(folder, cache):
 def test_the_whole_way_from_a_dropped_clip_to_the_played_result(tmp_path, browser):  # noqa: F811
     folder, cache = tmp_path / "clips", tmp_path / "cache"
     folder.mkdir()
-    dropped = write_clip(tmp_path / "dropped.mp4", two_shots(24, 36, 64))
+    dropped = write_clip(tmp_path / "dropped.mp4", slow_shots(24, 36, 64))
     with served_by_command(folder, cache) as (_, address), opened(browser, address) as page:
         page.set_input_files("#file", dropped)
         page.wait_for_selector("#shots li:nth-child(2) img", timeout=120_000)
