@@ -17,7 +17,6 @@ from vsr.progress import Listener
 from vsr.train import cluster as joining
 from vsr.train import shot as shot_learning
 from vsr.train.cluster import TaskPool, join_cluster
-from vsr.train.methods.shot_network import ShotTrainingOptions
 
 HEIGHT, WIDTH = 32, 40
 RUN = {
@@ -154,8 +153,8 @@ def test_a_worker_without_the_clip_is_an_error_and_what_is_done_is_kept(
 
 
 def test_shots_are_trained_and_enlarged_in_one_graph(clip, ray_cluster, tmp_path, monkeypatch):
-    quick = replace(ShotTrainingOptions(), iterations=(6, 6), crop_px=16)
-    monkeypatch.setattr(shot_learning, "ShotTrainingOptions", lambda: quick)
+    quick = replace(shot_learning.ADAPTATION, iterations=(6, 6), crop_px=16)
+    monkeypatch.setattr(shot_learning, "ADAPTATION", quick)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     vsr.train_shot(clip, tmp_path / "one", shots="all")

@@ -279,7 +279,8 @@ class _Driver:
             session.writer.segment_form,
             session.repair.options,
             {path.name: path.read_bytes() for path in bank},
-            has_bank=files.models is not None and trainer is None,
+            has_bank=files.models is not None,
+            trains=trainer is not None,
             is_gpu=session.device.type != "cpu",
         )
         self._job_reference = put(self._job)

@@ -54,6 +54,8 @@ class Job:
     """Files of the bank, or of the network in a file, by name."""
     has_bank: bool
     """Whether the run was given a bank, or has its own."""
+    trains: bool
+    """Whether the models are trained in the run, and come with each segment."""
     is_gpu: bool
 
 
@@ -170,7 +172,7 @@ class _OpenJob:
         self.recipe = recipe
         self.device = choose_device("cuda" if job.is_gpu else "cpu")
         files = RunFiles(models=folder if job.has_bank else None)
-        known = ModelSet() if not job.models and recipe.policy == "shot" else None
+        known = ModelSet() if job.trains else None
         self.policy = choose_policy(recipe, files, known)
         self.models = known or load_models(self.policy, recipe, folder if job.has_bank else None)
         self._trained: dict[str, ShotModel] = {}
