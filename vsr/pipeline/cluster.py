@@ -269,7 +269,8 @@ class _Driver:
         steadies = session.stages[2]
         self._is_chained = session.policy.carries or steadies.is_on
         dtype = dtype_name(session.recipe.dtype, session.device)
-        policy = choose_policy(asked, files) if trainer is None else None
+        info = session.reader.info
+        policy = None if trainer is not None else choose_policy(asked, files, None, info)
         bank = [] if policy is None else model_files(policy, session.recipe, files.models)
         self._job = Job(
             secrets.token_hex(8),

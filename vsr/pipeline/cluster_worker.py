@@ -173,7 +173,7 @@ class _OpenJob:
         self.device = choose_device("cuda" if job.is_gpu else "cpu")
         files = RunFiles(models=folder if job.has_bank else None)
         known = ModelSet() if job.trains else None
-        self.policy = choose_policy(recipe, files, known)
+        self.policy = choose_policy(recipe, files, known, job.info)
         self.models = known or load_models(self.policy, recipe, folder if job.has_bank else None)
         self._trained: dict[str, ShotModel] = {}
         self._clip: _OpenClip | None = None
