@@ -4,6 +4,7 @@ any weight file."""
 import re
 import shlex
 
+import cv2
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -47,8 +48,9 @@ def fresh(tmp_path, monkeypatch):
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", moving_pictures(FRAMES, 36, 48))
+    large = [cv2.resize(each, (192, 144)) for each in moving_pictures(FRAMES, 36, 48)]
     for name in ("result", "truth", "a", "b"):
-        write_clip(tmp_path / f"{name}.mp4", moving_pictures(FRAMES, 144, 192, (2.0, 4.0)))
+        write_clip(tmp_path / f"{name}.mp4", large)
     (tmp_path / "photos").mkdir()
     for seed in range(2):
         Image.fromarray(textured_picture(48, 64, seed=seed)).save(f"photos/{seed}.png")
