@@ -49,7 +49,7 @@ from benchmarks.tally import Tally
 from vsr.models.shot_model import save_shot_model
 from vsr.video.write.segment_store import SegmentEnds
 
-HEIGHT, WIDTH = 64, 96
+HEIGHT, WIDTH = 32, 48
 SEGMENT_FRAMES = 8
 STORE_BYTES = 100 * 2**20
 
@@ -135,8 +135,8 @@ def kill(root: Path, given: argparse.Namespace) -> None:
     """Kill something in the middle of a run, as often as asked."""
     chance, end = random.Random(given.seed), time.monotonic() + given.seconds
     tally = Kills.load(given.state)
-    shots = [20, 28, 12, 20]
-    segments = 3 + 4 + 2 + 3
+    shots = [12, 20, 8, 16]
+    segments = 2 + 3 + 1 + 2
     clip, bank = make_clip(root / "clip.mkv", shots), make_bank(root / "bank")
     options = {"policy": "smi", "models": str(bank), "scale": 2, "threads": 1, "dtype": "fp32"}
     settings = [f"encode.segment_frames={SEGMENT_FRAMES}"]
