@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from vsr.cli.cache import cache
 from vsr.cli.datasets import experiment, train
 from vsr.cli.doctor import doctor
+from vsr.cli.export import export
 from vsr.cli.inspect import inspect
 from vsr.cli.models import list_models, upscalers
 from vsr.cli.mos import mos
@@ -34,7 +35,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Begin here": {"run": run, "preview": preview, "score": score},
-    "Make": {"plan": plan, "steady": steady, "ui": ui},
+    "Make": {"plan": plan, "steady": steady, "ui": ui, "export": export},
     "Measure": {"mos": mos},
     "Look": {
         "inspect": inspect,

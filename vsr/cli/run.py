@@ -85,6 +85,14 @@ def run(
             help="Run on a Ray cluster: auto starts one on this machine, an address joins one.",
         ),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="matroska|y4m",
+            help="What -o - streams; default: matroska, with all streams.",
+        ),
+    ] = None,
     work_dir: Annotated[
         str | None,
         typer.Option(
@@ -402,6 +410,14 @@ def plan(
             "--cluster",
             metavar="auto|ADDRESS",
             help="Run on a Ray cluster: auto starts one on this machine, an address joins one.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="matroska|y4m",
+            help="What -o - streams; default: matroska, with all streams.",
         ),
     ] = None,
     work_dir: Annotated[

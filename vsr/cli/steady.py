@@ -30,6 +30,14 @@ def steady(
     overwrite: Annotated[
         bool, typer.Option("-y", "--overwrite", help="Replace an existing output.")
     ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="matroska|y4m",
+            help="What -o - streams; default: matroska, with all streams.",
+        ),
+    ] = None,
     work_dir: Annotated[
         str | None,
         typer.Option(

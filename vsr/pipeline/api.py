@@ -23,6 +23,7 @@ def run(
     overwrite: bool = False,
     out_dir: str | Path | None = None,
     cluster: str | None = None,
+    format: Literal["matroska", "y4m"] | None = None,
     work_dir: str | Path | None = None,
     keep_work: bool = False,
     restart: bool = False,
@@ -99,6 +100,7 @@ def steady(
     # options of vsr steady, by tools/write_signatures.py
     reference: str | Path | None = None,
     overwrite: bool = False,
+    format: Literal["matroska", "y4m"] | None = None,
     work_dir: str | Path | None = None,
     keep_work: bool = False,
     restart: bool = False,

@@ -14,7 +14,7 @@ from vsr.upscale import PolicyOptions, is_in_file
 from vsr.video.frames import ClipInfo
 from vsr.video.reader import ReadOptions
 from vsr.video.shots import ShotOptions
-from vsr.video.writer import EncodeOptions, WorkOptions
+from vsr.video.writer import STANDARD_OUTPUT, EncodeOptions, PipeFormat, WorkOptions
 
 MIN_SCALE, MAX_SCALE = 1.0, 16.0
 TARGET_SIZES = ("height", "width", "fit")
@@ -229,6 +229,13 @@ class RunFiles:
         metavar="auto|ADDRESS",
         commands=UPSCALING,
     )
+    # None: Matroska, which holds sound and times; an option of its own, since a file's name tells.
+    format: PipeFormat | None = option(
+        None,
+        "What -o - streams; default: matroska, with all streams.",
+        "--format",
+        metavar="matroska|y4m",
+    )
     work: WorkOptions = WorkOptions()
     trial: Path | None = None
     """Folder to write into instead, without a record of the work."""
@@ -236,6 +243,11 @@ class RunFiles:
     def __post_init__(self) -> None:
         if self.output is not None and self.out_dir is not None:
             raise UsageError("output and out_dir both say where the result goes; give one.")
+        if self.format is not None and str(self.output) != STANDARD_OUTPUT:
+            raise UsageError(
+                f"--format {self.format} is for standard output, -o -, and this goes to "
+                f"{self.output or 'a file'}: leave it out, a file's suffix names its format."
+            )
 
 
 def resolve_recipe(

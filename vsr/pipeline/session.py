@@ -546,7 +546,17 @@ def _make_writer(
         trial = files.trial / _trial_name(Path(output))
         return ClipWriter(trial, info, *size, recipe.encode, False, device)
     plan = resume_plan(info, recipe, device, models, others, Path(output).suffix)
-    return ClipWriter(output, info, *size, recipe.encode, files.overwrite, device, plan, files.work)
+    return ClipWriter(
+        output,
+        info,
+        *size,
+        recipe.encode,
+        files.overwrite,
+        device,
+        plan,
+        files.work,
+        files.format or "matroska",
+    )
 
 
 def _trial_name(output: Path) -> str:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import av
 import torch
@@ -41,10 +41,14 @@ from vsr.video.write.video_output import (
     SegmentedVideoOutput,
     VideoSegments,
 )
+from vsr.video.write.y4m import Y4mOutput
 
-__all__ = ["ClipWriter", "EncodeOptions", "WorkOptions", "WriteReport"]
+__all__ = ["ClipWriter", "EncodeOptions", "PipeFormat", "WorkOptions", "WriteReport"]
 
 STANDARD_OUTPUT = "-"
+
+PipeFormat = Literal["matroska", "y4m"]
+"""What standard output can carry."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class SegmentForm:
 
 
 class ClipWriter:
-    """Writes frames of one size to a video file, to numbered PNG files, or as Matroska to standard
-    output (`-`).
+    """Writes frames of one size to a video file, to numbered PNG files, or to standard output
+    (`-`), as Matroska or y4m.
 
     A context manager. On entry everything that can be checked is checked. A file or pictures are
     written by segments into a work folder: with a `plan`, what is closed of them outlives the
@@ -114,6 +118,7 @@ class ClipWriter:
         device: torch.device,
         plan: Json | None = None,
         work: WorkOptions = WorkOptions(),
+        pipe_format: PipeFormat = "matroska",
     ) -> None:
         self._name = str(output)
         # A link stays, and what it points to is written.
@@ -126,6 +131,7 @@ class ClipWriter:
         self._overwrite = overwrite
         self._device = device
         self._plan, self._work_options = plan, work
+        self._pipe_format = pipe_format
         self.work: SegmentStore | None = None
         """None for standard output."""
         self.segment_form: SegmentForm | None = None
@@ -169,9 +175,10 @@ class ClipWriter:
         """
         output = self._output
         with self._output_errors():
-            if isinstance(output, PipedVideoOutput):
+            if isinstance(output, PipedVideoOutput | Y4mOutput):
                 output.write(frame)
-                if checkpoint is not None:
+                # Raw pictures have no segments.
+                if checkpoint is not None and isinstance(output, PipedVideoOutput):
                     output.end_segment()
                 return
             if output.is_segment_full:
@@ -208,7 +215,7 @@ class ClipWriter:
         if output.num_frames == 0:
             raise OutputError("there is no frame to write; nothing was written")
         with self._output_errors():
-            if not isinstance(output, PipedVideoOutput):
+            if not isinstance(output, PipedVideoOutput | Y4mOutput):
                 output.close_segment(Checkpoint())
             if isinstance(output, ImageSequenceOutput):
                 assert isinstance(self._destination, FolderDestination)
@@ -221,7 +228,7 @@ class ClipWriter:
         # Only now: if the process ends before this, the next one finds the work and resumes.
         if self.work is not None:
             self.work.mark_finished()
-        streams = output if isinstance(output, ImageSequenceOutput) else output.muxer
+        streams = output if isinstance(output, ImageSequenceOutput | Y4mOutput) else output.muxer
         return WriteReport(
             frames_out=output.num_frames,
             streams_kept=tuple(streams.streams_kept),
@@ -266,6 +273,14 @@ class ClipWriter:
             raise UsageError("png writes many files and standard output is one: name a folder")
         destination = resources.enter_context(PipeDestination())
         self._destination: Destination = destination
+        self._output: PipedVideoOutput | Y4mOutput | SegmentedVideoOutput | ImageSequenceOutput
+        if self._pipe_format == "y4m":
+            self._turn_pixels()
+            y4m = Y4mOutput(
+                destination.file, self._source, *self._size, self._options, self._device
+            )
+            self._output, self._notes = y4m, y4m.notes
+            return
         piped = PipedVideoOutput(
             destination.file,
             "matroska",
@@ -275,7 +290,7 @@ class ClipWriter:
             self._device,
             resources,
         )
-        self._output: PipedVideoOutput | SegmentedVideoOutput | ImageSequenceOutput = piped
+        self._output = piped
         self._notes = [*piped.notes, *piped.muxer.notes]
 
     def _to_file(self, resources: ExitStack) -> None:

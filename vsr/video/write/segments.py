@@ -228,6 +228,32 @@ def open_encoder(
 
 def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> list[str]:
     """List sentences on what the output's format changes."""
+    notes = format_notes(source, height, width, plan)
+    before, after = LAYOUTS[nearest_format(source.pixel_format)], plan.layout
+    if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
+        standard = matrix_name(plan.matrix)
+        if source.color.matrix in UNSUPPORTED_MATRICES:
+            notes.append(
+                f"the color matrix {source.color.matrix} (H.273) is kept; the frames are upscaled "
+                f"as {standard}"
+            )
+        else:
+            notes.append(
+                f"the clip has no color matrix tag: {standard} is assumed from its height, and "
+                "written"
+            )
+    has_hdr = source.mastering_display is not None or source.light_level is not None
+    takes_hdr = plan.codec in ENCODERS and ENCODERS[plan.codec].hdr is not None
+    if has_hdr and not takes_hdr:
+        notes.append(
+            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; "
+            "libx265 does. The color tags and the depth are kept"
+        )
+    return notes
+
+
+def format_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> list[str]:
+    """List sentences on what the size and the pixel format change."""
     notes = []
     if (plan.height, plan.width) != (height, width):
         notes.append(
@@ -246,33 +272,14 @@ def plan_notes(source: ClipInfo, height: int, width: int, plan: VideoPlan) -> li
             f"{source.pixel_format} is written as {plan.pixel_format}: {plan.codec} has no closer "
             "format"
         )
-    if plan.matrix != source.color.matrix and not after.is_rgb and not before.is_rgb:
-        standard = {1: "BT.709", 9: "BT.2020"}.get(plan.matrix, "BT.601")
-        if source.color.matrix in UNSUPPORTED_MATRICES:
-            notes.append(
-                f"the color matrix {source.color.matrix} (H.273) is kept; the frames are upscaled "
-                f"as {standard}"
-            )
-        else:
-            notes.append(
-                f"the clip has no color matrix tag: {standard} is assumed from its height, and "
-                "written"
-            )
-    return [*notes, *_loss_notes(source, plan)]
-
-
-def _loss_notes(source: ClipInfo, plan: VideoPlan) -> list[str]:
-    notes = []
-    if LAYOUTS[nearest_format(source.pixel_format)].has_alpha and not plan.layout.has_alpha:
+    if before.has_alpha and not after.has_alpha:
         notes.append(
             f"transparency (alpha) is dropped: {plan.codec} does not keep it here; -c libvpx-vp9 "
             "or ffv1 into .mkv does"
         )
-    has_hdr = source.mastering_display is not None or source.light_level is not None
-    takes_hdr = plan.codec in ENCODERS and ENCODERS[plan.codec].hdr is not None
-    if has_hdr and not takes_hdr:
-        notes.append(
-            f"HDR mastering and light-level data are dropped: {plan.codec} does not take them; "
-            "libx265 does. The color tags and the depth are kept"
-        )
     return notes
+
+
+def matrix_name(matrix: int) -> str:
+    """Name the standard of an H.273 matrix as users know it."""
+    return {1: "BT.709", 9: "BT.2020"}.get(matrix, "BT.601")

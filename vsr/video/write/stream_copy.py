@@ -39,6 +39,9 @@ _STALE_STREAM_TAGS = (
 )
 """Tags that describe the source file or its encoding, and would be false of the new one."""
 
+PICTURES_ALONE = ("images", "yuv4mpegpipe")
+"""Forms of a clip that hold nothing but its pictures."""
+
 _MATROSKA_COVERS = {
     "mjpeg": ("cover.jpg", "image/jpeg"),
     "png": ("cover.png", "image/png"),
@@ -84,7 +87,7 @@ class StreamCopier:
         self._container: InputContainer | None = None
         if source.container != "images" and source.identity:
             self._container = resources.enter_context(open_container(source.path))
-        elif source.container != "images":
+        elif source.container not in PICTURES_ALONE:
             self.dropped.append("all streams but the video: standard input can be read only once")
 
     @property
