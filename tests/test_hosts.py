@@ -1,5 +1,6 @@
 """What other programs read and run: y4m through pipes, and ONNX files."""
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,6 +11,7 @@ import torch
 
 from tests.clips import moving_pictures, read_frames, write_clip
 from tests.models import card_of, make_shot_model, picture
+from vsr import cli
 from vsr.engine.generator import FastGenerator
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.errors import ModelError, OutputError, UsageError
@@ -43,8 +45,6 @@ def decoded(data, path):
 
 def write_y4m(clip, capfdbinary, monkeypatch, **options):
     """Write a clip to standard output as it is; the report and the bytes."""
-    import os
-
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(1), "w"))
     with open_clip(clip) as reader:
         info = reader.info
@@ -82,8 +82,12 @@ def test_y4m_holds_the_format_of_the_clip(tmp_path, capfdbinary, monkeypatch, pi
     (tmp_path / "b.y4m").write_bytes(data)
     first, _ = read_frames(tmp_path / "b.y4m")
     assert first.format.name == pixel_format
-    luma = next(iter(read_frames(clip))).reformat(format="gray16le").to_ndarray().astype(float)
-    assert np.corrcoef(luma.ravel(), first.to_ndarray()[:24, :32].ravel())[0, 1] > 0.99
+    # By libswscale, which knows nothing of our conversions.
+    before, after = (
+        frame.reformat(format="gray16le").to_ndarray().astype(float).ravel()
+        for frame in (read_frames(clip)[0], first)
+    )
+    assert np.corrcoef(before, after)[0, 1] > 0.99
 
 
 def test_what_y4m_does_not_hold_is_named(tmp_path, capfdbinary, monkeypatch):
@@ -170,8 +174,11 @@ def test_an_exported_student_adds_the_detail_that_vsr_adds(keyframe_file, tmp_pa
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_an_exported_stage_finds_the_detail_that_vsr_finds(shot_file, tmp_path, stage):
-    export(shot_file, tmp_path / "a.onnx", stage, overwrite=False)
+def test_an_exported_stage_finds_the_detail_that_vsr_finds(shot_file, tmp_path, capsys, stage):
+    arguments = ["export", shot_file, "-o", tmp_path / "a.onnx", "--stage", stage]
+    cli.app(list(map(str, arguments)), standalone_mode=False)
+    output, told = capsys.readouterr()
+    assert output == ""
     fast = FastShotNetwork(make_shot_model().networks[stage - 1])
     for height, width in ((24, 32), (18, 42)):
         planes = torch.rand(3, height, width)
@@ -179,6 +186,7 @@ def test_an_exported_stage_finds_the_detail_that_vsr_finds(shot_file, tmp_path, 
         assert np.abs(found[0] - fast.missing_detail(planes).numpy()).max() < 1e-4
     assert said["stage"] == str(stage)
     assert "nor fuses frames along the motion, nor back-projects" in said["limits"]
+    assert f"limits: {said['limits']}" in told
 
 
 def test_an_export_that_cannot_be_is_refused(keyframe_file, shot_file, tmp_path, monkeypatch):
@@ -204,11 +212,3 @@ def test_an_export_that_cannot_be_is_refused(keyframe_file, shot_file, tmp_path,
         export(keyframe_file, fresh, None, overwrite=False)
     assert kept.read_bytes() == b"mine"
     assert not fresh.exists()
-
-
-def test_the_command_tells_what_the_file_does_not_do(shot_file, tmp_path):
-    arguments = [*COMMAND[:3], "export", shot_file, "-o", tmp_path / "a.onnx", "--stage", "1"]
-    done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "limits: stage 1 alone, one doubling" in done.stderr
-    assert done.stdout == ""
