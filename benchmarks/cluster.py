@@ -202,7 +202,6 @@ def kill_beside(cluster, members, victim, usual, chance, run):
         if victim == "node":
             node = members.pop(chance.randrange(len(members)))
             cluster.remove_node(node, allow_graceful=False)
-            members.append(cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
             return
         workers = find_workers()
         if workers:
@@ -215,6 +214,9 @@ def kill_beside(cluster, members, victim, usual, chance, run):
     finally:
         finished.set()
         killer.join()
+        # Ray adds nodes in the main thread alone.
+        while len(members) < 2:
+            members.append(cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
 
 
 def find_workers(title: bytes = b"ray::work") -> list[int]:
