@@ -69,7 +69,7 @@ training on the rest has made it better."""
 MAX_ADAPTATION_FRAMES = 16
 MAX_ADAPTATION_PIXELS = 420_000
 """Of all those frames together; of larger frames the middle is trained on, so that a shot takes
-some five seconds of a core at any size."""
+some seven seconds of a core at any size."""
 
 
 def train_shot(
