@@ -155,7 +155,7 @@ def test_a_scale_of_one_with_bicubic_is_the_identity(vsr, tmp_path, clip):
             "cannot read the recipe",
         ),
         (["{tmp}/none.mkv", "--policy", "bicubic"], 3, "none.mkv"),
-        (["{tmp}", "--policy", "bicubic"], 3, "picture"),
+        (["{nobank}", "--policy", "bicubic"], 3, "picture"),
         (["{empty}", "--policy", "bicubic"], 3, "empty"),
         (["{text}", "--policy", "bicubic"], 3, "text.mp4"),
         (["{sound}", "--policy", "bicubic"], 3, "no video"),

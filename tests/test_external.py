@@ -16,7 +16,7 @@ from vsr.image.resample import resize
 from vsr.train import dataset as external
 from vsr.train.dataset.dataset import BatchSampler, ImageDataset, usable_images
 from vsr.train.dataset.methods import METHODS, resolve_method
-from vsr.train.dataset.trainer import Trainer, rate_factor
+from vsr.train.dataset.trainer import rate_factor
 from vsr.train.state_file import state_path
 from vsr.upscale.networks.files import load_network, read_own
 from vsr.upscale.networks.network import apply_network
@@ -235,12 +235,10 @@ def test_a_stopped_training_does_not_go_on_with_other_options(images, tmp_path):
 def test_a_training_that_diverges_stops_and_keeps_its_best(images, tmp_path, monkeypatch):
     monkeypatch.setattr("vsr.train.dataset.trainer.WINDOW_STEPS", 5)
     output = tmp_path / "net.safetensors"
-    real_rate = Trainer._rate
-
-    def rate_that_explodes(trainer):
-        return 1e6 if trainer.iterations_done >= 20 else real_rate(trainer)
-
-    monkeypatch.setattr(Trainer, "_rate", rate_that_explodes)
+    monkeypatch.setattr(
+        "vsr.train.dataset.trainer.rate_factor",
+        lambda _, iteration: 1e9 if iteration >= 20 else 1.0,
+    )
     with pytest.raises(
         ModelError, match=r"diverged at step 2\d; .* holds its best state, of step 20"
     ):

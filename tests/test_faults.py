@@ -25,7 +25,7 @@ RECIPE = Recipe(
     "smi", scale=2.0, encode=EncodeOptions("libx264", preset="ultrafast", segment_frames=5)
 )
 STAGES = {
-    "reading": "vsr.video.reader.ClipReader._to_pixels",
+    "reading": "vsr.video.reader.ClipReader._to_frame",
     "finding cuts": "vsr.video.shots._detection_picture",
     "enlarging": "vsr.engine.generator.FastGenerator.enlarge",
     "steadying": "vsr.temporal.fusion.back_project_twice",

@@ -388,13 +388,13 @@ def test_teachers_and_windows_are_made_on_the_device_and_models_stay_where_they_
     expected = Teacher(models, "avgi").pairs(picture(24, 28), 1.0)
     torch.manual_seed(0)
     network = ShotNetwork(SHOT.network).eval().requires_grad_(False)
-    lumas = [to_luma(frame) for frame in FRAMES]
-    windows = list(_examples(lumas, 1.0, [network], SHOT))
+    lumas, halo = [to_luma(frame) for frame in FRAMES], network.spec.halo
+    windows = list(_examples(lumas, 1.0, [network], SHOT, halo))
     with pretended_gpu() as gpu:
         pairs = Teacher(models, "avgi", gpu).pairs(picture(24, 28).to(gpu), 1.0)
         moved = ShotNetwork(SHOT.network).requires_grad_(False).to(gpu)
         moved.load_state_dict(network.state_dict())
-        made = list(_examples([luma.to(gpu) for luma in lumas], 1.0, [moved], SHOT))
+        made = list(_examples([luma.to(gpu) for luma in lumas], 1.0, [moved], SHOT, halo))
     assert all(
         parameter.device.type == "cpu"
         for model in models

@@ -37,9 +37,6 @@ def mos_sheet(
     loop_frames: Annotated[
         int, typer.Option("--loop-frames", metavar="N", help="Frames of each loop; 1 for stills.")
     ] = 12,
-    stills: Annotated[
-        bool, typer.Option("--stills", help="Folders of pictures: those of one name are one trial.")
-    ] = False,
     question: Annotated[
         str, typer.Option("--question", metavar="TEXT", help="The page's heading.")
     ] = "How good does each picture look?",
@@ -47,6 +44,9 @@ def mos_sheet(
         int | None,
         typer.Option("--seed", metavar="N", help="Seed of the shuffle; default: random."),
     ] = None,
+    stills: Annotated[
+        bool, typer.Option("--stills", help="Folders of pictures: those of one name are one trial.")
+    ] = False,
     # end of options
     overwrite: OverwriteOption = False,
 ) -> None:

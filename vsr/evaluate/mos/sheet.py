@@ -33,9 +33,6 @@ class SheetOptions:
     loop_frames: int = option(
         12, "Frames of each loop; 1 for stills.", "--loop-frames", metavar="N", at_least=1
     )
-    stills: bool = option(
-        False, "Folders of pictures: those of one name are one trial.", "--stills"
-    )
     window_px: tuple[int, int] = option(
         (240, 320), "Height and width of the part of the picture that is shown.", at_least=16
     )
@@ -46,6 +43,9 @@ class SheetOptions:
         None, "Seed of the shuffle; default: random.", "--seed", metavar="N", at_least=0
     )
     """Drawn at random if not given; the key records it."""
+    stills: bool = option(
+        False, "Folders of pictures: those of one name are one trial.", "--stills"
+    )
 
 
 def write_sheet(
