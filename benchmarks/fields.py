@@ -73,7 +73,10 @@ def by_bwdif(clip: Path) -> list[torch.Tensor]:
     # Its lines are what `field` begins with: nothing else of the reader differs.
     with open_clip(clip, ReadOptions(deinterlace="off")) as reader:
         timed = ((picture, number, 1) for number, picture in enumerate(reader._source.pictures))
-        return [reader._to_pixels(one[0].frame)[0] for one in split_fields(timed, True)]
+        return [
+            reader._samples(one[0].frame, 0, 0, 1, None).frame().pixels
+            for one in split_fields(timed, True)
+        ]
 
 
 def psnr(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -31,20 +31,20 @@ def timed(self, module):
     if module.__name__ == "torch":
         torch_at[:] = [before, clocks()]
     if module.__name__ == "vsr.video.reader":
-        decode = module.ClipReader._to_pixels
-        def first(reader, decoded):
-            decode(reader, decoded)
+        decode = module.ClipReader._to_frame
+        def first(reader, *decoded):
+            decode(reader, *decoded)
             for began, before, there, now in zip(start, *torch_at, clocks()):
                 print(now - there, now - there + before - began, file=sys.stderr)
             sys.stderr.flush()
             os._exit(0)
-        module.ClipReader._to_pixels = first
+        module.ClipReader._to_frame = first
 torch_at = []
 loader.exec_module = timed
 start = clocks()
 from vsr.cli import main
 sys.argv = ["vsr", "run", "{SAMPLES / "clip.mp4"}", "-o", sys.argv[1]]
-sys.argv += ["--models", "{SAMPLES / "ckpts"}", "-y"]
+sys.argv += ["--policy", "smi", "--models", "{SAMPLES / "ckpts"}", "-y"]
 main()
 """
 """Ends at the first frame, and tells seconds since torch was there, and those of all but torch: by
