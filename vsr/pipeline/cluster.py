@@ -266,8 +266,7 @@ class _Driver:
         self._work: SegmentStore = session.writer.work
         self._pool = TaskPool(cluster, session.notes.notify)
         self.trainer = trainer
-        steadies = session.stages[2]
-        self._is_chained = session.policy.carries or steadies.is_on
+        self._is_chained = session.policy.carries or session.stages.steady.is_on
         dtype = dtype_name(session.recipe.dtype, session.device)
         info = session.reader.info
         policy = None if trainer is not None else choose_policy(asked, files, None, info)
@@ -340,8 +339,7 @@ class _Driver:
         for stage in session.stages:
             if stage.name in states:
                 stage.restore(states[stage.name])
-        metrics = session.stages[3]
-        for shot in metrics.shots():
+        for shot in session.stages.metrics.shots():
             session.notes.notify(shot.summary())
         with session.clock.measure("write"):
             report = self._writer.finish()

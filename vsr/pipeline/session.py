@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import cv2
 import torch
@@ -49,7 +49,16 @@ from vsr.video.writer import STANDARD_OUTPUT, ClipWriter, WriteReport
 MarkedFrame = tuple[int, int, tuple[Frame, torch.Tensor | None]]
 """Number and first frame of a shot, and a frame of it with the picture that it comes with."""
 
-Stages = tuple[Inspection, PolicyStage, FlickerControl, LiveMetrics, Finishing]
+
+class Stages(NamedTuple):
+    """All that a step passes through, in this order."""
+
+    inspection: Inspection
+    policy: PolicyStage
+    steady: FlickerControl
+    metrics: LiveMetrics
+    finishing: Finishing
+
 
 QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
@@ -191,7 +200,7 @@ class Session:
     @property
     def policy(self) -> PolicyStage:
         """The stage that makes pictures."""
-        return self.stages[1]
+        return self.stages.policy
 
     def read(self) -> Iterator[Step]:
         """Read the clip as steps, from as far before the first frame that is not done as a stage
@@ -267,7 +276,7 @@ class Session:
     def manifest(self, report: WriteReport | None = None) -> Manifest:
         """Tell what was done, once the clip has come to its end."""
         # Comparisons write nothing and have no report: their frames are counted by the session.
-        inspection, policy, _, metrics, _ = self.stages
+        inspection, policy, metrics = self.stages.inspection, self.policy, self.stages.metrics
         reader, board = self.reader, metrics.board
         names = (name for decision in policy.decisions for name in decision.models)
         damage = [str(damage) for damage in reader.damage] + list(report.damage if report else ())
@@ -343,7 +352,7 @@ class Session:
             last = None
             if frame.index == frames_done - 1:
                 # Stages resume from the picture before its final touches.
-                before = self.stages[-1].before
+                before = self.stages.finishing.before
                 last = self.resumed.picture if before is None else before
             return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
         return Step(frame, shot, picture)
@@ -453,7 +462,7 @@ def make_stages(
     restore = 1.0 if recipe.restore == "auto" else recipe.restore
     # Interpolation stays what it is: others compare with it.
     finished = 0.0 if policy.needs == "nothing" else restore
-    return (
+    return Stages(
         Inspection(restore, notify),
         policy.make(context),
         make_flicker_control(recipe, policy, notify),
