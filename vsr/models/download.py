@@ -107,6 +107,7 @@ class _ResumingDownloader:
                 # All of it is there, or too much: its hash decides.
                 total: int | None = there
             else:
+                # A server that ignores the range sends all from the start.
                 if answer.status_code != PARTIAL_CONTENT:
                     there = 0
                 length = _length(answer)
@@ -114,11 +115,13 @@ class _ResumingDownloader:
                 _check_room(self._part.parent, length)
                 with self._part.open("ab" if there else "wb") as stream:
                     self._receive(answer, stream, there, total)
+        # A body may end early without an error, so sizes are compared.
         if total is not None and self._part.stat().st_size < total:
             raise self._broken_off(self._part.stat().st_size)
         if not is_published(self._file, self._part):
             with self._part.open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
+            # Else every later try would go on with the same wrong bytes.
             self._part.unlink()
             raise ModelError(
                 f"{url} has the hash {found[:12]}..., expected {self._file.sha256}...; it was "
@@ -129,6 +132,7 @@ class _ResumingDownloader:
     def _open(self, url: str, there: int) -> requests.Response:
         headers = _PLAIN | ({"Range": f"bytes={there}-"} if there else {})
         answer = requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers)
+        # Asked for the rest, a server answers this where there is none: that is no failure.
         if answer.status_code != RANGE_NOT_SATISFIABLE or not there:
             answer.raise_for_status()
         return answer
@@ -143,6 +147,7 @@ class _ResumingDownloader:
                 self._progress(there, total)
         except requests.RequestException:
             raise self._broken_off(there) from None
+        # Before it gets its name: after a power failure that would stand for a cut-off file.
         stream.flush()
         flush_to_disk(stream.fileno())
 

@@ -423,10 +423,13 @@ class _Driver:
                 self._choose_store(read)
             segment = _Segment(read.part, read.begins_shot, read.seconds)
             if self._sends_frames:
+                # Only in a run that goes on: these frames are of segments that are closed, and
+                # serve as context.
                 if read.before and self._segments:
                     self._segments[-1].frames = _put_frames(read.before)
                 segment.frames = _put_frames(read.frames)
             self._segments.append(segment)
+            # Made for an earlier run, which ended before it could be closed.
             if (kept := self._work.read_ahead(read.part.first_frame)) is not None:
                 segment.is_given = True
                 segment.finish(kept)

@@ -55,6 +55,7 @@ def training_cost(need: Need) -> TrainingCost | None:
         return TrainingCost(0.0, (), is_beside=False)
     first, budget = need.lacking[0], need.recipe.training_seconds
     if budget is not None:
+        # A budget is one for all keyframes together, but one for each shot model.
         count = 1 if need.training else len(need.lacking)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, count * (budget,), is_beside=need.training is None)
@@ -99,6 +100,7 @@ def _seconds_of_all(need: Need, method: Method, keyframe: torch.Tensor) -> float
         # On a GPU they are one job.
         models = need.models_lacking
         return seconds_per_batched_iteration(method, batched, keyframe, models, device)
+    # Rounded up: a last round of few models takes as long as a full one.
     rounds = -(-need.models_lacking // (need.recipe.threads or available_cores()))
     return rounds * seconds_per_iteration(method, keyframe)
 
@@ -133,6 +135,7 @@ def run_seconds(
     now, current = cost.setup, 0
     ready = 0
     """Shots at the start of the clip whose models are there."""
+    # From event to event: a shot is enlarged, or a model trained.
     while current < len(left):
         while ready < len(left) and need.shots[ready].index not in lacking:
             ready += 1
@@ -146,6 +149,7 @@ def run_seconds(
         now += step
         if works:
             left[current] -= step * speed
+            # Rounding may leave a trace of work where there is none.
             current += left[current] <= 1e-9
         if trains:
             untrained[0] -= step * speed
@@ -181,6 +185,7 @@ def _keyframe_models(need: Need) -> list[Model]:
         keyframe=0,
         keyframe_hash=STAND_IN,
         frame_time=0.0,
+        # Endless: every shot takes these models for its own.
         shot_start_seconds=float("-inf"),
         shot_end_seconds=float("inf"),
         critic_mean=0.0,

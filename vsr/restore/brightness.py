@@ -50,6 +50,7 @@ class BrightnessEvening:
         before: FloatArray | None = None
         for picture in pictures:
             if before is None:
+                # Levels count from the shot's first frame: only their differences matter.
                 level = np.zeros((3, *_grid(picture)), np.float32)
             else:
                 level = held[-1][1] + brightness_step(before, picture)
@@ -93,6 +94,7 @@ def steady_correction(levels: FloatArray, at: int) -> FloatArray:
     if count < MIN_TURNS + 2:
         return none
     steps = np.diff(levels, axis=0)
+    # Centered times: mean and slope of the line are then independent of each other.
     times = np.arange(count, dtype=np.float32) - (count - 1) / 2
     spread = float((times**2).sum())
     mean = levels.mean(axis=0)

@@ -82,6 +82,7 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
     flat = usable & (structure <= np.quantile(structure[usable], FLAT_SHARE))
     if np.sqrt(structure[flat].mean()) > MAX_FLAT_GRADIENT * SOBEL_GAIN:
         return None
+    # Structure and missed motion only add; the factor makes up for taking the quietest.
     quiet = np.quantile(variances[:, flat], QUIET_SHARE, axis=1) / QUIET_FACTOR
     return NoiseLevels(
         float(np.sqrt(quiet[RGB].mean())),
@@ -139,6 +140,7 @@ def _by_brightness(
     for bin_index in range(BRIGHTNESS_BINS):
         low, high = (256 / BRIGHTNESS_BINS * edge for edge in (bin_index, bin_index + 1))
         inside = (levels >= low) & (levels < high)
+        # So many that the flattest share of them is enough.
         if inside.sum() < MIN_PATCHES / FLAT_SHARE:
             continue
         flat = inside & (structure <= np.quantile(structure[inside], FLAT_SHARE))

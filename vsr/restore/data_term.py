@@ -137,6 +137,7 @@ def soft_threshold(planes: torch.Tensor, threshold: float) -> torch.Tensor:
         return planes
     basis = _basis(planes.device)
     margin = BLOCK_PX - 1
+    # Edges are repeated: zeros would be steps, and steps are detail to the transform.
     padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")
     size = padded.shape[-2:]
     # Blocks as columns: two products of matrices take less time than convolutions of one channel.
@@ -161,4 +162,5 @@ def _basis(device: torch.device) -> torch.Tensor:
                 for k in range(BLOCK_PX)
             ]
         )
+        # Separable: one product stands for the transforms of rows and columns.
         return torch.kron(rows, rows).to(device)

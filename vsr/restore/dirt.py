@@ -202,6 +202,7 @@ def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[S
     planes = _standing_out(lumas[1], *brought)
     if max((plane > DIRT_LEVELS).mean() for plane in planes) > MAX_FRAME_SHARE:
         return []
+    # A difference over a whole window is surely a spot; the planes above tell how far it goes.
     cores = [
         plane > DIRT_LEVELS for plane in _standing_out(lumas[1], *brought, search_px=SEARCH_PX)
     ]
@@ -222,8 +223,10 @@ def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[S
         for label in range(1, count):
             mask = labels == label
             area = int(stats[label, cv2.CC_STAT_AREA])
+            # A piece of rim that has no core of its own is no spot.
             if area > MAX_SPOT_SHARE * height * width or not core[mask].any():
                 continue
+            # The ring begins a pixel off the spot, whose blur reaches out of it.
             inner, outer = (
                 cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
                 for reach in (1, 1 + RING_PX)

@@ -32,6 +32,7 @@ def limit_overshoot(picture: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
     weights = low.new_tensor(LUMA_WEIGHTS)
     least, most = edge_levels(torch.einsum("c,chw->hw", weights, low))
     size = picture.shape[-2:]
+    # Nearest: levels are infinite off the edges, and infinity times 0 is not a number.
     least, most = (
         F.interpolate(level[None, None], size, mode="nearest")[0, 0] for level in (least, most)
     )

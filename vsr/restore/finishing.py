@@ -75,6 +75,7 @@ class Finishing:
                 picture = limit_overshoot(picture, step.frame.pixels)
             if is_coded and self._sharpening:
                 picture = sharpen(picture, self._sharpening, self._blur_px)
+            # Last: sharpening would make the grain stronger than what was asked for.
             if levels:
                 picture = add_grain(picture, levels, step.frame.index, self._size_px)
             self.before = None if picture is step.picture else step.picture

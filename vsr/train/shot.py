@@ -270,15 +270,18 @@ def read_jobs(
     """Read the frames of each job, (3, h, w) as arrays, in one pass over the clip; memory holds
     those of one shot."""
     in_order = sorted(jobs, key=lambda job: job.shot.first_frame)
+    # These need no frames, so they do not wait for any.
     yield from ((job, []) for job in in_order if not job.runs)
     wanted = iter([job for job in in_order if job.runs])
     job = next(wanted, None)
     held: dict[int, np.ndarray] = {}
     with open_clip(clip, read) as reader:
         for frame in reader.frames():
+            # The rest of the clip need not be decoded.
             if job is None:
                 return
             if any(frame.index in run for run in job.runs):
+                # A region is copied: as a view it would keep the whole frame in memory.
                 held[frame.index] = frame.pixels[:, *job.region].contiguous().numpy()
             if frame.index == job.runs[-1][-1]:
                 yield job, [[held[index] for index in run] for run in job.runs]
@@ -292,7 +295,9 @@ def train_job_in_worker(job: ShotJob, references: Sequence[object]) -> bytes:
     import ray
 
     frames = ray.get(references[0])
+    # Ray hands out read-only arrays, and torch wants writable ones.
     runs = [[torch.from_numpy(frame.copy()) for frame in run] for run in frames]
+    # A worker may lack the user's folders: the model travels back as bytes.
     with TemporaryDirectory() as folder:
         here = replace(job, path=Path(folder) / job.path.name)
         here.train(runs, ignore, TrainingListener())
@@ -317,6 +322,7 @@ def _train_on_cluster(
             material = read_jobs(clip, missing, missing[0].options.read)
             is_all_read = False
             while not is_all_read or pool.num_at_work:
+                # Read only as there is room: memory then holds few shots' frames.
                 while not is_all_read and pool.has_room:
                     if (read := next(material, None)) is None:
                         is_all_read = True
@@ -414,6 +420,7 @@ def training_part(
     adaptation of a prior the middle."""
     if not is_adaptation:
         return training_runs(shot, height * width), (slice(None), slice(None))
+    # The root: the limit is on the area, the share is one of the sides.
     share = min(1.0, sqrt(MAX_ADAPTATION_PIXELS / RUN_FRAMES / (height * width)))
     sides = [max(MIN_SIDE_PX, round(side * share)) for side in (height, width)]
     rows, columns = (
@@ -432,6 +439,7 @@ def training_runs(
 ) -> list[range]:
     """Choose the frames to train on: the whole shot where it is short, else runs evenly spread over
     it."""
+    # A run at least, however large the frames are: windows need neighbors.
     budget = max(RUN_FRAMES, min(max_frames, max_pixels // frame_px))
     if shot.num_frames <= budget:
         return [range(shot.first_frame, shot.last_frame + 1)]

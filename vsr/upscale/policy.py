@@ -185,6 +185,7 @@ class PolicyContext:
     def keyframe_groups(self) -> list[list[Model]]:
         """The bank's models, one list for each picture that models were trained on, each by
         name."""
+        # Sorted, since `groupby` only joins what stands side by side.
         by_keyframe = sorted(self.models, key=lambda model: (model.card.keyframe_hash, model.name))
         groups = itertools.groupby(by_keyframe, key=lambda model: model.card.keyframe_hash)
         return sorted((list(group) for _, group in groups), key=lambda group: group[0].name)
@@ -261,6 +262,7 @@ class PolicyContext:
         no noise is used."""
         if not self.options.as_published:
             return None
+        # Python's own hash of a string differs from process to process.
         seed = crc32(f"{self.sample}/{self._frame[0]}/{model}".encode())
         return torch.Generator().manual_seed(seed)
 
@@ -294,6 +296,7 @@ class PolicyContext:
         chosen = self.options.back_projection_weight is not None or self.options.as_published
         if shot.trust.is_full or chosen:
             return decision
+        # What passes the thresholds is no error of the input, so it is followed in full.
         return replace(decision, back_projection_weight=1.0, trust=shot.trust)
 
     def alternate(self, decision: Decision, pixels: torch.Tensor) -> tuple[Upscale, str]:

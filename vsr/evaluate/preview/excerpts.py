@@ -158,6 +158,7 @@ def read_excerpt(
     else:
         start_seconds = seconds = look.seconds
     with open_clip(clip, read, start_seconds) as reader:
+        # A little earlier, since rounding must not lose the very frame.
         frames = reader.frames(seconds - 1e-6)
         shot = next(split_shots(islice(frames, EXCERPT_FRAMES)), None)
         if shot is None:

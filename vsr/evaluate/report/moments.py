@@ -72,6 +72,7 @@ def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -
     """
     if not frames:
         return []
+    # The shape is given, for without curves numpy would not know of the frames.
     interest = np.array([_interest(curve) for curve in curves]).reshape(len(curves), len(frames))
     total = interest.sum(axis=0)
     if total.max() == 0:
@@ -79,6 +80,7 @@ def choose_moments(frames: Sequence[int], curves: Sequence[Curve], count: int) -
         return [_moment(frames, position, "chosen evenly") for position in sorted(set(evenly))]
     gap = max(MIN_GAP, len(frames) // (2 * count))
     chosen: list[int] = []
+    # What was chosen, and all that is near, counts -1.
     while len(chosen) < count and total.max() >= 0:
         position = int(total.argmax())
         chosen.append(position)
@@ -100,6 +102,7 @@ def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
     existing = np.flatnonzero(~np.isnan(values))
     if len(existing) <= max_points:
         return existing
+    # Two points for each stretch: its least and its greatest value.
     stretches = np.array_split(existing, max_points // 2)
     extremes = [(part[values[part].argmin()], part[values[part].argmax()]) for part in stretches]
     return np.unique(np.array(extremes))
@@ -145,6 +148,7 @@ def _interest(curve: Curve) -> Values:
     average."""
     rows = np.array(list(curve.values.values()))
     if len(rows) == 1:
+        # A single version is compared with its own best frame.
         best = np.fmax if curve.higher_is_better else np.fmin
         rows = np.array([rows[0], np.full_like(rows[0], best.reduce(rows[0]))])
     measured = ~np.isnan(rows).any(axis=0)

@@ -98,6 +98,7 @@ def min_crop_px(options: LossOptions) -> int:
 
 
 def _consistency_loss(output: BatchOutput) -> torch.Tensor:
+    # By the reduction that made the inputs: any other would ask for another picture.
     return F.l1_loss(resize(output.result, *output.low.shape[-2:]), output.low)
 
 
@@ -110,6 +111,7 @@ def _diversity_loss(network: str, bound: float, device: torch.device) -> LossTer
         assert output.other is not None
         # In features: noise that only changes single pixels is no diversity.
         distance = F.l1_loss(features(output.result), features(output.other))
+        # Bounded: else ever wilder noise would pay.
         return bound - distance.clamp(max=bound)
 
     return likeness
@@ -141,6 +143,7 @@ def _cosines(side: int) -> torch.Tensor:
     matrix: torch.Tensor = (
         torch.cos(torch.pi / side * (places + 0.5) * places[:, None]) * (2 / side) ** 0.5
     )
+    # The constant row would be too long by this factor, and count for more than the others.
     matrix[0] /= 2**0.5
     return matrix
 
@@ -178,6 +181,7 @@ def confuse_high_frequencies(
     cycles = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
     is_low = (cycles <= cutoff).to(result.device)
     mixed = torch.where(is_low, torch.fft.rfft2(result.float()), torch.fft.rfft2(truth.float()))
+    # With the size: half a spectrum does not tell odd widths from even ones.
     confused: torch.Tensor = torch.fft.irfft2(mixed, s=(height, width))
     return confused
 

@@ -110,6 +110,8 @@ class PriorTraining(ShotModelTraining):
         lows = [low.to(self._device) for low in sequence.low]
         inputs, targets = lows, sequence.clean
         halo = self._network.network.spec.halo
+        # The first network doubles the size, so its truth is half the clean frame's; the second
+        # goes on from there.
         if self._finished:
             inputs = enlarge_fused(lows, self._finished[0], self._options.fusion)
         else:
@@ -117,6 +119,7 @@ class PriorTraining(ShotModelTraining):
         targets = [target.to(self._device) for target in targets]
         reach = self._options.network.neighbours
         return [
+            # The pool takes half the memory so; crops become float32 when they are drawn.
             (planes.half(), target.half())
             for planes, target in windows(lows, inputs, targets, reach, halo)
         ]

@@ -62,6 +62,7 @@ class SequenceMaker:
     def make(self, number: int) -> MotionSequence:
         """Make the sequence of that number. Raises `InputError` where a picture is not readable."""
         options = self._options
+        # From the pair: a training that goes on need not make the sequences before once more.
         random = np.random.default_rng([self._seed, number])
         layers = [_Layer(self._texture(random), None, random, options)]
         if random.random() < options.covered:
@@ -74,6 +75,7 @@ class SequenceMaker:
         # Whole in low resolution, whatever the options ask for.
         side = options.side_px - options.side_px % 4
         for frame in range(options.frames):
+            # Counted from the middle: motion then leads less far from the layers' centers.
             time = frame - (options.frames - 1) / 2
             large = _expose(layers, time, shutter, SUPERSAMPLING * side) * (1 + light * time)
             if softness:
@@ -84,6 +86,7 @@ class SequenceMaker:
                 grain = random.normal(0, noise / 255, reduced.shape).astype(np.float32)
                 reduced = reduced + torch.from_numpy(grain)
             clean.append(truth)
+            # Decoded frames have 8 bits, so rounding is part of what the networks must undo.
             low.append((reduced.clamp(0, 1) * 255).round() / 255)
         return MotionSequence(clean, low)
 
@@ -160,6 +163,7 @@ class _Layer:
                 cv2.resize(each, (side, side), interpolation=cv2.INTER_CUBIC) for each in field
             )
             rows, columns = rows + self._sway * down, columns + self._sway * right
+        # The exponential grows by the same factor from frame to frame, and is never 0.
         angle, zoom = self._angle + self._turn * time, float(np.exp(self._zoom * time))
         cosine, sine = np.float32(np.cos(angle) * zoom), np.float32(np.sin(angle) * zoom)
         moved = self._speed * time + self._acceleration * time**2 / 2
@@ -182,6 +186,7 @@ class _Layer:
 
 
 def _sample(picture: FloatArray, across: FloatArray, down: FloatArray) -> FloatArray:
+    # Mirrored beyond the rim: a black border that moves along is nothing that films show.
     sampled: FloatArray = cv2.remap(
         picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
@@ -210,6 +215,7 @@ def _blob(random: np.random.Generator) -> FloatArray:
         (512, 512),
         interpolation=cv2.INTER_CUBIC,
     )
+    # By the quantile a shape covers 20 to 60 % of its square, whatever the noise.
     level = np.quantile(noise, random.uniform(0.4, 0.8))
     slope = np.abs(np.diff(noise, axis=0)).mean() + 1e-6
     # About one pixel from outside to inside.
@@ -238,12 +244,15 @@ def _dead_leaves(random: np.random.Generator) -> FloatArray:
     middle = random.uniform(0.3, 0.6)
     # Sizes by a power law of exponent 3: as much area of each size.
     draws = random.random(1600)
+    # The law's inverted distribution function turns uniform draws into radii.
     radii = 1 / np.sqrt(draws / smallest**2 + (1 - draws) / largest**2)
+    # Half of them largest first, so that small shapes are not buried.
     for radius in np.sort(radii)[::-1] if random.random() < 0.5 else radii:
         x, y = random.uniform(-20, side + 20, 2)
         shade = float(np.clip(random.normal(middle, contrast), 0, 1))
         aspect = random.uniform(0.25, 0.7) if is_leaf else random.uniform(0.6, 1)
         axes = (max(1, int(radius)), max(1, int(radius * aspect)))
+        # In sixteenths of a pixel, by the 4 fractional bits that `ellipse` is told of.
         place, angle = (int(x * 16), int(y * 16)), random.uniform(0, 360)
         scaled = (axes[0] * 16, axes[1] * 16)
         cv2.ellipse(canvas, place, scaled, angle, 0, 360, shade, -1, cv2.LINE_AA, 4)

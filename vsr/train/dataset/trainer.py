@@ -104,6 +104,7 @@ class DiscriminatorTrainer(Resumable):
     ) -> None:
         self._gan_loss = GAN_LOSSES[options.losses.adversarial]
         published = DISCRIMINATORS[options.discriminator]
+        # As many as the crop bears: it must divide evenly, with four pixels a side left.
         halvings = max(
             number
             for number in range(1, published.halvings + 1)
@@ -244,7 +245,9 @@ class Trainer(Training):
     def has_diverged(self) -> bool:
         """Whether the last window is not finite, or far worse than the best one."""
         if not self.windows or self.best_window is None:
+            # A window has ended, and none was fit to be kept.
             return bool(self.windows)
+        # The negation counts NaN, which is not below anything, as diverged.
         return not self.windows[-1] <= DIVERGED_FACTOR * self.best_window
 
     def restore_best(self) -> None:
@@ -272,6 +275,8 @@ class Trainer(Training):
         return BatchOutput(low, truth, result.float(), None if other is None else other.float())
 
     def _seed_of_step(self, purpose: int) -> int:
+        # From the step's number: a training that goes on draws what it would have drawn. The large
+        # factor keeps seeds apart.
         return 1_000_003 * self._seed + SEEDS_PER_STEP * self.iterations_done + purpose
 
     def _track_distance(self, output: BatchOutput) -> None:

@@ -190,12 +190,14 @@ class _BatchedTraining(Training):
             loss = loss - options.adversarial_weight * self._adversarial_step(
                 running, playing, targets, outputs
             )
+        # Models that are over stay in the one stack of weights: rate 0 leaves them as they are.
         rates = [
             schedule.rate if number in running else 0.0
             for number, schedule in enumerate(self._schedules)
         ]
         self._adam.minimize(loss, rates)
         with torch.no_grad():
+            # Rows of models that are over move too, but those were handed over already.
             self._averages.weights.lerp_(self._generators.weights, 1 - options.average_decay)
         return losses.detach()
 
@@ -276,6 +278,7 @@ def batch_that_fits(keyframe: torch.Tensor, options: QuickOptions, device: torch
     )
     # The held-out picture is larger than any crop, but has no gradients.
     maps = options.held_out_scale**2 * height * width * MAP_COPIES
+    # Four bytes a feature: training is in float32.
     bytes_each = 4 * options.network.width * (crops + maps)
     # What other programs hold is not counted on.
     free, _ = torch.cuda.mem_get_info(device)

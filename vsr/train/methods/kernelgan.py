@@ -181,6 +181,7 @@ class KernelGanTrainer(Resumable):
 
     def __init__(self, keyframe: torch.Tensor, options: KernelGanOptions, seed: int) -> None:
         self._options = options
+        # The published discriminator takes pictures in [-1, 1].
         self._picture = 2 * keyframe - 1
         self._random = torch.Generator().manual_seed(seed)
         # The spectrum judges every kernel, and knows nothing of the game.
@@ -188,6 +189,7 @@ class KernelGanTrainer(Resumable):
         self._fit = self._scales.fit(KERNEL_SIDE)
         self.blurred = self._fit.is_blur
         """Whether some Gaussian explains the picture clearly better than bicubic reduction."""
+        # Layers draw from torch's global generator: forked, it stays as the caller had it.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.reducer, self.discriminator = DeepLinearGenerator(), PatchDiscriminator()
@@ -254,6 +256,7 @@ class KernelGanTrainer(Resumable):
         """Average its errors on (N, 3, H, W) pictures in [-1, 1], `fake` detached; takes down its
         accuracy."""
         of_real, of_fake = self._scores(real, fake)
+        # Its last layer is a sigmoid: at one half it cannot tell.
         right = [(of_real > 0.5).float().mean(), (of_fake < 0.5).float().mean()]
         self.accuracies.append(float(sum(right)) / 2)
         return (label_loss(of_real, 1.0) + label_loss(of_fake, 0.0)) / 2
@@ -331,6 +334,7 @@ def _fit_reducer(reducer: DeepLinearGenerator, kernel: torch.Tensor) -> None:
 def threshold_kernel(kernel: torch.Tensor, kept_taps: int) -> torch.Tensor:
     """Subtract three quarters of the kernel's value number `kept_taps` + 1, drop what falls below
     0, and align the rest."""
+    # Lowered, not only cut: what is kept has no jump where it ends.
     least = 0.75 * kernel.flatten().sort(descending=True).values[kept_taps]
     return recentered((kernel - least).clamp_min(0))
 
@@ -356,4 +360,5 @@ def _quantize_straight_through(picture: torch.Tensor) -> torch.Tensor:
 
 def _downscale(crop: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Reduce each color of (1, 3, H, W) by the kernel, only where all of its taps lie inside."""
+    # Colors take the place of the pictures of a batch: one kernel for all three, none mixed.
     return F.conv2d(crop.transpose(0, 1), kernel[None, None], stride=FACTOR).transpose(0, 1)

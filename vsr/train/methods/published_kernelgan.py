@@ -126,9 +126,11 @@ class PublishedKernelGan(Training):
     def step(self) -> None:
         """Take a step of both networks, then go on with the schedule. Raises `ModelError` where the
         loss is not finite."""
+        # The layers are linear: one convolution does what they do one after another.
         kernel = self._reducer.kernel()
         crop = self._picture[:, *self._draw()][None]
         reduced = reduce_by(crop, kernel)
+        # Without noise: only what the discriminator itself learns from gets it.
         adversarial = label_loss(self._discriminator(reduced), 1.0)
         terms = kernel_terms(crop, reduced, kernel, self._border)
         loss = adversarial + sum(self.weights[name] * term for name, term in terms.items())
@@ -166,6 +168,7 @@ class PublishedKernelGan(Training):
             for optimizer in (self._reducer_optimizer, self._discriminator_optimizer):
                 optimizer.learning_rate /= 10
         if self._similar < SIMILAR_TIMES:
+            # In a row: one lucky crop must not begin the annealing.
             self._similar = self._similar + 1 if bicubic_loss < options.bicubic_similar else 0
         elif done % options.anneal_every == 0:
             lowered = max(self.weights["bicubic"] / 100, options.bicubic_least)
@@ -218,6 +221,7 @@ def estimate_kernel_as_published(
         training = PublishedKernelGan(keyframe, options, seed)
         fit(training, progress, should_stop=should_stop)
     kernel, scales = training.kernel(), CrossScaleSpectrum(keyframe)
+    # Only reported: the published game chooses nothing by them.
     mismatches = [float(scales.mismatch(each)) for each in (kernel, bicubic_kernel())]
     return KernelEstimate(
         KernelFit(kernel, "kernelgan", *mismatches),

@@ -184,6 +184,7 @@ class QuickTraining(GeneratorTraining):
         self, number: int, places: Sequence[CropPlacement], errors: torch.Tensor
     ) -> torch.Tensor:
         """Compare the crops' errors with those on a frame around the keyframe, drawn at random."""
+        # One of them at random: each costs a pass of the network.
         neighbor = self._neighbors[self._draw(len(self._neighbors))][number]
         changes = [
             temporal_loss(self._restorer.network, neighbor, *each)

@@ -146,6 +146,7 @@ class ShotModelTraining(Training):
 
     @seconds.setter
     def seconds(self, seconds: float) -> None:
+        # A training that goes on has the time of its earlier runs behind it.
         self._began = perf_counter() - seconds
 
     @property
@@ -203,6 +204,7 @@ class ShotModelTraining(Training):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the network that a state is of."""
         for weights in state["finished"]:
+            # No examples are built here, so the end of the stage judges nothing anew.
             self._network.average.load_state_dict(weights)
             self._end_stage()
         super().load_state_dict(state)
@@ -238,10 +240,12 @@ class ShotModelTraining(Training):
         network = self._network.average
         if self._held_out:
             start = self._start(stage)
+            # A short training may lose more than it finds: it must gain on frames it has not seen.
             if restoration_error(network, self._held_out) >= restoration_error(
                 start, self._held_out
             ):
                 network = copy.deepcopy(start).eval().requires_grad_(False)
+                # By this 0 the model's card tells that the network is the prior's own.
                 self._stage_iterations[stage] = 0
         self._finished.append(network)
         if not self.is_over:
@@ -258,6 +262,7 @@ class ShotModelTraining(Training):
             return done / planned[stage]
         if done == 0:
             return 0.0
+        # Ends are fixed, not lengths: building the second network's examples comes out of its half.
         end = self._budget_seconds * (stage + 1) / len(planned)
         return min(1.0, (self.seconds - self._stage_began) / max(end - self._stage_began, 1e-3))
 
@@ -290,6 +295,7 @@ def _examples(
     """
     # The second network sees pictures that the first has enlarged, so it starts one halving lower.
     reduction = STAGE_SCALE ** (1 + len(networks))
+    # Multiples of the reduction: each low pixel stands for as many whole ones.
     height, width = (
         reduction * max(1, round(side * scale / reduction)) for side in run[0].shape[-2:]
     )

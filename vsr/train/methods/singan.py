@@ -81,6 +81,7 @@ class FaithfulTraining(GeneratorTraining):
         (keyframe,) = pictures
         self._options = options
         self._random = torch.Generator().manual_seed(seed)
+        # In [-1, 1]: the published generator ends in a tanh.
         self._real = (2 * keyframe - 1)[None]
         # The lost detail of one step is what there is to learn.
         base = _reduce_and_enlarge(self._real, options.step_ratio)
@@ -175,6 +176,7 @@ class PyramidTraining(FaithfulTraining):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go up to the level of a state, and go on from there."""
+        # Each level's base and noise follow from those below: they are climbed through again.
         for weights in state["finished"]:
             self._generator.load_state_dict(weights)
             self._go_up()
@@ -182,6 +184,7 @@ class PyramidTraining(FaithfulTraining):
 
     def _go_up(self) -> None:
         """Keep the level's generator as it is, and begin the next level with what it restores."""
+        # With its running statistics, which inference uses too: those of a batch differ by picture.
         self._generator.eval().requires_grad_(False)
         reconstruction = self._generator(*self._reconstruction_inputs)
         self._below.append((self._generator, self._amplitude))

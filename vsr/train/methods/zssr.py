@@ -148,6 +148,7 @@ class PairSampler(Resumable):
         if self._noise:
             # The restorer learns to leave noise alone, not to sharpen it.
             lr = (lr + self._noise * torch.randn(lr.shape, generator=self._random)).clamp(0, 1)
+        # As in ZSSR the network works at the target's size: it learns what enlarging has lost.
         base = resize(lr, *hr.shape[-2:])
         return (2 * base - 1)[None], (2 * hr - 1)[None], weights[None, None]
 
@@ -161,6 +162,7 @@ def downscale(picture: torch.Tensor, kernel: torch.Tensor | None) -> torch.Tenso
     """(3, H, W) at half its size, by the kernel or bicubically, in [0, 1]."""
     height, width = (side // FACTOR for side in picture.shape[-2:])
     half = resize(picture, height, width) if kernel is None else reduce_blurred(picture, kernel)
+    # Cubic weights overshoot at edges; decoded pictures stay in their range.
     return half.clamp(0, 1)
 
 
@@ -269,9 +271,11 @@ def _copy_of_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 def _is_decreasing(errors: list[float], steepness: float) -> bool:
     """Whether a line through the errors falls clearly, by the standard deviation of its slope."""
     if len(errors) < 4:
+        # Over so few tests a slope says nothing yet: training goes on.
         return True
     # The covariance of the fit says how far the slope may be chance.
     (slope, _), covariance = np.polyfit(np.arange(len(errors)), errors, 1, cov=True)
+    # ZSSR's rule: a fall within the uncertainty of its own slope counts as none.
     return bool(-steepness * slope >= np.sqrt(covariance[0][0]))
 
 
@@ -379,6 +383,7 @@ class HrCropSampler:
             self._picture[None],
             places[None],
             mode="bicubic",
+            # Zeros from outside would be black wedges, with edges that the picture does not have.
             padding_mode="reflection",
             align_corners=False,
         )
@@ -386,6 +391,7 @@ class HrCropSampler:
 
     def _middle(self, length: int) -> float:
         half = (self._side - 1) / 2
+        # A crop as wide as the picture leaves but one place for its middle.
         return self._uniform(half, max(half, length - 1 - half))
 
     def _uniform(self, least: float, most: float) -> float:

@@ -110,6 +110,7 @@ class _ZssrGanTraining(RestorerTraining):
         # As for the reducer: real is 1, and the crop itself sets the scale of the normalization.
         adversarial = label_loss(self._game.score_fake(hr, restored), 1.0)
         if self._weight is None:
+            # By this ratio each term begins at the share of the sum that the option asks for.
             share = self._options.adversarial_share / (1 - self._options.adversarial_share)
             # Fixed from here on: the balance then moves as the two losses do.
             self._weight = share * reconstruction.item() / max(adversarial.item(), 1e-6)
@@ -193,10 +194,12 @@ class _JointTraining(_ZssrGanTraining):
         """Take a step of each of the three."""
         game = self._game
         game.generator_step()
+        # A given kernel stands, and a picture without blur stays with bicubic reduction.
         if self._options.kernel is None and game.blurred:
             # Go on with the kernel that the game has come to.
             self._sampler.kernel = kernel = self._kernel()
             self.restorer.use_kernel(kernel)
         hr, restored = self._restorer_step()
+        # One step on the mean of both losses, as published, not one on each.
         game.discriminator_step((game.pair_loss() + game.discriminator_loss(hr, restored)) / 2)
         self.restorer.judge()

@@ -69,6 +69,7 @@ class DriftDetector:
         moves_on = expected > max(MIN_CHANGE, AT_REST_SHARE * self._movement)
         if moves_on and change < REPEAT_SHARE * min(expected, self._movement):
             return True
+        # A repeat does not get here: later frames are compared with a true movement.
         self._movement = change
         return False
 

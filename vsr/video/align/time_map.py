@@ -184,7 +184,9 @@ def search_time_map(result: Fingerprint, other: Fingerprint) -> TimeMap:
     """Search the time map by pictures: any start of one clip within the other, where that fits
     clearly better than the timestamps."""
     stamped = guess_time_map(result, other)
+    # A few frames match well by chance: half of the shorter clip must.
     least = min(SAMPLES, max(min(len(result.seconds), len(other.seconds)) // 2, 2))
+    # Either clip may begin within the other.
     candidates = [
         TimeMap(float(offset), stretch)
         for stretch in {guess.stretch for guess in _candidate_maps(result, other)}

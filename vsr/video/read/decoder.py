@@ -134,6 +134,7 @@ class StreamDecoder:
 
     def _decode(self) -> Iterator[DecodedFrame]:
         last_pts: int | None = None
+        # In units of the time base, as time stamps are.
         longest_step = 1 / (self.rate * self._time_base)
         slots = AviTimestamps() if self._container.format.name == "avi" else None
         checksums = CHECKSUMS[self._codec]() if self._codec in CHECKSUMS else None
@@ -210,6 +211,7 @@ class StreamDecoder:
 
     def _check_truncation(self, last_pts: int | None, longest_step: Fraction) -> None:
         """Report a missing tail, by what the video stream itself claims and nothing else."""
+        # MP4 and MOV count their frames, which says more than a duration.
         if "mov" in self._container.format.name:
             if self._num_packets < self._stream.frames:
                 missing = self._stream.frames - self._num_packets
@@ -292,6 +294,7 @@ def _claimed_end_seconds(container: InputContainer, stream: VideoStream) -> floa
         tag = stream.metadata.get("DURATION")
         if tag is not None:
             return parse_duration(tag)
+        # The file's duration is that of its longest stream, which need not be the video.
         timed = [
             other for other in container.streams if other.type in ("video", "audio", "subtitle")
         ]

@@ -31,6 +31,7 @@ class _Bits:
     """The bits of a NAL unit, without emulation prevention (7.3.1.1)."""
 
     def __init__(self, data: bytes) -> None:
+        # Encoders add a 3 behind two zero bytes, lest a unit contain a start code.
         raw = data.replace(b"\x00\x00\x03", b"\x00\x00")
         self._value = int.from_bytes(raw, "big")
         self._left = 8 * len(raw)
@@ -58,6 +59,7 @@ class _Bits:
     def se(self) -> int:
         """A signed Exp-Golomb code."""
         code = self.ue()
+        # Odd codes are positive, even ones negative (9.2.2).
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
@@ -112,6 +114,7 @@ class HevcQuantizers:
             else _marked_units(packet)
         )
         for unit in units:
+            # The first of two bytes of header: a zero bit, six of the type (7.3.1.2).
             kind = unit[0] >> 1 & 63 if len(unit) > 2 else -1
             self._take_set(unit)
             if 0 <= kind <= LAST_SLICE_TYPE:
@@ -136,32 +139,40 @@ class HevcQuantizers:
 
     def _slice_quantizer(self, kind: int, bits: _Bits) -> int:
         """Read a slice header (7.3.6.1) as far as its quantizer."""
+        # Later slices tell their place first, in as many bits as the picture's size asks for.
         if not bits.flag():
             raise UnreadableHeaderError("not the first slice")
         if FIRST_RANDOM_ACCESS <= kind <= LAST_RANDOM_ACCESS:
+            # no_output_of_prior_pics_flag: only pictures that decoding may begin at have it.
             bits.flag()
         picture = self._pictures.get(bits.ue())
         sequence = None if picture is None else self._sequences.get(picture.sequence)
         if picture is None or sequence is None:
             raise UnreadableHeaderError("no such parameter set")
+        # Reserved for later versions of the standard.
         bits.u(picture.num_extra_bits)
         slice_type = bits.ue()
+        # pic_output_flag and colour_plane_id, where the parameter sets announce them.
         bits.u(picture.has_output_flag + 2 * sequence.has_separate_planes)
         has_temporal_motion = False
         if kind not in IDR_TYPES:
+            # Low bits of the picture's place in the output; an IDR picture's is 0, and not told.
             bits.u(sequence.order_bits)
             num_sets = len(sequence.reference_sets)
             if not bits.flag():
                 _reference_set(bits, num_sets, list(sequence.reference_sets), in_slice=True)
             elif num_sets > 1:
+                # Which set it is; of a single one there is nothing to tell.
                 bits.u(ceil(log2(num_sets)))
             if sequence.has_long_term:
                 raise UnreadableHeaderError("long-term pictures")
             has_temporal_motion = sequence.has_temporal_motion and bits.flag()
         if sequence.has_offset_filter:
+            # Whether sample adaptive offset is on: for luma, and for both chromas together.
             bits.u(1 + sequence.has_color)
         if slice_type != I_SLICE:
             _skip_prediction(bits, slice_type, sequence, picture, has_temporal_motion)
+        # slice_qp_delta counts from the picture's own quantizer (7.4.7.1).
         qp = picture.qp + bits.se()
         if not 0 <= qp <= MAX_QP:
             raise UnreadableHeaderError("no such quantizer")
@@ -177,60 +188,75 @@ def _skip_prediction(
 ) -> None:
     """Read over what a slice header says of prediction from other pictures."""
     references = list(picture.default_references)
+    # A slice may replace the numbers of references that its picture set gives.
     if bits.flag():
         references[0] = 1 + bits.ue()
         if slice_type == B_SLICE:
             references[1] = 1 + bits.ue()
     if picture.has_list_changes:
+        # Their length depends on which pictures are in use, which is not followed here.
         raise UnreadableHeaderError("modified lists")
     if slice_type == B_SLICE:
+        # mvd_l1_zero_flag: only slices of two lists have it.
         bits.flag()
     if picture.has_cabac_init:
         bits.flag()
     if has_temporal_motion:
+        # Where motion vectors are taken over from; a list of one picture needs no index.
         from_first = slice_type != B_SLICE or bits.flag()
         if references[0 if from_first else 1] > 1:
             bits.ue()
     is_weighted = picture.weights_b if slice_type == B_SLICE else picture.weights_p
     if is_weighted:
         _skip_weights(bits, references[: 2 if slice_type == B_SLICE else 1], sequence.has_color)
+    # five_minus_max_num_merge_cand, the last field before the quantizer.
     bits.ue()
 
 
 def _skip_weights(bits: _Bits, references: list[int], has_color: bool) -> None:
     """Read over a table of prediction weights (7.3.6.3)."""
+    # Denominators as logarithms: of luma, then that of chroma by its difference.
     bits.ue()
     if has_color:
         bits.se()
     for count in references:
+        # All flags stand before all weights.
         lumas = [bits.flag() for _ in range(count)]
         colors = [bits.flag() for _ in range(count)] if has_color else [False] * count
         for luma, color in zip(lumas, colors, strict=True):
+            # A weight and an offset each; color has two chromas.
             for _ in range(2 * luma + 4 * color):
                 bits.se()
 
 
 def _sequence_set(bits: _Bits) -> tuple[int, _SequenceSet]:
+    # The video parameter set holds nothing that slice headers depend on.
     bits.u(4)
     num_sub_layers = bits.u(3)
     bits.flag()
     _skip_profile(bits, num_sub_layers)
     number, chroma = bits.ue(), bits.ue()
     separate = chroma == 3 and bits.flag()
+    # Width and height, then the cropping of what is shown.
     bits.ue(), bits.ue()
     if bits.flag():
         for _ in range(4):
             bits.ue()
+    # Bit depths of luma and chroma.
     bits.ue(), bits.ue()
     order_bits = 4 + bits.ue()
+    # Sizes of the decoder's buffer: for each sub-layer, or for the highest alone.
     for _ in range(1 + num_sub_layers if bits.flag() else 1):
         bits.ue(), bits.ue(), bits.ue()
+    # Sizes of coding and transform blocks, and depths of their trees.
     for _ in range(6):
         bits.ue()
+    # Lists that are on at their defaults need no reading.
     if bits.flag() and bits.flag():
         raise UnreadableHeaderError("scaling lists")
     bits.flag()
     has_offset_filter = bits.flag()
+    # Blocks of raw samples: their depths, their sizes, and whether they are filtered.
     if bits.flag():
         bits.u(8)
         bits.ue(), bits.ue()
@@ -238,11 +264,13 @@ def _sequence_set(bits: _Bits) -> tuple[int, _SequenceSet]:
     count = bits.ue()
     if count > MAX_SETS:
         raise UnreadableHeaderError("no such number of sets")
+    # Sets may be told by those before them, so all are read in order.
     sizes: list[int] = []
     for index in range(count):
         sizes.append(_reference_set(bits, index, sizes))
     has_long_term = bits.flag()
     if has_long_term:
+        # A place in the order of output, and whether it is used.
         for _ in range(bits.ue()):
             bits.u(order_bits + 1)
     return number, _SequenceSet(
@@ -258,8 +286,10 @@ def _sequence_set(bits: _Bits) -> tuple[int, _SequenceSet]:
 
 def _skip_profile(bits: _Bits, num_sub_layers: int) -> None:
     """Read over profile, tier and level (7.3.3)."""
+    # 88 bits of profile and tier, a byte of level.
     bits.u(88 + 8)
     present = [(bits.flag(), bits.flag()) for _ in range(num_sub_layers)]
+    # Filled up to eight sub-layers, but only where there is any.
     if num_sub_layers:
         bits.u(2 * (8 - num_sub_layers))
     for has_profile, has_level in present:
@@ -273,11 +303,14 @@ def _reference_set(bits: _Bits, index: int, sizes: list[int], *, in_slice: bool 
         behind = 1 + bits.ue() if in_slice else 1
         if behind > index:
             raise UnreadableHeaderError("no such set")
+        # Sign and size of the difference: the number of pictures does not depend on them.
         bits.flag()
         bits.ue()
         count = 0
+        # An entry for each picture of the other set, and one for that set's own picture.
         for _ in range(1 + sizes[index - behind]):
             is_used = bits.flag()
+            # use_delta_flag stands only where the picture before it is not used.
             count += is_used or bits.flag()
         return count
     negative, positive = bits.ue(), bits.ue()
@@ -291,6 +324,7 @@ def _reference_set(bits: _Bits, index: int, sizes: list[int], *, in_slice: bool 
 
 def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
     number, sequence = bits.ue(), bits.ue()
+    # Dependent slices, which the first of a picture never is.
     bits.flag()
     has_output_flag = bits.flag()
     num_extra_bits = bits.u(3)
@@ -298,10 +332,14 @@ def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
     has_cabac_init = bits.flag()
     references = (1 + bits.ue(), 1 + bits.ue())
     qp = 26 + bits.se()
+    # Two tools of coding, which slice headers do not depend on.
     bits.u(2)
+    # Quantizers that change within a slice: down to which block.
     if bits.flag():
         bits.ue()
+    # Chroma's quantizers count from luma's, which is the one that is wanted.
     bits.se(), bits.se()
+    # Chroma's offsets in slices, which stand behind the quantizer.
     bits.flag()
     weights_p, weights_b = bits.flag(), bits.flag()
     bits.flag()
@@ -310,6 +348,7 @@ def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
     if has_tiles:
         raise UnreadableHeaderError("tiles")
     bits.flag()
+    # Settings of the deblocking filter.
     if bits.flag():
         bits.flag()
         if not bits.flag():
@@ -332,6 +371,7 @@ def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
 def _marked_units(data: bytes) -> Iterator[bytes]:
     """NAL units behind start codes (annex B)."""
     for part in data.split(b"\x00\x00\x01")[1:]:
+        # Start codes may have four bytes: the first zero would else end the unit before.
         yield part.rstrip(b"\x00")
 
 
@@ -347,8 +387,10 @@ def _sized_units(data: bytes, length_bytes: int) -> Iterator[bytes]:
 
 def _boxed_units(extradata: bytes) -> Iterator[bytes]:
     """NAL units of an `hvcC` box: arrays of units with two bytes of length each."""
+    # Behind the part of fixed size.
     at = 23
     for _ in range(extradata[22]):
+        # A byte of type stands before the number of units.
         count = int.from_bytes(extradata[at + 1 : at + 3], "big")
         at += 3
         for _ in range(count):

@@ -59,6 +59,7 @@ def is_intact_png(png: bytes) -> bool:
     if not png.startswith(PNG_SIGNATURE):
         return False
     while position + 12 <= len(png):
+        # Length, type, data, CRC; the length is of the data alone, the CRC also of the type.
         end = position + 8 + int.from_bytes(png[position : position + 4], "big")
         if end + 4 > len(png) or zlib.crc32(png[position + 4 : end]) != int.from_bytes(
             png[end : end + 4], "big"
@@ -89,6 +90,7 @@ def is_intact_ffv1(packet: bytes) -> bool:
     end = len(packet)
     while end > 0:
         start = end - _FOOTER_BYTES - int.from_bytes(packet[end - 8 : end - 5], "big")
+        # Over data that end with their own CRC, a right one comes to 0.
         if end < _FOOTER_BYTES or start < 0 or _crc(packet[start:end]) != 0:
             return False
         end = start
@@ -140,6 +142,7 @@ def _walk_flv(data: mmap.mmap) -> int | None:
     # The header states its own length; four bytes of "previous tag size" follow it.
     position = int.from_bytes(data[5:9], "big") + 4
     while position < len(data):
+        # The length in a tag's header leaves out the header's eleven bytes.
         size = 11 + int.from_bytes(data[position + 1 : position + 4], "big")
         end = position + size
         if end + 4 > len(data) or int.from_bytes(data[end : end + 4], "big") != size:
@@ -151,6 +154,7 @@ def _walk_flv(data: mmap.mmap) -> int | None:
 def _walk_gif(data: mmap.mmap) -> int | None:
     """Walk GIF: extensions and images made of sub-blocks, up to a mark at the very end (GIF89a,
     appendix B)."""
+    # Signature and screen descriptor, then perhaps a palette for all images.
     position = 13 + _palette_bytes(data, 10)
     while position < len(data):
         begin, kind = position, data[position : position + 1]
@@ -159,6 +163,7 @@ def _walk_gif(data: mmap.mmap) -> int | None:
         if kind == b"!":
             position += 2
         elif kind == b",":
+            # A descriptor of ten bytes, perhaps a palette, and a byte before the sub-blocks.
             position += 11 + _palette_bytes(data, position + 9)
         else:
             return begin
@@ -198,6 +203,7 @@ def _fragment_starts(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[by
                 kind: data[first:last] for kind, first, last in _boxes(data, part_begin, part_end)
             }
             if b"tfhd" in found and b"tfdt" in found:
+                # Version 1 of the box holds 64 bits.
                 is_long = found[b"tfdt"][:1] == b"\x01"
                 yield (
                     found[b"tfhd"][4:8],
@@ -217,6 +223,7 @@ def _boxes(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, 
         # Size 1 means that a 64-bit one follows.
         if size == 1:
             size, head = int.from_bytes(data[begin + 8 : begin + 16], "big"), 16
+        # Size 0 means up to the end of the file: nothing can follow that box.
         if size < head:
             return
         yield kind, begin + head, min(begin + size, end)

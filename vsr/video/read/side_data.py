@@ -51,6 +51,7 @@ def mastering_display(frame: av.VideoFrame) -> MasteringDisplay | None:
         return None
     numbers = struct.unpack("=22i", data[:88])
     has_primaries, has_luminance = numbers[20:]
+    # Every second number is a denominator, and encoders do write zeros.
     if not (has_primaries and has_luminance) or not all(numbers[1:20:2]):
         return None
     values = [Fraction(numbers[i], numbers[i + 1]) for i in range(0, 20, 2)]
@@ -135,6 +136,7 @@ def _is_flat(stereo: SideDataBuffer) -> bool:
 def scale_display_matrix(matrix: tuple[int, ...], factor: Fraction) -> tuple[int, ...]:
     """Scale the display matrix for a picture enlarged by `factor`: only where it moves the picture
     does the size matter."""
+    # The matrix is stored as 32-bit integers.
     limit = 2**31 - 1
     moved = (max(-limit, min(limit, round(value * factor))) for value in matrix[6:8])
     return (*matrix[:6], *moved, matrix[8])

@@ -265,6 +265,7 @@ class SegmentStore:
         `close_ahead`, also by a later run.
         """
         folder = self._ahead_path(segment.first_frame)
+        # Under another name until it is whole: what an ended process leaves must not count.
         part = folder.with_name(folder.name + PART_SUFFIX)
         shutil.rmtree(part, ignore_errors=True)
         frames = part / AHEAD_FRAMES
@@ -275,6 +276,7 @@ class SegmentStore:
         self._write_tensors(part / AHEAD_TENSORS, picture, checkpoint)
         values = json.dumps(asdict(segment), allow_nan=False)
         _write_through(part / AHEAD_RECORD, values.encode())
+        # Content before its name: after a power failure the name must not stand alone.
         sync_folder(part)
         part.rename(folder)
         sync_folder(self.folder)
@@ -323,6 +325,7 @@ class SegmentStore:
             self._record_path(self.num_segments),
             json.dumps(asdict(segment), allow_nan=False).encode(),
         )
+        # A run goes on behind the last segment alone, so older tensors are of no use.
         self._tensors_path(self.num_segments - 1).unlink(missing_ok=True)
         self.num_segments += 1
         self.frames_done += segment.num_frames
@@ -533,6 +536,7 @@ def _names(output: Path, record: Path) -> bool:
     """Tell whether a record is of this very file or folder."""
     try:
         name, inode = json.loads(record.read_bytes())
+        # By the inode too: another file may have got that name since.
         return bool(name == output.name and output.stat().st_ino == inode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
