@@ -9,6 +9,7 @@ import re
 import sys
 import tokenize
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -93,11 +94,27 @@ def num_parameters(function: Definition) -> int:
     return len([one for one in names if one.arg not in ("self", "cls")])
 
 
+def body_of(node: ast.AST) -> list[ast.stmt]:
+    """Return the statements in a block, and none of what has no block."""
+    body = getattr(node, "body", [])
+    return body if isinstance(body, list) else []
+
+
 def vague_docstrings(module: Module) -> list[str]:
     """Docstrings of the module, its classes, functions and fields that begin neither way."""
     pattern = re.compile(rf"({'|'.join(VAGUE_OPENINGS)})\b")
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     texts = [ast.get_docstring(node) for node in ast.walk(module.tree) if isinstance(node, owners)]
+    # A field's or constant's is a string behind its assignment.
+    texts += [
+        node.value.value
+        for parent in ast.walk(module.tree)
+        for before, node in pairwise(body_of(parent))
+        if isinstance(before, ast.Assign | ast.AnnAssign)
+        and isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
     return [text for text in texts if text and pattern.match(text)]
 
 

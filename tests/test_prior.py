@@ -306,7 +306,7 @@ Comment: found there
         ("gcompris/src/zoo/lion.webp", ("2011 A. Keeper", "CC-BY-3.0")),
         ("gcompris/src/zoo/bear2.webp", ("2011 A. Keeper", "CC-BY-3.0")),
         ("gcompris/src/zoo/tiger.webp", None),
-        ("gcompris/src/farm/lion.webp", None),
+        ("gcompris/src/barn/lion.webp", None),
         ("usr/share/backgrounds/lion.jpg", ("2011 A. Keeper", "CC-BY-3.0")),
     ],
 )

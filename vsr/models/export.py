@@ -38,7 +38,7 @@ class Exported:
     output: str
     """Name of the only output."""
     metadata: Mapping[str, str]
-    """What the file says of itself; `limits` is for the user as well."""
+    """Description that the file carries; `limits` is for the user as well."""
 
 
 class KeyframeStep(nn.Module):

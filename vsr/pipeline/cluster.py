@@ -294,7 +294,7 @@ class _Driver:
         self._max_held = 1
         self._frames_done = self._work.frames_done
         self._notes: dict[int, list[str]] = {}
-        """What workers said of segments that are not closed yet."""
+        """Notes of workers on segments that are not closed yet."""
         self._rewound = 0
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class TrainingCost:
     setup: float
     """Until the first begins."""
     models: tuple[float, ...]
-    """Of each shot's model, in order; of keyframes, of all together."""
+    """Seconds of each shot's model, in order; for keyframes, of all together."""
     is_beside: bool
     """Whether shots are enlarged meanwhile."""
 

@@ -25,7 +25,7 @@ class Manifest:
     models: list[str]
     """Names of the models that were used, in the order of first use."""
     degradation: list[dict[str, Any]]
-    """What is known of the degradation of each shot; empty where nothing was looked at."""
+    """Degradation of each shot, as far as it is known; empty where nothing was looked at."""
     repairs: list[dict[str, Any]]
     """The repair of film, by shot: what was found, frames evened, spots and pixels replaced."""
     decisions: list[dict[str, Any]]

@@ -45,7 +45,7 @@ class RunPlan:
     output_size: tuple[int, int]
     policy: str
     models: list[str]
-    """Of those that are there."""
+    """Names of those that are there."""
     device: str
     dtype: str
     encoder: str | None
@@ -68,7 +68,7 @@ class RunPlan:
     peak_memory_bytes: int
     models_to_train: int = 0
     training_seconds: float | None = 0.0
-    """Of all trainings, some of which go on beside; None where it cannot be told."""
+    """Time of all trainings, some of which go on beside; None where it cannot be told."""
 
     def to_json(self) -> str:
         """Strict JSON."""

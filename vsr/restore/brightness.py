@@ -28,7 +28,7 @@ MIN_TURNS = 4
 """Changes between rising and falling in a window, from which on brightness flickers: a flash has
 one, two flashes three."""
 END_TURNS = 3
-"""The same at a shot's ends, where windows are half as long."""
+"""Limit at a shot's ends, where windows are half as long."""
 MAX_OUTLIER = 5.0
 """Departure from the line, over the median one, from which on a frame is a flash in a flickering
 shot, and is left."""

@@ -13,8 +13,8 @@ import torch
 from vsr.image.blur import FACTOR, aligned_center, bicubic_kernel, gaussian_kernel, recentered
 
 WINDOW_PX = 16
-"""Of the picture; its reduction is seen through the same window, so the picture through one of
-twice the side."""
+"""Window of the picture; its reduction is seen through the same window, so the picture through one
+of twice the side."""
 ANALYZED_PX = 1024
 """Side of the middle part of a large picture that is looked at."""
 QUANTIZATION_POWER = 1 / 12
@@ -37,8 +37,8 @@ MAX_BICUBIC_RATIO = 0.65
 """Part of bicubic's mismatch below which a Gaussian's is believed: blurred stills have 0.14 to
 0.64, bicubic ones 0.71 and more."""
 MIN_WIDE_SIGMA_PX = 0.9
-"""Of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a picture is
-aliased, not blurred."""
+"""Least width of a Gaussian to believe, on its wider axis: bicubic reduction has 0.8; below, a
+picture is aliased, not blurred."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class GaussianFit:
     """Standard deviation on the wider axis."""
     mismatch: float
     bicubic_mismatch: float
-    """Of bicubic reduction."""
+    """Misfit of bicubic reduction."""
 
     @property
     def is_blur(self) -> bool:

@@ -25,7 +25,7 @@ from vsr.image.motion import (
 DIRT_LEVELS = 20.0
 """Gray levels by which dirt differs from both neighbors, to the same side, at its middle."""
 EDGE_LEVELS = 6.0
-"""The same at its rim."""
+"""Difference at its rim."""
 RIM_LEVELS, RIM_SHARE = 12.0, 0.3
 """Least difference of a pixel that is replaced, in gray levels and over its spot's own."""
 DIRT_BLUR_PX = 1.0
@@ -41,15 +41,15 @@ RING_PX, MAX_RING_LEVELS, MAX_RING_SHARE = 4, 8.0, 0.25
 in the spot either: the ring's width, and its median difference at most, in gray levels and over the
 spot's own."""
 RIM_PX = 3
-"""How far from its middle a spot's rim is looked for."""
+"""Distance from its middle within which a spot's rim is looked for."""
 DIRT_PAIRS = 4
 MAX_SPOT_SHARE, MAX_FRAME_SHARE = 0.01, 0.03
-"""Of a frame's pixels, that one spot and all of them may cover: more is a flash or a cut."""
+"""Shares of a frame's pixels, that one spot and all of them may cover: more is a flash or a cut."""
 PARTNER_REACH, NEAR_REACH = 0.3, 0.06
 """Distances over the frame's longer side within which the spots of a moving thing are looked for:
 on the frames before and after on a line, or on either of the two."""
 ON_LINE = 0.2
-"""How far off a straight line, over the distance between the outer two."""
+"""Distance off a straight line, over the distance between the outer two."""
 ALIKE_AREA, ALIKE_LEVELS = 2.0, 25.0
 """Ratio of areas, and difference of levels, up to which two spots may be of one thing."""
 WEATHER_SHARE, WEATHER_RATIO = 0.75, 4.0

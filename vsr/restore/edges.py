@@ -18,8 +18,8 @@ MAX_SPREAD = 0.03
 """Mean distance of pixels from the level on their side, over the step, beyond which there are no
 two levels."""
 MIN_SHARE = 0.25
-"""Of the neighborhood's pixels that lie on either side: a line one pixel wide has less, and its
-brightness in the input is not what it has in the result."""
+"""Share of the neighborhood's pixels that lie on either side: a line one pixel wide has less, and
+its brightness in the input is not what it has in the result."""
 ALLOWED = 0.02
 """Share of the step by which the result may go beyond the two levels."""
 ON_LEVEL = 0.7

@@ -13,7 +13,7 @@ from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 
 PROBE_STEPS = 8
-"""Of each of the two networks; torch makes itself ready in the first."""
+"""Steps of each of the two networks; torch makes itself ready in the first."""
 PROBE_FRAMES = 5
 """Whole windows, of few frames."""
 

@@ -55,9 +55,9 @@ from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot
 
 MAX_TRAINING_FRAMES = 48
-"""Of a shot: more add little, and all are held in memory while the model is trained."""
+"""Limit for a shot: more add little, and all are held in memory while the model is trained."""
 MAX_TRAINING_PIXELS = 6_000_000
-"""Of all those frames together; a window takes some 50 bytes of memory a pixel."""
+"""Limit for all those frames together; a window takes some 50 bytes of memory a pixel."""
 RUN_FRAMES = 8
 """Frames in a row, so that windows have their neighbours. A long shot gives several runs, evenly
 spread."""
@@ -68,8 +68,8 @@ MIN_ADAPTED_FRAMES = 10
 training on the rest has made it better."""
 MAX_ADAPTATION_FRAMES = 16
 MAX_ADAPTATION_PIXELS = 420_000
-"""Of all those frames together; of larger frames the middle is trained on, so that a shot takes
-some seven seconds of a core at any size."""
+"""Limit for all those frames together; of larger frames the middle is trained on, so that a shot
+takes some twenty seconds of a core at any size."""
 
 
 def train_shot(

@@ -182,7 +182,7 @@ class ClipReader:
         self._options = options
         self._reformatter = VideoReformatter()
         self._losses: dict[str, int] = {}
-        """What the result cannot hold, with the first frame that has it."""
+        """Things that the result cannot hold, with the first frame that has it."""
 
     def __enter__(self) -> Self:
         return self

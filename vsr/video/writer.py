@@ -48,7 +48,7 @@ __all__ = ["ClipWriter", "EncodeOptions", "PipeFormat", "WorkOptions", "WriteRep
 STANDARD_OUTPUT = "-"
 
 PipeFormat = Literal["matroska", "y4m"]
-"""What standard output can carry."""
+"""Formats that standard output can carry."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Job:
     name: str
     """Name of the clip to show."""
     words: str
-    """What was chosen, in a few words."""
+    """Choices, in a few words."""
     options: tuple[str, ...]
     """Options of the command."""
     state: JobState = "waiting"

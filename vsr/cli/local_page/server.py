@@ -27,7 +27,7 @@ from vsr.text import printable
 
 TICK_SECONDS = 0.25
 MAX_BODY_BYTES = 64 * 1024
-"""Of a request that is not a file."""
+"""Limit of a request that is not a file."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -39,11 +39,11 @@ class System:
     """`nearest`, `bicubic` or `lanczos`."""
     file: str = ""
     method: str = ""
-    """Of `vsr train`."""
+    """Method of `vsr train`."""
     start: str = ""
     """Name of a system before this one, whose weights the training starts from."""
     settings: tuple[str, ...] = ()
-    """Of the training, as with `--set`, at a size that fits two cores."""
+    """Settings of the training, as with `--set`, at a size that fits two cores."""
     full: tuple[str, ...] = ()
     """Over the settings with `--full`: the published size, for a GPU."""
 

@@ -18,7 +18,7 @@ class DatasetReport:
     resumed_at_step: int
     pictures: int
     seconds: float
-    """Of this run of the command."""
+    """Duration of this run of the command."""
     loss_curve: list[float]
     """Distance from the truth over windows of steps."""
     validation: list[dict[str, float]]

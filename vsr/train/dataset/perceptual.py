@@ -33,11 +33,11 @@ before its own (ESRGAN)."""
 SRGAN_FEATURE_SCALE = 1 / 12.75
 """SRGAN divides features by this, so that the loss of VGG is of the order of that of pixels."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colors."""
+"""Mean and standard deviation of ImageNet's colors."""
 MIN_PERCEPTUAL_PX = 32
 """The smallest crop that all of these networks can look at."""
 DIVERSITY_LAYERS = 6
-"""Of SqueezeNet's features: up to the second pooling, where texture still counts."""
+"""Layers of SqueezeNet's features: up to the second pooling, where texture still counts."""
 RANDOM_WIDTHS = (32, 64, 128)
 """Channels of the stages of the network of random weights, each at half the size of the last."""
 RANDOM_SEED = 19

@@ -67,7 +67,7 @@ class PriorOptions:
     first: ShotNetworkSpec = ShotNetworkSpec(width=64, layers=6)
     second: ShotNetworkSpec = ShotNetworkSpec(width=40, layers=5)
     fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
-    """Of what the second network learns from: as `balanced` fuses."""
+    """Fusion of what the second network learns from: as `balanced` fuses."""
     sequences: SequenceOptions = SequenceOptions()
 
     def __post_init__(self) -> None:

@@ -19,7 +19,8 @@ SUPERSAMPLING = 2
 """Pictures are moved at this many times the size of the clean frames, which are then reduced: so
 they are as sharp as a camera's."""
 MAX_PICTURE_PX = 1100
-"""Of the shorter side: photographs are larger, and softer at their own size than films are."""
+"""Limit of the shorter side: photographs are larger, and softer at their own size than films
+are."""
 MIN_PICTURE_PX = 256
 MAX_PICTURES_KEPT = 256
 
@@ -49,7 +50,7 @@ class MotionSequence:
     clean: list[torch.Tensor]
     """(1, H, W) in [0, 1]."""
     low: list[torch.Tensor]
-    """The same reduced four times, (1, H / 4, W / 4), noisy perhaps, of 8 bits."""
+    """Those frames reduced four times, (1, H / 4, W / 4), noisy perhaps, of 8 bits."""
 
 
 class SequenceMaker:

@@ -39,7 +39,7 @@ DISCRIMINATORS = {
     "esrgan": DiscriminatorSpec(halvings=5, head_width=100, stride_kernel=4),
     "srgan": DiscriminatorSpec(halvings=4, head_width=1024, stride_kernel=3),
 }
-"""As published, but for the crop, the width and the normalization of a training."""
+"""Settings as published, but for the crop, the width and the normalization of a training."""
 
 
 class Batches(Protocol):
@@ -185,7 +185,7 @@ class Trainer(Training):
         super().__init__(options.steps)
         self.generator, self.options = generator, options
         self.values: dict[str, float] = {}
-        """Of each term at the last step, and of the discriminator's loss."""
+        """Values of each term at the last step, and of the discriminator's loss."""
         self.validations: list[dict[str, float]] = []
         """Results on pictures that are not trained on, so far; the caller adds them."""
         self.best_window: float | None = None

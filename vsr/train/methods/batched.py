@@ -39,7 +39,7 @@ from vsr.train.optimizer import BatchedAdam
 REPORT_EVERY = 10
 """Iterations between two reports, for each of which the GPU is waited for."""
 MEMORY_SHARE = 0.5
-"""Of a GPU's free memory that is planned for."""
+"""Share of a GPU's free memory that is planned for."""
 MAX_BATCH = 64
 CROP_COPIES, MAP_COPIES = 8, 3
 """Copies of a layer's features that one iteration keeps, its steps of the game among them, and a

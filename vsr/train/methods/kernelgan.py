@@ -44,7 +44,7 @@ MIN_KERNELGAN_CROP_PX = 32
 """Reduced, it must still hold a patch of the discriminator's."""
 INIT_STEPS = 100
 INIT_LEARNING_RATE = 3e-3
-"""Of bringing the reducer to the Gaussian, before the game."""
+"""Iterations of bringing the reducer to the Gaussian, before the game."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class KernelGanOptions:
     input_noise: float = 1 / 255
     """Standard deviation of what is added to the discriminator's pictures."""
     spectrum_weight: float = 1.0
-    """Of the squared mismatch of the picture's spectra."""
+    """Weight of the squared mismatch of the picture's spectra."""
     sum_weight: float = 0.5
     border_weight: float = 0.5
     centre_weight: float = 1.0
@@ -85,9 +85,10 @@ class KernelFit:
     kernel: torch.Tensor
     """Aligned and of sum 1, for half the size."""
     basis: Literal["bicubic", "spectrum", "game", "kernelgan"]
-    """What it was chosen by; `kernelgan` is the published game, which chooses nothing."""
+    """Way it was chosen by; `kernelgan` is the published game, which chooses nothing."""
     mismatch: float
-    """Of the kernel; of the best Gaussian where that was not good enough and it is bicubic."""
+    """Misfit of the kernel; of the best Gaussian where that was not good enough and it is
+    bicubic."""
     bicubic_mismatch: float
 
     def summary(self) -> str:

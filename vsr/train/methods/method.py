@@ -30,7 +30,7 @@ class TrainedNetworks:
     kernel: KernelTaps | None = None
     """Blur kernel that the generator was trained with; None: bicubic."""
     remark: str = ""
-    """What the user should know, such as that training was stopped early."""
+    """Note for the user, such as that training was stopped early."""
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Further losses of the training, by name, averaged likewise."""
 

@@ -118,7 +118,7 @@ class PublishedKernelGan(Training):
             "centre": 0.0,
             "sparsity": 0.0,
         }
-        """Of the terms beside the adversarial one, as of the next iteration."""
+        """Weights of the terms beside the adversarial one, as of the next iteration."""
         self._similar = 0
         self.discriminator_losses: list[float] = []
         self.accuracies: list[float] = []

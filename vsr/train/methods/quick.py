@@ -58,7 +58,7 @@ class QuickOptions:
         5e-4, "Learning rate of the critic.", at_least=MIN_LEARNING_RATE, at_most=1
     )
     average_decay: float = 0.99
-    """Of the exponential moving average of the weights, which is what is kept."""
+    """Decay of the exponential moving average of the weights, which is what is kept."""
     adversarial_weight: float = 0.05
     adversarial_start: float = 0.5
     """Share of the iterations after which critic and adversarial term set in."""
@@ -67,8 +67,8 @@ class QuickOptions:
         2, "Iterations between two steps of the adversarial game.", at_least=1
     )
     steadiness_weight: float = 8.0
-    """Of the loss over the frames around the keyframe, where any are given. More buys steadiness
-    with blur."""
+    """Weight of the loss over the frames around the keyframe, where any are given. More buys
+    steadiness with blur."""
     kernel: KernelTaps | None = None
     """Blur kernel of half the size, for a step ratio of 2; None: bicubic."""
     # Never trained on: it tells when the first part of the training has done its work.

@@ -37,19 +37,19 @@ class ShotTrainingOptions:
     """Settings of the training of a shot model."""
 
     network: ShotNetworkSpec = ShotNetworkSpec()
-    """Of both, unless they begin from a prior, which has its own."""
+    """Shape of both, unless they begin from a prior, which has its own."""
     iterations: tuple[int, int] = (450, 450)
-    """Of the first network and of the second, which begins as a copy of the first unless there is
-    a prior."""
+    """Steps of the first network and of the second, which begins as a copy of the first unless
+    there is a prior."""
     learning_rates: tuple[float, float] = (2e-3, 1e-3)
     example_scales: tuple[tuple[float, ...], tuple[float, ...]] = ((1.0, 0.8, 0.6), (1.0, 0.8))
     """The frames at these sizes give the targets of the two."""
     crop_px: int = 40
     batch: int = 4
     average_decay: float = 0.99
-    """Of the exponential moving average of the weights, which is what is kept."""
+    """Decay of the exponential moving average of the weights, which is what is kept."""
     fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
-    """Of what the second network learns from."""
+    """Fusion of what the second network learns from."""
     kernel: KernelTaps | None = None
     """Blur of the reduction to half the size by which the shot was made; None: bicubic."""
     held_out: float = 0.0
@@ -111,7 +111,7 @@ class ShotModelTraining(Training):
         "_network",
     )
     _examples: list[Example]
-    """Of the network in training; empty until they are built."""
+    """Examples of the network in training; empty until they are built."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from vsr.models.networks.singan import Generator
 from vsr.train.crops import CropPlacement, TrainingPair, crop_batch, without_halo
 
 MARGIN_PX = 6
-"""Of a neighbor's crop on each side, for motion that differs from that of its middle."""
+"""Margin of a neighbor's crop on each side, for motion that differs from that of its middle."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ ZSSR_NETWORK = NetworkSpec(width=64, layers=8, leak=0.0, bias=False)
 TEST_PX = 256
 """Side of the middle part of a large keyframe on which progress is tested."""
 ASTRAY_FACTOR = 10
-"""Of the error before training: beyond, it does not come back."""
+"""Multiple of the error before training: beyond, it does not come back."""
 
 
 @dataclass(frozen=True)

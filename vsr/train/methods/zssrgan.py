@@ -43,7 +43,7 @@ class ZssrGanOptions(ZssrOptions):
         "on both at once.",
     )
     game: KernelGanOptions = KernelGanOptions()
-    """Of the kernel; its length counts where it is played first."""
+    """Settings of the kernel; their length counts where it is played first."""
     adversarial_share: float = option(
         0.5, "Discriminator's share of the loss at the first iteration.", at_least=0, below=1
     )

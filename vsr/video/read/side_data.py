@@ -109,7 +109,7 @@ SIDE_DATA_FATES = {
     30: "reference displays of 3D pictures",
     31: CODING,  # Exif, whose orientation comes as a display matrix
 }
-"""What becomes of each kind of side data, by libav's number: carried over, of no use, or named as
+"""Fate of each kind of side data, by libav's number: carried over, of no use, or named as
 lost by these words."""
 
 

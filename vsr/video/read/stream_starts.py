@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 MAX_PROBE_BYTES = 128 << 20
-"""How much of a file is looked through at most: libavformat keeps in memory what it probes."""
+"""Bytes of a file that are looked through at most: libavformat keeps in memory what it probes."""
 PROBE_MARGIN_BYTES = 1 << 20
 """Bytes to read after the first packet of the last stream, for its parameters."""
 EARLY_BYTES = 32 << 10
