@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import luma
 from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX, FloatArray, backward_warp, dis_flow
 
 REACH = 6
@@ -165,8 +166,9 @@ def _grid(picture: FloatArray) -> tuple[int, int]:
 
 
 def _view(picture: FloatArray) -> np.ndarray:
-    luma = 0.299 * picture[0] + 0.587 * picture[1] + 0.114 * picture[2]
-    view: np.ndarray = np.rint(cv2.GaussianBlur(luma, (0, 0), 1.2)).clip(0, 255).astype(np.uint8)
+    view: np.ndarray = (
+        np.rint(cv2.GaussianBlur(luma(picture), (0, 0), 1.2)).clip(0, 255).astype(np.uint8)
+    )
     return view
 
 

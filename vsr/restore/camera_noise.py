@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import luma
 from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX, FloatArray, dis_flow
 
 PATCH_PX = 8
@@ -94,9 +95,10 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
 
 def _planes(picture: torch.Tensor) -> FloatArray:
     """R, G, B, Y, R - Y and B - Y in gray levels, (6, H, W)."""
-    red, green, blue = 255 * picture.numpy()
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return np.stack([red, green, blue, luma, red - luma, blue - luma]).astype(np.float32)
+    levels = 255 * picture.numpy()
+    red, green, blue = levels
+    gray = luma(levels)
+    return np.stack([red, green, blue, gray, red - gray, blue - gray]).astype(np.float32)
 
 
 def _moved(plane: FloatArray, flow: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ from math import degrees, exp, log, pi
 import torch
 
 from vsr.image.blur import FACTOR, aligned_center, bicubic_kernel, gaussian_kernel, recentered
+from vsr.image.luma import LUMA_WEIGHTS
 
 WINDOW_PX = 16
 """Window of the picture; its reduction is seen through the same window, so the picture through one
@@ -23,7 +24,6 @@ MIN_SIGNAL_POWER = 10 * QUANTIZATION_POWER
 """Power from which on a frequency counts; far below, rounding is all that can be seen."""
 MIN_CYCLES = 1.5
 """In a window: slower changes are smeared by its edges."""
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 GAIN_STEPS = 4
 MIN_SIGMA_PX, MAX_SIGMA_PX = 0.4, 3.5
 SEARCH_GRID, REFINEMENTS = (11, 11, 13), 4

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from vsr.engine.resampling import back_project_in_place
 from vsr.image.blur import KernelTaps
+from vsr.image.luma import LUMA_WEIGHTS
 from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
 
@@ -30,7 +31,6 @@ is seen in large spots, so less of it is believed."""
 MIN_NOISE_SIGMA = 2.4
 """Gray levels. Less camera noise is left alone: clean clips show up to 2.1, of flow that misses and
 of what their cameras added."""
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 MIN_QUANTIZER_STEP = 4.0
 """Gray levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
 the input counts as clean."""

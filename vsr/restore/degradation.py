@@ -7,6 +7,7 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
+from vsr.image.luma import LUMA_WEIGHTS
 from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
 from vsr.restore.cross_scale import CrossScaleSpectrum
@@ -88,7 +89,7 @@ def _middle(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _luma_levels(picture: torch.Tensor) -> np.ndarray:
-    weights = torch.tensor([0.299, 0.587, 0.114])
+    weights = torch.tensor(LUMA_WEIGHTS)
     levels: np.ndarray = (255 * torch.einsum("c,chw->hw", weights, picture)).numpy()
     return levels
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import luma
 from vsr.image.motion import (
     DIS_FAST,
     MIN_FAST_SIDE_PX,
@@ -91,7 +92,7 @@ def dirt_share(pictures: Sequence[torch.Tensor]) -> float:
     if len(pictures) < 3 or min(pictures[0].shape[-2:]) < MIN_FAST_SIDE_PX:
         return 0.0
     stride = max(1, (len(pictures) - 2) // DIRT_PAIRS)
-    lumas = [_luma(255 * picture.numpy()) for picture in pictures]
+    lumas = [luma(255 * picture.numpy()) for picture in pictures]
     shares = [
         float(dirt_mask(*lumas[i - 1 : i + 2]).mean()) for i in range(1, len(lumas) - 1, stride)
     ]
@@ -197,7 +198,7 @@ def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[S
     height, width = now.shape[-2:]
     if min(height, width) < MIN_FAST_SIDE_PX:
         return []
-    lumas = [_luma(picture) for picture in (before, now, after)]
+    lumas = [luma(picture) for picture in (before, now, after)]
     brought = _brought_to(*lumas)
     planes = _standing_out(lumas[1], *brought)
     if max((plane > DIRT_LEVELS).mean() for plane in planes) > MAX_FRAME_SHARE:
@@ -264,7 +265,7 @@ def _filled(
     """Replace spots of `now` by what both neighbors show there; also how many pixels that were."""
     around = [cv2.dilate(spot.mask.astype(np.uint8), np.ones((3, 3), np.uint8)) for spot in dirt]
     # Dirt leads flow astray: it is painted over first, roughly.
-    views = [_view(_luma(picture)) for picture in (before, now, after)]
+    views = [_view(luma(picture)) for picture in (before, now, after)]
     views[1] = cv2.inpaint(views[1], np.max(around, axis=0), 3, cv2.INPAINT_TELEA)
     past = backward_warp(before, dis_flow(views[1], views[0], DIS_FAST))
     future = backward_warp(after, dis_flow(views[1], views[2], DIS_FAST))
@@ -311,14 +312,6 @@ def _standing_out(
     light = np.where(agree, own - cv2.dilate(np.maximum(past, future), window), 0)
     dark = np.where(agree, cv2.erode(np.minimum(past, future), window) - own, 0)
     return light, dark
-
-
-def _luma(picture: FloatArray) -> FloatArray:
-    """Luma (H, W) of RGB (3, H, W), in its units."""
-    luma: FloatArray = (0.299 * picture[0] + 0.587 * picture[1] + 0.114 * picture[2]).astype(
-        np.float32
-    )
-    return luma
 
 
 def _blurred(plane: FloatArray) -> FloatArray:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vsr.image.luma import LUMA_WEIGHTS
+
 WINDOW_PX = 7
 """Side of the neighborhood in the input."""
 MIN_STEP = 40 / 255
@@ -24,7 +26,6 @@ ALLOWED = 0.02
 """Share of the step by which the result may go beyond the two levels."""
 ON_LEVEL = 0.7
 """Share of the neighborhood's pixels that must be near a level; the others lie on the edge."""
-LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def limit_overshoot(picture: torch.Tensor, low: torch.Tensor) -> torch.Tensor:

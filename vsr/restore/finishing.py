@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import LUMA_WEIGHTS
 from vsr.image.resample import resize
 from vsr.restore.edges import limit_overshoot
 from vsr.video.step import Degradation, State, Step
@@ -93,7 +94,7 @@ class Finishing:
 def sharpen(picture: torch.Tensor, strength: float, blur_px: float) -> torch.Tensor:
     """Mask a picture (3, H, W) unsharply: luma gains `strength` of its difference from its blur,
     on all channels alike; in [0, 1]."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
+    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
     luma = torch.einsum("c,chw->hw", weights, picture)
     blurred = cv2.GaussianBlur(luma.cpu().numpy(), (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
     detail = luma - torch.from_numpy(blurred).to(picture.device)
@@ -114,7 +115,7 @@ def add_grain(
     noise = resize(coarse, height, width)
     # Interpolation averages: the strength asked for is that of the result.
     noise = (noise / noise.std().clamp_min(1e-6)).to(picture.device)
-    weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
+    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
     luma = torch.einsum("c,chw->hw", weights, picture)
     known = [brightness for brightness, _ in levels]
     table = np.interp(np.arange(256), known, [sigma for _, sigma in levels]) / 255

@@ -14,6 +14,7 @@ from vsr.engine.options import EngineOptions
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.image.blur import KernelTaps
+from vsr.image.luma import LUMA_WEIGHTS
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.restore.data_term import DataTerm
@@ -193,7 +194,7 @@ def to_luma(picture: torch.Tensor) -> torch.Tensor:
     own."""
     if picture.shape[0] == 1:
         return picture
-    weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
+    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
     return torch.einsum("c,chw->hw", weights, picture)[None]
 
 

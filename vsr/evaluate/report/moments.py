@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from vsr.evaluate.images import RgbImage
 from vsr.evaluate.report.content import Curve, Values
+from vsr.image.luma import LUMA_WEIGHTS
 
 T = TypeVar("T", bound=np.generic)
 
 Plane = NDArray[np.float32]
 """(H, W)."""
 
-LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Weights of ITU-R BT.601."""
 MAX_WHOLE_FRAMES = 30
 """Whole frames on a page, over all moments and versions."""
 MAX_MOMENTS = 6
@@ -110,7 +109,7 @@ def decimate(values: Values, max_points: int) -> NDArray[np.intp]:
 
 def luma(picture: RgbImage) -> Plane:
     """Return luma in [0, 255]."""
-    return np.asarray(picture.astype(np.float32) @ LUMA_WEIGHTS)
+    return np.asarray(picture.astype(np.float32) @ np.array(LUMA_WEIGHTS, dtype=np.float32))
 
 
 def difference(pictures: Sequence[RgbImage]) -> Plane:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.luma import luma
 from vsr.image.motion import (
     BICUBIC,
     DIS_MEDIUM,
@@ -74,8 +75,8 @@ def refine_fields(frames: Iterable[Frame], top_field_first: bool) -> Iterator[Fr
 
 def _as_field(frame: Frame, first_row: int) -> _Field:
     pixels = frame.pixels.numpy()
-    luma = 255 * (0.299 * pixels[0] + 0.587 * pixels[1] + 0.114 * pixels[2])
-    view = np.rint(cv2.GaussianBlur(luma, (0, 0), FLOW_BLUR_PX)).clip(0, 255).astype(np.uint8)
+    gray = 255 * luma(pixels)
+    view = np.rint(cv2.GaussianBlur(gray, (0, 0), FLOW_BLUR_PX)).clip(0, 255).astype(np.uint8)
     return _Field(frame, pixels, first_row, view)
 
 
