@@ -22,6 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from vsr.evaluate.mos import SheetOptions
 from vsr.evaluate.preview import PREVIEW_OPTIONS
 from vsr.evaluate.score import ScoreOptions
+from vsr.pipeline.inspection import INSPECT_OPTIONS
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.records import Keyword, keywords
 from vsr.train.options import (
@@ -44,8 +45,9 @@ COMMANDS: dict[str, tuple[type, ...]] = {
     "mos-sheet": (SheetOptions,),
     "score": (ScoreOptions,),
     "preview": (Recipe,),
+    "inspect": (Recipe,),
 }
-ONLY = {"preview": PREVIEW_OPTIONS}
+ONLY = {"preview": PREVIEW_OPTIONS, "inspect": INSPECT_OPTIONS}
 """Keys of the options that a command offers, where those are a few of its class."""
 LAID_OVER_FILES = (Recipe,)
 """Classes that a recipe file may have set: None alone leaves an option to the file."""

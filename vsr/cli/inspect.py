@@ -17,25 +17,39 @@ def inspect(
         str,
         typer.Argument(help="A video, a folder or pattern of pictures, or - for standard input."),
     ],
+    # options of vsr inspect, by tools/write_signatures.py
     restore: Annotated[
-        str,
-        typer.Option("--restore", metavar="0..1|auto", help="The strength that a run would use."),
-    ] = "auto",
+        str | None,
+        typer.Option(
+            "--restore",
+            metavar="0..1|auto",
+            help="Undo compression and noise: 0 not, 1 in full; auto as far as they are found; "
+            "default: auto.",
+        ),
+    ] = None,
     grain: Annotated[
-        str, typer.Option("--grain", metavar="0..1|keep", help="The grain that a run would add.")
-    ] = "0",
+        str | None,
+        typer.Option(
+            "--grain",
+            metavar="0..1|keep",
+            help="Add grain to the finished frames: 0 none, 1 strong; keep follows the source's "
+            "own noise.",
+        ),
+    ] = None,
     deinterlace: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--deinterlace",
             metavar="auto|frame|field|film|off",
-            help="The mode that a run would use.",
+            help="frame: one frame per frame; field: one per field; film: undo 3:2 pulldown; "
+            "auto: frame where interlaced, else off; default: auto.",
         ),
-    ] = "auto",
+    ] = None,
+    # end of options
     json: JsonOption = None,
 ) -> None:
     """Estimate how each shot of CLIP is degraded, and list what a run would do about it."""
-    given = {"restore": restore, "grain": grain, "deinterlace": deinterlace}
+    given = locals()
     from rich.console import Console
 
     from vsr.files import check_record, strict_json, write_json
@@ -44,8 +58,7 @@ def inspect(
 
     check_record(json, [clip])
     recipe = resolve_recipe(None, [], given)
-    strength = 1.0 if recipe.restore == "auto" else recipe.restore
-    shots, damage = inspect_clip(clip, recipe.read, strength, recipe.shots)
+    shots, damage = inspect_clip(clip, recipe.read, recipe.restore_strength, recipe.shots)
     Console(stderr=json == "-").print(_table(shots))
     if json is not None:
         write_json(strict_json({"shots": [shot.to_json() for shot in shots]}), json)

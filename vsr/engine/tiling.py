@@ -28,6 +28,14 @@ MIN_TILE_PX = 32
 """Side from which tiles are halved no further."""
 FEATHER_PX = 16
 """Width of the ramp in which a tile gives way to the next, in input pixels."""
+_OUT_OF_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "Insufficient memory",
+    "bad allocation",
+)
+"""Messages of torch's allocator for the CPU, of OpenCV and of C++, whose errors have no type of
+their own for that."""
 
 Result = TypeVar("Result")
 RowReader = Callable[[int, int], torch.Tensor]
@@ -238,9 +246,11 @@ def halving_on_memory_error(
             torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether torch says that memory is short; on a CPU it has no type of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory is short."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES)
 
 
 @cache

@@ -4,6 +4,7 @@ never runs code."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from torch import nn
 
@@ -55,6 +56,33 @@ def check_kernel(kernel: KernelTaps | None) -> None:
     sides = {len(kernel), *map(len, kernel)} if kernel is not None else {1}
     if len(sides) > 1 or not 1 <= max(sides) <= MAX_KERNEL_SIDE:
         raise ValueError(f"kernel is not a square of 1 to {MAX_KERNEL_SIDE} taps a side")
+
+
+class MadeOnShot(Protocol):
+    """What the cards of all models say of the shot that they were trained on."""
+
+    @property
+    def clip_identity(self) -> str:
+        """Identity of its clip; empty where that is not known."""
+
+    @property
+    def shot_start_seconds(self) -> float:
+        """Time of its first frame."""
+
+    @property
+    def shot_end_seconds(self) -> float:
+        """Time of the first frame after it."""
+
+
+def is_of_shot(card: MadeOnShot, clip_identity: str, seconds: float) -> bool:
+    """Tell whether a model was trained on the shot of a clip at a time, in seconds.
+
+    Times of another clip, or of another cut of this one, mean nothing.
+    """
+    return (
+        card.clip_identity == clip_identity != ""
+        and card.shot_start_seconds <= seconds < card.shot_end_seconds
+    )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ class ShotInspection:
         }
 
 
+INSPECT_OPTIONS = ("restore", "grain", "read.deinterlace")
+"""Options of a run that `vsr inspect` has as well."""
+
+
 def inspect_clip(
     clip: str | Path,
     read: ReadOptions = ReadOptions(),

@@ -7,12 +7,11 @@ from time import perf_counter
 from typing import TypeVar
 
 from vsr.errors import InputError, ModelError, UsageError
-from vsr.models.bank import SYSTEMS, bank_files, load_card
+from vsr.models.bank import SYSTEMS, bank_files, is_of_shot, load_card
 from vsr.models.shot_model import load_shot_model, shot_model_files
 from vsr.pipeline.cache import bank_path
 from vsr.pipeline.options import Recipe, RunFiles, with_scale
 from vsr.progress import Listener
-from vsr.train.ahead import is_model_of
 from vsr.train.clip import choose_shots
 from vsr.train.methods import METHODS
 from vsr.train.options import KeyframeTraining, ShotTraining
@@ -169,7 +168,7 @@ def _shots_without_model(need: Need) -> Iterator[Shot]:
     for model in models:
         check_prior(model, need.recipe.prior)
     for shot in need.shots:
-        if not any(is_model_of(model, need.info, shot.start_seconds) for model in models):
+        if not any(is_of_shot(m.card, need.info.identity, shot.start_seconds) for m in models):
             yield shot
 
 

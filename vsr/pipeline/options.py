@@ -188,6 +188,11 @@ class Recipe:
         if self.train_ahead and self.train == "never":
             raise UsageError("train_ahead asks for a training and train=never for none; give one.")
 
+    @property
+    def restore_strength(self) -> float:
+        """Strength of restoration, 0 to 1; what is found bounds it, so auto is all of it."""
+        return 1.0 if self.restore == "auto" else self.restore
+
     def trains(self, models: str | Path | None) -> bool:
         """Tell whether models that are lacking are trained, where a run is given the bank
         `models`."""

@@ -16,7 +16,7 @@ import torch
 from vsr.engine.machine import versions
 from vsr.engine.options import choose_device
 from vsr.engine.precision import choose_options, dtype_name
-from vsr.engine.tiling import set_num_threads
+from vsr.engine.tiling import is_out_of_memory, set_num_threads
 from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
@@ -67,14 +67,6 @@ _STILL_NOTE = (
     "the input is one picture, without neighbors to learn from: it is enlarged by {}; --policy "
     "shot trains a model on it all the same"
 )
-_OUT_OF_MEMORY_MESSAGES = (
-    "can't allocate memory",
-    "not enough memory",
-    "Insufficient memory",
-    "bad allocation",
-)
-"""Messages of torch's allocator for the CPU, of OpenCV and of C++, which raise plain errors with
-nothing else to know them by."""
 
 
 @dataclass
@@ -158,9 +150,12 @@ class Session:
                 recipe = with_earlier_choices(recipe, writer.work)
             models = models or load_models(policy, recipe, files.models)
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
-            restore = 1.0 if recipe.restore == "auto" else recipe.restore
             # A given result was made of the frames as they are.
-            repair = RepairOptions("off", "off") if given else recipe.repair.at_strength(restore)
+            repair = (
+                RepairOptions("off", "off")
+                if given
+                else recipe.repair.at_strength(recipe.restore_strength)
+            )
             stages = make_stages(
                 recipe,
                 policy,
@@ -459,7 +454,7 @@ def make_stages(
         network=Path(recipe.upscaler) if recipe.upscaler else None,
         sample=recipe.sample,
     )
-    restore = 1.0 if recipe.restore == "auto" else recipe.restore
+    restore = recipe.restore_strength
     # Interpolation stays what it is: others compare with it.
     finished = 0.0 if policy.needs == "nothing" else restore
     return Stages(
@@ -616,9 +611,7 @@ def report_out_of_memory() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # No common ancestor but this: torch and OpenCV raise errors of their own.
-        is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_known and not any(words in str(error) for words in _OUT_OF_MEMORY_MESSAGES):
+        if not is_out_of_memory(error):
             raise
         raise ModelError(
             "there is not enough memory for a frame of this size. Use a smaller --scale or close "

@@ -14,6 +14,7 @@ import torch
 
 from vsr.errors import InputError, ModelError, OutputError, UsageError, VsrError
 from vsr.files import FolderLock
+from vsr.models.bank import is_of_shot
 from vsr.models.shot_model import ShotModel, load_shot_model, shot_model_files
 from vsr.train.clip import make_folder
 from vsr.train.fit import TrainingListener, TrainingProgress
@@ -106,7 +107,7 @@ class _Source:
             is_training = self._trainer is not None and self._trainer.is_alive()
             for path in shot_model_files(self._models):
                 model = load_shot_model(path)
-                if is_model_of(model, self._info, first.seconds):
+                if is_of_shot(model.card, self._info.identity, first.seconds):
                     return [model]
             self._hear()
             if not is_training:
@@ -126,15 +127,6 @@ class _Source:
                 self._last = self._news.recv()
         except EOFError:
             self._news = None
-
-
-def is_model_of(model: ShotModel, info: ClipInfo, seconds: float) -> bool:
-    """Tell whether a model was trained on the shot of a clip at a time, in seconds."""
-    card = model.card
-    return (
-        card.clip_identity == info.identity
-        and card.shot_start_seconds <= seconds < card.shot_end_seconds
-    )
 
 
 def _train(clip: str, models: str, options: ShotTraining, news: Connection) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from vsr.errors import InterruptedRunError, ModelError
 from vsr.files import strict_json
 from vsr.models.bank import Distillation
+from vsr.progress import ignore, never
 from vsr.train.state_file import Resumable, StateFile
 
 SECONDS_BETWEEN_STATES = 30.0
@@ -18,15 +19,6 @@ SECONDS_BETWEEN_STATES = 30.0
 
 IterationProgress = Callable[[int, int, float], None]
 """Called after each iteration with its number from 1, the number of all, and the loss."""
-
-
-def ignore(*_: object) -> None:
-    """Ignore a report."""
-
-
-def never() -> bool:
-    """Never ask for a stop."""
-    return False
 
 
 @dataclass(frozen=True)

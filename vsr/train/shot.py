@@ -20,6 +20,7 @@ from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel, load_shot_model, save_shot_model
+from vsr.progress import ignore
 from vsr.records import load_options
 from vsr.train.clip import (
     bank_lock,
@@ -37,7 +38,6 @@ from vsr.train.fit import (
     ProgressAggregator,
     TrainingListener,
     TrainingReport,
-    ignore,
 )
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (

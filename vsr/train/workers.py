@@ -20,6 +20,7 @@ import torch
 from vsr.errors import InterruptedRunError, ModelError, OutputError
 from vsr.files import write_atomically
 from vsr.models.bank import ModelCard, save_model
+from vsr.progress import ignore, never
 from vsr.records import to_table
 from vsr.train.cluster import TaskPool, join_cluster
 from vsr.train.fit import (
@@ -27,8 +28,6 @@ from vsr.train.fit import (
     ProgressAggregator,
     TrainingListener,
     fit,
-    ignore,
-    never,
 )
 from vsr.train.methods.method import Method, TrainedNetworks
 from vsr.train.optimizer import single_thread

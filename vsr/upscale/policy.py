@@ -16,7 +16,7 @@ from vsr.engine.options import EngineOptions
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
-from vsr.models.bank import BASELINE, Model, ModelCard, select_system
+from vsr.models.bank import BASELINE, Model, ModelCard, is_of_shot, select_system
 from vsr.models.shot_model import ShotModel
 from vsr.records import from_table, option, to_table
 from vsr.restore.data_term import DataTerm
@@ -221,11 +221,8 @@ class PolicyContext:
         restores `first`.
         """
         groups = self.keyframe_groups()
-        # Times of another clip, or of another cut of this one, mean nothing here.
         for group in groups:
-            card = group[0].card
-            same_clip = card.clip_identity == self.clip_identity != ""
-            if same_clip and card.shot_start_seconds <= first.seconds < card.shot_end_seconds:
+            if is_of_shot(group[0].card, self.clip_identity, first.seconds):
                 return group, "trained on this shot"
         if len(groups) == 1:
             return groups[0], "the bank's only keyframe"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import none_if_bicubic
 from vsr.image.resample import resize
+from vsr.models.bank import is_of_shot
 from vsr.models.shot_model import ShotModel
 from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions
@@ -134,12 +135,10 @@ def _select_model(
         raise ModelError(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
         )
-    # A model of this shot beats all others; of another clip, times say nothing.
+    # A model of this shot beats all others.
     # One that knows the blur comes first.
     for model in sorted(models, key=lambda model: model.card.kernel is None):
-        card = model.card
-        same_clip = card.clip_identity == context.clip_identity != ""
-        if same_clip and card.shot_start_seconds <= frames[0].seconds < card.shot_end_seconds:
+        if is_of_shot(model.card, context.clip_identity, frames[0].seconds):
             return model, _training_of(model), ()
     if len(models) == 1 and not models[0].card.clip:
         return models[0], "no model was trained", ()

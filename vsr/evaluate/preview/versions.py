@@ -140,7 +140,7 @@ class _Studio:
     def __init__(self, recipe: Recipe, survey: Survey) -> None:
         self._recipe, self._survey = recipe, survey
         self._device = choose_device(recipe.device)
-        self._restore = 1.0 if recipe.restore == "auto" else recipe.restore
+        self._restore = recipe.restore_strength
 
     def inspect(self, excerpt: Excerpt) -> list[Step]:
         """Find out how the excerpt is degraded, and make steps of its windows."""

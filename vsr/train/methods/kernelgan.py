@@ -30,10 +30,11 @@ from vsr.models.networks.kernelgan import (
     PatchDiscriminator,
     label_loss,
 )
+from vsr.progress import never
 from vsr.records import option
 from vsr.restore.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.crops import texture_map, texture_weighted_sampler
-from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
 from vsr.train.optimizer import Adam, single_thread
 from vsr.train.state_file import Resumable
 

@@ -20,10 +20,11 @@ from vsr.models.networks.kernelgan import (
     PatchDiscriminator,
     label_loss,
 )
+from vsr.progress import never
 from vsr.records import option
 from vsr.restore.cross_scale import CrossScaleSpectrum
 from vsr.train.crops import texture_map, texture_weighted_sampler
-from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
 from vsr.train.methods.kernelgan import (
     MIN_KERNELGAN_CROP_PX,
     KernelEstimate,

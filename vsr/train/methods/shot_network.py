@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from vsr.image.blur import KernelTaps, kernel_of_factor, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
+from vsr.progress import never
 from vsr.restore.data_term import CLEAN
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.crops import draw_placement, integer_sampler, without_halo
-from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary, never
+from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
 from vsr.train.optimizer import AveragedNetwork, cosine_decay, warm_decay
 from vsr.train.state_file import StateFile
 from vsr.upscale.shot_stages import STAGE_SCALE, input_planes, pad_planes, to_luma, upscale_shot
