@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 import av
 import numpy as np
@@ -30,8 +31,9 @@ from vsr.engine.options import DTYPES, EngineOptions, choose_device
 from vsr.engine.precision import choose_dtype
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.singan import Generator, NetworkSpec
-from vsr.train.methods.batched import train_quick_batched
-from vsr.train.methods.quick import QuickOptions, train_quick
+from vsr.train.methods import METHODS
+from vsr.train.methods.quick import QuickOptions
+from vsr.train.methods.singan import FaithfulOptions
 from vsr.video.reader import open_clip
 from vsr.video.write.encoders import EncodeOptions, choose_encoder
 
@@ -264,28 +266,40 @@ def training(device: torch.device, options: Namespace) -> None:
     quick = QuickOptions(iterations=options.iterations)
     smallest = int(min(quick.pair_scales) * min(height, width))
     quick = QuickOptions(iterations=options.iterations, crop_px=min(quick.crop_px, smallest))
-    seeds = range(options.training_models)
+    race_training("quick", keyframe, quick, device, options.training_models)
+    # The published one takes seconds an iteration on a CPU.
+    faithful = FaithfulOptions(iterations=max(1, options.iterations // 20))
+    keyframe = resize(keyframe, min(64, height), min(96, width)).clamp(0, 1)
+    race_training("faithful", keyframe, faithful, device, options.training_models)
+
+
+def race_training(
+    name: str, keyframe: torch.Tensor, chosen: Any, device: torch.device, models: int
+) -> None:
+    """Time a method's models as one job, one by one, and one on the CPU."""
+    method, seeds = METHODS[name], range(models)
+    assert method.batched is not None
+    train = method.batched.train
 
     def one_by_one() -> None:
         for seed in seeds:
-            deplete(train_quick_batched(keyframe, quick, [seed], device, lambda *_: None))
+            deplete(train(keyframe, chosen, [seed], device, lambda *_: None))
 
-    def alone_on_cpu() -> None:
-        train_quick(keyframe, quick, 0, lambda *_: None)
-
-    deplete(train_quick_batched(keyframe, quick, [0], device, lambda *_: None))
+    deplete(train(keyframe, chosen, [0], device, lambda *_: None))
     together = timed(
-        lambda: deplete(train_quick_batched(keyframe, quick, seeds, device, lambda *_: None)),
-        device,
+        lambda: deplete(train(keyframe, chosen, seeds, device, lambda *_: None)), device
     )
     apart = timed(one_by_one, device)
+    alone = timed(lambda: method.train(keyframe, chosen, 0, lambda *_: None), device)
     rows = [
-        [f"{len(seeds)} models as one job", f"{together:.2f}", f"{apart / together:.2f}"],
-        [f"{len(seeds)} models one by one", f"{apart:.2f}", "1"],
-        ["1 model on the CPU", f"{timed(alone_on_cpu, device):.2f}", ""],
+        [f"{models} models as one job", f"{together:.2f}", f"{apart / together:.2f}"],
+        [f"{models} models one by one", f"{apart:.2f}", "1"],
+        ["1 model on the CPU", f"{alone:.2f}", ""],
     ]
+    height, width = keyframe.shape[-2:]
     title = (
-        f"Training, {options.iterations} iterations on a {width}x{height} keyframe, {device.type}"
+        f"Training {name}, {chosen.iterations} iterations on a {width}x{height} keyframe, "
+        f"{device.type}"
     )
     print_table(title, ["what", "s", "over one by one"], rows)
 

@@ -8,6 +8,7 @@ from tests.models import BRIEF, card_of, picture
 from vsr.errors import ModelError
 from vsr.models.bank import load_bank
 from vsr.models.networks.singan import (
+    Critic,
     Ensemble,
     Generator,
     NetworkSpec,
@@ -73,6 +74,53 @@ def test_each_model_of_a_common_training_is_the_one_trained_alone(name):
         assert together.loss_curve == pytest.approx(alone.loss_curve, abs=ROUNDING)
         assert (together.noise_amplitude, together.kernel) == (alone.noise_amplitude, alone.kernel)
         assert not together.generator.training
+
+
+@pytest.mark.parametrize("name", ["faithful", "pyramid"])
+def test_published_models_of_a_common_training_are_those_trained_alone(name):
+    """Weights are not compared: the biases before a normalization change nothing, and what Adam
+    makes of their rounding is as large as its rate, which is low here."""
+    method, keyframe = METHODS[name], picture(32, 36)
+    narrow = replace(method.options.network, width=6)
+    options = replace(method.options, network=narrow, iterations=2, learning_rate=5e-5)
+    unseen = 2 * picture(30, 34, seed=5)[None] - 1
+    told = []
+    made = dict(
+        method.batched.train(keyframe, options, SEEDS, CPU, lambda *news: told.append(news[:3]))
+    )
+    assert sorted(made) == [0, 1, 2]
+    assert told[-1][1] == told[-1][2]
+    others = [method.train(keyframe, options, seed, lambda *_: None) for seed in SEEDS]
+    with torch.no_grad():
+        for place, alone in enumerate(others):
+            together = made[place]
+            assert together.loss_curve == pytest.approx(alone.loss_curve, abs=1e-4)
+            assert together.noise_amplitude == pytest.approx(alone.noise_amplitude, rel=1e-3)
+            for one, other in (
+                (together.generator(unseen, unseen), alone.generator(unseen, unseen)),
+                (together.critic(unseen), alone.critic(unseen)),
+            ):
+                torch.testing.assert_close(one, other, atol=1e-2, rtol=0)
+        unlike = made[0].generator(unseen, unseen) - others[1].generator(unseen, unseen)
+        assert unlike.abs().max() > 5e-2
+
+
+def test_a_normalized_ensemble_gives_what_each_network_gives_alone_in_training_and_after():
+    torch.manual_seed(0)
+    networks = [Critic(NetworkSpec(width=4, batch_norm=True)) for _ in range(3)]
+    together = Ensemble(networks, CPU)
+    pictures = torch.rand(3 * 2, 3, 15, 16)
+    for is_training in (True, True, False):
+        together.normalizes_by_batch = is_training
+        made = together(pictures)
+        for number, network in enumerate(networks):
+            alone = network.train(is_training)(pictures[2 * number : 2 * number + 2])
+            torch.testing.assert_close(
+                made[2 * number : 2 * number + 2], alone, atol=1e-5, rtol=1e-5
+            )
+    for number, network in enumerate(networks):
+        kept = together.one(number)
+        torch.testing.assert_close(kept(pictures), network.eval()(pictures))
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def train_keyframe(
     device: Annotated[
         str,
         typer.Option(
-            "--device", help="auto, cpu, cuda or cuda:N; only method quick trains on a GPU."
+            "--device", help="auto, cpu, cuda or cuda:N; zssr and zssrgan train on the CPU."
         ),
     ] = "auto",
     cluster: Annotated[

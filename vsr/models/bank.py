@@ -59,7 +59,7 @@ def check_kernel(kernel: KernelTaps | None) -> None:
 
 
 class MadeOnShot(Protocol):
-    """What the cards of all models say of the shot that they were trained on."""
+    """Card of a model of any kind, as far as it names the shot that the model was trained on."""
 
     @property
     def clip_identity(self) -> str:

@@ -12,9 +12,9 @@ import torch
 
 from vsr.errors import UsageError
 from vsr.models.bank import bank_files, load_card
-from vsr.train.methods.batched import REPORT_EVERY
 from vsr.train.methods.method import BatchedMethod, Method
 from vsr.train.methods.quick import QuickOptions
+from vsr.train.methods.together import REPORT_EVERY
 from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 

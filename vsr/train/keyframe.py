@@ -35,8 +35,8 @@ from vsr.video.frames import ClipInfo, Frame
 from vsr.video.shots import Shot
 
 _GPU_LIMITS = (
-    "a GPU trains only method quick, without --neighbours and batch normalization, on "
-    "keyframes large enough for a crop"
+    "a GPU trains methods faithful and pyramid, and quick without --neighbours and batch "
+    "normalization on keyframes large enough for a crop"
 )
 
 
@@ -73,10 +73,10 @@ def train_keyframe(
     ("a.b=value") change the options of the method. Models that are there already are kept, and a
     stopped training resumes. Models are made steady on as many `neighbours` as the shot has. A
     model depends on its frames, method and seed alone, not on `workers`; more than one worker
-    starts processes, which needs a guarded main module. On a GPU the models of method `quick` are
-    one job, and differ from a CPU's by rounding, which training magnifies. Raises `UsageError`,
-    `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where the listener asks for
-    an end.
+    starts processes, which needs a guarded main module. On a GPU the models of a keyframe are one
+    job where the method can do that, and differ from a CPU's by rounding, which training magnifies.
+    Raises `UsageError`, `InputError`, `ModelError`, `OutputError`, or `InterruptedRunError` where
+    the listener asks for an end.
     """
     options = load_options(KeyframeTraining, given=locals())
     return train_bank(clip, models, options, settings, workers, listener)

@@ -79,9 +79,11 @@ class Adam(Resumable):
         self._weights.addcdiv_(step, spread, value=-self.learning_rate / (1 - first**self._steps))
 
 
-class BatchedAdam:
+class BatchedAdam(Resumable):
     """Adam for many networks whose weights are the rows of one matrix, each with its own rate and
     number of steps."""
+
+    kept = ("_mean", "_square", "_steps")
 
     def __init__(self, weights: torch.Tensor, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         """`weights`, (M, P), are changed in place."""

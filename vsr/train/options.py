@@ -72,7 +72,7 @@ class KeyframeTraining:
         above=0,
     )
     device: str = option(
-        "auto", "auto, cpu, cuda or cuda:N; only method quick trains on a GPU.", "--device"
+        "auto", "auto, cpu, cuda or cuda:N; zssr and zssrgan train on the CPU.", "--device"
     )
     cluster: str | None = option(
         None,

@@ -12,7 +12,7 @@ import torch
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import hidden_sibling, write_atomically
 
-FORMAT = 2
+FORMAT = 3
 """Version of the state's content; others are refused."""
 # A damaged file raises different errors, depending on where the damage is.
 _UNREADABLE = (

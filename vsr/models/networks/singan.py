@@ -6,7 +6,7 @@ with five of them each output pixel sees 11x11 input pixels.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,29 +118,58 @@ def init_as_published(network: nn.Module) -> None:
 
 
 class Ensemble:
-    """Generators without normalization, or critics, of one spec, run and trained as one: each is a
-    group of the convolutions' channels, and a row of one matrix of weights."""
+    """Generators, or critics, of one spec, run and trained as one: each is a group of the
+    convolutions' channels, and a row of one matrix of weights."""
 
     def __init__(self, networks: Sequence[Generator | Critic], device: torch.device) -> None:
         """Copy the weights to `device`."""
-        assert not networks[0].spec.batch_norm, "statistics of normalization are no weights"
         self._template = networks[0]
         self._shapes = [parameter.shape for parameter in self._template.parameters()]
         rows = [parameters_to_vector(network.parameters()).detach() for network in networks]
         self.weights = torch.stack(rows).to(device).requires_grad_()
         """(M, P), the weights of each in the order of its `parameters`."""
+        # By the place of each normalization: mean and variance of all networks' channels.
+        self._statistics = [
+            torch.stack([torch.cat(each) for each in zip(*members, strict=True)]).to(device)
+            for members in zip(*map(_running_statistics, networks), strict=True)
+        ]
+        self.normalizes_by_batch = True
+        """Whether normalization takes the statistics of the batch, and keeps their average, as in
+        training, or takes that average."""
 
-    def __call__(self, pictures: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """Run each of the G chosen networks on its own pictures, (G * N, 3, H, W), those of a
-        network one after another -> (G * N, C, h, w). Nothing is padded."""
-        spec, count = self._template.spec, len(chosen)
+    @property
+    def spec(self) -> NetworkSpec:
+        return self._template.spec
+
+    def __call__(self, pictures: torch.Tensor, chosen: Sequence[int] | None = None) -> torch.Tensor:
+        """Run each of the G chosen networks, or all, on its own pictures, (G * N, 3, H, W), those
+        of a network one after another -> (G * N, C, h, w). Nothing is padded."""
+        spec = self.spec
+        count = len(self.weights) if chosen is None else len(chosen)
+        assert count == len(self.weights) or not spec.batch_norm, "statistics are kept of all"
         # Indexing copies: not where all take part.
-        weights = self.weights if count == len(self.weights) else self.weights[list(chosen)]
+        weights = self.weights if count == len(self.weights) else self.weights[list(chosen or ())]
+        parts, statistics = iter(self._parts(weights)), iter(self._statistics)
         features = to_grouped_channels(pictures, count)
-        for number, (weight, bias) in enumerate(self._layers(weights)):
-            if number:
+        for layer in self._template.body.modules():
+            if isinstance(layer, nn.Conv2d):
+                weight, bias = next(parts), next(parts) if spec.bias else None
+                features = F.conv2d(features, weight, bias, groups=count)
+            elif isinstance(layer, nn.BatchNorm2d):
+                # A group has its own channels, so each network is normalized by itself.
+                mean, variance = next(statistics)
+                features = F.batch_norm(
+                    features,
+                    mean,
+                    variance,
+                    next(parts),
+                    next(parts),
+                    self.normalizes_by_batch,
+                    layer.momentum or 0.0,
+                    layer.eps,
+                )
+            elif isinstance(layer, nn.LeakyReLU):
                 features = F.leaky_relu(features, spec.leak)
-            features = F.conv2d(features, weight, bias, groups=count)
         if spec.tanh and isinstance(self._template, Generator):
             features = torch.tanh(features)
         return from_grouped_channels(features, count)
@@ -149,20 +178,42 @@ class Ensemble:
         """Make a network of its own of one of them, on the CPU in eval mode."""
         network = copy.deepcopy(self._template)
         vector_to_parameters(self.weights[number].detach().cpu().clone(), network.parameters())
+        own = _running_statistics(network)
+        for kept, statistics in zip(own, self._statistics, strict=True):
+            for value, values in zip(kept, statistics, strict=True):
+                value.copy_(values.unflatten(0, (len(self.weights), -1))[number])
         return network.eval()
 
-    def _layers(self, weights: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        """Cut rows of weights, (G, P), into the layers of grouped convolutions: weights
-        (G out, in, 3, 3), and biases (G out) where the networks have them."""
+    def state_dict(self) -> dict[str, list[torch.Tensor]]:
+        """The weights and the averages of normalization."""
+        kept = [statistics.clone() for statistics in self._statistics]
+        return {"weights": [self.weights.detach().clone()], "statistics": kept}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[torch.Tensor]]) -> None:
+        """Go on from a state of an ensemble of the same spec and size."""
+        own = [self.weights.detach(), *self._statistics]
+        for value, saved in zip(own, [*state["weights"], *state["statistics"]], strict=True):
+            value.copy_(saved)
+
+    def _parts(self, weights: torch.Tensor) -> list[torch.Tensor]:
+        """Cut rows of weights, (G, P), into the parameters of grouped layers: weights of
+        convolutions (G out, in, 3, 3), and all others (G out)."""
         parts = weights.split([shape.numel() for shape in self._shapes], dim=1)
-        flat = [
+        return [
             part.unflatten(1, shape).flatten(0, 1)
             for part, shape in zip(parts, self._shapes, strict=True)
         ]
-        if not self._template.spec.bias:
-            return [(weight, None) for weight in flat]
-        # `parameters` gives the weight and the bias of each layer in turn.
-        return list(zip(flat[0::2], flat[1::2], strict=True))
+
+
+def _running_statistics(network: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The averages of mean and variance of each normalization of a network."""
+    return [
+        (layer.running_mean, layer.running_var)
+        for layer in network.modules()
+        if isinstance(layer, nn.BatchNorm2d)
+        and layer.running_mean is not None
+        and layer.running_var is not None
+    ]
 
 
 def to_grouped_channels(pictures: torch.Tensor, num_networks: int) -> torch.Tensor:

@@ -8,10 +8,10 @@ from vsr.train.methods.batched import QUICK_BATCHED
 from vsr.train.methods.method import Method
 from vsr.train.methods.quick import QuickOptions, QuickTraining
 from vsr.train.methods.singan import (
+    FAITHFUL_BATCHED,
     FaithfulOptions,
-    FaithfulTraining,
     PyramidOptions,
-    PyramidTraining,
+    begin_faithful,
 )
 from vsr.train.methods.zssr import ZSSR_AS_PUBLISHED, ZssrOptions, ZssrTraining
 from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions, begin_zssrgan
@@ -29,8 +29,10 @@ METHODS: dict[str, Method] = {
         uses_neighbors=True,
         batched=QUICK_BATCHED,
     ),
-    "faithful": Method("singan-single-scale", FaithfulOptions(), FaithfulTraining),
-    "pyramid": Method("singan-pyramid", PyramidOptions(), PyramidTraining),
+    "faithful": Method(
+        "singan-single-scale", FaithfulOptions(), begin_faithful, batched=FAITHFUL_BATCHED
+    ),
+    "pyramid": Method("singan-pyramid", PyramidOptions(), begin_faithful, batched=FAITHFUL_BATCHED),
     "zssr": Method("zssr", ZssrOptions(), ZssrTraining, full=ZSSR_AS_PUBLISHED, count=1),
     "zssrgan": Method(
         "zssrgan", ZssrGanOptions(), begin_zssrgan, full=ZSSRGAN_AS_PUBLISHED, count=1

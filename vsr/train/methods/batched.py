@@ -1,18 +1,16 @@
-"""The quick recipe for many seeds of one keyframe as one job, for a GPU: one small model alone
-leaves it idle.
+"""The quick recipe for many seeds of one keyframe as one job.
 
 Each model has its own random draws, early stop, rates and average, and is the one that
 `train_quick` makes of its seed, but for rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from statistics import fmean
 
 import torch
 import torch.nn.functional as F
 
-from vsr.errors import ModelError
 from vsr.image.blur import FACTOR
 from vsr.models.networks.singan import Critic, Ensemble, Generator
 from vsr.train.adversarial import critic_loss
@@ -23,7 +21,7 @@ from vsr.train.crops import (
     integer_sampler,
     without_halo,
 )
-from vsr.train.fit import Training, iterate, loss_curve_summary
+from vsr.train.fit import Training, loss_curve_summary
 from vsr.train.methods.method import BatchedMethod, BatchedProgress, TrainedNetworks
 from vsr.train.methods.quick import (
     CRITIC_BETAS,
@@ -34,19 +32,19 @@ from vsr.train.methods.quick import (
     initial_networks,
     quick_pairs,
 )
+from vsr.train.methods.together import (
+    DETERMINISTIC,
+    MAX_BATCH,
+    REPORT_EVERY,
+    train_in_batches,
+)
 from vsr.train.optimizer import BatchedAdam
 
-REPORT_EVERY = 10
-"""Iterations between two reports, for each of which the GPU is waited for."""
 MEMORY_SHARE = 0.5
 """Share of a GPU's free memory that is planned for."""
-MAX_BATCH = 64
 CROP_COPIES, MAP_COPIES = 8, 3
 """Copies of a layer's features that one iteration keeps, its steps of the game among them, and a
 look."""
-
-# cuDNN would else add in an order that changes from run to run, and round what it multiplies.
-_DETERMINISTIC = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def can_train_batched(keyframe: torch.Tensor, options: QuickOptions) -> bool:
@@ -73,27 +71,12 @@ def train_quick_batched(
     again. Raises `ModelError` where it does not hold a single one.
     """
     assert can_train_batched(keyframe, options)
-    waiting = list(range(len(seeds)))
-    at_once = batch_that_fits(keyframe, options, device)
-    while waiting:
-        batch = {place: seeds[place] for place in waiting[:at_once]}
-        try:
-            training = _BatchedTraining(keyframe, options, batch, device, progress)
-            for _ in iterate(training):
-                for place, trained in training.pop_finished():
-                    # Handed over at once: what is done before memory runs out is not lost.
-                    waiting.remove(place)
-                    yield place, trained
-        except torch.OutOfMemoryError:
-            # Begun again rather than gone on with: models follow from their seeds, so nothing is
-            # lost but
-            # time.
-            at_once = len(batch) // 2
-            if not at_once:
-                raise ModelError(
-                    "the GPU's memory does not hold one model's training. Use --device cpu."
-                ) from None
-            torch.cuda.empty_cache()
+    yield from train_in_batches(
+        seeds,
+        batch_that_fits(keyframe, options, device),
+        lambda batch: _BatchedTraining(keyframe, options, batch, device, progress),
+        lambda training, _: training.pop_finished(),
+    )
 
 
 class _BatchedTraining(Training):
@@ -104,7 +87,7 @@ class _BatchedTraining(Training):
         self,
         keyframe: torch.Tensor,
         options: QuickOptions,
-        seeds: dict[int, int],
+        seeds: Mapping[int, int],
         device: torch.device,
         progress: BatchedProgress,
     ) -> None:
@@ -174,7 +157,7 @@ class _BatchedTraining(Training):
             losses = self._curves[: len(self.losses), number].tolist()
             yield self._places[number], self._trained(number, losses)
 
-    @_DETERMINISTIC
+    @DETERMINISTIC
     def _train_step(self, running: Sequence[int]) -> torch.Tensor:
         """Do one iteration of each of these; their losses, (len(running),)."""
         options = self._options
@@ -240,7 +223,7 @@ class _BatchedTraining(Training):
         )
         return [(pair, place) for place in places]
 
-    @_DETERMINISTIC
+    @DETERMINISTIC
     def _validate(self, looking: Sequence[int]) -> None:
         """Tell the schedules of these the loss on the held-out picture."""
         if not looking:
