@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -146,18 +146,21 @@ def pairs(suffixes: list[str]) -> Iterator[Pair]:
 def outcomes(pair: Pair, folder: Path) -> dict[str, str]:
     """What becomes of a clip in its own container and in its default output."""
     clip = folder / f"clip.{pair.suffix}"
-    try:
-        write(clip, pair)
-        with open_clip(clip) as reader:
-            count = sum(1 for _ in reader.frames())
-    except (av.FFmpegError, ValueError, VsrError, StopIteration):
-        return {"none": "libavformat makes no such file"}
-    if not count:
+    if in_child(lambda: make(clip, pair), folder) != "made":
         return {"none": "libavformat makes no such file"}
     return {
-        name: in_child(clip, output)
-        for name, output in (("own", folder / f"out.{pair.suffix}"), ("default", None))
+        "own": in_child(lambda: enlarge(clip, folder / f"out.{pair.suffix}"), folder),
+        "default": in_child(lambda: enlarge(clip, None), folder),
     }
+
+
+def make(clip: Path, pair: Pair) -> str:
+    """Write a clip; `made` where its pictures can be read, else something else."""
+    with suppress(av.FFmpegError, ValueError, VsrError, StopIteration):
+        write(clip, pair)
+        if count_frames(clip):
+            return "made"
+    return "none"
 
 
 def write(clip: Path, pair: Pair) -> None:
@@ -219,9 +222,12 @@ def encode_tone(sound):
     return packets + sound.encode(None)
 
 
-def in_child(clip: Path, output: Path | None) -> str:
-    """Enlarge a clip in a process of its own; one of OUTCOMES, with what was said."""
-    answer = clip.with_suffix(".answer")
+def in_child(work: Callable[[], str], folder: Path, seconds: float = SECONDS_ALLOWED) -> str:
+    """Do work in a process of its own, whose answer, crash, end or hang is told.
+
+    The caller must not have worked on clips itself: a fork of a process with threads may hang.
+    """
+    answer = folder / "answer"
     answer.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
@@ -229,11 +235,12 @@ def in_child(clip: Path, output: Path | None) -> str:
             os.dup2(null.fileno(), 2)
         with suppress(BaseException):
             try:
-                answer.write_text(enlarge(clip, output))
+                told = work()
             except Exception as error:
-                answer.write_text(f"crashed: {type(error).__name__}: {error}")
+                told = f"crashed: {type(error).__name__}: {error}"
+            answer.write_text(told)
         os._exit(0)
-    deadline = time.monotonic() + SECONDS_ALLOWED
+    deadline = time.monotonic() + seconds
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, 9)

@@ -16,7 +16,6 @@ import random
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,7 +25,7 @@ import torch
 from PIL import Image
 
 from benchmarks.made_clips import moving_pictures
-from benchmarks.pairs import add_sound, count_frames, encode_tone, samples
+from benchmarks.pairs import add_sound, count_frames, encode_tone, in_child, samples
 from vsr.errors import VsrError
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run as run_pipeline
@@ -63,38 +62,20 @@ def main() -> None:
         if time.monotonic() - begin > arguments.seconds:
             break
         with tempfile.TemporaryDirectory() as folder:
-            done[str(number)] = in_child(number, Path(folder))
+            done[str(number)] = case_in_child(number, Path(folder))
         if arguments.only is None:
             arguments.state.write_text(json.dumps(done, indent=1))
     counts = Counter(each.partition(": ")[2].partition(":")[0] for each in done.values())
     print(f"{len(done)} cases: " + ", ".join(f"{name} {n}" for name, n in counts.most_common()))
     for number, each in done.items():
-        if each.partition(": ")[2].startswith(("FAULT", "aborted")):
+        if each.partition(": ")[2].startswith(("FAULT", "aborted", "crashed")):
             print(number, each)
 
 
-def in_child(number: int, folder: Path) -> str:
+def case_in_child(number: int, folder: Path) -> str:
     """Make and run a case in a process of its own; what it was, and what came of it."""
-    answer = folder / "answer"
-    child = os.fork()
-    if child == 0:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 2)
-        with suppress(BaseException):
-            try:
-                told = run_case(random.Random(number), folder)
-            except Exception as error:
-                told = f"case: FAULT: {type(error).__name__}: {error}"
-            answer.write_text(told)
-        os._exit(0)
-    deadline = time.monotonic() + SECONDS_ALLOWED
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            return "case: FAULT: it hangs"
-        time.sleep(0.02)
-    return answer.read_text() if answer.exists() else "case: aborted"
+    told = in_child(lambda: run_case(random.Random(number), folder), folder, SECONDS_ALLOWED)
+    return f"case: {told}" if told.startswith(("aborted", "crashed")) else told
 
 
 def run_case(rng: random.Random, folder: Path) -> str:
