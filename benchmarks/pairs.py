@@ -8,6 +8,7 @@ into its default output, in a process of its own. What was done stays in the sta
 run goes on where the last one stopped."""
 
 import argparse
+import io
 import json
 import os
 import tempfile
@@ -91,8 +92,25 @@ CONTAINERS = {
     "avif": ("avif", "libsvtav1", None),
     "webp": ("webp", "libwebp_anim", None),
     "y4m": ("yuv4mpegpipe", "rawvideo", None),
+    "folder": ("image2", "png", None),
 }
 """Muxer, and the usual picture and sound."""
+PICTURES = {
+    "png": ("png", "rgb24"),
+    "mjpeg": ("jpg", "yuvj420p"),
+    "tiff": ("tif", "rgb24"),
+    "bmp": ("bmp", "bgr24"),
+    "libwebp": ("webp", "yuv420p"),
+    "ppm": ("ppm", "rgb24"),
+    "pgm": ("pgm", "gray"),
+    "pam": ("pam", "rgb48be"),
+    "jpeg2000": ("jp2", "rgb24"),
+    "exr": ("exr", "gbrpf32le"),
+    "dpx": ("dpx", "gbrp10be"),
+    "targa": ("tga", "bgra"),
+    "libjxl": ("jxl", "rgb24"),
+}
+"""Suffix and pixel format by codec of the pictures of a folder."""
 OUTCOMES = ("kept", "named", "refused", "failed late", "aborted", "lost silently", "crashed")
 SIZES = {"dvvideo": (576, 720), "dnxhd": (1080, 1920), "h263": (144, 176), "cinepak": (48, 64)}
 
@@ -136,7 +154,7 @@ def pairs(suffixes: list[str]) -> Iterator[Pair]:
     """Each video codec with the usual sound, then each sound with the usual video."""
     for suffix in suffixes:
         _, usual_video, usual_sound = CONTAINERS[suffix]
-        for video in VIDEO_CODECS:
+        for video in PICTURES if suffix == "folder" else VIDEO_CODECS:
             yield Pair(suffix, video, usual_sound)
         for sound in AUDIO_CODECS if usual_sound else ():
             if sound != usual_sound:
@@ -145,19 +163,32 @@ def pairs(suffixes: list[str]) -> Iterator[Pair]:
 
 def outcomes(pair: Pair, folder: Path) -> dict[str, str]:
     """What becomes of a clip in its own container and in its default output."""
-    clip = folder / f"clip.{pair.suffix}"
-    if in_child(lambda: make(clip, pair), folder) != "made":
+    suffix = "" if pair.suffix == "folder" else f".{pair.suffix}"
+    clip = folder / f"clip{suffix}"
+    if not is_listed(pair) or in_child(lambda: make(clip, pair), folder) != "made":
         return {"none": "libavformat makes no such file"}
     return {
-        "own": in_child(lambda: enlarge(clip, folder / f"out.{pair.suffix}"), folder),
+        "own": in_child(lambda: enlarge(clip, folder / f"out{suffix}"), folder),
         "default": in_child(lambda: enlarge(clip, None), folder),
     }
+
+
+def is_listed(pair: Pair) -> bool:
+    """Tell whether libavformat's muxer has both codecs on its list; any picture has a file."""
+    if pair.suffix == "folder":
+        return pair.video in av.codecs_available
+    with suppress(av.FFmpegError, ValueError):
+        out = av.open(io.BytesIO(), "w", format=CONTAINERS[pair.suffix][0])
+        for codec in filter(None, (pair.video, pair.sound)):
+            out.add_stream(codec, rate=48000 if codec == pair.sound else 25)
+        return True
+    return False
 
 
 def make(clip: Path, pair: Pair) -> str:
     """Write a clip; `made` where its pictures can be read, else something else."""
     with suppress(av.FFmpegError, ValueError, VsrError, StopIteration):
-        write(clip, pair)
+        (write_folder if pair.suffix == "folder" else write)(clip, pair)
         if count_frames(clip):
             return "made"
     return "none"
@@ -187,6 +218,20 @@ def write(clip: Path, pair: Pair) -> None:
             packets += encode_tone(sound)
         for packet in sorted(packets, key=lambda each: (each.dts or 0) * each.time_base):
             out.mux(packet)
+
+
+def write_folder(folder: Path, pair: Pair) -> None:
+    """Write numbered pictures of a codec."""
+    suffix, pixel_format = PICTURES[pair.video]
+    folder.mkdir()
+    for number, picture in enumerate(moving_pictures(FRAMES, 48, 64)):
+        context = av.Codec(pair.video, "w").create("video")
+        context.width, context.height, context.pix_fmt = 64, 48, pixel_format
+        context.time_base = Fraction(1, 25)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
+        frame.pts = 0
+        packets = context.encode(frame) + context.encode(None)
+        (folder / f"f{number:03d}.{suffix}").write_bytes(b"".join(map(bytes, packets)))
 
 
 def add_sound(out, codec):
@@ -278,6 +323,8 @@ def count_frames(path: Path) -> int:
 
 def samples(path: Path) -> int:
     """Samples of the first sound; 0 without one."""
+    if path.is_dir():
+        return 0
     with av.open(str(path)) as container:
         if not container.streams.audio:
             return 0

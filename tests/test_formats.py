@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 
 import vsr
 from tests.clips import moving_pictures, read_frames, read_times, write_clip
-from vsr.errors import UsageError
+from vsr.errors import InputError, UsageError
 from vsr.video.read.side_data import CODING, KEPT, SIDE_DATA_FATES, SOUND
 from vsr.video.read.stream_starts import find_stream_starts
 from vsr.video.reader import ReadOptions, open_clip
@@ -242,6 +242,17 @@ def test_companions_and_odd_digits_in_names_are_no_trouble(tmp_path):
     with open_clip(folder) as reader:
         assert len(list(reader.frames())) == 2
         assert reader.damage == ()
+
+
+def test_an_animated_webp_is_told_to_be_unsupported_and_a_still_one_is_read(tmp_path):
+    pictures = [Image.fromarray(picture) for picture in moving_pictures(3, 16, 24)]
+    pictures[0].save(tmp_path / "still.webp", lossless=True)
+    with open_clip(tmp_path / "still.webp") as reader:
+        assert len(list(reader.frames())) == 1
+    clip = tmp_path / "moving.webp"
+    pictures[0].save(clip, save_all=True, append_images=pictures[1:], lossless=True)
+    with pytest.raises(InputError, match=r"animated WebP.*does not support; convert it first"):
+        open_clip(clip)
 
 
 def test_a_still_that_is_stored_as_a_stream_is_not_the_film(tmp_path):

@@ -135,6 +135,11 @@ def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path):
         load_options(Tiny, tmp_path / "binary.toml")
 
 
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "notepad.toml").write_bytes(b"\xef\xbb\xbfpolicy = 'avgi'\n")
+    assert load_options(Tiny, tmp_path / "notepad.toml").policy == "avgi"
+
+
 def test_settings_beat_the_file_and_the_last_one_wins(load):
     tiny = load("training.steps = 1", "training.steps=2", "training.steps = 3", "policy=avgi")
     assert tiny == Tiny(policy="avgi", training=Training(steps=3))

@@ -259,7 +259,7 @@ def _read_toml(path: Path) -> Table:
             )
         origin = Origin(f"the recipe {path}")
         table: Table = _parse(
-            lambda: tomllib.loads(path.read_text(encoding="utf-8")), "is not TOML", origin
+            lambda: tomllib.loads(path.read_text(encoding="utf-8-sig")), "is not TOML", origin
         )
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from error

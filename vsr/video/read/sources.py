@@ -59,7 +59,23 @@ def open_container(source: Path | BinaryIO, allow_huge: bool = False) -> InputCo
         # libavformat would show any .txt file as a scrolling terminal.
         container.close()
         raise InputError(f"{source}: this is a text file, not a video")
+    if container.format.name == "webp_pipe" and isinstance(source, Path) and _is_animated(source):
+        container.close()
+        raise InputError(
+            f"{source}: an animated WebP, which this build of libav does not support; convert it "
+            "first, to a GIF, a video or a folder of pictures"
+        )
     return container
+
+
+_WEBP_ANIMATION_FLAG = 0x02
+
+
+def _is_animated(webp: Path) -> bool:
+    """Tell whether a WebP holds an animation, by its extended header (RFC 9649, 2.7)."""
+    with webp.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & _WEBP_ANIMATION_FLAG)
 
 
 _PLAYLIST_FORMATS = {

@@ -59,10 +59,11 @@ class ImageSequenceOutput:
         self.streams_dropped = [
             f"{label}: pictures hold nothing else" for label in other_stream_labels(source)
         ]
-        self.notes = [
+        told = (
             f"pictures carry no time: the clip's {source.average_rate or 'unknown'} frames a "
             "second are not kept"
-        ]
+        )
+        self.notes = [] if source.is_still else [told]
 
     @property
     def is_segment_full(self) -> bool:

@@ -260,12 +260,13 @@ class StreamCopier:
         """Tell whether an edit list hides a packet for good: most containers have none, and would
         show it again.
 
-        Packets that prime a decoder shortly before zero are kept; so are all before zero if the
-        output has an edit list to hide them.
+        The last ones before zero are kept, since a decoder needs them for what follows; so are all
+        before zero if the output has an edit list to hide them.
         """
         begin = (packet.pts or 0) * packet.time_base
+        priming = PRIMING_PACKETS * (packet.duration or 0) * packet.time_base
         hides = self._container_format in MOV_FAMILY
-        return begin >= 0 or (begin < -MAX_PRIMING_SECONDS and not hides)
+        return begin >= 0 or (begin < -priming and not hides)
 
     def _shifted(self, chapter: "Chapter") -> "Chapter":
         """Move a chapter as far as all times of the source."""
@@ -347,8 +348,9 @@ def _is_timecode(stream: Stream) -> bool:
 MOV_FAMILY = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v")
 """Muxers that write edit lists."""
 
-MAX_PRIMING_SECONDS = Fraction(1, 5)
-"""Longest sound that a decoder is given before what is heard."""
+PRIMING_PACKETS = 2
+"""Packets that a decoder of sound is given before those that are heard: the windows of AAC and its
+relatives overlap by one."""
 
 TIMECODE_FORMATS = ("mov", "mp4", "matroska", "mxf")
 """Containers whose muxers keep a timecode that the video bears as a tag."""
