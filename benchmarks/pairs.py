@@ -8,16 +8,19 @@ into its default output, in a process of its own. What was done stays in the sta
 run goes on where the last one stopped."""
 
 import argparse
+import gc
 import io
 import json
 import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -33,6 +36,8 @@ from vsr.video.reader import open_clip
 
 FRAMES = 10
 SECONDS_ALLOWED = 60
+PAIRS_AT_ONCE = 16
+NONE = {"none": "libavformat makes no such file"}
 VIDEO_CODECS = {
     "libx264": "yuv420p",
     "libx265": "yuv420p",
@@ -112,7 +117,7 @@ PICTURES = {
 }
 """Suffix and pixel format by codec of the pictures of a folder."""
 OUTCOMES = ("kept", "named", "refused", "failed late", "aborted", "lost silently", "crashed")
-SIZES = {"dvvideo": (576, 720), "dnxhd": (1080, 1920), "h263": (144, 176), "cinepak": (48, 64)}
+SIZES = {"dvvideo": (576, 720), "dnxhd": (120, 256), "h263": (144, 176), "cinepak": (48, 64)}
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,9 @@ class Pair:
     suffix: str
     video: str
     sound: str | None
+
+    def __str__(self) -> str:
+        return f"{self.suffix} {self.video} {self.sound}"
 
 
 def main() -> None:
@@ -138,14 +146,16 @@ def main() -> None:
     if arguments.state.exists():
         done = json.loads(arguments.state.read_text())
     begin = time.monotonic()
-    for pair in pairs(arguments.containers.split(",")):
-        key = f"{pair.suffix} {pair.video} {pair.sound}"
-        if key in done:
-            continue
+    each = pairs(arguments.containers.split(","))
+    while group := list(islice(each, PAIRS_AT_ONCE)):
         if time.monotonic() - begin > arguments.seconds:
             break
+        wanted = [pair for pair in group if str(pair) not in done]
+        done |= {str(pair): NONE for pair in wanted if not is_listed(pair)}
+        listed = [pair for pair in wanted if is_listed(pair)]
         with tempfile.TemporaryDirectory() as folder:
-            done[key] = outcomes(pair, Path(folder))
+            for pair, outcome in outcomes(listed, Path(folder)):
+                done[str(pair)] = outcome
         arguments.state.write_text(json.dumps(done, indent=1))
     print_table(done)
 
@@ -161,16 +171,19 @@ def pairs(suffixes: list[str]) -> Iterator[Pair]:
                 yield Pair(suffix, usual_video, sound)
 
 
-def outcomes(pair: Pair, folder: Path) -> dict[str, str]:
-    """What becomes of a clip in its own container and in its default output."""
-    suffix = "" if pair.suffix == "folder" else f".{pair.suffix}"
-    clip = folder / f"clip{suffix}"
-    if not is_listed(pair) or in_child(lambda: make(clip, pair), folder) != "made":
-        return {"none": "libavformat makes no such file"}
-    return {
-        "own": in_child(lambda: enlarge(clip, folder / f"out{suffix}"), folder),
-        "default": in_child(lambda: enlarge(clip, None), folder),
-    }
+def outcomes(pairs: Sequence[Pair], folder: Path) -> Iterator[tuple[Pair, dict[str, str]]]:
+    """What becomes of each clip in its own container and in its default output."""
+    works: list[Callable[[], str]] = []
+    for number, pair in enumerate(pairs):
+        suffix = "" if pair.suffix == "folder" else f".{pair.suffix}"
+        place = folder / f"pair{number}"
+        place.mkdir()
+        clip, own = place / f"clip{suffix}", place / f"out{suffix}"
+        works += [partial(make, clip, pair), partial(enlarge, clip, own), partial(enlarge, clip)]
+    answers = in_children(works, folder)
+    for pair in pairs:
+        made, own, default = (next(answers) for _ in range(3))
+        yield pair, {"own": own, "default": default} if made == "made" else NONE
 
 
 def is_listed(pair: Pair) -> bool:
@@ -191,6 +204,7 @@ def make(clip: Path, pair: Pair) -> str:
         (write_folder if pair.suffix == "folder" else write)(clip, pair)
         if count_frames(clip):
             return "made"
+    clip.unlink(missing_ok=True)
     return "none"
 
 
@@ -205,7 +219,7 @@ def write(clip: Path, pair: Pair) -> None:
         if pair.video == "libx265":
             video.options = {"x265-params": "log-level=none"}
         if pair.video == "dnxhd":
-            video.bit_rate = 120_000_000
+            video.options = {"profile": "dnxhr_sq"}
         sound = None if pair.sound is None else add_sound(out, pair.sound)
         packets = []
         for index, picture in enumerate(pictures):
@@ -267,36 +281,63 @@ def encode_tone(sound):
     return packets + sound.encode(None)
 
 
-def in_child(work: Callable[[], str], folder: Path, seconds: float = SECONDS_ALLOWED) -> str:
-    """Do work in a process of its own, whose answer, crash, end or hang is told.
+def in_children(
+    works: Sequence[Callable[[], str]], folder: Path, seconds: float = SECONDS_ALLOWED
+) -> Iterator[str]:
+    """Yield what each work says, done in a process apart, where its crash, end or hang is told.
 
-    The caller must not have worked on clips itself: a fork of a process with threads may hang.
+    One process does them all, for as long as it lives. The caller must not have worked on clips
+    itself: a fork of a process with threads may hang.
     """
-    answer = folder / "answer"
-    answer.unlink(missing_ok=True)
+    number = 0
+    while number < len(works):
+        child = _fork(works, number, folder)
+        ended, deadline = False, time.monotonic() + seconds
+        while number < len(works):
+            answer = folder / f"{number}.answer"
+            if answer.exists():
+                yield answer.read_text()
+            elif ended:
+                yield "aborted: the process ended"
+            elif time.monotonic() > deadline:
+                os.kill(child, 9)
+                yield "aborted: it hangs"
+            else:
+                time.sleep(0.02)
+                ended = os.waitpid(child, os.WNOHANG) != (0, 0)
+                continue
+            number += 1
+            deadline = time.monotonic() + seconds
+            if not answer.exists():
+                break
+        if not ended:
+            os.waitpid(child, 0)
+
+
+def _fork(works: Sequence[Callable[[], str]], first: int, folder: Path) -> int:
+    """Start a process that does the works from the first one on; its number."""
+    gc.freeze()
     child = os.fork()
-    if child == 0:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 2)
-        with suppress(BaseException):
+    if child:
+        return child
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+    with suppress(BaseException):
+        for number in range(first, len(works)):
             try:
-                told = work()
+                told = works[number]()
             except Exception as error:
                 told = f"crashed: {type(error).__name__}: {error}"
-            answer.write_text(told)
-        os._exit(0)
-    deadline = time.monotonic() + seconds
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            return "aborted: it hangs"
-        time.sleep(0.02)
-    return answer.read_text() if answer.exists() else "aborted: the process ended"
+            part = folder / f"{number}.part"
+            part.write_text(told)
+            part.rename(folder / f"{number}.answer")
+    os._exit(0)
 
 
-def enlarge(clip: Path, output: Path | None) -> str:
+def enlarge(clip: Path, output: Path | None = None) -> str:
     """Run and compare: every frame, and every sample of the sound."""
+    if not clip.exists():
+        return "none"
     made = []
     listener = Listener(on_progress=lambda frame, _: made.append(frame))
     recipe = Recipe(policy="bicubic", scale=1.0, metrics=())

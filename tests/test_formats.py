@@ -340,3 +340,77 @@ def test_closed_captions_are_named_as_a_loss(tmp_path):
     with open_clip(tmp_path / "a.mkv") as reader:
         assert len(list(reader.frames())) == 5
         assert "closed captions" in reader.losses[0]
+
+
+def joined(path, *parts):
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_a_sound_that_a_later_table_of_a_transport_stream_announces_is_kept(tmp_path):
+    first = encode("libx264", moving_pictures(30, 48, 64), options={"bf": "0"})
+    later = encode("libx264", moving_pictures(30, 48, 64), first_pts=30, options={"bf": "0"})
+    silent = mux(tmp_path / "a.ts", "mpegts", [("libx264", first, SMALL)])
+    sound = ("mp2", tone("mp2", 1.2, start=1.2), {})
+    sounding = mux(tmp_path / "b.ts", "mpegts", [("libx264", later, SMALL), sound])
+    clip = joined(tmp_path / "c.ts", silent, sounding)
+    for suffix in ("ts", "mkv"):
+        manifest = enlarge(clip, tmp_path / f"out.{suffix}")
+        assert (manifest.frames_out, manifest.streams_dropped) == (60, [])
+        with av.open(str(tmp_path / f"out.{suffix}")) as result:
+            frames = list(result.decode(audio=0))
+        assert sum(frame.samples for frame in frames) >= 1.15 * 48000
+        assert frames[0].time > 1
+
+
+def test_a_matroska_film_that_begins_before_zero_stays_with_its_sound(tmp_path):
+    video = encode("libx264", moving_pictures(25, 48, 64), options={"bf": "0"})
+    sound = tone("aac", 1.0)
+    for packet in [*video, *sound]:
+        moved = round(Fraction(2, 5) / packet.time_base)
+        packet.pts, packet.dts = packet.pts - moved, packet.dts - moved
+    options = {"avoid_negative_ts": "disabled"}
+    streams = [("libx264", video, SMALL), ("aac", sound, {})]
+    clip = mux(tmp_path / "a.mkv", "matroska", streams, options)
+    with open_clip(clip) as reader:
+        assert reader.info.shift_seconds == Fraction(2, 5)
+        assert [frame.seconds for frame in reader.frames()] == [
+            pytest.approx(number / 25, abs=0.002) for number in range(25)
+        ]
+    manifest = enlarge(clip, tmp_path / "out.mp4")
+    assert (manifest.frames_out, manifest.damage) == (25, [])
+    with av.open(str(tmp_path / "out.mp4")) as result:
+        heard = sum(frame.samples for frame in result.decode(audio=0))
+    assert heard >= 47000
+
+
+def test_a_hint_on_huge_frames_is_given_for_huge_frames_alone(tmp_path):
+    clip = write_clip(
+        tmp_path / "a.mkv", moving_pictures(3, 48, 64), codec="png", pixel_format="rgb24"
+    )
+    clip.write_bytes(clip.read_bytes().replace(b"\x89PNG", bytes(4)))
+    with pytest.raises(InputError, match="not a single frame") as caught:
+        open_clip(clip)
+    assert "million pixels" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("later", "told"),
+    [
+        ({"sample_aspect_ratio": Fraction(16, 11)}, "the shape of pixels 16/11"),
+        ({"color_trc": 16, "color_primaries": 9}, "the color transfer 16"),
+    ],
+)
+def test_pixels_and_colors_that_change_midway_are_named(tmp_path, later, told):
+    pictures = moving_pictures(10, 48, 64)
+    options = {"bf": "0"}
+    first = mux(
+        tmp_path / "a.ts",
+        "mpegts",
+        [("libx264", encode("libx264", pictures, options=options), SMALL)],
+    )
+    changed = encode("libx264", pictures, first_pts=10, options=dict(options), **later)
+    other = mux(tmp_path / "b.ts", "mpegts", [("libx264", changed, SMALL)])
+    manifest = enlarge(joined(tmp_path / "c.ts", first, other), tmp_path / "out.mkv")
+    assert manifest.frames_out == 20
+    assert any(told in loss for loss in manifest.losses), manifest.losses

@@ -15,6 +15,7 @@ import vsr
 from tests.clips import moving_pictures, read_frames, read_packets, write_clip
 from tests.test_formats import SMALL, encode, enlarge, mux, tone
 from vsr.errors import OutputError, UsageError
+from vsr.video.reader import open_clip
 from vsr.video.write import muxer_safety
 from vsr.video.write.read_back import StreamTally, read_back
 
@@ -324,3 +325,39 @@ def test_a_run_that_is_killed_while_finishing_is_finished_by_the_same_command(
         names = sorted(path.name for path in whole.iterdir())
         assert sorted(path.name for path in target.iterdir()) == names
         assert all((whole / name).read_bytes() == (target / name).read_bytes() for name in names)
+
+
+def test_a_last_packet_of_sound_that_claims_no_length_is_played(tmp_path):
+    clip = sounding(tmp_path / "a.mkv", "matroska", "aac", start=2.0)
+    manifest = enlarge(clip, tmp_path / "out.mp4")
+    assert manifest.damage == []
+    assert len(read_packets(tmp_path / "out.mp4", 1)) == len(read_packets(clip, 1))
+
+
+def test_an_animated_avif_is_written_and_read_back(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", moving_pictures(5, 64, 64))
+    assert enlarge(clip, tmp_path / "out.avif").frames_out == 5
+    with open_clip(tmp_path / "out.avif") as reader:
+        assert len(list(reader.frames())) == 5
+
+
+def test_an_avi_begins_at_zero_with_its_streams_together(tmp_path):
+    clip = write_clip(
+        tmp_path / "a.mkv",
+        moving_pictures(10),
+        pts=range(10**5, 10**5 + 10),
+        audio_codec="mp2",
+        audio_start_seconds=4000.0,
+    )
+    manifest = enlarge(clip, tmp_path / "out.avi")
+    assert (manifest.frames_out, manifest.damage) == (10, [])
+    assert any("all streams start 3999." in note for note in manifest.notes)
+    assert not any("beside the pictures" in note for note in manifest.notes)
+
+
+def test_sound_whose_offset_a_container_cannot_keep_is_told(tmp_path):
+    clip = sounding(tmp_path / "a.mkv", "matroska", "mp2", start=2.0)
+    manifest = enlarge(clip, tmp_path / "out.avi")
+    assert any("begins 1.990 s too early beside" in note for note in manifest.notes)
+    manifest = enlarge(clip, tmp_path / "out.mp4")
+    assert not any("beside the pictures" in note for note in manifest.notes)

@@ -51,6 +51,30 @@ def resolve_matrix(color: ColorDescription, height: int) -> int:
     return 6 if height <= MAX_SD_HEIGHT else 1
 
 
+def changed_colors(first: ColorDescription, later: ColorDescription) -> list[str]:
+    """Name what a player would show in wrong colors, since the result has the tags of its first
+    frame; a change among those of standard range that look alike is none."""
+    pairs = {
+        "primaries": (_alike(first.primaries, _SDR_PRIMARIES), first.primaries, later.primaries),
+        "transfer": (_alike(first.transfer, _SDR_TRANSFERS), first.transfer, later.transfer),
+    }
+    return [
+        f"the color {name} {now}, where the clip begins with {before}"
+        for name, (alike, before, now) in pairs.items()
+        if now not in alike
+    ]
+
+
+def _alike(value: int, family: tuple[int, ...]) -> tuple[int, ...]:
+    return family if value in family else (value, 2)
+
+
+_SDR_PRIMARIES = (1, 2, 5, 6, 7)
+"""BT.709, unspecified, BT.601 and SMPTE 240M (H.273, table 2)."""
+_SDR_TRANSFERS = (1, 2, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+"""Curves of standard range (H.273, table 3); 8 is linear, 16 PQ, 18 HLG."""
+
+
 def to_rgb(
     channels: Sequence[torch.Tensor], layout: PixelLayout, matrix: int, full_range: bool
 ) -> torch.Tensor:

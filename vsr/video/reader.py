@@ -21,7 +21,13 @@ from av.video.stream import VideoStream
 from vsr.image.orientation import Orientation
 from vsr.image.resample import resize
 from vsr.records import option
-from vsr.video.color import read_alpha, read_channels, resolve_matrix, to_rgb
+from vsr.video.color import (
+    changed_colors,
+    read_alpha,
+    read_channels,
+    resolve_matrix,
+    to_rgb,
+)
 from vsr.video.frames import ClipInfo, ColorDescription, Frame
 from vsr.video.pixel_layouts import LAYOUTS, common_format, lost_by, nearest_format
 from vsr.video.read.concealment import conceal_by_repetition, with_repaired_timestamps
@@ -254,17 +260,17 @@ class ClipReader:
         duration: int,
         seen: "Callable[[Frame, SampledFrame], None] | None",
     ) -> Frame:
-        self._note_losses(picture.frame, index)
+        self._note_losses(picture, index)
         samples = self._samples(picture.frame, index, pts, duration, picture.quantizer_step)
         frame = samples.frame()
         if seen is not None:
             seen(frame, samples)
         return frame
 
-    def _note_losses(self, decoded: av.VideoFrame, index: int) -> None:
+    def _note_losses(self, picture: DecodedFrame, index: int) -> None:
         """Note what this frame holds and the clip's form does not; the input is not damaged by
         it."""
-        info = self.info
+        info, decoded, first = self.info, picture.frame, self._source.decoder.first
         height, width = self._turn(decoded).size(decoded.height, decoded.width)
         if (width, height) != (info.width, info.height):
             self._log.add(
@@ -277,6 +283,14 @@ class ClipReader:
                 f"{lost} of {decoded.format.name} in {info.pixel_format}", index
             )
         for lost in lost_side_data(decoded):
+            self._losses.setdefault(lost, index)
+        if picture.pixel_aspect != first.pixel_aspect:
+            self._losses.setdefault(
+                f"the shape of pixels {picture.pixel_aspect}, where the clip begins with "
+                f"{first.pixel_aspect}",
+                index,
+            )
+        for lost in changed_colors(_color_of(first.frame), _color_of(decoded)):
             self._losses.setdefault(lost, index)
 
     def _turn(self, decoded: av.VideoFrame) -> Orientation:

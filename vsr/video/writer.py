@@ -238,7 +238,9 @@ class ClipWriter:
             else float(streams.max_pts_error),
             encoder=output.plan.codec,
             pixel_format=output.plan.pixel_format,
-            notes=tuple(dict.fromkeys((*self.notes, *streams.notes))),
+            notes=tuple(
+                dict.fromkeys((*self.notes, *streams.notes, *(verified.notes if verified else ())))
+            ),
             damage=(*streams.damage, *(verified.damage if verified else ())),
             verified=verified,
         )

@@ -21,12 +21,14 @@ from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
 from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
 from vsr.video.read.sources import (
+    MAX_FRAME_PIXELS,
     PIPE_HINT,
     PIPE_NAME,
     PIXEL_LIMIT_HINT,
     parse_duration,
     pixel_limit_options,
     read_packets,
+    start_of_untimed,
 )
 from vsr.video.read.timestamps import AviTimestamps
 
@@ -58,6 +60,8 @@ class DecodedFrame:
     """False where the decoder had to make up a part of it."""
     quantizer_step: float | None = None
     """Mean step that coefficients of luma were rounded to, in gray levels; None where unknown."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height, as the coded stream tells at this frame."""
 
 
 class Decoder(Protocol):
@@ -116,7 +120,7 @@ class StreamDecoder:
                 f"; {PIPE_HINT}"
                 if name == PIPE_NAME
                 else ""
-                if allow_huge
+                if allow_huge or _is_small(stream)
                 else f"; {PIXEL_LIMIT_HINT}"
             )
             raise InputError(
@@ -138,6 +142,8 @@ class StreamDecoder:
         longest_step = 1 / (self.rate * self._time_base)
         slots = AviTimestamps() if self._container.format.name == "avi" else None
         checksums = CHECKSUMS[self._codec]() if self._codec in CHECKSUMS else None
+        step = max(1, round(longest_step))
+        untimed: int | None = None
         for packet in chain(self._packets(), [None]):
             if slots is not None and packet is not None:
                 slots.add(packet.dts)
@@ -147,9 +153,15 @@ class StreamDecoder:
             if packet is not None:
                 self._quantizers.add_packet(packet.pts, packet)
             for frame in self._decode_packet(packet):
-                step = self._quantizers.take_step(frame)
+                quantizer_step = self._quantizers.take_step(frame)
                 if slots is not None:
                     frame.pts = slots.take(frame)
+                elif frame.pts is None and last_pts is None:
+                    frame.pts = untimed = start_of_untimed(self._container, self._stream, step)
+                elif frame.pts is None and untimed is not None:
+                    frame.pts = untimed = untimed + step
+                else:
+                    untimed = None
                 # The longest step so far is how far the header's end may lie behind the last frame.
                 if frame.pts is not None:
                     longest_step = max(longest_step, Fraction(frame.pts - (last_pts or frame.pts)))
@@ -164,7 +176,14 @@ class StreamDecoder:
                         max(1, num_broken),
                     )
                 is_whole = not (frame.is_corrupt or num_broken)
-                yield DecodedFrame(frame, frame.pts, frame.duration or 0, is_whole, step)
+                yield DecodedFrame(
+                    frame,
+                    frame.pts,
+                    frame.duration or 0,
+                    is_whole,
+                    quantizer_step,
+                    Fraction(self._stream.codec_context.sample_aspect_ratio or 1),
+                )
         self._report_lost(*self._tracker.close())
         self._check_truncation(last_pts, longest_step)
 
@@ -274,6 +293,12 @@ class ImageSequenceDecoder:
             if not is_whole:
                 self._log.add("corrupt_frames", f"{picture.name} is partly concealed")
             yield DecodedFrame(frame, None, is_whole=is_whole)
+
+
+def _is_small(stream: VideoStream) -> bool:
+    """Tell whether the headers give a size that is read without being allowed."""
+    pixels = stream.codec_context.width * stream.codec_context.height
+    return 0 < pixels <= MAX_FRAME_PIXELS
 
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

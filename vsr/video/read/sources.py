@@ -164,6 +164,26 @@ def _is_still(container: InputContainer, stream: VideoStream) -> bool:
         return sum(bool(packet.size) for packet in islice(packets, 2)) < 2
 
 
+def start_of_untimed(container: InputContainer, stream: VideoStream, step: int) -> int | None:
+    """Time of the first picture of a Matroska film that begins before zero, of which libavformat
+    tells no times: counted back from those after zero by a step for each packet.
+
+    None for other films.
+    """
+    if "matroska" not in container.format.name or not container.name.startswith("file:"):
+        return None
+    count = 0
+    # A second container, since packets that are read here are gone.
+    with open_container(Path(container.name.removeprefix("file:"))) as look:
+        packets = (packet for packet in look.demux(look.streams[stream.index]) if packet.size)
+        for packet in packets:
+            if packet.pts is not None:
+                times = [packet.pts, *(p.pts for p in islice(packets, 16) if p.pts is not None)]
+                return min(times) - count * step
+            count += 1
+    return None
+
+
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "exr", "dpx", "targa")
 """Codecs of single pictures, each of which may have its own form; covers are stored in them."""
 

@@ -16,8 +16,8 @@ MAX_PROBE_BYTES = 128 << 20
 """Bytes of a file that are looked through at most: libavformat keeps in memory what it probes."""
 PROBE_MARGIN_BYTES = 1 << 20
 """Bytes to read after the first packet of the last stream, for its parameters."""
-EARLY_BYTES = 32 << 10
-"""Streams that begin within so many bytes of each other are found without help."""
+USUAL_PROBE_BYTES = 5_000_000
+"""Bytes that libavformat looks through by itself."""
 MAX_PROBE_MICROSECONDS = 24 * 3600 * 10**6
 
 _TS_PACKET_BYTES = ((188, 0), (192, 4), (204, 0))
@@ -33,11 +33,13 @@ def probe_options(path: Path) -> dict[str, str]:
     """Options by which libavformat finds every stream that begins in the first `MAX_PROBE_BYTES`;
     none where its own suffice. Raises OSError."""
     starts = find_stream_starts(path)
-    if len(starts) < 2 or max(starts) - min(starts) <= EARLY_BYTES:
+    if len(starts) < 2:
         return {}
     return {
-        "probesize": str(max(starts) + PROBE_MARGIN_BYTES),
+        "probesize": str(max(max(starts) + PROBE_MARGIN_BYTES, USUAL_PROBE_BYTES)),
         "analyzeduration": str(MAX_PROBE_MICROSECONDS),
+        # Or it stops at the first table of a transport stream, though a later one may hold more.
+        "scan_all_pmts": "1",
     }
 
 

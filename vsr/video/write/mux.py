@@ -184,9 +184,11 @@ class VideoMuxer:
             packet.dts = self._next_dts(packet)
             if self.num_packets == 0:
                 self._note_shift(packet.dts * time_base)
-                self._note_early_start(exact)
+                self._begin_at_zero(exact)
             # Interleaved by decoding time: players of slow disks must not seek for sound.
             self.copier.copy_until(packet.dts * time_base)
+            early = round(self.copier.early_seconds / time_base)
+            packet.pts, packet.dts = packet.pts - early, packet.dts - early
             self.container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
             self.max_pts_error = max(self.max_pts_error, abs(packet.pts * packet.time_base - exact))
@@ -218,12 +220,25 @@ class VideoMuxer:
                 f"{float(-earliest):.3f} s later; use .mkv or .mp4 to keep the times"
             )
 
-    def _note_early_start(self, first_seconds: Fraction) -> None:
-        """Note that AVI shows its first picture at once, and leaves the gaps that follow."""
-        if self.output.name == "avi" and first_seconds > 0:
+    def _begin_at_zero(self, first_seconds: Fraction) -> None:
+        """Let an AVI begin with its first stream: it shows the first picture at once, and fills
+        the gap behind it with one empty chunk a tick.
+        """
+        if self.output.name != "avi":
+            return
+        first_copied = self.copier.next_seconds
+        begin = first_seconds if first_copied is None else min(first_seconds, first_copied)
+        self.copier.early_seconds = max(begin, Fraction(0))
+        late = first_seconds - self.copier.early_seconds
+        if self.copier.early_seconds > 0:
+            self.notes.append(
+                f"avi begins at zero: all streams start {float(self.copier.early_seconds):.3f} s "
+                "earlier; use .mkv or .mp4 to keep the times"
+            )
+        if late > 0:
             self.max_pts_error = first_seconds
             self.notes.append(
-                f"avi begins at zero: the first frame is shown {float(first_seconds):.3f} s early; "
+                f"avi begins at zero: the first frame is shown {float(late):.3f} s early; "
                 "use .mkv or .mp4"
             )
 

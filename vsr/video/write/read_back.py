@@ -8,6 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.errors import OutputError
@@ -21,6 +23,10 @@ LENGTH_TOLERANCE = 0.01
 LENGTH_SLACK_SECONDS = 0.15
 """Length of a packet or two, which some containers do not tell of the last ones."""
 
+MOVE_TOLERANCE_SECONDS = 0.15
+"""Difference of the beginnings of sound and pictures that nobody notices, and that containers make
+by rounding to packets."""
+
 
 @dataclass
 class StreamTally:
@@ -29,12 +35,17 @@ class StreamTally:
     packets: int = 0
     num_bytes: int = 0
     seconds: Fraction = Fraction(0)
+    start: Fraction | None = None
+    """Time of the first packet, in seconds."""
 
-    def add(self, size: int, seconds: Fraction) -> None:
+    def add(self, packet: "Packet[Stream]") -> None:
         """Count one packet."""
         self.packets += 1
-        self.num_bytes += size
-        self.seconds += seconds
+        self.num_bytes += packet.size
+        self.seconds += (packet.duration or 0) * packet.time_base
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if self.start is None and ticks is not None:
+            self.start = ticks * packet.time_base
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Verified:
     """Streams of the file, the video among them."""
     damage: tuple[str, ...] = ()
     """Copied streams that came out shorter."""
+    notes: tuple[str, ...] = ()
+    """Copied sound that came out earlier or later beside the pictures."""
 
     def to_json(self) -> dict[str, int | float]:
         """Plain values for the manifest, which has damage elsewhere."""
@@ -75,7 +88,7 @@ def read_back(
     shown: list[Fraction] = []
     try:
         with av.open(f"file:{file}", "r", metadata_errors="surrogateescape") as container:
-            video = _video_stream(container, video_number)
+            video = _video_stream(container, video_number, len(expected))
             num_decoded = 0
             for packet in container.demux():
                 if packet.stream is video and decode:
@@ -83,7 +96,7 @@ def read_back(
                 if not packet.size:
                     continue
                 tally = tallies.setdefault(packet.stream_index, StreamTally())
-                tally.add(packet.size, (packet.duration or 0) * packet.time_base)
+                tally.add(packet)
                 # What an edit list hides is in the file, and is not played.
                 if packet.stream is video and not packet.is_discard:
                     # AVI stores one time a packet; what libavformat makes up beside it is wrong.
@@ -91,6 +104,7 @@ def read_back(
                     ticks = packet.dts if times_are_dts else packet.pts
                     shown.append(Fraction(ticks or 0) * packet.time_base)
             wraps = container.format.name in JOINABLE_FORMATS
+            sounds = {stream.index for stream in container.streams.audio}
             num_streams = len(container.streams)
     except (av.FFmpegError, IndexError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -103,28 +117,60 @@ def read_back(
             f"the finished file plays {min(found, len(shown))} of {len(expected)} frames: use "
             ".mkv, or another encoder"
         )
+    errors = _errors(sorted(shown), expected, wraps)
+    heard = {number: tallies[number] for number in sounds & set(tallies)}
     return Verified(
         found,
-        _largest_error(sorted(shown), expected, wraps),
+        float(np.abs(errors).max(initial=0.0)),
         num_streams,
         tuple(_shortened(tallies, copied)),
+        # The median: a first picture that is held since the beginning counts for little.
+        tuple(_moved(heard, copied, float(np.median(errors)), wraps)),
     )
 
 
-def _video_stream(container: InputContainer, number: int) -> VideoStream:
+def _video_stream(container: InputContainer, number: int, num_frames: int) -> VideoStream:
     """The upscaled stream: by its number, unless the container numbers its streams anew."""
     videos = [stream for stream in container.streams.video if not is_cover_art(stream)]
+    if num_frames > 1:
+        # An animated AVIF begins with a still of its first picture.
+        videos = [stream for stream in videos if stream.frames != 1] or videos
     return next((stream for stream in videos if stream.index == number), videos[0])
 
 
-def _largest_error(shown: list[Fraction], expected: list[Fraction], wraps: bool) -> float:
-    """Largest difference of times in seconds, frame by frame."""
+def _errors(shown: list[Fraction], expected: list[Fraction], wraps: bool) -> np.ndarray:
+    """Differences of times in seconds, frame by frame."""
     # As floats, which hold a nanosecond at any length of a clip.
     errors = np.array([float(a - b) for a, b in zip(shown, expected, strict=False)])
-    if wraps:
-        turn = float(CLOCK_WRAP_SECONDS)
-        errors = (errors + turn / 2) % turn - turn / 2
-    return float(np.abs(errors).max(initial=0.0))
+    return _unwrapped(errors) if wraps else errors
+
+
+def _unwrapped(seconds: np.ndarray) -> np.ndarray:
+    """Differences of times on a clock that begins anew."""
+    turn = float(CLOCK_WRAP_SECONDS)
+    return (seconds + turn / 2) % turn - turn / 2
+
+
+def _moved(
+    found: Mapping[int, StreamTally],
+    copied: Mapping[int, StreamTally],
+    pictures_moved: float,
+    wraps: bool,
+) -> Iterable[str]:
+    """Sentences on sound that does not begin where it did beside the pictures, which have been
+    moved themselves."""
+    for number, read in found.items():
+        start = copied.get(number, StreamTally()).start
+        if start is None or read.start is None:
+            continue
+        moved = np.array(float(read.start - start) - pictures_moved)
+        seconds = float(_unwrapped(moved) if wraps else moved)
+        if abs(seconds) > MOVE_TOLERANCE_SECONDS:
+            yield (
+                f"stream {number}, sound, begins {abs(seconds):.3f} s too "
+                f"{'late' if seconds > 0 else 'early'} beside the pictures: this container keeps "
+                "no offset between streams; use .mkv or .mp4"
+            )
 
 
 def _shortened(

@@ -3,6 +3,7 @@ and tags, packet by packet."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ class StreamCopier:
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
         self._failures = 0
+        self.early_seconds = Fraction(0)
+        """Time by which packets are muxed earlier, for a container that begins at zero."""
         self._timecode: str | None = None
         self.copied: dict[int, StreamTally] = {}
         """Packets muxed of each copied stream, by its number in the output."""
@@ -123,11 +126,8 @@ class StreamCopier:
             self._output.set_chapters(chapters)
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
         if copied:
-            self._packets = fill_missing_dts(
-                self._shifted_packets(
-                    read_packets(self._container, copied, self._count_read_failure)
-                )
-            )
+            packets = read_packets(self._container, copied, self._count_read_failure)
+            self._packets = fill_missing_dts(fill_missing_durations(self._shifted_packets(packets)))
             self._next = next(self._packets, None)
         return video
 
@@ -237,11 +237,14 @@ class StreamCopier:
                 if converted is None:
                     return
                 packet = converted
+            tally = replace(self.copied.get(self._targets[index].index, StreamTally()))
+            tally.add(packet)
+            early = round(self.early_seconds / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - early
+            packet.dts = None if packet.dts is None else packet.dts - early
             packet.stream = self._targets[index]
-            size, seconds = packet.size, (packet.duration or 0) * packet.time_base
             self._output.mux_one(packet)
-            tally = self.copied.setdefault(self._targets[index].index, StreamTally())
-            tally.add(size, seconds)
+            self.copied[self._targets[index].index] = tally
         except (av.ArgumentError, av.InvalidDataError):
             # One packet without a usable time must not cost the film.
             self._num_rejected[index] = self._num_rejected.get(index, 0) + 1
@@ -319,6 +322,21 @@ def fill_missing_dts(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[St
         for packet in left:
             packet.dts = packet.pts
             yield packet
+
+
+def fill_missing_durations(packets: Iterable["Packet[Stream]"]) -> Iterator["Packet[Stream]"]:
+    """Yield the packets, those of sound each with a duration: that of the one before.
+
+    Matroska stores few, and MP4 hides a last packet that seems to take no time.
+    """
+    last: dict[int, tuple[int, int]] = {}
+    for packet in packets:
+        if packet.stream.type == "audio" and packet.pts is not None:
+            before, step = last.get(packet.stream_index, (packet.pts, 0))
+            step = packet.duration or packet.pts - before or step
+            packet.duration = max(step, 0)
+            last[packet.stream_index] = packet.pts, step
+        yield packet
 
 
 MAX_B_FRAMES = 16
