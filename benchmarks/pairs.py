@@ -35,7 +35,7 @@ from vsr.progress import Listener
 from vsr.video.reader import open_clip
 
 FRAMES = 10
-SECONDS_ALLOWED = 60
+SECONDS_ALLOWED = 180
 PAIRS_AT_ONCE = 16
 NONE = {"none": "libavformat makes no such file"}
 VIDEO_CODECS = {

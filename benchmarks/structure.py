@@ -36,17 +36,17 @@ from vsr.pipeline.run import run as run_pipeline
 from vsr.progress import Listener
 
 CASES_AT_ONCE = 20
-SECONDS_ALLOWED = 90
+SECONDS_ALLOWED = 240
 MUXERS = {"mkv": "matroska", "mp4": "mp4", "mov": "mov", "ts": "mpegts", "avi": "avi", "nut": "nut"}
 MUXERS |= {"vob": "vob", "flv": "flv"}
 OUTPUTS = ("mkv", "mp4", "mov", "ts", "avi", "flv", "webm", "ogv", "mxf", None)
 CODECS = ("libx264", "mpeg4", "mjpeg", "mpeg2video")
-SOUNDS = ("aac", "mp2", "ac3", "flac", "pcm_s16le", "adpcm_ms", "wmav2", "libopus", "pcm_mulaw")
+SOUNDS = ("aac", "mp2", "ac3", "flac", "pcm_s16le", "adpcm_ms", "libopus", "pcm_mulaw", "eac3")
 SOUNDS_TAKEN = {
     "mp4": ("aac", "mp2", "ac3", "flac", "libopus"),
     "mov": ("aac", "ac3", "pcm_s16le", "adpcm_ima_qt", "pcm_mulaw"),
     "ts": ("aac", "mp2", "ac3", "libopus"),
-    "avi": ("mp2", "ac3", "pcm_s16le", "adpcm_ms", "wmav2", "pcm_mulaw"),
+    "avi": ("mp2", "ac3", "pcm_s16le", "adpcm_ms", "pcm_mulaw"),
     "vob": ("mp2", "ac3"),
     "flv": ("aac", "libmp3lame"),
     "mkv": ("aac", "mp2", "ac3", "flac", "pcm_s16le", "libopus"),

@@ -7,6 +7,7 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image, ImageCms, ImageOps
 
 import vsr
@@ -386,7 +387,7 @@ def test_a_matroska_film_that_begins_before_zero_stays_with_its_sound(tmp_path):
 
 def test_a_hint_on_huge_frames_is_given_for_huge_frames_alone(tmp_path):
     clip = write_clip(
-        tmp_path / "a.mkv", moving_pictures(3, 48, 64), codec="png", pixel_format="rgb24"
+        tmp_path / "a.mov", moving_pictures(3, 48, 64), codec="png", pixel_format="rgb24"
     )
     clip.write_bytes(clip.read_bytes().replace(b"\x89PNG", bytes(4)))
     with pytest.raises(InputError, match="not a single frame") as caught:
@@ -414,3 +415,15 @@ def test_pixels_and_colors_that_change_midway_are_named(tmp_path, later, told):
     manifest = enlarge(joined(tmp_path / "c.ts", first, other), tmp_path / "out.mkv")
     assert manifest.frames_out == 20
     assert any(told in loss for loss in manifest.losses), manifest.losses
+
+
+def test_the_still_before_an_animation_is_not_what_players_show_first(tmp_path):
+    pictures = moving_pictures(6, 64, 64)
+    write_clip(tmp_path / "a.avif", pictures, codec="libsvtav1", codec_options={"preset": "12"})
+    manifest = enlarge(tmp_path / "a.avif", tmp_path / "out.mkv")
+    assert manifest.frames_out == 6
+    with av.open(str(tmp_path / "out.mkv")) as result:
+        defaults = [bool(each.disposition & Disposition.default) for each in result.streams]
+    assert defaults == [False, True]
+    with open_clip(tmp_path / "out.mkv") as reader:
+        assert len(list(reader.frames())) == 6

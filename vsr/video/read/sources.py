@@ -134,7 +134,8 @@ def main_video_stream(
 
 def _longest(container: InputContainer, candidates: Sequence[VideoStream]) -> VideoStream:
     """The longest of several video streams by their headers, default ones first among equals."""
-    moving = [stream for stream in candidates if not _is_still(container, stream)] or candidates
+    stills = still_streams(container, candidates)
+    moving = [stream for stream in candidates if stream.index not in stills] or candidates
     whole = container.duration / av.time_base if container.duration else 0.0
     lengths = {stream.index: _header_seconds(stream) or whole for stream in moving}
     enough = ALMOST_AS_LONG * max(lengths.values())
@@ -148,20 +149,26 @@ ALMOST_AS_LONG = 0.9
 """Share of the longest stream's duration from which on another counts as just as long."""
 
 
-def _is_still(container: InputContainer, stream: VideoStream) -> bool:
-    """Tell whether a stream holds a single picture: a cover that is not marked as one, an item
-    beside an animation."""
-    if stream.frames == 1:
-        return True
-    if _header_seconds(stream) is not None or stream.name not in PICTURE_CODECS:
-        return False
+def still_streams(container: InputContainer, streams: Sequence[VideoStream]) -> set[int]:
+    """Numbers of the streams that hold a single picture beside moving ones: a cover that is not
+    marked as one, the first picture that an animated AVIF begins with."""
+    stills = {stream.index for stream in streams if stream.frames == 1}
+    unknown = {stream.index: 0 for stream in streams if not stream.frames}
+    if len(streams) < 2 or not unknown or not container.name.startswith("file:"):
+        return stills
     # No header tells: a second container, since packets that are read here are gone.
-    path = container.name.removeprefix("file:")
-    if not container.name.startswith("file:"):
-        return False
-    with open_container(Path(path)) as look:
-        packets = look.demux(look.streams[stream.index])
-        return sum(bool(packet.size) for packet in islice(packets, 2)) < 2
+    with open_container(Path(container.name.removeprefix("file:"))) as look:
+        shown = dict.fromkeys((stream.index for stream in streams), 0)
+        for packet in look.demux([look.streams[number] for number in shown]):
+            if packet.size:
+                shown[packet.stream.index] += 1
+            if max(shown.values()) >= ENOUGH_PACKETS or min(map(shown.get, unknown)) > 1:
+                break
+    return stills | {number for number in unknown if shown[number] == 1}
+
+
+ENOUGH_PACKETS = 100
+"""Packets of one stream after which another that has shown a single one is taken for a still."""
 
 
 def start_of_untimed(container: InputContainer, stream: VideoStream, step: int) -> int | None:

@@ -12,13 +12,18 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from vsr.text import printable
 from vsr.video.frames import ClipInfo
 from vsr.video.read import stream_starts
-from vsr.video.read.sources import is_cover_art, open_container, read_packets
+from vsr.video.read.sources import (
+    is_cover_art,
+    open_container,
+    read_packets,
+    still_streams,
+)
 from vsr.video.read.stream_starts import find_stream_starts
 from vsr.video.write.read_back import StreamTally
 from vsr.video.write.text_subtitles import MOV_TEXT, TextConverter, stored_codec
@@ -110,14 +115,19 @@ class StreamCopier:
             return add_video()
         main = self._container.streams[self._source.stream_index]
         chapters = [self._shifted(chapter) for chapter in self._container.chapters()]
+        videos = [each for each in self._container.streams.video if not is_cover_art(each)]
+        stills = still_streams(self._container, videos) - {main.index}
         for stream in self._container.streams:
             if stream is main:
                 video = add_video()
-                video.disposition = stream.disposition
+                video.disposition = stream.disposition | (Disposition.default if stills else 0)
                 video.metadata.update(_drop_tags(stream.metadata, _STALE_STREAM_TAGS))
             elif not (chapters and stream.type == "data" and "mov" in self._container.format.name):
                 # MP4 keeps chapter titles in a stream of their own, which its muxer writes anew.
                 self._add(stream, container_format)
+                # Players would show the first of several default streams.
+                if stream.index in stills and stream.index in self._targets:
+                    self._targets[stream.index].disposition &= ~Disposition.default
         if self._timecode is not None:
             video.metadata.setdefault("timecode", self._timecode)
         # Tags first: MP4 is told by their names whether to take any.
