@@ -7,6 +7,7 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from PIL import Image, ImageCms, ImageOps
 
@@ -427,3 +428,24 @@ def test_the_still_before_an_animation_is_not_what_players_show_first(tmp_path):
     assert defaults == [False, True]
     with open_clip(tmp_path / "out.mkv") as reader:
         assert len(list(reader.frames())) == 6
+
+
+def test_a_picture_is_cropped_as_its_header_tells_to_the_last_column(tmp_path):
+    video = encode("libx264", moving_pictures(5, 48, 96), options={"bf": "0"})
+    size = {**SMALL, "width": 96}
+    whole = mux(tmp_path / "whole.ts", "mpegts", [("libx264", video, size)])
+    crop = "h264_metadata=crop_left=6:crop_right=26"
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "a.ts"), "w") as out:
+        cut = BitStreamFilterContext(crop, source.streams.video[0])
+        copy = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            for changed in cut.filter(packet) if packet.size else ():
+                changed.stream = copy
+                out.mux(changed)
+    with open_clip(whole) as before, open_clip(tmp_path / "a.ts") as after:
+        assert (after.info.height, after.info.width) == (48, 64)
+        pairs = list(zip(before.frames(), after.frames(), strict=True))
+        assert len(pairs) == 5
+        for one, other in pairs:
+            assert np.allclose(one.pixels[:, :, 8:-28], other.pixels[:, :, 2:-2], atol=1e-6)
+            assert other.quantizer_step > 0

@@ -361,3 +361,12 @@ def test_sound_whose_offset_a_container_cannot_keep_is_told(tmp_path):
     assert any("begins 1.990 s too early beside" in note for note in manifest.notes)
     manifest = enlarge(clip, tmp_path / "out.mp4")
     assert not any("beside the pictures" in note for note in manifest.notes)
+
+
+def test_chapters_that_a_container_has_no_place_for_are_named(tmp_path):
+    chapters = [(0.0, 0.2, "one"), (0.2, 0.4, "two")]
+    clip = write_clip(tmp_path / "a.mkv", moving_pictures(10), chapters=chapters)
+    assert enlarge(clip, tmp_path / "out.mp4").streams_dropped == []
+    assert enlarge(clip, tmp_path / "out.avi").streams_dropped == [
+        "2 chapters: .avi does not keep them"
+    ]

@@ -232,7 +232,7 @@ class ClipWriter:
         return WriteReport(
             frames_out=output.num_frames,
             streams_kept=tuple(streams.streams_kept),
-            streams_dropped=tuple(streams.streams_dropped),
+            streams_dropped=(*streams.streams_dropped, *self._lost_chapters(verified)),
             max_pts_error_seconds=verified.max_pts_error_seconds
             if verified
             else float(streams.max_pts_error),
@@ -256,6 +256,13 @@ class ClipWriter:
         if isinstance(output, ImageSequenceOutput):
             return Verified(output.num_frames, 0.0, 1)
         return None
+
+    def _lost_chapters(self, verified: Verified | None) -> list[str]:
+        """A sentence on chapters that cannot be read back; none for pictures and pipes."""
+        if verified is None or not isinstance(self._output, SegmentedVideoOutput):
+            return []
+        lost = self._output.muxer.copier.num_chapters - verified.chapters
+        return [f"{lost} chapters: {self._target.suffix} does not keep them"] if lost > 0 else []
 
     def _is_single_picture(self) -> bool:
         """Tell whether a picture file is enlarged into another one."""

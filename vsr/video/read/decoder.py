@@ -49,6 +49,10 @@ ONE_FRAME_PER_PACKET = (
 nothing."""
 
 
+EXACT_CROPPING = {"flags": "+unaligned"}
+"""Option without which libavcodec cuts less off the left than the header tells, for alignment."""
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedFrame:
     """A picture that is shown from one moment on."""
@@ -106,7 +110,7 @@ class StreamDecoder:
         )
         self._alpha_decoder = _alpha_decoder(stream, self._codec)
         (self._alpha_decoder or stream.codec_context).options = (
-            pixel_limit_options(allow_huge) | EXPORT_QUANTIZERS
+            pixel_limit_options(allow_huge) | EXPORT_QUANTIZERS | EXACT_CROPPING
         )
         self._quantizers = QuantizerReader(self._codec, stream.codec_context.extradata)
         self.lost = deque()

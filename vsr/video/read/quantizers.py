@@ -51,6 +51,10 @@ class QuantizerReader:
         return None if frame.pts is None else self._waiting.pop(frame.pts, None)
 
 
+MAX_BLOCKS = 1000
+"""Blocks that are looked at one by one, spread over a picture."""
+
+
 def h264_step(quantizer: float) -> float:
     """Step of a quantizer of H.264 or HEVC, in gray levels, for transforms of unit norm.
 
@@ -72,7 +76,13 @@ def quantizer_step(frame: av.VideoFrame) -> float | None:
         return None
     quantizer = float(side_data.qp)
     if side_data.nb_blocks:
-        quantizer = float(np.mean(side_data.qp_map()))
+        try:
+            quantizer = float(np.mean(side_data.qp_map()))
+        except RuntimeError:
+            # PyAV maps no blocks of a picture that the header crops by more than a block.
+            numbers = range(0, side_data.nb_blocks, 1 + side_data.nb_blocks // MAX_BLOCKS)
+            changes = [side_data.block_params(number).delta_qp for number in numbers]
+            quantizer += float(np.mean(changes))
     if quantizer < 0:
         return None
     if side_data.codec_type == VideoEncParamsType.H264:

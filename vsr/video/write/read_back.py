@@ -60,6 +60,7 @@ class Verified:
     """Copied streams that came out shorter."""
     notes: tuple[str, ...] = ()
     """Copied sound that came out earlier or later beside the pictures."""
+    chapters: int = 0
 
     def to_json(self) -> dict[str, int | float]:
         """Plain values for the manifest, which has damage elsewhere."""
@@ -106,6 +107,7 @@ def read_back(
             wraps = container.format.name in JOINABLE_FORMATS
             sounds = {stream.index for stream in container.streams.audio}
             num_streams = len(container.streams)
+            num_chapters = len(container.chapters())
     except (av.FFmpegError, IndexError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
@@ -126,6 +128,7 @@ def read_back(
         tuple(_shortened(tallies, copied)),
         # The median: a first picture that is held since the beginning counts for little.
         tuple(_moved(heard, copied, float(np.median(errors)), wraps)),
+        num_chapters,
     )
 
 

@@ -86,6 +86,7 @@ class StreamCopier:
         self._packets: Iterator[Packet[Stream]] = iter(())
         self._next: Packet[Stream] | None = None
         self._failures = 0
+        self.num_chapters = 0
         self.early_seconds = Fraction(0)
         """Time by which packets are muxed earlier, for a container that begins at zero."""
         self._timecode: str | None = None
@@ -132,6 +133,7 @@ class StreamCopier:
             video.metadata.setdefault("timecode", self._timecode)
         # Tags first: MP4 is told by their names whether to take any.
         self._output.metadata.update(_drop_tags(self._container.metadata, _STALE_FILE_TAGS))
+        self.num_chapters = len(chapters)
         if chapters:
             self._output.set_chapters(chapters)
         copied = [stream for stream in self._container.streams if stream.index in self._targets]
