@@ -9,13 +9,16 @@ from vsr.engine import convolutions
 from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.options import EngineOptions, choose_device
 from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup, choose_dtype
+from vsr.engine.shot_network import FastShotNetwork
 from vsr.engine.tiling import Strips, set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
 from vsr.image.resample import resize
 from vsr.models.bank import load_bank
+from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator, NetworkSpec
 from vsr.pipeline.options import resolve_recipe
 from vsr.train.methods.quick import train_quick
+from vsr.upscale.shot_stages import pad_planes
 from vsr.video.reader import open_clip
 
 CPU = torch.device("cpu")
@@ -186,6 +189,32 @@ def test_without_the_fused_operator_the_result_is_the_same(monkeypatch):
         monkeypatch.undo()
         convolutions.fused_activation_works.cache_clear()
     torch.testing.assert_close(plain, fused, atol=1e-6, rtol=0)
+
+
+def shot_network_and_planes():
+    torch.manual_seed(3)
+    network = ShotNetwork().eval()
+    return network, torch.stack([picture(44, 60)[0], *(0.1 * picture(44, 60)[:2]).repeat(2, 1, 1)])
+
+
+def test_winograds_algorithm_gives_the_networks_own_result():
+    network, planes = shot_network_and_planes()
+    with torch.inference_mode():
+        plain = network(pad_planes(planes, network.spec.halo)[None])[0]
+        fast = FastShotNetwork(network).missing_detail(planes)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+def test_without_winograds_algorithm_the_result_is_the_same(monkeypatch):
+    network, planes = shot_network_and_planes()
+    first = FastShotNetwork(network).missing_detail(planes)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    convolutions.winograd_works.cache_clear()
+    try:
+        second = FastShotNetwork(network).missing_detail(planes)
+    finally:
+        convolutions.winograd_works.cache_clear()
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
 
 
 def test_bf16_stays_near_fp32_on_the_sample():
