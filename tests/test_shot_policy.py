@@ -13,6 +13,7 @@ import torch
 from tests.clips import moving_pictures, write_clip
 from tests.steps import upscale_frames
 from vsr.engine.shot_network import FastShotNetwork
+from vsr.engine.tiling import limited_threads
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
@@ -31,6 +32,7 @@ from vsr.temporal.backprojection import MultiframeOptions, back_project_multifra
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.methods.shot_network import ShotTrainingOptions, train_shot_model
+from vsr.train.optimizer import single_thread
 from vsr.train.shot import train_shot, training_runs
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.shot_stages import input_planes, look_ahead, pad_planes, to_luma, upscale_shot
@@ -92,6 +94,16 @@ def test_equal_seeds_give_equal_models_and_others_do_not(lows, trained):
     weights = [next(iter(model.networks[1].parameters())) for model in (trained, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_model_does_not_depend_on_the_number_of_cores(lows, trained):
+    weights = []
+    for threads in (1, 2, 3):
+        with limited_threads(threads), single_thread():
+            made = train_shot_model([lows], QUICK, seed=0, progress=lambda *_: None)
+        weights.append(torch.cat([each.flatten() for each in made.networks[1].parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
 
 
 def test_a_budget_ends_the_training_by_the_clock(lows):

@@ -1,8 +1,9 @@
 """Pictures cut into pieces that a device holds: strips that stay in a CPU's cache, tiles with
 feathered seams, and halving when memory runs out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -266,3 +267,18 @@ def set_num_threads(count: int) -> None:
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
     cpu_pool.cache_clear()
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Use `count` cores within, None: all; the process has its own number again afterwards."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if count is not None:
+        set_num_threads(count)
+    try:
+        yield
+    finally:
+        # Also where nothing was asked for: an earlier run may have set its own number.
+        if (torch.get_num_threads(), cv2.getNumThreads()) != before:
+            set_num_threads(before[0])
+            cv2.setNumThreads(before[1])

@@ -7,6 +7,7 @@ import torch
 
 from vsr import __version__
 from vsr.engine.options import choose_device
+from vsr.engine.tiling import limited_threads
 from vsr.models.bank import Model, ModelCard
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Critic, Generator
@@ -79,7 +80,8 @@ def training_cost(need: Need) -> TrainingCost | None:
         ]
         pixels = [frames[index].pixels[:, *region] for index in wanted]
         device = choose_device(need.recipe.device)
-        seconds = shot_training_seconds(pixels, counts, prior, device)
+        with limited_threads(need.recipe.threads):
+            seconds = shot_training_seconds(pixels, counts, prior, device)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]

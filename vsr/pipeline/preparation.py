@@ -69,6 +69,7 @@ def prepared(
             need.bank,
             need.shot_training,
             trains=bool(need.lacking),
+            threads=need.recipe.threads,
             on_wait=listener.on_wait,
         )
         models = ModelSet(shot_models=stack.enter_context(source))

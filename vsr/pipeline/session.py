@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import cv2
 import torch
 
 from vsr.engine.machine import versions
 from vsr.engine.options import choose_device
 from vsr.engine.precision import choose_options, dtype_name
-from vsr.engine.tiling import is_out_of_memory, set_num_threads
+from vsr.engine.tiling import is_out_of_memory, limited_threads
 from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError, UsageError
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
@@ -588,21 +587,6 @@ def make_flicker_control(
     return FlickerControl(
         strength, recipe.target_flicker, weight, notify, only_degraded=only_degraded
     )
-
-
-@contextmanager
-def limited_threads(count: int | None) -> Iterator[None]:
-    """Use `count` cores within, None: all; the process has its own number again afterwards."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    if count is not None:
-        set_num_threads(count)
-    try:
-        yield
-    finally:
-        # Also where nothing was asked for: an earlier run may have set its own number.
-        if (torch.get_num_threads(), cv2.getNumThreads()) != before:
-            set_num_threads(before[0])
-            cv2.setNumThreads(before[1])
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic, sleep
 
-import torch
-
+from vsr.engine.tiling import set_num_threads
 from vsr.errors import InputError, ModelError, OutputError, UsageError, VsrError
 from vsr.files import FolderLock
 from vsr.models.bank import is_of_shot
@@ -53,14 +52,15 @@ def training_ahead(
     options: ShotTraining = ShotTraining("all"),
     *,
     trains: bool = True,
+    threads: int | None = None,
     on_wait: OnWait = lambda *_: None,
 ) -> Iterator[ShotModelSource]:
     """Yield a source of the models of a clip's shots: each waits until a process of its own has
     trained it; models that are there are used.
 
-    Without `trains` all are there. While the source waits, `on_wait` hears of the training. The
-    source raises the error that ended the training. Raises `UsageError` for a pipe, which cannot be
-    read twice.
+    Without `trains` all are there. `threads` are those of the training, None: of all cores. While
+    the source waits, `on_wait` hears of the training. The source raises the error that ended the
+    training. Raises `UsageError` for a pipe, which cannot be read twice.
     """
     if str(clip) == "-":
         raise UsageError("models are trained on a clip that is read twice, so it cannot be a pipe.")
@@ -70,7 +70,7 @@ def training_ahead(
     # A process, not a thread: training holds the interpreter between its small operations.
     context = multiprocessing.get_context("spawn")
     news, send = context.Pipe(duplex=False)
-    arguments = (str(clip), str(models), options, send)
+    arguments = (str(clip), str(models), options, threads, send)
     trainer = context.Process(target=_train, args=arguments, daemon=True)
     trainer.start()
     # Held by the trainer alone, so that its end is seen.
@@ -129,15 +129,19 @@ class _Source:
             self._news = None
 
 
-def _train(clip: str, models: str, options: ShotTraining, news: Connection) -> None:
-    """Train in the process, on one thread, since the cores are also wanted for enlarging."""
+def _train(
+    clip: str, models: str, options: ShotTraining, threads: int | None, news: Connection
+) -> None:
+    """Train in the process. All cores are at work on the first model, which the enlarging waits
+    for; later ones share them with it."""
     # Needed by this process alone.
     from vsr.train.shot import train_shots
 
     # Ctrl-C reaches the parent as well, which ends this process in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_with_parent()
-    torch.set_num_threads(1)
+    if threads is not None:
+        set_num_threads(threads)
     last = 0.0
 
     def report(state: TrainingProgress) -> None:

@@ -25,7 +25,7 @@ def shot_training_seconds(
     device: torch.device = CPU,
 ) -> list[float]:
     """Estimate the seconds that shot models take which are trained on so many frames, by training
-    one for a moment on `frames`, (3, h, w) each, on one thread of the CPU or on a GPU.
+    one for a moment on `frames`, (3, h, w) each, on all cores of the CPU or on a GPU.
 
     `starts` are the networks of the prior that they begin from; a model of 0 frames takes no time.
     """

@@ -6,7 +6,7 @@ time in every training process, and then goes through small networks weight by w
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import cos, pi, sqrt
 from typing import Generic, TypeVar
@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
+from vsr.engine.tiling import cpu_pool
 from vsr.train.state_file import Resumable
 
 MIN_LEARNING_RATE = 1e-9
@@ -42,6 +43,7 @@ class Adam(Resumable):
         self._betas = betas
         # One vector: a small network has many tiny tensors, and a step costs by their number.
         parameters = list(network.parameters())
+        self._parameters = parameters
         self._weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
         self._gradient = torch.zeros_like(self._weights)
         self._mean, self._square = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
@@ -68,6 +70,26 @@ class Adam(Resumable):
         # What other losses left there, such as a generator's in its critic, does not count.
         self._gradient.zero_()
         loss.backward()
+        self._descend()
+
+    def minimize_mean(self, losses: Sequence[Callable[[], torch.Tensor]]) -> float:
+        """Go one step down the gradient of the mean of some losses, which are computed on all cores
+        of the CPU, each on one. Returns the mean; nothing depends on the number of cores."""
+        parts = list(cpu_pool().map(self._loss_and_gradient, losses))
+        self._gradient.zero_()
+        # In their order, whichever was ready first: a sum of floats depends on it.
+        for _, gradient in parts:
+            self._gradient.add_(gradient, alpha=1 / len(parts))
+        self._descend()
+        return sum(loss for loss, _ in parts) / len(parts)
+
+    def _loss_and_gradient(self, compute: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+        loss = compute()
+        gradients = torch.autograd.grad(loss, self._parameters)
+        return loss.item(), torch.cat([gradient.flatten() for gradient in gradients])
+
+    def _descend(self) -> None:
+        """Go one step down the gradient."""
         self._steps += 1
         first, second = self._betas
         # Moving averages of the gradient and of its square.
@@ -137,6 +159,19 @@ class AveragedNetwork(Resumable, Generic[Network]):
         weights."""
         self._optimizer.learning_rate = learning_rate
         self._optimizer.minimize(loss)
+        self._average(decay)
+
+    def descend_mean(
+        self, losses: Sequence[Callable[[], torch.Tensor]], learning_rate: float, decay: float
+    ) -> float:
+        """Take a step down the mean of `losses`, as `Adam.minimize_mean` does, and move the average
+        likewise. Returns the mean."""
+        self._optimizer.learning_rate = learning_rate
+        loss = self._optimizer.minimize_mean(losses)
+        self._average(decay)
+        return loss
+
+    def _average(self, decay: float) -> None:
         with torch.no_grad():
             for kept, fresh in self._pairs:
                 if kept.is_floating_point():
@@ -161,7 +196,9 @@ def cosine_decay(highest: float, share_done: float) -> float:
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Train on one thread: a model must not depend on how many cores there are, and crops are too
-    small to share."""
+    small to share. What goes to the threads of `cpu_pool` is done on all cores all the same."""
+    # Made before: it has as many threads as torch has then.
+    cpu_pool()
     # Restored afterwards: the caller's own work may want them.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
