@@ -7,7 +7,7 @@ from tests.steps import fused_pictures
 from vsr.image.resample import back_project, resize
 from vsr.restore.data_term import CLEAN, DataTerm
 from vsr.temporal.fusion import FusionOptions, back_project_twice, fuse, memory_weight
-from vsr.temporal.registration import PreparedFrame, ShotRegistrar, register
+from vsr.temporal.registration import ShotRegistrar
 
 HEIGHT, WIDTH = 96, 128
 
@@ -52,9 +52,17 @@ def test_a_share_of_memory_is_the_share_of_the_past_in_the_mean():
     torch.testing.assert_close(fused, torch.tensor([[[0.0, 0.45, 0.9]]]))
 
 
+def registered(now, before):
+    """`before` registered onto `now`, from their low resolution."""
+    registrar = ShotRegistrar()
+    registrar.add(0, reduced(before))
+    registrar.add(1, reduced(now))
+    return registrar.onto(1, 0)
+
+
 def test_a_registered_neighbour_lies_on_the_frame_at_any_size():
     now, before = picture((1.0, 5.0)), picture()
-    past, _ = register(PreparedFrame(reduced(now)), PreparedFrame(reduced(before)))
+    past = registered(now, before)
     for size in ((HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2)):
         large_now, large_before = resize(now, *size), resize(before, *size)
         error = inner(past.warp(large_before) - large_now).abs().mean()
@@ -66,7 +74,7 @@ def test_what_the_neighbour_does_not_show_is_not_trusted():
     before = picture()
     now = before.clone()
     now[:, 32:64, 48:80] = picture(seed=3)[:, 32:64, 48:80]
-    past, _ = register(PreparedFrame(reduced(now)), PreparedFrame(reduced(before)))
+    past = registered(now, before)
     weight = past.weight(now)
     assert weight[36:60, 52:76].mean() < 0.1
     assert weight[:, 96:].mean() > 0.9
@@ -75,7 +83,7 @@ def test_what_the_neighbour_does_not_show_is_not_trusted():
 def test_the_light_of_a_neighbour_follows_the_frame():
     before = 0.8 * picture()
     now = before + 0.1
-    past, _ = register(PreparedFrame(reduced(now)), PreparedFrame(reduced(before)))
+    past = registered(now, before)
     error = inner(past.warp(before) - now).abs().mean()
     assert error < 0.01
 

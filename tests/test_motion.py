@@ -7,9 +7,14 @@ from vsr.image.motion import (
     DIS_FAST,
     MIN_SIDE_PX,
     backward_warp,
+    compose_flows,
     dis_flow,
     farneback_flow,
+    invert_flow,
     motion_between,
+    sample_positions,
+    sample_positions_at,
+    unfolded_mask,
     visible_mask,
 )
 
@@ -113,3 +118,48 @@ def test_pictures_too_small_for_the_flow_have_no_motion():
     assert motion_between(small, small) is None
     smallest = grey_picture(MIN_SIDE_PX, MIN_SIDE_PX)
     assert dis_flow(smallest, smallest).shape == (MIN_SIDE_PX, MIN_SIDE_PX, 2)
+
+
+def swirl(strength, height=60, width=80):
+    """A smooth flow that turns around the middle and vanishes at the borders."""
+    rows, columns = np.indices((height, width), dtype=np.float32)
+    x, y = columns - width / 2, rows - height / 2
+    fall = strength * np.exp(-(x**2 + y**2) / 200)
+    return np.stack([-y * fall, x * fall], axis=-1).astype(np.float32)
+
+
+def test_an_inverted_flow_leads_back_to_where_the_flow_began():
+    flow = swirl(0.1)
+    back = invert_flow(flow)
+    returned = np.stack([sampled(back[..., i], flow) for i in range(2)], axis=-1)
+    assert np.abs(flow).max() > 0.5
+    assert np.abs(flow + returned).max() < 0.02
+
+
+def test_composed_flows_lead_where_one_after_the_other_leads():
+    first, second = swirl(0.1), constant_flow(2.5, -1.0, 60, 80)
+    np.testing.assert_allclose(compose_flows(first, second), first + second, atol=1e-5)
+    onward = np.stack([sampled(first[..., i], second) for i in range(2)], axis=-1)
+    np.testing.assert_allclose(compose_flows(second, first), second + onward, atol=1e-4)
+
+
+def test_what_a_flow_lays_on_too_few_pixels_or_too_many_is_folded():
+    flow = np.zeros((20, 40, 2), np.float32)
+    # To the right of column 20 things move on by 3 pixels: the gap between comes into view.
+    flow[:, 20:, 0] = 3.0
+    expected = np.ones((20, 40), dtype=bool)
+    expected[:, 18:22] = False
+    np.testing.assert_array_equal(unfolded_mask(flow), expected)
+    np.testing.assert_array_equal(unfolded_mask(-flow), expected)
+    assert unfolded_mask(swirl(0.02)).all()
+
+
+def test_positions_of_larger_pictures_follow_the_enlarged_motion():
+    flow = constant_flow(1.5, -0.5, 20, 30)
+    columns, rows = sample_positions_at(flow, 40, 90)
+    np.testing.assert_allclose(columns, np.arange(90)[None] + np.full((40, 1), 4.5), atol=1e-4)
+    np.testing.assert_allclose(rows, np.arange(40)[:, None] + np.full((1, 90), -1.0), atol=1e-4)
+    for found, known in zip(
+        sample_positions_at(swirl(0.1), 60, 80), sample_positions(swirl(0.1)), strict=True
+    ):
+        np.testing.assert_allclose(found, known, atol=1e-5)
