@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.models import BRIEF, picture
 from vsr.engine import convolutions
@@ -203,6 +204,25 @@ def test_winograds_algorithm_gives_the_networks_own_result():
         plain = network(pad_planes(planes, network.spec.halo)[None])[0]
         fast = FastShotNetwork(network).missing_detail(planes)
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+def test_bars_at_the_border_are_left_out_and_all_else_is_as_before():
+    network, planes = shot_network_and_planes()
+    halo = network.spec.halo
+    barred = F.pad(planes, (0, 0, 60, 80))
+    with torch.inference_mode():
+        plain = network(pad_planes(barred, halo)[None])[0]
+    detail = FastShotNetwork(network).missing_detail(barred)
+    seen = slice(60 - halo, -80 + halo)
+    torch.testing.assert_close(detail[:, seen], plain[:, seen], atol=1e-5, rtol=0)
+    assert detail[:, : 60 - halo].count_nonzero() == detail[:, -80 + halo :].count_nonzero() == 0
+    # A neighbor that differs is looked at, and a second shade is none of the bar.
+    for plane, value in ((1, 0.1), (0, 0.5)):
+        changed = barred.clone()
+        changed[plane, 10] = value
+        detail = FastShotNetwork(network).missing_detail(changed)
+        assert detail[:, 10].count_nonzero()
+    assert not FastShotNetwork(network).missing_detail(torch.full_like(planes, 0.0)).any()
 
 
 def test_without_winograds_algorithm_the_result_is_the_same(monkeypatch):

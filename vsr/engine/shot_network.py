@@ -16,6 +16,8 @@ from vsr.models.networks.shot_network import BLOCK, DIFFERENCE_GAIN, LEAK, ShotN
 
 MAX_STRIP_PX = BLOCK**2 * tiling.MAX_STRIP_PX
 """Pixels of a CPU's strip: the convolutions work on a grid with `BLOCK`^2 times fewer."""
+FLAT_LEVELS = 0.25 / 255
+"""Spread of luma, of a range of 1, up to which rows are of one shade."""
 
 
 class FastShotNetwork:
@@ -37,13 +39,21 @@ class FastShotNetwork:
     def missing_detail(self, planes: torch.Tensor) -> torch.Tensor:
         """Find the detail that a frame lacks: (planes, H, W) -> (1, H, W), of even sides.
 
-        Raises `ModelError` for values that are not finite.
+        It is 0 where the network sees nothing but one flat shade at the upper and lower border, as
+        in black bars. Raises `ModelError` for values that are not finite.
         """
-        detail = torch.empty_like(planes[:1])
+        detail = torch.zeros_like(planes[:1])
         height, width = planes.shape[1:]
+        first, last = _rows_with_content(planes)
+        if first == last:
+            return detail
+        # As far as the network sees, and in whole blocks.
+        first, last = max(0, first - self.spec.halo), min(height, last + self.spec.halo)
+        first, last = first - first % BLOCK, last + last % BLOCK
 
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
+            top, end = first + top, first + end
             padded = padded_strip(
                 lambda first, last: planes[:, first:last], height, top, end, self.spec.halo
             )
@@ -52,8 +62,31 @@ class FastShotNetwork:
             _write_blocks(detail[0, top:end], found)
 
         # Strips of whole blocks: each has its own grid.
-        self._strips.cover(work, height, width, BLOCK)
+        self._strips.cover(work, last - first, width, BLOCK)
         return detail
+
+
+def _rows_with_content(planes: torch.Tensor) -> tuple[int, int]:
+    """Find the first row that is not of one shade with all above it or shows a neighbor to differ,
+    and the row after the last such one; equal where there is none."""
+    top = _flat_rows(planes)
+    return top, max(top, planes.shape[1] - _flat_rows(planes, turned=True))
+
+
+def _flat_rows(planes: torch.Tensor, *, turned: bool = False) -> int:
+    """Count the rows from the first, or if `turned` from the last, that are of one shade and in
+    which no neighbor differs."""
+    edge = planes[0, -1 if turned else 0]
+    # Few pictures have bars, and one row tells.
+    if edge.max() - edge.min() > FLAT_LEVELS:
+        return 0
+    own, *others = planes.flip(1) if turned else planes
+    low, high = own.amin(dim=1).cummin(0).values, own.amax(dim=1).cummax(0).values
+    flat = int((high - low <= FLAT_LEVELS).sum())
+    for other in others:
+        differs = (other[:flat].abs() > FLAT_LEVELS).any(dim=1).nonzero()
+        flat = int(differs[0]) if len(differs) else flat
+    return flat
 
 
 def _write_blocks(target: torch.Tensor, blocks: torch.Tensor) -> None:
