@@ -8,8 +8,8 @@ import pytest
 
 from tests.clips import moving_pictures, write_clip
 from tests.models import make_model, picture
+from vsr.engine.prefetch import prefetch
 from vsr.pipeline.options import Recipe, RunFiles
-from vsr.pipeline.prefetch import prefetch
 from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.run import run
 from vsr.video.writer import EncodeOptions

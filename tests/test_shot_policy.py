@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from fractions import Fraction
 
@@ -35,7 +36,14 @@ from vsr.train.methods.shot_network import ShotTrainingOptions, train_shot_model
 from vsr.train.optimizer import single_thread
 from vsr.train.shot import train_shot, training_runs
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
-from vsr.upscale.shot_stages import input_planes, look_ahead, pad_planes, to_luma, upscale_shot
+from vsr.upscale.shot_stages import (
+    ShotStages,
+    input_planes,
+    look_ahead,
+    pad_planes,
+    to_luma,
+    upscale_shot,
+)
 from vsr.video.frames import Frame
 from vsr.video.shots import Shot
 
@@ -150,9 +158,50 @@ def test_frames_are_read_only_as_far_ahead_as_is_stated(lows, trained, multifram
             read += 1
             yield low
 
-    stream = upscale_shot(counted(), trained.networks, 4, CLEAN, FUSION, multiframe)
-    for done, _ in enumerate(stream, start=1):
-        assert read <= done + look_ahead(QUICK.network.neighbours, 4, FUSION, multiframe)
+    with limited_threads(1):
+        stream = upscale_shot(counted(), trained.networks, 4, CLEAN, FUSION, multiframe)
+        for done, _ in enumerate(stream, start=1):
+            assert read <= done + look_ahead(QUICK.network.neighbours, 4, FUSION, multiframe)
+
+
+def shot_stages(trained):
+    return ShotStages(trained.networks, 4, CLEAN, FUSION)
+
+
+def test_stages_beside_each_other_give_the_very_frames_of_stages_in_turn(lows, trained):
+    results = []
+    for threads in (1, 3):
+        with limited_threads(threads):
+            steps = shot_stages(trained).through((low, None) for low in lows)
+            results.append(torch.stack([one.picture for one in steps]))
+    assert torch.equal(*results)
+
+
+def test_stages_beside_each_other_go_on_from_what_another_process_left(lows, trained):
+    with limited_threads(3):
+        stages = shot_stages(trained)
+        steps = stages.through((low, None) for low in lows)
+        whole = []
+        for index, one in enumerate(steps):
+            whole.append(one.picture)
+            if index == 5:
+                known, lead = stages.pictures(), stages.lead
+        again = shot_stages(trained).through(
+            ((low, None) for low in lows[5 - lead :]), known, num_done=1 + lead
+        )
+        rest = [one.picture for one in again][1 + lead :]
+    assert all(torch.equal(one, other) for one, other in zip(rest, whole[6:], strict=True))
+
+
+def test_a_shot_that_is_left_early_ends_its_threads(lows, trained):
+    before = threading.active_count()
+    with limited_threads(3):
+        steps = shot_stages(trained).through((low, None) for low in lows)
+        next(steps)
+        assert threading.active_count() > before
+        steps.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("shot stage")]
 
 
 def test_agreeing_with_neighbours_explains_their_input_better(lows):

@@ -147,8 +147,8 @@ def unfolded_mask(flow: FloatArray) -> BoolArray:
     )
     area = (1 + x_by_x) * (1 + y_by_y) - x_by_y * y_by_x
     folded = (area < MIN_AREA) | (area > 1 / MIN_AREA)
-    near = cv2.dilate(folded.view(np.uint8), np.ones((3, 3), np.uint8))
-    return near == 0
+    kept: BoolArray = cv2.dilate(folded.view(np.uint8), np.ones((3, 3), np.uint8)) == 0
+    return kept
 
 
 def sample_positions_at(flow: FloatArray, height: int, width: int) -> SamplePositions:

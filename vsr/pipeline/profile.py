@@ -9,7 +9,7 @@ from operator import itemgetter
 from time import perf_counter
 from typing import TypeVar
 
-from vsr.pipeline.prefetch import prefetch
+from vsr.engine.prefetch import prefetch
 
 T = TypeVar("T")
 Event = tuple[str, str, float, float]

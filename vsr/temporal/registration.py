@@ -3,12 +3,13 @@
 Motion is estimated from low-resolution frames alone. Twice their size is the grid for it: finer
 flow locks onto the alias of a reduced picture, coarser flow loses the outlines of what moves.
 
-One flow is estimated for each frame, to the next one; the way back is its inverse, and the flow
+One flow is estimated for each frame, to the one before; the way back is its inverse, and the flow
 between distant frames is made of those in between. With a flow of its own for each direction of
 each pair a shot model took 1.3 times as long for the same quality.
 """
 
 from dataclasses import dataclass
+from threading import RLock
 
 import cv2
 import numpy as np
@@ -133,7 +134,10 @@ def _enlarge(plane: FloatArray, height: int, width: int) -> FloatArray:
 
 
 class ShotRegistrar:
-    """Registers frames of one shot onto each other, each pair once, while it holds them."""
+    """Registers frames of one shot onto each other, each pair once, while it holds them.
+
+    Stages that work beside each other may share one.
+    """
 
     def __init__(self, refinements: int = FLOW_REFINEMENTS, noise: float = 0.0) -> None:
         """`refinements` of each flow: what its quality costs; `noise` of each frame's luma, in gray
@@ -145,13 +149,31 @@ class ShotRegistrar:
         self._frames: dict[int, PreparedFrame] = {}
         self._flows: dict[tuple[int, int], FloatArray] = {}
         self._registrations: dict[tuple[int, int], Registration] = {}
+        self._lock = RLock()
+        """Of the three above."""
 
     def add(self, index: int, low: torch.Tensor) -> None:
-        """Take in a frame; `low` is float32 RGB (3, h, w) in [0, 1]."""
-        self._frames[index] = PreparedFrame(low)
+        """Take in a frame, and estimate its motion from the one before it if that is held; `low` is
+        float32 RGB (3, h, w) in [0, 1]."""
+        frame = PreparedFrame(low)
+        with self._lock:
+            before = self._frames.get(index - 1)
+        flows = {}
+        # Most of all work is here, and nobody waits for it.
+        if before is not None and min(frame.levels.shape) >= MIN_SIDE_PX:
+            # To the past, which weighs most in fusion.
+            back = fine_flow(frame.levels, before.levels, self._refinements)
+            flows = {(index, index - 1): back, (index - 1, index): invert_flow(back)}
+        with self._lock:
+            self._frames[index] = frame
+            self._flows |= flows
 
     def discard_before(self, index: int) -> None:
         """Let go of frames before this one."""
+        with self._lock:
+            self._discard_before(index)
+
+    def _discard_before(self, index: int) -> None:
         self._frames = {held: view for held, view in self._frames.items() if held >= index}
         self._flows = {pair: flow for pair, flow in self._flows.items() if min(pair) >= index}
         self._registrations = {
@@ -161,29 +183,25 @@ class ShotRegistrar:
     def onto(self, frame: int, neighbor: int) -> Registration:
         """Register `neighbor` onto `frame`; both must be held, and all between them. Frames too
         small for flow are never trusted."""
-        if (frame, neighbor) not in self._registrations:
-            view, other = self._frames[frame], self._frames[neighbor]
-            if min(view.levels.shape) < MIN_SIDE_PX:
-                known = _no_registration(view)
-            else:
-                # A pixel is trusted only where the way back leads to it.
-                flows = self._flow(frame, neighbor), self._flow(neighbor, frame)
-                known = _describe(view, other, *flows, self._tolerance_px)
-            self._registrations[frame, neighbor] = known
-        return self._registrations[frame, neighbor]
+        with self._lock:
+            if (frame, neighbor) not in self._registrations:
+                view, other = self._frames[frame], self._frames[neighbor]
+                if min(view.levels.shape) < MIN_SIDE_PX:
+                    known = _no_registration(view)
+                else:
+                    # A pixel is trusted only where the way back leads to it.
+                    flows = self._flow(frame, neighbor), self._flow(neighbor, frame)
+                    known = _describe(view, other, *flows, self._tolerance_px)
+                self._registrations[frame, neighbor] = known
+            return self._registrations[frame, neighbor]
 
     def _flow(self, frame: int, neighbor: int) -> FloatArray:
         """Return the flow from a frame to a neighbor, on the grid."""
         if (frame, neighbor) not in self._flows:
-            if abs(neighbor - frame) > 1:
-                between = neighbor - 1 if neighbor > frame else neighbor + 1
-                flow = compose_flows(self._flow(frame, between), self._flow(between, neighbor))
-            elif neighbor > frame:
-                levels = self._frames[frame].levels, self._frames[neighbor].levels
-                flow = fine_flow(*levels, self._refinements)
-            else:
-                flow = invert_flow(self._flow(neighbor, frame))
-            self._flows[frame, neighbor] = flow
+            between = neighbor - 1 if neighbor > frame else neighbor + 1
+            self._flows[frame, neighbor] = compose_flows(
+                self._flow(frame, between), self._flow(between, neighbor)
+            )
         return self._flows[frame, neighbor]
 
 

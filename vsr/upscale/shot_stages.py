@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vsr.engine.options import EngineOptions
+from vsr.engine.prefetch import prefetch
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.image.blur import KernelTaps
@@ -24,6 +25,8 @@ from vsr.temporal.registration import ShotRegistrar
 
 STAGE_SCALE = 2
 """Enlargement by one stage."""
+FRAMES_BETWEEN_STAGES = 1
+"""Frames that wait for the next stage where several cores are at work on different stages."""
 
 T = TypeVar("T")
 
@@ -76,6 +79,12 @@ class ShotStages:
         self._neighbors = networks[0].spec.neighbours
         self._distances, self.lead = resume_context(self._neighbors, scale, multiframe)
         self._position = -1
+        # Work on one frame keeps several cores busy for a part of its time only.
+        is_cpu = next(networks[0].parameters()).device.type == "cpu"
+        self._works_beside = is_cpu and torch.get_num_threads() > 1
+        # A stage that works beside the next is further ahead by those that wait, the one that waits
+        # for a place among them, and the one that was taken.
+        beside = FRAMES_BETWEEN_STAGES + 2 if self._works_beside else 0
         # A stage is ahead of what comes out by all that the stages behind it look ahead.
         # What it has made since the wanted picture must still be there.
         at_the_end = 0 if multiframe is None else multiframe.reach
@@ -84,7 +93,8 @@ class ShotStages:
                 maxlen=1
                 + distance
                 + at_the_end
-                + (len(self._distances) - 1 - stage) * (self._neighbors + fusion.look_ahead)
+                + (len(self._distances) - 1 - stage)
+                * (self._neighbors + fusion.look_ahead + beside)
             )
             for stage, distance in enumerate(self._distances)
         ]
@@ -109,6 +119,8 @@ class ShotStages:
             if known:
                 done = (num_done - 1 - self._distances[stage], known[stage])
             scale = min(self._scale, STAGE_SCALE ** (stage + 1))
+            if self._works_beside:
+                stream = prefetch(stream, FRAMES_BETWEEN_STAGES, f"shot stage {stage}")
             sharpened = _upscaled(stream, network, registrar, scale, self._data_term, self._kernel)
             fused = fuse_shot(
                 sharpened, self._fusion, self._data_term, registrar, done, self._kernel
@@ -129,7 +141,8 @@ class ShotStages:
         that came out last; None where that lies too near the start of the shot."""
         found = []
         for recent, distance in zip(self._recent, self._distances, strict=True):
-            picture = dict(recent).get(self._position - distance)
+            # A copy: the stage may go on meanwhile.
+            picture = dict(recent.copy()).get(self._position - distance)
             if picture is None:
                 return None
             found.append(picture)
