@@ -1,7 +1,8 @@
 """Video super-resolution that learns from the clip itself, with flicker control.
 
 `vsr.run`, `vsr.compare`, `vsr.steady`, `vsr.train_keyframe`, `vsr.train_shot`, `vsr.distil` and
-`vsr.score` do what the commands do. They are imported when first used.
+`vsr.score` do what the commands do. `vsr.FrameServer` makes frames that another program asks for,
+of a `vsr.FrameSource`; the other names describe such frames. All are imported when first used.
 """
 
 from importlib import import_module
@@ -18,15 +19,33 @@ _HOMES = {
     "distil": "vsr.train.distill",
     "score": "vsr.evaluate",
     "VsrError": "vsr.errors",
+    "FrameServer": "vsr.pipeline.frame_server",
+    "FrameSource": "vsr.pipeline.frame_server",
+    "ClipInfo": "vsr.video.frames",
+    "ColorDescription": "vsr.video.frames",
+    "Frame": "vsr.video.frames",
+    "PixelLayout": "vsr.video.pixel_layouts",
+    "from_rgb": "vsr.video.color",
+    "resolve_matrix": "vsr.video.color",
+    "to_rgb": "vsr.video.color",
 }
 
 __all__ = [
+    "ClipInfo",
+    "ColorDescription",
+    "Frame",
+    "FrameServer",
+    "FrameSource",
+    "PixelLayout",
     "VsrError",
     "compare",
     "distil",
+    "from_rgb",
+    "resolve_matrix",
     "run",
     "score",
     "steady",
+    "to_rgb",
     "train_keyframe",
     "train_shot",
 ]

@@ -1,6 +1,6 @@
 """A video that was upscaled elsewhere, beside the source that it was made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,7 +53,10 @@ class GivenVideo:
             if low is None:
                 self.unmatched.append(large.index)
             elif large.index == 0:
-                self._check(reduced, low.pixels)
+                self._check_size()
+                check_source(
+                    large.pixels, low.pixels, str(self.result.info.path), str(self.source.info.path)
+                )
             pixels = reduced.clamp(0, 1) if low is None else low.pixels
             # How coarsely the result was coded says nothing of its source.
             step = None if low is None else low.quantizer_step
@@ -68,7 +71,7 @@ class GivenVideo:
             f"at their time in {self.source.info.path}"
         ]
 
-    def _check(self, reduced: torch.Tensor, low: torch.Tensor) -> None:
+    def _check_size(self) -> None:
         result, source = self.result.info, self.source.info
         if result.width < source.width or result.height < source.height:
             raise InputError(
@@ -76,11 +79,28 @@ class GivenVideo:
                 f"{source.width}x{source.height}: name the enlarged clip first, its source with "
                 "--low-resolution."
             )
-        if float((reduced - low).square().mean().sqrt()) > MAX_SOURCE_RMSE:
-            raise InputError(
-                f"{result.path} does not show what {source.path} shows: name the clip that it was "
-                "made from."
-            )
+
+
+class GivenPairs(GivenVideo):
+    """Frames of another program with the pictures that were made of them; no files stand behind
+    them."""
+
+    def __init__(self, pairs: Iterable[tuple[Frame, torch.Tensor]]) -> None:
+        self._pairs = pairs
+
+    def pairs(self) -> Iterator[tuple[Frame, torch.Tensor]]:
+        """Yield the frames with their pictures."""
+        yield from self._pairs
+
+
+def check_source(picture: torch.Tensor, low: torch.Tensor, result: str, source: str) -> None:
+    """Raise `InputError` where an enlarged picture does not show what its source (3, h, w) shows;
+    the two are called `result` and `source` then."""
+    reduced = resize(picture, *low.shape[-2:])
+    if float((reduced - low).square().mean().sqrt()) > MAX_SOURCE_RMSE:
+        raise InputError(
+            f"{result} does not show what {source} shows: name the clip that it was made from."
+        )
 
 
 @contextmanager

@@ -86,8 +86,9 @@ def to_rgb(
     height, width = channels[0].shape
     # RGB carries no range of its own in these formats: 0 is black and the largest code white.
     if layout.is_rgb:
-        return torch.stack([channel.float() for channel in channels]).mul_(1 / (2**layout.bits - 1))
-    zero, luma_span, chroma_span, neutral = _code_values(layout.bits, full_range)
+        rgb = torch.stack([channel.float() for channel in channels])
+        return rgb.clamp_(0, 1) if layout.is_float else rgb.mul_(1 / (2**layout.bits - 1))
+    zero, luma_span, chroma_span, neutral = _code_values(layout, full_range)
     if layout.num_channels == 1:
         # Gray is R = G = B = luma, whatever the matrix: each matrix's rows of chroma sum to zero.
         luma = (channels[0].float() - zero).mul_(1 / luma_span).clamp_(0, 1)
@@ -107,18 +108,20 @@ def to_rgb(
 def from_rgb(
     rgb: torch.Tensor, layout: PixelLayout, matrix: int, full_range: bool
 ) -> list[torch.Tensor]:
-    """Convert float RGB (3, H, W) to sample values of each channel, rounded to uint8 or uint16,
-    on the device of `rgb`.
+    """Convert float RGB (3, H, W) to sample values of each channel, rounded to uint8 or uint16
+    where the layout has no floats, on the device of `rgb`.
 
     The inverse of `to_rgb`. RGB is written in full range.
     """
     if layout.is_rgb:
+        if layout.is_float:
+            return list(rgb)
         return [_to_samples(channel * (2**layout.bits - 1) + 0.5, layout.bits) for channel in rgb]
-    zero, luma_span, chroma_span, neutral = _code_values(layout.bits, full_range)
+    zero, luma_span, chroma_span, neutral = _code_values(layout, full_range)
     coefficients = _rgb_to_yuv(matrix) * np.array([[luma_span], [chroma_span], [chroma_span]])
     # The half makes the truncation to integers below a rounding; folded into the offsets it costs
     # no pass over the picture.
-    offsets = np.array([[zero], [neutral], [neutral]]) + 0.5
+    offsets = np.array([[zero], [neutral], [neutral]]) + (0.0 if layout.is_float else 0.5)
     count = layout.num_channels
     yuv = torch.addmm(
         _as_tensor(offsets[:count], rgb.device),
@@ -126,6 +129,8 @@ def from_rgb(
         rgb.reshape(3, -1),
     ).view(count, *rgb.shape[1:])
     chroma = [_downsample_chroma(channel, layout) for channel in yuv[1:]]
+    if layout.is_float:
+        return [yuv[0], *chroma]
     return [_to_samples(channel, layout.bits) for channel in (yuv[0], *chroma)]
 
 
@@ -214,9 +219,12 @@ def _plane_array(
     return lines.reshape(plane.height, plane.width, group)
 
 
-def _code_values(bits: int, full_range: bool) -> tuple[float, float, float, float]:
+def _code_values(layout: PixelLayout, full_range: bool) -> tuple[float, float, float, float]:
     """Code of black, steps from black to white, steps over the whole of chroma, code of neutral
     chroma."""
+    if layout.is_float:
+        return 0.0, 1.0, 1.0, 0.0
+    bits = layout.bits
     # H.273 equations 20 to 25: full range scales by 2^n - 1, limited range by 2^(n - 8).
     if full_range:
         return 0.0, 2.0**bits - 1, 2.0**bits - 1, 2.0 ** (bits - 1)

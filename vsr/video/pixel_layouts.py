@@ -23,6 +23,8 @@ class PixelLayout:
     -2 alpha."""
     is_rgb: bool = False
     bits: int = 8
+    """32: floats, black at 0 and white at 1, chroma from -1/2 to 1/2. No libav name stands for
+    these; other programs hand them over."""
     unused_low_bits: int = 0
     byte_order: ByteOrder = "<"
     chroma_rows: int = 1
@@ -38,8 +40,13 @@ class PixelLayout:
         return any(ALPHA in plane for plane in self.planes)
 
     @property
+    def is_float(self) -> bool:
+        """Whether samples are floats."""
+        return self.bits == 32
+
+    @property
     def sample_type(self) -> np.dtype[np.unsignedinteger]:
-        """Type of a sample in memory."""
+        """Type of an integer sample in memory."""
         return (
             np.dtype(np.uint8)
             if self.bits == 8
