@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from vsr.engine.options import choose_device
+from vsr.engine.tiling import limited_threads
 from vsr.errors import InputError, UsageError
 from vsr.image.resample import scaled_size
 from vsr.pipeline.given import GivenPairs, check_source
@@ -27,7 +28,6 @@ from vsr.pipeline.session import (
     NoteLog,
     Session,
     choose_policy,
-    limited_threads,
     load_models,
     make_stages,
     report_out_of_memory,

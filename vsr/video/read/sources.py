@@ -153,7 +153,7 @@ def still_streams(container: InputContainer, streams: Sequence[VideoStream]) -> 
     """Numbers of the streams that hold a single picture beside moving ones: a cover that is not
     marked as one, the first picture that an animated AVIF begins with."""
     stills = {stream.index for stream in streams if stream.frames == 1}
-    unknown = {stream.index: 0 for stream in streams if not stream.frames}
+    unknown = {stream.index for stream in streams if not stream.frames}
     if len(streams) < 2 or not unknown or not container.name.startswith("file:"):
         return stills
     # No header tells: a second container, since packets that are read here are gone.
@@ -162,7 +162,10 @@ def still_streams(container: InputContainer, streams: Sequence[VideoStream]) -> 
         for packet in look.demux([look.streams[number] for number in shown]):
             if packet.size:
                 shown[packet.stream.index] += 1
-            if max(shown.values()) >= ENOUGH_PACKETS or min(map(shown.get, unknown)) > 1:
+            if (
+                max(shown.values()) >= ENOUGH_PACKETS
+                or min(shown[number] for number in unknown) > 1
+            ):
                 break
     return stills | {number for number in unknown if shown[number] == 1}
 
