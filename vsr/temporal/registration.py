@@ -150,7 +150,7 @@ class ShotRegistrar:
         self._flows: dict[tuple[int, int], FloatArray] = {}
         self._registrations: dict[tuple[int, int], Registration] = {}
         self._lock = RLock()
-        """Of the three above."""
+        """Lock of the three above, for stages that work beside each other."""
 
     def add(self, index: int, low: torch.Tensor) -> None:
         """Take in a frame, and estimate its motion from the one before it if that is held; `low` is

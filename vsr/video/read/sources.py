@@ -162,10 +162,8 @@ def still_streams(container: InputContainer, streams: Sequence[VideoStream]) -> 
         for packet in look.demux([look.streams[number] for number in shown]):
             if packet.size:
                 shown[packet.stream.index] += 1
-            if (
-                max(shown.values()) >= ENOUGH_PACKETS
-                or min(shown[number] for number in unknown) > 1
-            ):
+            move = all(shown[number] > 1 for number in unknown)
+            if move or max(shown.values()) >= ENOUGH_PACKETS:
                 break
     return stills | {number for number in unknown if shown[number] == 1}
 
