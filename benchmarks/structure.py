@@ -162,6 +162,9 @@ def write_film(rng: random.Random, path: Path, size: str = "same") -> Case:
     shift = rng.choice(SHIFTS)
     if shift < 0 and suffix in ("flv", "vob", "avi"):
         shift = 0.0
+    if suffix == "avi":
+        # Its muxer fills no more than 60,000 ticks before a picture.
+        shift = min(shift, 9.0)
     taken = SOUNDS_TAKEN.get(suffix, SOUNDS)
     most = {"flv": 1}.get(suffix, 3)
     sounds = rng.sample(taken, min(rng.randrange(most + 1), len(taken)))
@@ -184,7 +187,8 @@ def write_film(rng: random.Random, path: Path, size: str = "same") -> Case:
         video = out.add_stream(codec, rate=25)
         video.width, video.height = width, height
         video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        video.time_base = Fraction(1, 25 if codec == "mpeg2video" else 1000)
+        if codec != "mpeg2video":
+            video.codec_context.time_base = MILLISECOND
         if codec == "libx264":
             video.options = {"bf": str(rng.choice((0, 2)))}
         if turn:
@@ -222,6 +226,9 @@ def write_film(rng: random.Random, path: Path, size: str = "same") -> Case:
     kind += "".join(f", {name}" for name, is_there in told.items() if is_there)
     kind += f", turned {turn}" * bool(turn)
     others = len(sounds) + has_text + has_cover + has_font
+    if suffix in ("mp4", "mov"):
+        # An edit list hides what comes before zero.
+        count = sum(time >= 0 for time in times)
     return Case(path, kind, count, others, 2 * has_chapters, counts)
 
 

@@ -370,3 +370,12 @@ def test_chapters_that_a_container_has_no_place_for_are_named(tmp_path):
     assert enlarge(clip, tmp_path / "out.avi").streams_dropped == [
         "2 chapters: .avi does not keep them"
     ]
+
+
+def test_sound_that_a_container_cuts_off_with_the_pictures_is_told(tmp_path):
+    video = encode("libx264", moving_pictures(10, 48, 64), options={"bf": "0"})
+    sound = ("pcm_s16le", tone("pcm_s16le", 0.55), {})
+    clip = mux(tmp_path / "a.mkv", "matroska", [("libx264", video, SMALL), sound])
+    manifest = enlarge(clip, tmp_path / "out.mxf")
+    assert any("incomplete_copy" in line for line in manifest.damage)
+    assert enlarge(clip, tmp_path / "out.mov").damage == []

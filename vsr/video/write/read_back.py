@@ -20,8 +20,9 @@ CLOCK_WRAP_SECONDS = Fraction(2**33, 90000)
 """Length after which the clock of an MPEG stream begins anew."""
 LENGTH_TOLERANCE = 0.01
 """Share of a stream's length by which packets may be cut otherwise."""
-LENGTH_SLACK_SECONDS = 0.15
-"""Length of a packet or two, which some containers do not tell of the last ones."""
+LENGTH_SLACK_SECONDS = Fraction(3, 20)
+LENGTH_SLACK_PACKETS = 2
+"""Packets at the end whose length some containers do not tell, up to so many seconds."""
 
 MOVE_TOLERANCE_SECONDS = 0.15
 """Difference of the beginnings of sound and pictures that nobody notices, and that containers make
@@ -37,6 +38,11 @@ class StreamTally:
     seconds: Fraction = Fraction(0)
     start: Fraction | None = None
     """Time of the first packet, in seconds."""
+
+    @property
+    def packet_seconds(self) -> Fraction:
+        """Mean length of a packet."""
+        return self.seconds / max(self.packets, 1)
 
     def add(self, packet: "Packet[Stream]") -> None:
         """Count one packet."""
@@ -183,7 +189,9 @@ def _shortened(
     for number, written in copied.items():
         read = found.get(number, StreamTally())
         # Containers cut packets as they like: equal bytes or an equal length are as good.
-        enough = written.seconds * Fraction(1 - LENGTH_TOLERANCE) - Fraction(LENGTH_SLACK_SECONDS)
+        packet = max(written.packet_seconds, read.packet_seconds)
+        slack = min(LENGTH_SLACK_PACKETS * packet, LENGTH_SLACK_SECONDS)
+        enough = written.seconds * Fraction(1 - LENGTH_TOLERANCE) - slack
         is_whole = (
             read.packets >= written.packets
             or read.num_bytes >= written.num_bytes
