@@ -144,8 +144,11 @@ def make_case(rng: random.Random, place: Path) -> Case:
         other = write_film(rng, place / f"more.{suffix}", rng.choice(("same", "other")))
         with case.path.open("ab") as file:
             file.write(other.path.read_bytes())
+        # Films of two codecs are two streams, of which one is enlarged.
+        same = case.kind.split()[1] == other.kind.split()[1]
+        both = (case.num_frames, other.num_frames)
+        case.num_frames = sum(both) if same else min(both)
         case.kind += f", joined with {other.kind}"
-        case.num_frames += other.num_frames
         # Parts of under a second are told from disorder by nothing, and named as damage.
         case.counts = []
     return case

@@ -379,3 +379,27 @@ def test_sound_that_a_container_cuts_off_with_the_pictures_is_told(tmp_path):
     manifest = enlarge(clip, tmp_path / "out.mxf")
     assert any("incomplete_copy" in line for line in manifest.damage)
     assert enlarge(clip, tmp_path / "out.mov").damage == []
+
+
+def test_sound_that_could_not_be_decoded_from_the_result_is_named_before_the_work(tmp_path):
+    # NUT does not store the size of a block, without which Matroska's ADPCM is mute.
+    clip = sounding(tmp_path / "a.nut", "nut", "adpcm_ms")
+    assert decoded(clip).size > 0
+    manifest = enlarge(clip, tmp_path / "out.mkv")
+    assert "cannot be decoded" in manifest.streams_dropped[0]
+    assert enlarge(clip, tmp_path / "out.nut").streams_dropped == []
+
+
+@pytest.mark.parametrize("first", [0, 90_000 * 95_443])
+def test_pauses_that_an_avi_would_fill_with_too_many_chunks_are_kept(tmp_path, first):
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        moving_pictures(6),
+        pts=[first + each for each in (0, 3700, 7000, 7000 + 90_000 * 100, 9_100_000, 9_105_000)],
+        time_base=Fraction(1, 90_000),
+    )
+    manifest = enlarge(clip, tmp_path / "out.avi")
+    assert (manifest.frames_out, manifest.damage) == (6, [])
+    with av.open(str(tmp_path / "out.avi")) as result:
+        times = [packet.dts * packet.time_base for packet in result.demux(video=0) if packet.size]
+    assert float(times[3] - times[2]) == pytest.approx(100, abs=0.01)

@@ -63,6 +63,12 @@ _ITUNES_TAGS = (
 
 _ENDLESS_SECONDS = "1000000000"
 
+MAX_AVI_GAP_TICKS = 50_000
+"""Empty chunks that an AVI is given between two pictures; its muxer refuses 60,000."""
+
+MAX_AVI_GAP_SECONDS = 60
+"""Longest time before the first picture that is filled so."""
+
 
 @dataclass(frozen=True)
 class OutputFormat:
@@ -133,6 +139,7 @@ class VideoMuxer:
         self._source = source
         self.copier = StreamCopier(source, self.container, selection.refused, resources)
         self._last_dts: int | None = None
+        self._early_seconds = Fraction(0)
         if self.output.name == "avi" or self._flags & _AVFMT_NOTIMESTAMPS:
             self.notes.append(
                 f"{self.output.name} stores no timestamps: use .mkv or .mp4 to keep them"
@@ -187,7 +194,7 @@ class VideoMuxer:
                 self._begin_at_zero(exact)
             # Interleaved by decoding time: players of slow disks must not seek for sound.
             self.copier.copy_until(packet.dts * time_base)
-            early = round(self.copier.early_seconds / time_base)
+            early = round(self._early_seconds / time_base)
             packet.pts, packet.dts = packet.pts - early, packet.dts - early
             self.container.mux_one(packet)
             # Muxing has rounded the time to what the container can hold.
@@ -230,6 +237,9 @@ class VideoMuxer:
         begin = first_seconds if first_copied is None else min(first_seconds, first_copied)
         self.copier.early_seconds = max(begin, Fraction(0))
         late = first_seconds - self.copier.early_seconds
+        # A gap that AVI cannot fill is left out.
+        self._early_seconds = first_seconds if late > MAX_AVI_GAP_SECONDS else begin
+        self._early_seconds = max(self._early_seconds, Fraction(0))
         if self.copier.early_seconds > 0:
             self.notes.append(
                 f"avi begins at zero: all streams start {float(self.copier.early_seconds):.3f} s "

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import av
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.errors import OutputError
@@ -67,6 +70,9 @@ def select_streams(source: ClipInfo, output: OutputFormat, video: VideoSample) -
     if set(best.refused) - set(unsafe) and output.name == "matroska":
         with suppress(OutputError):
             wrapped = _settle(source, replace(output, is_wrapped=True), video, unsafe, set(codecs))
+            if set(wrapped.refused) == set(best.refused):
+                # Its reasons are those of the muxer, not of a list.
+                best = replace(best, refused=wrapped.refused)
             best = min(best, wrapped, key=lambda selection: len(selection.refused))
     return best
 
@@ -127,10 +133,14 @@ def _attempt(source: ClipInfo, selection: StreamSelection, video: VideoSample) -
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
         return _Outcome(getattr(error, "strerror", None) or str(error))
-    return _Outcome(refused=rejected) if rejected else _read_back(file, video.codec, expected)
+    if rejected:
+        return _Outcome(refused=rejected)
+    return _read_back(file, source, video.codec, expected)
 
 
-def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str | None]) -> _Outcome:
+def _read_back(
+    file: io.BytesIO, source: ClipInfo, video_codec: str, expected: Mapping[int, str | None]
+) -> _Outcome:
     """Compare the codecs that can be read from a file with those that were written."""
     file.seek(0)
     try:
@@ -141,7 +151,19 @@ def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str | 
                 if (codec := codec_name(stream)) is not None
             )
             num_data = sum(stream.type == "data" for stream in result.streams)
-            frames = sum(bool(packet.size) for packet in result.demux(video=0))
+            packets = Counter[int]()
+            heard: set[int] = set()
+            for packet in result.demux():
+                stream = packet.stream
+                packets[stream.index] += bool(packet.size)
+                if isinstance(stream, AudioStream) and stream.index not in heard:
+                    heard |= {stream.index} if _can_decode(packet) else set()
+            frames = packets[result.streams.video[0].index]
+            mute = {
+                codec_name(stream)
+                for stream in result.streams.audio
+                if packets[stream.index] >= ENOUGH_PACKETS and stream.index not in heard
+            }
     except (av.FFmpegError, IndexError) as error:
         return _Outcome(f"it cannot be read back: {getattr(error, 'strerror', None) or error}")
     if not frames or not found[video_codec]:
@@ -158,8 +180,28 @@ def _read_back(file: io.BytesIO, video_codec: str, expected: Mapping[int, str | 
         same = _SAME_CODECS.get(codec, codec)
         if not found[same]:
             refused[number] = f"{codec} in it cannot be read back"
+        elif codec in mute and _is_heard(source, number):
+            refused[number] = f"{codec} in it cannot be decoded"
         found[same] -= 1
     return _Outcome(refused=refused)
+
+
+ENOUGH_PACKETS = 8
+"""Packets of sound of which a decoder makes something, if it can."""
+
+
+def _can_decode(packet: "Packet[Stream]") -> bool:
+    try:
+        return bool(packet.decode())
+    except av.FFmpegError:
+        return False
+
+
+def _is_heard(source: ClipInfo, number: int) -> bool:
+    """Tell whether the first packets of a stream of the source can be decoded."""
+    with open_container(source.path) as container:
+        packets = container.demux(container.streams[number])
+        return any(_can_decode(packet) for packet in islice(packets, ENOUGH_PACKETS))
 
 
 def _other_codecs(source: ClipInfo) -> dict[int, str | None]:

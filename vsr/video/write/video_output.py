@@ -24,13 +24,15 @@ from vsr.video.write.encoders import (
     VideoPlan,
     set_picture_tags,
 )
-from vsr.video.write.mux import OutputFormat, StreamSelection, VideoMuxer
+from vsr.video.write.mux import MAX_AVI_GAP_TICKS, OutputFormat, StreamSelection, VideoMuxer
 from vsr.video.write.read_back import Verified, read_back
 from vsr.video.write.segment_store import PART_SUFFIX, ClosedSegment, SegmentKeeper, SegmentStore
 from vsr.video.write.segments import open_encoder
 from vsr.video.write.trial import VideoSample, select_streams
 
 SUFFIX = ".mkv"
+AVI_TICK_SECONDS = Fraction(1, 1000)
+"""Finest clock of an AVI whose pictures come at no fixed rate."""
 _ANNEX_B_FILTERS = {"avi": {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}}
 """Matroska stores these without the start codes that other containers' muxers put back by
 themselves, but not AVI's."""
@@ -199,6 +201,12 @@ class SegmentedVideoOutput(VideoSegments):
             abs(tick * step - time) <= slack for tick, time in zip(ticks, pts, strict=True)
         ):
             self._stream.time_base = 1 / self.plan.rate
+            return
+        # Else as fine as leaves the longest pause fillable, a millisecond at best.
+        longest = max((b - a for a, b in pairwise(pts)), default=0) * self.plan.time_base
+        self._stream.time_base = max(
+            Fraction(longest, MAX_AVI_GAP_TICKS), AVI_TICK_SECONDS, self.plan.time_base
+        )
 
     def _packets(self, number: int, segment: ClosedSegment) -> Iterator["Packet[VideoStream]"]:
         path = self._work.segment_path(number, SUFFIX)
