@@ -90,7 +90,7 @@ CONTAINERS = {
     "m4v": ("ipod", "libx264", "aac"),
     "mkv": ("matroska", "libx264", "aac"),
     "webm": ("webm", "libvpx-vp9", "libopus"),
-    "ogv": ("ogg", "libtheora", "libvorbis"),
+    "ogv": ("ogg", "libvpx", "libopus"),
     "mxf": ("mxf", "mpeg2video", "pcm_s16le"),
     "nut": ("nut", "libx264", "pcm_s16le"),
     "gif": ("gif", "gif", None),
