@@ -10,10 +10,11 @@ from vsr.engine import convolutions
 from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.options import EngineOptions, choose_device
 from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup, choose_dtype
+from vsr.engine.resampling import back_project_in_place
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.engine.tiling import Strips, set_num_threads, strip_rows
 from vsr.errors import ModelError, UsageError
-from vsr.image.resample import resize
+from vsr.image.resample import back_project, resize
 from vsr.models.bank import load_bank
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Generator, NetworkSpec
@@ -190,6 +191,14 @@ def test_without_the_fused_operator_the_result_is_the_same(monkeypatch):
         monkeypatch.undo()
         convolutions.fused_activation_works.cache_clear()
     torch.testing.assert_close(plain, fused, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(80, 96), (51, 70)])
+def test_a_second_step_of_back_projection_is_what_one_more_step_makes(size):
+    image, low = resize(picture(40, 48), *size), 0.9 * resize(picture(40, 48), 20, 24)
+    expected = back_project(back_project(image, low, 0.8), low, 0.4).clamp(0, 1)
+    found = back_project_in_place(image.clone(), low, 0.8, second_step=0.5)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def shot_network_and_planes():

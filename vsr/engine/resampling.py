@@ -7,7 +7,7 @@ import torch
 
 from vsr.engine.tiling import Strips
 from vsr.image.blur import KernelTaps, back_project_blurred
-from vsr.image.resample import resize_strip
+from vsr.image.resample import resize_strip, resize_there_and_back
 
 Keep = Callable[[torch.Tensor], torch.Tensor]
 """Filter of a residual (C, h, w): returns the part that back-projection feeds back."""
@@ -31,19 +31,21 @@ def back_project_in_place(
     weight: float,
     kernel: KernelTaps | None = None,
     *,
-    limited: bool = True,
+    second_step: float = 0.0,
     keep: Keep | None = None,
 ) -> torch.Tensor:
     """Back-project `image`, (C, H, W), onto `low`, (C, h, w), in place, as `resample.back_project`
-    or, with a blur kernel, `blur.back_project_blurred` does; clamp to [0, 1] if `limited`. Returns
-    `image`.
+    or, with a blur kernel, `blur.back_project_blurred` does; clamp to [0, 1]. Returns `image`.
 
-    `keep` filters the residual, (C, h, w), before it is fed back; None: no filter. Raises
-    `ModelError` for a ratio of sizes that the kernel does not cover.
+    A `second_step` follows at once, so many times as strong, before values are clamped; then there
+    is nothing to `keep`, which filters the residual, (C, h, w), before it is fed back (None: no
+    filter). Raises `ModelError` for a ratio of sizes that the kernel does not cover.
     """
     if kernel is not None:
         image.copy_(back_project_blurred(image, low, kernel, weight, keep))
-        return image.clamp_(0, 1) if limited else image
+        if second_step:
+            image.copy_(back_project_blurred(image, low, kernel, second_step * weight, keep))
+        return image.clamp_(0, 1)
     height, width = image.shape[-2:]
     low_height, low_width = low.shape[-2:]
     residual = torch.empty_like(low)
@@ -56,15 +58,17 @@ def back_project_in_place(
     @torch.inference_mode()
     def correct(top: int, end: int) -> None:
         change = resize_strip(residual, height, width, top, end)
-        strip = image[:, top:end].add_(change, alpha=weight)
-        if limited:
-            strip.clamp_(0, 1)
+        image[:, top:end].add_(change, alpha=weight).clamp_(0, 1)
 
     strips = Strips(image.device)
     # One after the other: the first strip of the correction may need any row of the residual.
     strips.cover(compare, low_height, low_width)
-    if keep is not None:
-        with torch.inference_mode():
+    with torch.inference_mode():
+        if keep is not None:
             residual = keep(residual)
+        if second_step:
+            # What the first step leaves, without a look at the picture: resizing is linear.
+            left = residual - weight * resize_there_and_back(residual, height, width)
+            residual = residual.add_(left, alpha=second_step)
     strips.cover(correct, height, width)
     return image

@@ -83,10 +83,10 @@ def resize_strip(
     bands = _axis_bands(planes.shape[1], height, top, end, kernel, planes.device, BAND_ROWS)
     # The smaller picture goes through the second axis.
     if height < planes.shape[1]:
-        planes = _resize_columns(_resize_rows(planes, 0, bands), width, kernel)
+        planes = _resize_columns(_apply_to_rows(planes, 0, bands), width, kernel)
     else:
         first, last = min(band[0] for band in bands), max(band[1] for band in bands)
-        planes = _resize_rows(_resize_columns(planes[:, first:last], width, kernel), first, bands)
+        planes = _apply_to_rows(_resize_columns(planes[:, first:last], width, kernel), first, bands)
     return planes.view(*image.shape[:-2], end - top, width)
 
 
@@ -99,7 +99,20 @@ def back_project(image: torch.Tensor, low: torch.Tensor, weight: float = 1.0) ->
     return torch.add(image, resize(residual, *image.shape[-2:]), alpha=weight)
 
 
-def _resize_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) -> torch.Tensor:
+def resize_there_and_back(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Compute `resize(resize(image, height, width), *image.shape[-2:])` without the picture in
+    between: (..., h, w) -> (..., h, w)."""
+    planes = image.reshape(-1, *image.shape[-2:])
+    rows, columns = (
+        _round_trip_bands(length, between, planes.device, band)
+        for length, between, band in zip(
+            planes.shape[1:], (height, width), (BAND_ROWS, BAND_COLUMNS), strict=True
+        )
+    )
+    return _apply_to_rows(_apply_to_columns(planes, columns), 0, rows).view(image.shape)
+
+
+def _apply_to_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) -> torch.Tensor:
     """`planes` begin with row `first_row` of those that the bands speak of."""
     return torch.cat(
         [weights @ planes[:, first - first_row : end - first_row] for first, end, weights in bands],
@@ -107,11 +120,17 @@ def _resize_rows(planes: torch.Tensor, first_row: int, bands: Sequence[Band]) ->
     )
 
 
-def _resize_columns(planes: torch.Tensor, width: int, kernel: InterpolationKernel) -> torch.Tensor:
+def _apply_to_columns(planes: torch.Tensor, bands: Sequence[Band]) -> torch.Tensor:
     lines = planes.reshape(-1, planes.shape[2])
-    bands = _axis_bands(planes.shape[2], width, 0, width, kernel, planes.device, BAND_COLUMNS)
-    resized = torch.cat([lines[:, first:end] @ weights.T for first, end, weights in bands], dim=1)
-    return resized.view(*planes.shape[:2], width)
+    made = torch.cat([lines[:, first:end] @ weights.T for first, end, weights in bands], dim=1)
+    return made.view(*planes.shape[:2], -1)
+
+
+def _resize_columns(planes: torch.Tensor, width: int, kernel: InterpolationKernel) -> torch.Tensor:
+    return _apply_to_columns(
+        planes,
+        _axis_bands(planes.shape[2], width, 0, width, kernel, planes.device, BAND_COLUMNS),
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -127,13 +146,27 @@ def _axis_bands(
     """Resampling of one axis, outputs `top` to before `end`, `band` of them at a time on a CPU."""
     # What is made in inference mode could never be used in training.
     with torch.inference_mode(False):
-        whole = _axis_matrix(in_length, out_length, top, end, kernel)
-        bands = []
-        for rows in whole.split(band if device.type == "cpu" else GPU_BAND):
-            used = rows.any(dim=0).nonzero()
-            first, last = int(used[0]), int(used[-1]) + 1
-            bands.append((first, last, rows[:, first:last].float().contiguous().to(device)))
-        return bands
+        return _split_into_bands(
+            _axis_matrix(in_length, out_length, top, end, kernel), device, band
+        )
+
+
+@lru_cache(maxsize=64)
+def _round_trip_bands(length: int, between: int, device: torch.device, band: int) -> list[Band]:
+    """Resampling of one axis to `between` outputs and back to its own length."""
+    with torch.inference_mode(False):
+        there = _axis_matrix(length, between, 0, between, BICUBIC)
+        back = _axis_matrix(between, length, 0, length, BICUBIC)
+        return _split_into_bands(back @ there, device, band)
+
+
+def _split_into_bands(whole: torch.Tensor, device: torch.device, band: int) -> list[Band]:
+    bands = []
+    for rows in whole.split(band if device.type == "cpu" else GPU_BAND):
+        used = rows.any(dim=0).nonzero()
+        first, last = int(used[0]), int(used[-1]) + 1
+        bands.append((first, last, rows[:, first:last].float().contiguous().to(device)))
+    return bands
 
 
 def _axis_matrix(

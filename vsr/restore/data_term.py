@@ -7,10 +7,9 @@ The transform is that of H.264, 4x4, taken at every shift so that no block grid 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, hypot, pi, sqrt
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +55,6 @@ class DataTerm:
         """Function that takes the trusted part out of a residual; None where that is all of it."""
         return None if self.trust.is_full else self.trusted
 
-    def weakened(self, share: float) -> Self:
-        """Keep the trust, with `share` of the weight."""
-        return replace(self, weight=share * self.weight)
-
     def trusted(self, residual: torch.Tensor) -> torch.Tensor:
         """Return the part of a residual that the input's errors do not explain.
 
@@ -86,15 +81,16 @@ class DataTerm:
         low: torch.Tensor,
         kernel: KernelTaps | None = None,
         *,
-        limited: bool = True,
+        second_step: float = 0.0,
     ) -> torch.Tensor:
-        """Pull `image`, (C, H, W), towards agreement with `low`, (C, h, w), in place; in [0, 1]
-        where `limited`.
+        """Pull `image`, (C, H, W), towards agreement with `low`, (C, h, w), in place; in [0, 1].
 
-        `kernel` is the blur that the picture was enlarged for; None: bicubic.
+        `kernel` is the blur that the picture was enlarged for; None: bicubic. Where the input is
+        trusted in full, a `second_step` follows that is so many times as strong.
         """
+        second_step = second_step if self.trust.is_full else 0.0
         return back_project_in_place(
-            image, low, self.weight, kernel, limited=limited, keep=self.keep
+            image, low, self.weight, kernel, second_step=second_step, keep=self.keep
         )
 
 

@@ -151,8 +151,4 @@ def back_project_twice(
     One step suffices where the input is not trusted in full: the second step gains the last
     decibels of LR-PSNR, and would bring such an input's errors back. Overwrites `fused`.
     """
-    if not data_term.trust.is_full:
-        return data_term.back_project(fused, low, kernel)
-    # Values beyond [0, 1] may stay in between; they are limited once, in the end.
-    once = data_term.back_project(fused, low, kernel, limited=False)
-    return data_term.weakened(SECOND_STEP_WEIGHT).back_project(once, low, kernel)
+    return data_term.back_project(fused, low, kernel, second_step=SECOND_STEP_WEIGHT)
