@@ -30,6 +30,8 @@ COMMANDS = {
     "bicubic": ["run", str(CLIP), "--policy", "bicubic", *METRICS],
     "smi, steady 0": ["run", str(CLIP), "--policy", "smi", "--steady", "0", *COMMON],
     "smi, steady auto": ["run", str(CLIP), "--policy", "smi", *COMMON],
+    "shot, balanced": ["run", str(CLIP), "--policy", "shot", *COMMON],
+    "shot, fast": ["run", str(CLIP), "--policy", "shot", "--quality", "fast", *COMMON],
 }
 NEW_OPTIONS = ["--restore", "0"]
 

@@ -1,0 +1,147 @@
+"""Processor time of the shot model, of flicker control and of a shot's training, here and in
+another checkout, 320x180 to 1280x720; a process each, which take turns.
+
+    git worktree add --detach ../earlier COMMIT
+    python -m benchmarks.shot_cost ../earlier
+
+The networks are the shipped prior's. Processor time on one thread; `training` is that of a whole
+model, all else is a frame.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from itertools import islice, repeat
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIP = ROOT.parent / "shared" / "data" / "clips" / "natural" / "bigbuckbunny.mp4"
+SIZE = (180, 320)
+SCALE = 4.0
+FRAMES = 8
+PARTS = ("one model", "flicker control", "shot, balanced", "shot, fast", "training")
+
+
+def main() -> None:
+    """Print the medians and their ratio for each part."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("earlier", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--clip", type=Path, default=CLIP)
+    parser.add_argument("--serve", action="store_true", help="be one of the two")
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.clip)
+        return
+    if not given.clip.is_file():
+        sys.exit(f"this needs {given.clip}, which is not part of the repository; or give --clip")
+    servers = {
+        name: start(root, given.clip)
+        for name, root in (("before", given.earlier.resolve()), ("now", ROOT))
+    }
+    rows = []
+    for part in given.parts:
+        seconds: dict[str, list[float]] = {name: [] for name in servers}
+        # The first round makes ready what is made once.
+        for _ in range(given.rounds + 1):
+            for name, server in servers.items():
+                seconds[name].append(ask(server, part))
+        before, now = (median(values[1:]) for values in seconds.values())
+        rows.append([part, f"{before:.3f}", f"{now:.3f}", f"{now / before:.2f}"])
+        print(rows[-1], file=sys.stderr, flush=True)
+    print("\n| part | before | now | now / before |\n|---|--:|--:|--:|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+    for server in servers.values():
+        server.terminate()
+
+
+def start(root: Path, clip: Path) -> subprocess.Popen[str]:
+    """Start this very file on the package of a checkout."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(root), "--serve", "--clip", str(clip)],
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ask(server: subprocess.Popen[str], part: str) -> float:
+    """Have a part done once; its seconds, a frame where it is one of frames."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    print(part, file=server.stdin, flush=True)
+    return float(server.stdout.readline())
+
+
+def serve(clip: Path) -> None:
+    """Do the parts that are asked for, until the end of the input."""
+    parts = make_parts(clip)
+    for line in sys.stdin:
+        start_seconds = time.process_time()
+        count = parts[line.strip()]()
+        print((time.process_time() - start_seconds) / count, flush=True)
+
+
+def make_parts(clip: Path) -> dict[str, Callable[[], int]]:
+    """Make what does each part and counts the frames."""
+    import torch
+
+    from vsr.cli import keep_freed_memory
+    from vsr.engine.generator import FastGenerator, progressive_upscale
+    from vsr.engine.tiling import set_num_threads
+    from vsr.image.resample import resize
+    from vsr.models.networks.singan import Generator
+    from vsr.models.prior import load_shipped_prior
+    from vsr.restore.data_term import CLEAN
+    from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+    from vsr.temporal.fusion import Enlarged, fuse_shot
+    from vsr.train.methods.quick import QuickOptions
+    from vsr.train.methods.shot_network import ADAPTATION, train_shot_model
+    from vsr.upscale.shot import FUSION
+    from vsr.upscale.shot_stages import upscale_shot
+    from vsr.video.reader import open_clip
+
+    keep_freed_memory()
+    set_num_threads(1)
+    with open_clip(clip) as reader:
+        frames = islice(reader.frames(), FRAMES)
+        lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in frames]
+    networks = load_shipped_prior().networks
+    method = QuickOptions()
+    # What the weights are does not change the time.
+    network, cpu = Generator(method.network).eval(), torch.device("cpu")
+    generator = FastGenerator("one", network, method.step_ratio, cpu)
+    large = [progressive_upscale(low, [generator], SCALE, 1.0) for low in lows]
+
+    def one_model() -> int:
+        return len([progressive_upscale(low, [generator], SCALE, 1.0) for low in lows])
+
+    def flicker_control() -> int:
+        pictures = map(Enlarged, lows, large, repeat(None))
+        return sum(1 for _ in fuse_shot(pictures, fusion_options(AUTO_STRENGTH), CLEAN))
+
+    def shot(quality: str) -> int:
+        return sum(1 for _ in upscale_shot(lows, networks, SCALE, CLEAN, FUSION[quality]))
+
+    def training() -> int:
+        train_shot_model([lows], ADAPTATION, 0, lambda *_: None, starts=networks)
+        return 1
+
+    return {
+        "one model": one_model,
+        "flicker control": flicker_control,
+        "shot, balanced": lambda: shot("balanced"),
+        "shot, fast": lambda: shot("fast"),
+        "training": training,
+    }
+
+
+if __name__ == "__main__":
+    main()
