@@ -215,23 +215,30 @@ def test_winograds_algorithm_gives_the_networks_own_result():
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
 
-def test_bars_at_the_border_are_left_out_and_all_else_is_as_before():
+@pytest.mark.parametrize("shade", [0.0, 0.7])
+def test_bars_at_the_border_are_what_the_network_makes_of_them(monkeypatch, shade):
     network, planes = shot_network_and_planes()
-    halo = network.spec.halo
     barred = F.pad(planes, (0, 0, 60, 80))
-    with torch.inference_mode():
-        plain = network(pad_planes(barred, halo)[None])[0]
-    detail = FastShotNetwork(network).missing_detail(barred)
-    seen = slice(60 - halo, -80 + halo)
-    torch.testing.assert_close(detail[:, seen], plain[:, seen], atol=1e-5, rtol=0)
-    assert detail[:, : 60 - halo].count_nonzero() == detail[:, -80 + halo :].count_nonzero() == 0
-    # A neighbor that differs is looked at, and a second shade is none of the bar.
-    for plane, value in ((1, 0.1), (0, 0.5)):
-        changed = barred.clone()
-        changed[plane, 10] = value
-        detail = FastShotNetwork(network).missing_detail(changed)
-        assert detail[:, 10].count_nonzero()
-    assert not FastShotNetwork(network).missing_detail(torch.full_like(planes, 0.0)).any()
+    barred[0, :60] = barred[0, -80:] = shade
+    # A second shade, and a neighbor that differs, are none of a bar.
+    shaded, changed = barred.clone(), barred.clone()
+    shaded[0, 10:20] = 0.5
+    changed[1, 10, 7] = 0.1
+    rows = []
+    cover = Strips.cover
+
+    def counted(strips, work, height, *others):
+        rows.append(height)
+        cover(strips, work, height, *others)
+
+    monkeypatch.setattr(Strips, "cover", counted)
+    for given in (barred, shaded, changed, torch.full_like(barred, 0.0)):
+        with torch.inference_mode():
+            plain = network(pad_planes(given, network.spec.halo)[None])[0]
+        detail = FastShotNetwork(network).missing_detail(given)
+        torch.testing.assert_close(detail, plain, atol=1e-5, rtol=0)
+    margin = network.spec.halo + 2
+    assert rows == [44 + 2 * margin, 60 + 44 + margin, 60 + 44 + margin, 2]
 
 
 def test_without_winograds_algorithm_the_result_is_the_same(monkeypatch):

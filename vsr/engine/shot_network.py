@@ -39,17 +39,16 @@ class FastShotNetwork:
     def missing_detail(self, planes: torch.Tensor) -> torch.Tensor:
         """Find the detail that a frame lacks: (planes, H, W) -> (1, H, W), of even sides.
 
-        It is 0 where the network sees nothing but one flat shade at the upper and lower border, as
-        in black bars. Raises `ModelError` for values that are not finite.
+        Where the network sees nothing but one flat shade at the upper and lower border, as in black
+        bars, it is not asked again and again. Raises `ModelError` for values that are not finite.
         """
-        detail = torch.zeros_like(planes[:1])
+        detail = torch.empty_like(planes[:1])
         height, width = planes.shape[1:]
         first, last = _rows_with_content(planes)
-        if first == last:
-            return detail
-        # As far as the network sees, and in whole blocks.
-        first, last = max(0, first - self.spec.halo), min(height, last + self.spec.halo)
-        first, last = first - first % BLOCK, last + last % BLOCK
+        # As far as the network sees and a block more, which tells what it makes of all beyond.
+        margin = self.spec.halo + BLOCK
+        first, last = max(0, first - margin), min(height, last + margin)
+        first, last = (0, BLOCK) if first >= last else (first - first % BLOCK, last + last % BLOCK)
 
         @torch.inference_mode()
         def work(top: int, end: int) -> None:
@@ -63,14 +62,18 @@ class FastShotNetwork:
 
         # Strips of whole blocks: each has its own grid.
         self._strips.cover(work, last - first, width, BLOCK)
+        above, below = (
+            part.view(-1, BLOCK, width) for part in (detail[0, :first], detail[0, last:])
+        )
+        above.copy_(detail[0, first : first + BLOCK].expand_as(above))
+        below.copy_(detail[0, last - BLOCK : last].expand_as(below))
         return detail
 
 
 def _rows_with_content(planes: torch.Tensor) -> tuple[int, int]:
     """Find the first row that is not of one shade with all above it or shows a neighbor to differ,
-    and the row after the last such one; equal where there is none."""
-    top = _flat_rows(planes)
-    return top, max(top, planes.shape[1] - _flat_rows(planes, turned=True))
+    and the row after the last such one; the height and 0 where there is none."""
+    return _flat_rows(planes), planes.shape[1] - _flat_rows(planes, turned=True)
 
 
 def _flat_rows(planes: torch.Tensor, *, turned: bool = False) -> int:

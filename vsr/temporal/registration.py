@@ -92,9 +92,8 @@ class Registration:
         # Bicubic: bilinear would blur a little with every frame of the memory.
         warped = sample(picture.cpu().numpy(), sample_positions_at(self.flow, *size), BICUBIC)
         if len(warped) == len(self.illumination):
-            warped += np.stack(
-                [_enlarge(illumination, *size) for illumination in self.illumination]
-            )
+            for color, illumination in enumerate(self.illumination):
+                warped[color] += _enlarge(illumination, *size)
         return torch.from_numpy(warped).to(picture.device)
 
     def weight(self, like: torch.Tensor) -> torch.Tensor:
