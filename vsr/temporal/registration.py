@@ -4,8 +4,8 @@ Motion is estimated from low-resolution frames alone. Twice their size is the gr
 flow locks onto the alias of a reduced picture, coarser flow loses the outlines of what moves.
 
 One flow is estimated for each frame, to the one before; the way back is its inverse, and the flow
-between distant frames is made of those in between. With a flow of its own for each direction of
-each pair a shot model took 1.3 times as long for the same quality.
+between distant frames is made of those in between. With an estimate of its own for each direction
+of each pair, four a frame, Vid4 was no better: .001 dB more PSNR-Y, .001 more LPIPS.
 """
 
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ class ShotRegistrar:
         self._flows: dict[tuple[int, int], FloatArray] = {}
         self._registrations: dict[tuple[int, int], Registration] = {}
         self._lock = RLock()
-        """Lock of the three above, for stages that work beside each other."""
+        """Guard of the three above."""
 
     def add(self, index: int, low: torch.Tensor) -> None:
         """Take in a frame, and estimate its motion from the one before it if that is held; `low` is
