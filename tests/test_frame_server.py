@@ -158,7 +158,8 @@ def test_a_long_shot_goes_on_from_a_checkpoint(tmp_path):
     assert made == list(range(24, 31))
 
 
-def test_a_failing_source_fails_one_call_and_not_the_next(clip):
+@pytest.mark.parametrize("begins_shot", [(0, 20).__contains__, None], ids=["known", "looked for"])
+def test_a_failing_source_fails_one_call_and_not_the_next(clip, begins_shot):
     source, _ = source_of(clip)
     broken = {25}
 
@@ -169,7 +170,7 @@ def test_a_failing_source_fails_one_call_and_not_the_next(clip):
 
     whole = vsr.FrameServer(source, options={"policy": "bicubic"}).frame(25)[0]
     server = vsr.FrameServer(
-        vsr.FrameSource(source.info, 30, read_frame, begins_shot=(0, 20).__contains__),
+        vsr.FrameSource(source.info, 30, read_frame, begins_shot=begins_shot),
         options={"policy": "bicubic"},
     )
     with pytest.raises(InputError, match="disk"):

@@ -261,24 +261,32 @@ class _Shots:
     """Finds the shots of a clip, as far as they are asked for."""
 
     def __init__(self, source: FrameSource, recipe: Recipe) -> None:
-        self._begins_shot = source.begins_shot
-        frames = (source.read(index) for index in range(source.num_frames))
-        self._marks = mark_shots(frames, recipe.shots, lambda frame: frame)
+        self._source, self._options = source, recipe.shots
+        self._firsts: dict[int, int] = {}
+        """First frame of the shot of each frame, by what the program knows."""
+        self._begin()
+
+    def _begin(self) -> None:
+        frames = (self._source.read(index) for index in range(self._source.num_frames))
+        self._marks = mark_shots(frames, self._options, lambda frame: frame)
         self._starts: list[int] = []
         """First frames of the shots that were found by looking."""
         self._num_seen = 0
-        self._firsts: dict[int, int] = {}
-        """First frame of the shot of each frame, by what the program knows."""
 
     def first_of(self, index: int) -> int:
         """First frame of the shot that a frame lies in."""
-        if self._begins_shot is not None:
-            return self._told(self._begins_shot, index)
-        while self._num_seen <= index:
-            _, first, _ = next(self._marks)
-            if not self._starts or self._starts[-1] != first:
-                self._starts.append(first)
-            self._num_seen += 1
+        if self._source.begins_shot is not None:
+            return self._told(self._source.begins_shot, index)
+        try:
+            while self._num_seen <= index:
+                _, first, _ = next(self._marks)
+                if not self._starts or self._starts[-1] != first:
+                    self._starts.append(first)
+                self._num_seen += 1
+        except BaseException:
+            # A search that a frame has ended finds no more; the next call looks from the start.
+            self._begin()
+            raise
         return self._starts[bisect_right(self._starts, index) - 1]
 
     def _told(self, begins_shot: Callable[[int], bool], index: int) -> int:
