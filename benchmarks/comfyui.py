@@ -190,7 +190,8 @@ def check_cancelling(server: Server, report: Report) -> None:
     )
     number = server.queue(prompt)
     work = server.folder / "output"
-    while not list(work.glob(".cut*/segment-*")) and not list(work.glob(".cut*/*segment*")):
+    # Until a segment is whole, from which the next prompt goes on.
+    while not list(work.glob(".cut*/segment-000001.json")):
         assert server.process.poll() is None
         time.sleep(0.1)
     requests.post(f"{server.address}/interrupt", timeout=60)
