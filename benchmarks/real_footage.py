@@ -112,8 +112,8 @@ METHODS = {
     "realesr, restored": Recipe(),
 }
 """The last two steady what the one before them has made."""
-KERNEL, KERNEL_SUFFIX = ("shot, kernel",), "-kernel"
-"""Trained with `--kernel auto`, and the end of the names of their banks."""
+BANK_SUFFIXES = {"shot": "", "shot, restored": "-restored", "shot, kernel": "-kernel"}
+"""Ends of the names of the banks of methods: the models are trained in different ways."""
 STEADIED = ("realesr, steadied", "realesr, restored")
 
 
@@ -251,9 +251,12 @@ def compare(pair: Pair, methods: list[str], options: Namespace) -> Iterator[tupl
     for name in methods:
         shot_models = []
         if name.startswith("shot"):
-            folder = options.models / (pair.name + (KERNEL_SUFFIX if name in KERNEL else ""))
+            folder = options.models / (pair.name + BANK_SUFFIXES[name])
             shot_models = train_shot_models(
-                pair.low, folder, kernel="auto" if name in KERNEL else None
+                pair.low,
+                folder,
+                kernel="auto" if name == "shot, kernel" else None,
+                restore=METHODS[name].restore,
             )
         board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=BORDER_PX)
         colors = []

@@ -11,6 +11,7 @@ python -m benchmarks.shot --frames 12 --clips street taxi water cockatoo swan fl
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import (
@@ -108,12 +109,16 @@ def source_of(models: list[ShotModel]) -> ShotModelSource:
 
 
 def train_shot_models(
-    clip: Path, folder: Path, prior: PriorChoice = "auto", kernel: str | None = None
+    clip: Path,
+    folder: Path,
+    prior: PriorChoice = "auto",
+    kernel: str | None = None,
+    restore: float | Literal["auto"] = "auto",
 ) -> list[ShotModel]:
-    """The shot models of a clip with the default settings, but for the prior and the kernel; those
-    that are there already are kept."""
+    """The shot models of a clip with the default settings, but for the prior, the kernel and the
+    restoration; those that are there already are kept."""
     start = cpu_seconds()
-    report = train_shot(clip, folder, shots="all", prior=prior, kernel=kernel)
+    report = train_shot(clip, folder, shots="all", prior=prior, kernel=kernel, restore=restore)
     if report.trained:
         each = (cpu_seconds() - start) / len(report.trained)
         print(

@@ -25,6 +25,7 @@ from vsr.train.ahead import training_ahead
 from vsr.train.options import ShotTraining
 from vsr.video.reader import open_clip
 from vsr.video.shots import Shot
+from vsr.video.step import ShotRef, Step
 
 COMMAND = [sys.executable, "-c", "from vsr.cli import main; main()"]
 
@@ -139,7 +140,7 @@ def test_the_error_that_ends_a_training_reaches_the_run(tmp_path, clip):
         training_ahead(clip, info, tmp_path / "file", options) as source,
         pytest.raises(OutputError, match="cannot write models"),
     ):
-        source(frame)
+        source(Step(frame, ShotRef(0, 0)))
 
 
 def test_one_picture_becomes_one_png_and_the_run_says_how(tmp_path):

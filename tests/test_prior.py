@@ -16,18 +16,21 @@ import vsr
 from tests.clips import moving_pictures, textured_picture, write_clip
 from tools.gather_pictures import FREE, _named_license, _stanzas
 from vsr.errors import InterruptedRunError, ModelError, UsageError
+from vsr.image.degradation import KnownDegradation
 from vsr.image.resample import resize
 from vsr.models import prior as priors
+from vsr.models.networks.modulated import DegradationKnots, ModulatedShotNetwork
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior, load_shipped_prior
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.estimate import training_cost
 from vsr.pipeline.need import find_need
 from vsr.pipeline.options import Recipe, RunFiles
-from vsr.restore.data_term import CLEAN
+from vsr.restore.data_term import CLEAN, known_degradation
 from vsr.temporal.fusion import FusionOptions
 from vsr.train import shot as shot_learning
 from vsr.train.dataset import train
+from vsr.train.dataset.degradations import DegradationOptions, degrade, encode_and_decode
 from vsr.train.dataset.prior import contrast_loss
 from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
 from vsr.train.fit import TrainingListener
@@ -35,6 +38,7 @@ from vsr.train.methods.shot_network import ADAPTATION
 from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
 from vsr.upscale.shot_stages import to_luma, upscale_shot
 from vsr.video.shots import Shot
+from vsr.video.step import Degradation
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TINY = [
@@ -77,6 +81,12 @@ def short_clip(tmp_path):
 def train_tiny(photographs, output, **changes):
     options = {"settings": TINY, "device": "cpu"} | changes
     return train([photographs], output, method="shot-prior", **options)
+
+
+def train_tiny_changes(photographs, output, start, **changes):
+    settings = [*TINY, "trains=changes", "sequences.side_px=128"]
+    options = {"start": start, "settings": settings} | changes
+    return train_tiny(photographs, output, **options)
 
 
 def weights_of(networks):
@@ -162,6 +172,7 @@ def test_pictures_that_cannot_serve_are_named_and_left_out(photographs, tmp_path
         ({"scale": 2}, "trained at 4"),
         ({"settings": ["nonsense=1"]}, "nonsense"),
         ({"settings": ["first.neighbours=1"]}, "neighbours"),
+        ({"settings": [*TINY, "trains=changes"]}, "--start"),
     ],
 )
 def test_impossible_trainings_of_a_prior_are_refused(photographs, tmp_path, changes, words):
@@ -188,6 +199,111 @@ def test_the_contrast_in_the_loss_is_that_which_is_lacking():
     full = contrast_loss(flat, fine)
     # Of half the contrast, half is lacking.
     assert contrast_loss(0.25 + 0.5 * fine, fine) == pytest.approx(0.5 * float(full), rel=0.05)
+
+
+def test_what_is_known_of_a_shot_weighs_the_changes_between_their_knots():
+    knots = DegradationKnots(quantizers=(16, 30, 40), noises=(0, 4, 8))
+    assert knots.count == 4
+    wanted = {
+        (0, 0): (0, 0, 0, 0),
+        (16, 0): (0, 0, 0, 0),
+        (23, 0): (0.5, 0, 0, 0),
+        (30, 4): (1, 0, 1, 0),
+        (35, 6): (0.5, 0.5, 0.5, 0.5),
+        (51, 20): (0, 1, 0, 1),
+    }
+    for (quantizer, noise), shares in wanted.items():
+        assert knots.shares(KnownDegradation(quantizer, noise)) == pytest.approx(shares)
+
+
+def test_a_network_for_a_degradation_computes_what_its_changes_add_up_to():
+    spec, random = ShotNetworkSpec(width=8, layers=2), torch.Generator().manual_seed(0)
+    network = ModulatedShotNetwork(spec, DegradationKnots()).eval().requires_grad_(False)
+    for change in network.changes.parameters():
+        change.copy_(0.1 * torch.randn(change.shape, generator=random))
+    planes = torch.rand(3, spec.planes, 12, 12, generator=random)
+    known = [KnownDegradation(), KnownDegradation(quantizer=29), KnownDegradation(40, 3)]
+    shares = torch.tensor([network.knots.shares(each) for each in known])
+    filled = shares[..., None, None].expand(-1, -1, 12, 12)
+    together = network(torch.cat([planes, filled], dim=1))
+    apart = [network.for_degradation(each)(planes[n : n + 1]) for n, each in enumerate(known)]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-6)
+    # At a knot it is the clean weight and that knot's change, and nothing else.
+    own = network.for_degradation(known[1]).body[0].weight
+    assert torch.equal(own, network.body[0].weight + network.changes[0].weight[0])
+    assert are_equal([network.for_degradation(known[0])], [clean_part(network)])
+
+
+def clean_part(network):
+    plain = ShotNetwork(network.spec)
+    plain.load_state_dict(
+        {name: value for name, value in network.state_dict().items() if "changes" not in name}
+    )
+    return plain
+
+
+def test_changes_for_degraded_shots_leave_the_networks_for_clean_ones_as_they_are(
+    photographs, tmp_path
+):
+    start, whole, parts = (tmp_path / f"{name}.safetensors" for name in ("start", "whole", "parts"))
+    train_tiny(photographs, start)
+    report = train_tiny_changes(photographs, whole, start, validation=photographs)
+    assert report.steps == 6
+    # In the first network, and in the second.
+    for _ in range(2):
+        answers = iter([False, True])
+        stops = TrainingListener(should_stop=lambda answers=answers: next(answers))
+        with pytest.raises(InterruptedRunError):
+            train_tiny_changes(photographs, parts, start, listener=stops, validation=photographs)
+    train_tiny_changes(photographs, parts, start, validation=photographs)
+    clean, made, resumed = (load_prior(path) for path in (start, whole, parts))
+    assert are_equal(made.networks, clean.networks)
+    assert are_equal(made.modulated, resumed.modulated)
+    for known in (KnownDegradation(quantizer=35), KnownDegradation(noise=6)):
+        assert not are_equal(made.networks_for(known), clean.networks)
+        assert are_equal(clean.networks_for(known), clean.networks)
+    assert made.card.training["start"] == clean.name
+    assert made.card.training["changes"]["iterations"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("codec", "settings", "quantizer"),
+    [
+        ("libx264", {"qp": "30"}, 30),
+        # A quantizer of 4 is stored, of a step of 8 gray levels: 6 log2(8 / .625).
+        ("mpeg2video", {"qmin": "4", "qmax": "4"}, 22.07),
+    ],
+)
+def test_sequences_are_degraded_by_real_encoders_whose_quantizer_is_read(
+    codec, settings, quantizer
+):
+    lows = [
+        to_luma(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        for picture in moving_pictures(6, 64, 64, seed=2)
+    ]
+    decoded, found = encode_and_decode(lows, codec, settings)
+    assert found == pytest.approx(quantizer, abs=1.5)
+    errors = [float((one - other).abs().mean()) for one, other in zip(decoded, lows, strict=True)]
+    assert 0.5 / 255 < max(errors) < 0.1
+    again = encode_and_decode(lows, codec, settings)[0]
+    assert all(torch.equal(one, other) for one, other in zip(decoded, again, strict=True))
+
+
+def test_noise_of_sequences_is_told_as_strong_as_it_is():
+    lows = [torch.full((1, 64, 64), 0.5) for _ in range(5)]
+    options = DegradationOptions(noisy=1.0, min_noise=6.0, max_noise=6.0)
+    noisy, degradation = degrade(lows, options, np.random.default_rng(0))
+    deviation = 255 * float((torch.stack(noisy) - 0.5).std())
+    assert deviation == pytest.approx(6.0, rel=0.05)
+    assert known_degradation(degradation) == KnownDegradation(0.0, 6.0)
+
+
+def test_what_counts_as_clean_is_told_to_networks_as_clean():
+    assert known_degradation(None).is_clean
+    assert known_degradation(Degradation(qp=12, noise_sigma=2.0, luma_noise_sigma=1.8)).is_clean
+    known = known_degradation(Degradation(qp=30, noise_sigma=5, luma_noise_sigma=4))
+    assert known == KnownDegradation(30, 4)
+    assert known_degradation(Degradation(qp=30), strength=0.5) == KnownDegradation(15, 0)
 
 
 def broken_priors(folder):
@@ -284,6 +400,52 @@ def test_of_large_frames_the_middle_is_adapted_to():
     whole, region = training_part(shot, 1080, 1920, is_adaptation=False)
     assert region == (slice(None), slice(None))
     assert whole == shot_learning.training_runs(shot, 1080 * 1920)
+
+
+@pytest.fixture
+def coded_clip(tmp_path):
+    pictures = moving_pictures(14, 96, 96, seed=3)
+    settings = {"qp": "36", "preset": "veryfast"}
+    return write_clip(tmp_path / "coded.mkv", pictures, codec="libx264", codec_options=settings)
+
+
+def test_a_compressed_shot_takes_the_prior_made_for_its_quantizer(tmp_path, coded_clip):
+    heard = []
+    train_shot(coded_clip, tmp_path / "bank", listener=TrainingListener(heard.append))
+    (model,) = load_shot_models(tmp_path / "bank")
+    known = model.card.degradation
+    assert known.quantizer == pytest.approx(36, abs=2)
+    assert are_equal(model.networks, load_shipped_prior().networks_for(known))
+    assert any("quantizer 3" in line and "without training" in line for line in heard)
+    made = vsr.run(
+        coded_clip, policy="shot", models=tmp_path / "bank", output=tmp_path / "o.mkv", scale=2
+    )
+    assert "for quantizer 3" in made.decisions[0]["reason"]
+
+
+def test_a_run_without_training_makes_the_prior_for_each_shots_quantizer(tmp_path, coded_clip):
+    reasons = [
+        vsr.run(
+            coded_clip, train="never", restore=restore, output=tmp_path / f"{restore}.mkv"
+        ).decisions[0]["reason"]
+        for restore in ("auto", 0)
+    ]
+    assert reasons[0].startswith("no model was trained for quantizer 3")
+    assert reasons[1] == "no model was trained"
+
+
+def test_without_restoration_a_compressed_shot_is_trained_on_as_a_clean_one(
+    tmp_path, coded_clip, monkeypatch
+):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    train_shot(coded_clip, tmp_path / "bank", restore=0)
+    (model,) = load_shot_models(tmp_path / "bank")
+    assert (model.card.degradation.is_clean, model.card.frames_trained_on) == (True, 14)
+    needs = [find_need(coded_clip, Recipe(restore=restore), RunFiles()) for restore in ("auto", 0)]
+    assert needs[0].bank != needs[1].bank
+    # A degraded shot takes no training, so a run of it takes little time.
+    assert training_cost(needs[0]).models == (0.0,)
 
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -13,7 +13,7 @@ from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
 from vsr.models.prior import SHIPPED_PRIOR, load_prior
-from vsr.models.shot_model import load_shot_model, shot_model_files
+from vsr.models.shot_model import ShotCard, load_shot_model, shot_model_files
 from vsr.pipeline.batch import Outcome
 from vsr.pipeline.manifest import Manifest
 from vsr.pipeline.profile import StageClock
@@ -216,7 +216,7 @@ def bank_table(folder: Path) -> Table:
             f"{shot.shot_start_seconds:.2f}",
             "x2",
             f"{path.stat().st_size / 1024:.0f}",
-            escape(printable(shot.prior or "shot")),
+            escape(printable(_recipe_of(shot))),
             str(shot.seed),
             f"{shot.loss_curve[-1]:.4f}" if shot.loss_curve else "",
         )
@@ -224,7 +224,15 @@ def bank_table(folder: Path) -> Table:
         prior = load_prior(SHIPPED_PRIOR)
         count = prior.card.training.get("pictures", 0)
         table.caption = f"shot models begin from prior {prior.name}, trained on {count} pictures"
+        if prior.card.knots is not None:
+            table.caption += ", also compressed and noisy ones"
     return table
+
+
+def _recipe_of(shot: ShotCard) -> str:
+    """Name what a shot model began from."""
+    known = shot.degradation
+    return (shot.prior or "shot") + ("" if known.is_clean else f" for {known.summary()}")
 
 
 def num_measured_frames(manifest: Manifest) -> int:

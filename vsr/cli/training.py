@@ -180,6 +180,15 @@ def train_shot(
             help="Begin with the shipped prior, or from random weights: none.",
         ),
     ] = "auto",
+    restore: Annotated[
+        str,
+        typer.Option(
+            "--restore",
+            metavar="0..1|auto",
+            help="Use the prior's networks for compressed and noisy shots: 0 not, 1 in full; "
+            "auto as far as they are degraded.",
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Seed of every model.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     cluster: Annotated[

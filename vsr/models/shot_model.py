@@ -11,6 +11,7 @@ from torch import nn
 from vsr.errors import ModelError, OutputError
 from vsr.files import write_atomically
 from vsr.image.blur import KernelTaps
+from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.models.bank import SHOT_MODEL_SUFFIX, check_kernel
 from vsr.models.networks import on_device
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
@@ -58,6 +59,8 @@ class ShotCard:
     """Shape of the second network, where it is another."""
     prior: str = ""
     """Name of the prior that the training began from; empty: it knows the clip alone."""
+    degradation: KnownDegradation = CLEAN_SHOT
+    """Degradation that the prior's networks were made for."""
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)

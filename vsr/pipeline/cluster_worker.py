@@ -32,7 +32,7 @@ from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import PartReader, SampledFrame, open_clip
 from vsr.video.shots import mark_shots
-from vsr.video.step import Checkpoint, Json, State
+from vsr.video.step import Checkpoint, Json, State, Step
 from vsr.video.write.segment_store import ClosedSegment, Resumed
 from vsr.video.writer import SegmentForm
 
@@ -189,11 +189,13 @@ class _OpenJob:
                 self._trained[name] = load_shot_model(path)
         found = [self._trained[name] for name in part.models]
 
-        def of_shot(first: Frame) -> Sequence[ShotModel]:
+        def of_shot(first: Step) -> Sequence[ShotModel]:
             return [
                 model
                 for model in found
-                if model.card.shot_start_seconds <= first.seconds < model.card.shot_end_seconds
+                if model.card.shot_start_seconds
+                <= first.frame.seconds
+                < model.card.shot_end_seconds
             ]
 
         return ModelSet(shot_models=of_shot)

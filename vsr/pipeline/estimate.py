@@ -63,7 +63,8 @@ def training_cost(need: Need) -> TrainingCost | None:
     if need.training is None:
         # Banks of keyframes need none of it.
         from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
-        from vsr.train.shot import MIN_ADAPTED_FRAMES, training_part
+        from vsr.train.degraded import degradations_of_shots
+        from vsr.train.shot import needs_no_training, training_part
 
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
@@ -73,11 +74,15 @@ def training_cost(need: Need) -> TrainingCost | None:
             for shot in need.lacking
         ]
         region = parts[0][1]
-        counts = [
-            # Short shots take the prior as it is.
-            0 if prior and shot.num_frames < MIN_ADAPTED_FRAMES else sum(map(len, runs))
-            for shot, (runs, _) in zip(need.lacking, parts, strict=True)
-        ]
+        counts = [sum(map(len, runs)) for runs, _ in parts]
+        if prior is not None:
+            found = degradations_of_shots(
+                need.info.path, need.lacking, need.recipe.read, need.recipe.restore
+            )
+            counts = [
+                0 if needs_no_training(shot, known) else count
+                for shot, known, count in zip(need.lacking, found, counts, strict=True)
+            ]
         pixels = [frames[index].pixels[:, *region] for index in wanted]
         device = choose_device(need.recipe.device)
         with limited_threads(need.recipe.threads):

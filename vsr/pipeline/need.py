@@ -69,6 +69,7 @@ class Need:
             "all",
             recipe.training_seconds,
             prior=recipe.prior,
+            restore=recipe.restore,
             device=recipe.device,
             read=recipe.read,
         )
@@ -118,6 +119,9 @@ def find_need(
     kind = SHOT if training is None else training_name(training)
     if training is None and recipe.prior == "none":
         kind += "-without-prior"
+    elif training is None and recipe.restore not in ("auto", 1):
+        # The prior's networks follow it.
+        kind += f"-restore{recipe.restore:g}"
     if recipe.training_seconds is not None:
         # Models that were trained briefly are not those of a run that has time.
         kind += f"-{recipe.training_seconds:g}s"

@@ -478,8 +478,8 @@ def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) 
 def load_models(policy: Policy, recipe: Recipe, folder: str | Path | None) -> ModelSet:
     """Load what a policy needs of the bank in a folder, or of what comes with the product."""
     if uses_prior_alone(policy, recipe, folder):
-        prior = load_shipped_prior().as_shot_model()
-        return ModelSet(shot_models=lambda _: [prior])
+        prior = load_shipped_prior()
+        return ModelSet(shot_models=lambda first: [prior.as_shot_model(first.shot.known)])
     if policy.needs == "bank":
         return ModelSet(load_bank(Path(folder or "")))
     if policy.needs == "shot models":

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from vsr.engine.resampling import back_project_in_place
 from vsr.image.blur import KernelTaps
+from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.image.luma import LUMA_WEIGHTS
 from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
@@ -117,6 +118,18 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     luma, chroma, noise = (round(strength * level, 3) for level in (luma, chroma, noise))
     detail = 1 - strength * (1 - _believed_detail(degradation.qp))
     return Trust(luma, chroma, noise, round(detail, 3))
+
+
+def known_degradation(degradation: Degradation | None, strength: float = 1.0) -> KnownDegradation:
+    """Put a shot's degradation in the terms of networks: shots that are clean to `trust_for` are
+    clean to them. `strength`, 0 to 1, brings it nearer to a clean shot's."""
+    if degradation is None:
+        return CLEAN_SHOT
+    quantizer = degradation.qp or 0.0
+    if h264_step(quantizer) < MIN_QUANTIZER_STEP:
+        quantizer = 0.0
+    noise = degradation.luma_noise_sigma if degradation.noise_sigma >= MIN_NOISE_SIGMA else 0.0
+    return KnownDegradation(round(strength * quantizer, 2), round(strength * noise, 2))
 
 
 def _believed_detail(qp: float | None) -> float:

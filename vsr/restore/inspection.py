@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, groupby, islice
 
 from vsr.records import from_table, to_table
-from vsr.restore.data_term import trust_for
+from vsr.restore.data_term import known_degradation, trust_for
 from vsr.restore.degradation import estimate_degradation, num_probe_frames
 from vsr.video.step import Degradation, State, Step
 
@@ -42,10 +42,11 @@ class Inspection:
                 self.found[first_frame] = estimate_degradation([step.frame for step in probe])
             degradation = self.found[first_frame]
             trust = trust_for(degradation, self._strength)
+            known = known_degradation(degradation, self._strength)
             if probe and not trust.is_full:
                 self._notify(f"shot from frame {first_frame}: {summary(degradation)}")
             for step in chain(probe, shot):
-                marked = replace(step.shot, degradation=degradation, trust=trust)
+                marked = replace(step.shot, degradation=degradation, trust=trust, known=known)
                 yield replace(step, shot=marked)
 
     def state(self) -> State:

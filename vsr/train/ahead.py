@@ -20,7 +20,8 @@ from vsr.train.fit import TrainingListener, TrainingProgress
 from vsr.train.options import ShotTraining
 from vsr.train.workers import exit_with_parent
 from vsr.upscale.policy import ShotModelSource
-from vsr.video.frames import ClipInfo, Frame
+from vsr.video.frames import ClipInfo
+from vsr.video.step import Step
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 1.0
@@ -100,8 +101,9 @@ class _Source:
         self._on_wait = on_wait
         self._last = _News("training")
 
-    def __call__(self, first: Frame) -> Sequence[ShotModel]:
-        """Wait for the model of the shot that begins with `first`."""
+    def __call__(self, step: Step) -> Sequence[ShotModel]:
+        """Wait for the model of the shot that begins with `step`."""
+        first = step.frame
         while True:
             # Before looking: what was finished just before the end is then still seen.
             is_training = self._trainer is not None and self._trainer.is_alive()

@@ -29,6 +29,8 @@ def shot_training_seconds(
 
     `starts` are the networks of the prior that they begin from; a model of 0 frames takes no time.
     """
+    if not any(frames_of_models):
+        return [0.0] * len(frames_of_models)
     options = ShotTrainingOptions() if starts is None else ADAPTATION
     brief = replace(options, iterations=(PROBE_STEPS, PROBE_STEPS))
     seconds = []

@@ -110,6 +110,15 @@ class ShotTraining:
     prior: PriorChoice = option(
         "auto", "Begin with the shipped prior, or from random weights: none.", "--prior"
     )
+    restore: float | Literal["auto"] = option(
+        "auto",
+        "Use the prior's networks for compressed and noisy shots: 0 not, 1 in full; auto as far as "
+        "they are degraded.",
+        "--restore",
+        metavar="0..1|auto",
+        at_least=0,
+        at_most=1,
+    )
     seed: int = option(0, "Seed of every model.", "--seed", at_least=0, at_most=MAX_SEED)
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", "--device")
     cluster: str | None = option(

@@ -16,6 +16,7 @@ from vsr import __version__
 from vsr.engine.options import choose_device
 from vsr.errors import InputError, InterruptedRunError, ModelError
 from vsr.image.blur import KernelTaps, none_if_bicubic
+from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
@@ -33,6 +34,7 @@ from vsr.train.clip import (
     shots_of_clip,
 )
 from vsr.train.cluster import TaskPool, join_cluster, put
+from vsr.train.degraded import degradations_of_shots
 from vsr.train.fit import (
     IterationProgress,
     ProgressAggregator,
@@ -81,6 +83,7 @@ def train_shot(
     budget_seconds: float | None = None,
     kernel: str | Path | None = None,
     prior: Literal["auto", "none"] = "auto",
+    restore: float | Literal["auto"] = "auto",
     seed: int = 0,
     device: str = "auto",
     cluster: str | None = None,
@@ -151,6 +154,8 @@ class ShotJob:
     """Blur that the user gave; one that is to be found is found on the frames."""
     has_prior: bool
     """Whether the training begins from the shipped prior."""
+    known: KnownDegradation
+    """Degradation that the prior's networks are made for."""
     device: str
 
     def is_trained(self) -> bool:
@@ -179,13 +184,15 @@ class ShotJob:
         seed, kernel = self.options.seed, self.kernel
         prior = load_shipped_prior() if self.has_prior else None
         if prior is not None and not self.runs:
-            made = TrainedShotNetworks(prior.networks, (0, 0), ())
-            card = _model_card(self.info, self.shot, seed, made, 0, prior)
-            save_shot_model(self.path, card, prior.networks)
+            made = TrainedShotNetworks(prior.networks_for(self.known), (0, 0), ())
+            card = _model_card(self.info, self.shot, seed, made, 0, prior, self.known)
+            save_shot_model(self.path, card, made.networks)
             progress(1, 1, 0.0)
+            shot, known = self.shot, self.known
+            why = "is short" if known.is_clean else f"is degraded ({known.summary()})"
             listener.notify(
-                f"the shot of frames {self.shot.first_frame} to {self.shot.last_frame} is short: "
-                "the prior serves it as it is"
+                f"the shot of frames {shot.first_frame} to {shot.last_frame} {why}: the prior "
+                "serves it without training"
             )
             return
         if self.options.kernel == AUTO:
@@ -202,6 +209,7 @@ class ShotJob:
             "read": asdict(self.options.read),
             "version": __version__,
             "prior": "" if prior is None else prior.sha256,
+            "degradation": asdict(self.known),
         }
         states = StateFile(self.path, plan, listener.notify, begins_anew=True)
         made = train_shot_model(
@@ -213,9 +221,10 @@ class ShotJob:
             device=choose_device(self.device),
             states=states,
             should_stop=listener.should_stop,
-            starts=None if prior is None else prior.networks,
+            starts=None if prior is None else prior.networks_for(self.known),
         )
-        card = _model_card(self.info, self.shot, seed, made, sum(map(len, self.runs)), prior)
+        num_frames = sum(map(len, self.runs))
+        card = _model_card(self.info, self.shot, seed, made, num_frames, prior, self.known)
         save_shot_model(self.path, replace(card, kernel=kernel), made.networks)
         states.remove()
 
@@ -253,13 +262,27 @@ def plan_shots(
         )
     bank = Path(models)
     jobs = []
-    for shot in chosen:
+    degradations = [CLEAN_SHOT] * len(chosen)
+    if has_prior:
+        degradations = degradations_of_shots(clip, chosen, options.read, options.restore)
+    for shot, known in zip(chosen, degradations, strict=True):
         runs, region = training_part(shot, info.height, info.width, has_prior)
-        if has_prior and shot.num_frames < MIN_ADAPTED_FRAMES:
+        if has_prior and needs_no_training(shot, known):
             runs = []
-        path = bank / _file_name(info, shot, options.seed, label)
         jobs.append(
-            ShotJob(path, info, shot, runs, region, options, method, kernel, has_prior, device)
+            ShotJob(
+                bank / _file_name(info, shot, options.seed, label),
+                info,
+                shot,
+                runs,
+                region,
+                options,
+                method,
+                kernel,
+                has_prior,
+                known,
+                device,
+            )
         )
     return ShotPlan(bank, len(found), jobs)
 
@@ -392,6 +415,7 @@ def _model_card(
     made: TrainedShotNetworks,
     num_frames: int,
     prior: Prior | None,
+    known: KnownDegradation,
 ) -> ShotCard:
     first, second = (network.spec for network in made.networks)
     return ShotCard(
@@ -410,7 +434,13 @@ def _model_card(
         frames_trained_on=num_frames,
         loss_curve=made.loss_curve,
         version=__version__,
+        degradation=known,
     )
+
+
+def needs_no_training(shot: Shot, known: KnownDegradation) -> bool:
+    """Tell whether the prior serves a shot as it is."""
+    return shot.num_frames < MIN_ADAPTED_FRAMES or known.quantizer >= 1 or known.noise > 0
 
 
 def training_part(

@@ -28,13 +28,13 @@ SINGAN = "singan"
 SINGAN_SYSTEMS = (SINGAN, BASELINE)
 ZSSR_PROJECTIONS, KERNELGAN_PROJECTIONS = 10, 2
 """Rounds of back-projection of ZSSR on clean input, and of ZSSR behind KernelGAN."""
-ShotModelSource = Callable[[Frame], Sequence[ShotModel]]
-"""The first frame of a shot -> the models that it may choose among; may wait for one to be
+ShotModelSource = Callable[[Step], Sequence[ShotModel]]
+"""The first step of a shot -> the models that it may choose among; may wait for one to be
 trained."""
 Needs = Literal["bank", "shot models", "file", "nothing"]
 
 
-def no_shot_models(_: Frame) -> Sequence[ShotModel]:
+def no_shot_models(_: Step) -> Sequence[ShotModel]:
     """Offer none, as a bank without shot models does."""
     return ()
 

@@ -86,7 +86,7 @@ class ShotPolicy(PolicyStage):
         self, done: list[Step], first: list[Step], rest: Iterator[Step]
     ) -> Iterator[Step]:
         """Enlarge the steps of one shot, of which `done` come again."""
-        model = self._model_of(self.decisions[-1], done[0].frame) if done else self._decide(first)
+        model = self._model_of(self.decisions[-1], done[0]) if done else self._decide(first)
         kernel = none_if_bicubic(model.card.kernel)
         self._stages = ShotStages(
             model.networks_on(self._context.device),
@@ -109,15 +109,14 @@ class ShotPolicy(PolicyStage):
 
     def _decide(self, first: list[Step]) -> ShotModel:
         """Choose the model of a shot that begins with `first`."""
-        frames = [step.frame for step in first]
-        model, reason, ranking = _select_model(self._context, frames)
-        decision = self._context.decide(frames[0], [model.name], reason, ranking)
+        model, reason, ranking = _select_model(self._context, first)
+        decision = self._context.decide(first[0].frame, [model.name], reason, ranking)
         self.record(self._context.trusting(decision, first[0].shot))
         return model
 
-    def _model_of(self, decision: Decision, frame: Frame) -> ShotModel:
+    def _model_of(self, decision: Decision, step: Step) -> ShotModel:
         """Find the model that an earlier run decided for."""
-        for model in self._context.shot_models(frame):
+        for model in self._context.shot_models(step):
             if model.name == decision.models[0]:
                 return model
         raise ModelError(
@@ -127,10 +126,11 @@ class ShotPolicy(PolicyStage):
 
 
 def _select_model(
-    context: PolicyContext, frames: list[Frame]
+    context: PolicyContext, steps: list[Step]
 ) -> tuple[ShotModel, str, tuple[tuple[str, float], ...]]:
-    """The model for a shot that begins with `frames`, why, and the ranking where there was one."""
-    models = context.shot_models(frames[0])
+    """The model for a shot that begins with `steps`, why, and the ranking where there was one."""
+    models = context.shot_models(steps[0])
+    frames = [step.frame for step in steps]
     if not models:
         raise ModelError(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
@@ -141,7 +141,7 @@ def _select_model(
         if is_of_shot(model.card, context.clip_identity, frames[0].seconds):
             return model, _training_of(model), ()
     if len(models) == 1 and not models[0].card.clip:
-        return models[0], "no model was trained", ()
+        return models[0], f"no model was trained{_made_for(models[0])}", ()
     if len(models) == 1:
         return models[0], "the bank's only shot model", ()
     errors = {model.name: _restoration_error(model, frames) for model in models}
@@ -155,10 +155,17 @@ def _training_of(model: ShotModel) -> str:
     card = model.card
     if not card.prior:
         return "trained on this shot"
-    # Where the training was no better, or the shot too short, both networks are the prior's.
+    prior = f"prior {card.prior}{_made_for(model)}"
+    # Where the training was no better, or was not needed, both networks are the prior's.
     if not any(card.iterations):
-        return f"prior {card.prior} as it is"
-    return f"trained on this shot from prior {card.prior}"
+        return f"{prior} as it is"
+    return f"trained on this shot from {prior}"
+
+
+def _made_for(model: ShotModel) -> str:
+    """Name the degradation that a model was made for, where it is one."""
+    known = model.card.degradation
+    return "" if known.is_clean else f" for {known.summary()}"
 
 
 def _restoration_error(model: ShotModel, frames: list[Frame]) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from vsr.image.blur import KernelTaps
+from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.video.frames import Frame
 
 Json = dict[str, Any]
@@ -103,6 +104,8 @@ class ShotRef:
     """None where nothing was looked at."""
     trust: Trust = FULL_TRUST
     """Trust of back-projection in the frames, by the degradation."""
+    known: KnownDegradation = CLEAN_SHOT
+    """Degradation as networks are told of it."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,12 @@ def _train_excerpts(
     budget = max(MIN_SHOT_SECONDS, left / len(excerpts))
     took = 0.0
     for clip, bank in zip(clips, banks, strict=True):
-        training = ShotTraining(budget_seconds=budget, prior=recipe.prior, device=recipe.device)
+        training = ShotTraining(
+            budget_seconds=budget,
+            prior=recipe.prior,
+            restore=recipe.restore,
+            device=recipe.device,
+        )
         took = max(took, train_shots(clip, bank, training, listener).seconds)
     note = (
         "The clip is too large for its shots to be found in the time of a preview: the models "

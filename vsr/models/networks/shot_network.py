@@ -5,6 +5,7 @@ It works on the smaller grid, four sub-pixels to a position, so that a layer cos
 at full size.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -68,9 +69,16 @@ class ShotNetwork(nn.Module):
         Plane 0 is the enlarged frame, each other one a neighbor's difference from it, times its
         confidence.
         """
-        scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
-        # Channels last is the order that a CPU's convolutions run fastest in.
-        features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
-        for layer in self.body[:-1]:
-            features = F.leaky_relu_(layer(features), LEAK)
-        return F.pixel_shuffle(self.body[-1](features), BLOCK) / DIFFERENCE_GAIN
+        return apply_layers(planes, list(self.body))
+
+
+def apply_layers(
+    planes: torch.Tensor, layers: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+) -> torch.Tensor:
+    """Run the convolutions of a shot network; shapes as in `ShotNetwork.forward`."""
+    scaled = torch.cat([planes[:, :1], DIFFERENCE_GAIN * planes[:, 1:]], dim=1)
+    # Channels last is the order that a CPU's convolutions run fastest in.
+    features = F.pixel_unshuffle(scaled, BLOCK).contiguous(memory_format=torch.channels_last)
+    for layer in layers[:-1]:
+        features = F.leaky_relu_(layer(features), LEAK)
+    return F.pixel_shuffle(layers[-1](features), BLOCK) / DIFFERENCE_GAIN

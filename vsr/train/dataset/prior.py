@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +16,18 @@ from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import FolderLock, hidden_sibling, write_atomically
 from vsr.image.resample import resize
+from vsr.models.networks.modulated import DegradationKnots, ModulatedShotNetwork
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior
 from vsr.models.shot_model import NetworkPair
 from vsr.records import option, to_table, with_settings
+from vsr.restore.data_term import DataTerm, known_degradation, trust_for
 from vsr.temporal.fusion import FusionOptions
 from vsr.train.dataset.dataset import usable_images
+from vsr.train.dataset.degradations import DegradationOptions
 from vsr.train.dataset.methods import PRIOR_METHOD, pictures_identity
 from vsr.train.dataset.outputs import DatasetReport, check_output_path, check_overwrite
+from vsr.train.dataset.perceptual import load_perceptual
 from vsr.train.dataset.sequences import MIN_PICTURE_PX, SequenceMaker, SequenceOptions
 from vsr.train.fit import ProgressAggregator, TrainingListener, iterate, resume
 from vsr.train.methods.shot_network import (
@@ -69,6 +74,15 @@ class PriorOptions:
     fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
     """Fusion of what the second network learns from: as `balanced` fuses."""
     sequences: SequenceOptions = SequenceOptions()
+    trains: Literal["networks", "changes"] = option(
+        "networks",
+        "Networks for clean shots, or, of those of --start, the changes for degraded shots.",
+    )
+    knots: DegradationKnots = DegradationKnots()
+    degradations: DegradationOptions = DegradationOptions()
+    perceptual_weight: float = option(
+        0.0, "Weight of LPIPS in the loss; needs its weights.", at_least=0
+    )
 
     def __post_init__(self) -> None:
         if self.first.neighbours != self.second.neighbours:
@@ -99,10 +113,12 @@ class PriorTraining(ShotModelTraining):
             average_decay=options.average_decay,
             fusion=options.fusion,
         )
-        super().__init__([], alike, seed, device=device, starts=starts)
+        # Before the first network is made ready, which looks at them.
         self._prior_options, self._device = options, device
-        self._maker = SequenceMaker(paths, options.sequences, seed)
+        super().__init__([], alike, seed, device=device, starts=starts)
+        self._maker = make_sequences(paths, options, seed)
         self._pool: dict[int, list[Example]] = {}
+        self._perceptual = load_perceptual("lpips", device) if options.perceptual_weight else None
 
     def examples_of(self, maker: SequenceMaker, number: int) -> list[Example]:
         """Make the windows of a sequence for the network in training, in half precision."""
@@ -110,19 +126,28 @@ class PriorTraining(ShotModelTraining):
         lows = [low.to(self._device) for low in sequence.low]
         inputs, targets = lows, sequence.clean
         halo = self._network.network.spec.halo
+        known, trust = known_degradation(sequence.degradation), trust_for(sequence.degradation)
         # The first network doubles the size, so its truth is half the clean frame's; the second
         # goes on from there.
         if self._finished:
-            inputs = enlarge_fused(lows, self._finished[0], self._options.fusion)
+            first = self._finished[0]
+            if isinstance(first, ModulatedShotNetwork):
+                first = first.for_degradation(known)
+            fusion = self._options.fusion
+            inputs = enlarge_fused(lows, first, fusion, data_term=DataTerm(trust=trust))
         else:
             targets = [_halved(clean) for clean in targets]
         targets = [target.to(self._device) for target in targets]
         reach = self._options.network.neighbours
-        return [
-            # The pool takes half the memory so; crops become float32 when they are drawn.
-            (planes.half(), target.half())
-            for planes, target in windows(lows, inputs, targets, reach, halo)
-        ]
+        examples = windows(lows, inputs, targets, reach, halo, trust.noise)
+        if self._prior_options.trains == "changes":
+            shares = torch.tensor(self._prior_options.knots.shares(known), device=self._device)
+            examples = (
+                (torch.cat([planes, _filled(shares, planes)]), target)
+                for planes, target in examples
+            )
+        # The pool takes half the memory so; crops become float32 when they are drawn.
+        return [(planes.half(), target.half()) for planes, target in examples]
 
     def error(self, maker: SequenceMaker) -> float:
         """Mean absolute error of luma, in gray levels, on sequences of another maker."""
@@ -169,10 +194,20 @@ class PriorTraining(ShotModelTraining):
                 self._pool[number] = self.examples_of(self._maker, number)
         return [example for number in wanted for example in self._pool[number]]
 
+    def _rate_factors(self, network: ShotNetwork) -> list[float]:
+        if self._prior_options.trains == "networks":
+            return super()._rate_factors(network)
+        # What clean shots are restored by stays as it is.
+        return [float(name.startswith("changes.")) for name, _ in network.named_parameters()]
+
     def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        loss = F.l1_loss(result, target)
-        weight = self._prior_options.contrast_weight
-        return loss + weight * contrast_loss(result, target) if weight else loss
+        options, loss = self._prior_options, F.l1_loss(result, target)
+        if options.contrast_weight:
+            loss = loss + options.contrast_weight * contrast_loss(result, target)
+        if self._perceptual is not None:
+            gray = (luma.expand(-1, 3, -1, -1) for luma in (result, target))
+            loss = loss + options.perceptual_weight * self._perceptual(*gray)
+        return loss
 
 
 def contrast_loss(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -194,6 +229,17 @@ def _fine_contrast(luma: torch.Tensor) -> torch.Tensor:
     power = F.avg_pool2d(fine.square(), CONTRAST_WINDOW_PX, 1)
     # The root of 0 has no slope.
     return (power + 1e-5).sqrt()
+
+
+def make_sequences(paths: Sequence[Path], options: PriorOptions, seed: int) -> SequenceMaker:
+    """Make a maker of the sequences that a training needs."""
+    degradations = options.degradations if options.trains == "changes" else None
+    return SequenceMaker(paths, options.sequences, seed, degradations)
+
+
+def _filled(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A plane (H, W) of each value, as large as those of `like`."""
+    return values[:, None, None].expand(-1, *like.shape[-2:])
 
 
 def _halved(picture: torch.Tensor) -> torch.Tensor:
@@ -243,7 +289,7 @@ def train_prior(
             states.remove()
         resume(training, states)
         resumed_at = training.iterations_done
-        judge = SequenceMaker(validation, chosen.sequences, VALIDATION_SEED)
+        judge = make_sequences(validation, chosen, VALIDATION_SEED)
         report = partial(ProgressAggregator(1, listener).update, 0)
         validations: list[dict[str, float]] = []
         for loss in iterate(training, states, listener.should_stop):
@@ -254,7 +300,7 @@ def train_prior(
                 validations.append({"step": step, "error_levels": error})
                 notify(f"step {step}: network {training.stage + 1} errs by {error:.3f} levels")
         made = training.trained()
-        _write(output, _card(chosen, options.seed, len(paths), pictures, made), made, states)
+        _write(output, _card(chosen, options, len(paths), pictures, made), made, states)
     return DatasetReport(
         str(output),
         PRIOR_METHOD,
@@ -280,24 +326,38 @@ def _starts(
                 "first and second as its card says."
             )
         listener.notify(f"starting from {options.start}")
-        return prior.networks
+        if chosen.trains == "networks":
+            return prior.networks
+        return prior.networks_with_changes(chosen.knots)
+    if chosen.trains == "changes":
+        raise UsageError("trains=changes needs the networks that are changed: give --start PRIOR.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return ShotNetwork(chosen.first), ShotNetwork(chosen.second)
 
 
 def _card(
-    chosen: PriorOptions, seed: int, num_pictures: int, pictures: str, made: TrainedShotNetworks
+    chosen: PriorOptions,
+    options: DatasetTraining,
+    num_pictures: int,
+    pictures: str,
+    made: TrainedShotNetworks,
 ) -> PriorCard:
-    training = {
+    training: dict[str, Any] = {
         "pictures": num_pictures,
         "pictures_hash": pictures,
         "iterations": list(made.iterations),
         "loss_curve": list(made.loss_curve),
-        "seed": seed,
+        "seed": options.seed,
         "options": to_table(chosen),
     }
-    return PriorCard(PRIOR_ARCH, chosen.first, chosen.second, training, __version__)
+    if chosen.trains == "networks":
+        return PriorCard(PRIOR_ARCH, chosen.first, chosen.second, training, __version__)
+    assert options.start is not None, "changes are those of a prior's networks"
+    start = load_prior(options.start)
+    # Where the networks come from is told first, as without the changes.
+    training = {**start.card.training, "start": start.name, "changes": training}
+    return PriorCard(PRIOR_ARCH, chosen.first, chosen.second, training, __version__, chosen.knots)
 
 
 def _write(output: Path, card: PriorCard, made: TrainedShotNetworks, states: StateFile) -> None:

@@ -13,7 +13,9 @@ from vsr.image.motion import FloatArray
 from vsr.image.resample import resize
 from vsr.records import option
 from vsr.train.dataset.dataset import read_image
+from vsr.train.dataset.degradations import DegradationOptions, degrade
 from vsr.upscale.shot_stages import to_luma
+from vsr.video.step import Degradation
 
 SUPERSAMPLING = 2
 """Pictures are moved at this many times the size of the clean frames, which are then reduced: so
@@ -50,14 +52,25 @@ class MotionSequence:
     clean: list[torch.Tensor]
     """(1, H, W) in [0, 1]."""
     low: list[torch.Tensor]
-    """Those frames reduced four times, (1, H / 4, W / 4), noisy perhaps, of 8 bits."""
+    """Those frames reduced four times, (1, H / 4, W / 4), noisy perhaps, of 8 bits; degraded where
+    that was asked for."""
+    degradation: Degradation = Degradation()
+    """Estimates of it, as a run would make them."""
 
 
 class SequenceMaker:
     """Makes sequences by number: each follows from the seed and its number alone."""
 
-    def __init__(self, paths: Sequence[Path], options: SequenceOptions, seed: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        options: SequenceOptions,
+        seed: int,
+        degradations: DegradationOptions | None = None,
+    ) -> None:
+        """Without `degradations` all inputs are clean, but for the little noise of `options`."""
         self._paths, self._options, self._seed = paths, options, seed
+        self._degradations = degradations
         self._pictures: dict[Path, FloatArray] = {}
 
     def make(self, number: int) -> MotionSequence:
@@ -73,8 +86,9 @@ class SequenceMaker:
         light = random.normal(0, 0.02) if random.random() < options.lit else 0.0
         noise = random.uniform(0.2, options.max_noise) if random.random() < options.noisy else 0.0
         clean, low = [], []
-        # Whole in low resolution, whatever the options ask for.
-        side = options.side_px - options.side_px % 4
+        # Whole in low resolution, whatever the options ask for; even there, as encoders want it.
+        grid = 4 if self._degradations is None else 8
+        side = options.side_px - options.side_px % grid
         for frame in range(options.frames):
             # Counted from the middle: motion then leads less far from the layers' centers.
             time = frame - (options.frames - 1) / 2
@@ -89,7 +103,9 @@ class SequenceMaker:
             clean.append(truth)
             # Decoded frames have 8 bits, so rounding is part of what the networks must undo.
             low.append((reduced.clamp(0, 1) * 255).round() / 255)
-        return MotionSequence(clean, low)
+        if self._degradations is None:
+            return MotionSequence(clean, low)
+        return MotionSequence(clean, *degrade(low, self._degradations, random))
 
     def _texture(self, random: np.random.Generator) -> FloatArray:
         """Draw luma (H, W) in [0, 1] to look at: of a picture, or made here."""

@@ -19,7 +19,7 @@ from vsr.image.blur import KernelTaps, kernel_of_factor, reduce_blurred, taps_to
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
 from vsr.progress import never
-from vsr.restore.data_term import CLEAN
+from vsr.restore.data_term import CLEAN, DataTerm
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.crops import draw_placement, integer_sampler, without_halo
@@ -242,9 +242,15 @@ class ShotModelTraining(Training):
             return self._starts[stage]
         return self._finished[-1] if self._finished else self._newborn
 
+    def _rate_factors(self, network: ShotNetwork) -> list[float]:
+        """Factors of the learning rate of a network's parameters."""
+        return [1.0 for _ in network.parameters()]
+
     def _begin_stage(self) -> None:
         start = copy.deepcopy(self._start(len(self._finished)))
-        self._network = AveragedNetwork(start.train().requires_grad_(True))
+        self._network = AveragedNetwork(
+            start.train().requires_grad_(True), factors=self._rate_factors(start)
+        )
         self._examples, self._held_out = [], []
         self._stage_began = self.seconds
 
@@ -327,9 +333,11 @@ def enlarge_fused(
     network: ShotNetwork,
     fusion: FusionOptions,
     kernel: KernelTaps | None = None,
+    data_term: DataTerm = CLEAN,
 ) -> list[torch.Tensor]:
     """Double frames (1, h, w) of a shot by the first network, fused along the motion."""
-    return list(upscale_shot(lows, (network, network), STAGE_SCALE, CLEAN, fusion, kernel=kernel))
+    networks = (network, network)
+    return list(upscale_shot(lows, networks, STAGE_SCALE, data_term, fusion, kernel=kernel))
 
 
 def windows(
@@ -338,14 +346,16 @@ def windows(
     targets: Sequence[torch.Tensor],
     reach: int,
     halo: int,
+    noise: float = 0.0,
 ) -> Iterator[Example]:
     """Make the window of each of consecutive frames: `inputs` (1, ., .) brought to the size of the
-    `targets` (1, H, W), along the motion of the low-resolution frames."""
+    `targets` (1, H, W), along the motion of the low-resolution frames, whose luma has `noise` in
+    gray levels."""
     enlarged = [
         resize(picture, *target.shape[-2:]) for picture, target in zip(inputs, targets, strict=True)
     ]
     # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
-    registrar = ShotRegistrar()
+    registrar = ShotRegistrar(noise=noise)
     for index, low in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
     for index, target in enumerate(targets):

@@ -1,0 +1,152 @@
+"""Degrades the frames of a sequence as films are: by encoders, by noise, by both. With what a run
+would know of it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import hypot
+from statistics import fmean
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from av.video.stream import VideoStream
+
+from vsr.image.luma import LUMA_WEIGHTS
+from vsr.records import option
+from vsr.restore.degradation import step_to_qp
+from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
+from vsr.video.step import Degradation
+
+RATE = 25
+BLACK, RANGE, GRAY = 16, 219, 128
+"""Luma's lowest level and range in video, and chroma without color."""
+LUMA_NOISE_OF_RGB = hypot(*LUMA_WEIGHTS)
+"""Noise of luma where red, green and blue have a noise of 1 each."""
+X264, X265, MPEG2, MPEG4 = "libx264", "libx265", "mpeg2video", "mpeg4"
+
+
+@dataclass(frozen=True)
+class DegradationOptions:
+    """Degradation of the sequences that changes of weights are trained on; shares are of all."""
+
+    noisy: float = option(0.2, "Share with noise alone.", at_least=0, at_most=1)
+    noisy_encoded: float = option(
+        0.12, "Share with noise that is then encoded.", at_least=0, at_most=1
+    )
+    min_noise: float = option(1.6, "Least standard deviation of luma's noise.", at_least=0)
+    max_noise: float = option(9.0, "Largest, in gray levels.", at_least=0)
+    h264: float = option(0.72, "Share of H.264 among encoded ones.", at_least=0, at_most=1)
+    min_crf: float = option(15.0, "Best quality of H.264 and HEVC.", at_least=0, at_most=51)
+    max_crf: float = option(38.0, "Worst quality of H.264.", at_least=0, at_most=51)
+
+
+class DegradedFrames(NamedTuple):
+    """Luma (1, h, w) of 8 bits, in [0, 1], and the estimates that a run would make of it."""
+
+    frames: list[torch.Tensor]
+    degradation: Degradation
+
+
+def degrade(
+    lows: Sequence[torch.Tensor], options: DegradationOptions, random: np.random.Generator
+) -> DegradedFrames:
+    """Degrade consecutive frames (1, h, w), of even sides, in a way that is drawn at random."""
+    kind = random.random()
+    if kind < options.noisy:
+        sigma = random.uniform(options.min_noise, options.max_noise)
+        noisy = [_quantized(low + _noise(low, sigma, random)) for low in lows]
+        return DegradedFrames(noisy, _found(None, sigma))
+    noises = [torch.zeros_like(low) for low in lows]
+    sigma = 0.0
+    if kind < options.noisy + options.noisy_encoded:
+        sigma = random.uniform(options.min_noise, options.max_noise)
+        noises = [_noise(low, sigma, random) for low in lows]
+    codec, settings = _draw_encoding(options, random)
+    source = [_quantized(low + noise) for low, noise in zip(lows, noises, strict=True)]
+    # Going back before going forth: in the middle of a film errors have traveled for longer.
+    lead = source[1 : 1 + int(random.integers(0, len(source)))][::-1]
+    decoded, quantizer = encode_and_decode([*lead, *source], codec, settings)
+    decoded = decoded[len(lead) :]
+    if sigma:
+        sigma *= _share_left(decoded, lows, noises)
+    return DegradedFrames(decoded, _found(quantizer, sigma))
+
+
+def encode_and_decode(
+    frames: Sequence[torch.Tensor], codec: str, settings: dict[str, str]
+) -> tuple[list[torch.Tensor], float | None]:
+    """Send luma (1, h, w) in [0, 1] through an encoder; also the mean quantizer on H.264's scale,
+    as vsr reads it."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        height, width = frames[0].shape[-2:]
+        stream = out.add_stream(codec, rate=RATE, width=width, height=height, pix_fmt="yuv420p")
+        assert isinstance(stream, VideoStream)
+        stream.options = dict(settings)
+        stream.codec_context.thread_count = 1
+        for luma in frames:
+            planes = np.full((height * 3 // 2, width), GRAY, np.uint8)
+            planes[:height] = np.rint(BLACK + RANGE * luma[0].numpy())
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        out.mux(stream.encode(None))
+    file.seek(0)
+    decoded, steps = [], []
+    with av.open(file, "r") as container:
+        video = container.streams.video[0]
+        context = video.codec_context
+        context.options = EXPORT_QUANTIZERS
+        reader = QuantizerReader(context.codec.canonical_name, context.extradata)
+        for packet in container.demux(video):
+            reader.add_packet(packet.pts, packet)
+            for frame in packet.decode():
+                levels = frame.to_ndarray(format="yuv420p")[:height].astype(np.float32)
+                luma = torch.from_numpy((levels - BLACK) / RANGE)[None]
+                # As a frame of a clip comes: of 8 bits over the full range.
+                decoded.append(_quantized(luma))
+                steps.append(reader.take_step(frame))
+    told = [step for step in steps if step is not None]
+    return decoded, step_to_qp(fmean(told)) if told else None
+
+
+def _draw_encoding(
+    options: DegradationOptions, random: np.random.Generator
+) -> tuple[str, dict[str, str]]:
+    """Draw an encoder and its settings."""
+    if random.random() < options.h264:
+        preset = str(random.choice(["veryfast", "medium", "medium", "slow"]))
+        crf = random.uniform(options.min_crf, options.max_crf)
+        return X264, {"crf": f"{crf:.1f}", "preset": preset, "threads": "1"}
+    kind = random.random()
+    if kind < 0.4:
+        # The same number means less quality than with H.264 on frames as small as these.
+        crf = random.uniform(options.min_crf, options.max_crf - 4)
+        quiet = "log-level=none:pools=none:frame-threads=1"
+        return X265, {"crf": f"{crf:.1f}", "preset": "medium", "x265-params": quiet}
+    code = str(int(random.integers(2, 13)))
+    codec = MPEG2 if kind < 0.75 else MPEG4
+    return codec, {"qmin": code, "qmax": code}
+
+
+def _found(quantizer: float | None, sigma: float) -> Degradation:
+    rgb = sigma / LUMA_NOISE_OF_RGB
+    return Degradation(qp=quantizer, noise_sigma=rgb, luma_noise_sigma=sigma)
+
+
+def _share_left(
+    decoded: Sequence[torch.Tensor], lows: Sequence[torch.Tensor], noises: Sequence[torch.Tensor]
+) -> float:
+    """Share of the noise that an encoder has left, 0 to 1, by how the errors resemble it."""
+    errors = torch.stack(list(decoded)) - torch.stack(list(lows))
+    noise = torch.stack(list(noises))
+    return float(((errors * noise).sum() / noise.square().sum()).clamp(0, 1))
+
+
+def _noise(low: torch.Tensor, sigma: float, random: np.random.Generator) -> torch.Tensor:
+    return torch.from_numpy(random.normal(0, sigma / 255, low.shape).astype(np.float32))
+
+
+def _quantized(luma: torch.Tensor) -> torch.Tensor:
+    """Round to 8 bits, in [0, 1]."""
+    return (luma.clamp(0, 1) * 255).round() / 255
