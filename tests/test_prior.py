@@ -4,6 +4,7 @@ it."""
 import hashlib
 import tomllib
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -26,17 +27,18 @@ from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.estimate import training_cost
 from vsr.pipeline.need import find_need
 from vsr.pipeline.options import Recipe, RunFiles
-from vsr.restore.data_term import CLEAN, known_degradation
+from vsr.restore.data_term import CLEAN, DataTerm, known_degradation, trust_for
 from vsr.temporal.fusion import FusionOptions
 from vsr.train import shot as shot_learning
 from vsr.train.dataset import train
-from vsr.train.dataset.degradations import DegradationOptions, degrade, encode_and_decode
+from vsr.train.dataset.degradations import DegradationOptions, encode_and_decode
 from vsr.train.dataset.prior import contrast_loss
 from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
 from vsr.train.fit import TrainingListener
 from vsr.train.methods.shot_network import ADAPTATION
 from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
 from vsr.upscale.shot_stages import to_luma, upscale_shot
+from vsr.video.reader import open_clip
 from vsr.video.shots import Shot
 from vsr.video.step import Degradation
 
@@ -55,6 +57,7 @@ TINY = [
     "sequences.frames=5",
     "sequences.drawn=0",
 ]
+CLEAN_WEIGHTS = "c35aab881c0c38ca99eeb117001790645df9e7ec218fdd5bcb97fe88d6fa3298"
 BRIEF = replace(ADAPTATION, iterations=(3, 3))
 
 
@@ -136,6 +139,31 @@ def test_the_shipped_prior_is_small_and_restores_what_it_never_saw():
     assert sum(own for own, _ in errors) < 0.9 * sum(plain for _, plain in errors)
 
 
+def test_the_changes_for_degraded_shots_leave_clean_ones_as_they_were_to_the_bit():
+    prior = load_shipped_prior()
+    digest = hashlib.sha256()
+    for parameter in weights_of(prior.networks_for(KnownDegradation())):
+        digest.update(parameter.numpy().tobytes())
+    # Taken of the file as it was before it knew degradations.
+    assert digest.hexdigest() == CLEAN_WEIGHTS
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the clips and stills for measuring are not here")
+def test_the_prior_for_a_quantizer_restores_coded_frames_better_than_that_for_clean_ones():
+    with open_clip(DATA / "clips" / "vid4" / "walk_hr.mkv") as reader:
+        frames = [frame.pixels for frame in islice(reader.frames(), 9)]
+    truths = [to_luma(pixels)[:, 144:336, 240:480] for pixels in frames]
+    lows = [resize(truth, 48, 60).clamp(0, 1) for truth in truths]
+    coded, quantizer = encode_and_decode(lows, "libx264", {"qp": "36"})
+    term = DataTerm(trust=trust_for(Degradation(qp=quantizer)))
+    errors = []
+    for known in (KnownDegradation(), KnownDegradation(quantizer)):
+        networks = load_shipped_prior().networks_for(known)
+        made = list(upscale_shot(coded, networks, 4, term, FusionOptions(0.9, look_ahead=2)))
+        errors.append(float(F.l1_loss(torch.stack(made), torch.stack(truths))))
+    assert errors[1] < errors[0]
+
+
 def test_a_stopped_training_of_a_prior_goes_on_as_if_in_one_go(photographs, tmp_path):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     report = train_tiny(photographs, whole, validation=photographs)
@@ -202,18 +230,11 @@ def test_the_contrast_in_the_loss_is_that_which_is_lacking():
 
 
 def test_what_is_known_of_a_shot_weighs_the_changes_between_their_knots():
-    knots = DegradationKnots(quantizers=(16, 30, 40), noises=(0, 4, 8))
-    assert knots.count == 4
-    wanted = {
-        (0, 0): (0, 0, 0, 0),
-        (16, 0): (0, 0, 0, 0),
-        (23, 0): (0.5, 0, 0, 0),
-        (30, 4): (1, 0, 1, 0),
-        (35, 6): (0.5, 0.5, 0.5, 0.5),
-        (51, 20): (0, 1, 0, 1),
-    }
-    for (quantizer, noise), shares in wanted.items():
-        assert knots.shares(KnownDegradation(quantizer, noise)) == pytest.approx(shares)
+    knots = DegradationKnots(quantizers=(16, 30, 40))
+    assert knots.count == 2
+    wanted = {0: (0, 0), 16: (0, 0), 23: (0.5, 0), 30: (1, 0), 35: (0.5, 0.5), 51: (0, 1)}
+    for quantizer, shares in wanted.items():
+        assert knots.shares(KnownDegradation(quantizer)) == pytest.approx(shares)
 
 
 def test_a_network_for_a_degradation_computes_what_its_changes_add_up_to():
@@ -222,7 +243,7 @@ def test_a_network_for_a_degradation_computes_what_its_changes_add_up_to():
     for change in network.changes.parameters():
         change.copy_(0.1 * torch.randn(change.shape, generator=random))
     planes = torch.rand(3, spec.planes, 12, 12, generator=random)
-    known = [KnownDegradation(), KnownDegradation(quantizer=29), KnownDegradation(40, 3)]
+    known = [KnownDegradation(quantizer) for quantizer in (0, 28, 40)]
     shares = torch.tensor([network.knots.shares(each) for each in known])
     filled = shares[..., None, None].expand(-1, -1, 12, 12)
     together = network(torch.cat([planes, filled], dim=1))
@@ -259,9 +280,9 @@ def test_changes_for_degraded_shots_leave_the_networks_for_clean_ones_as_they_ar
     clean, made, resumed = (load_prior(path) for path in (start, whole, parts))
     assert are_equal(made.networks, clean.networks)
     assert are_equal(made.modulated, resumed.modulated)
-    for known in (KnownDegradation(quantizer=35), KnownDegradation(noise=6)):
-        assert not are_equal(made.networks_for(known), clean.networks)
-        assert are_equal(clean.networks_for(known), clean.networks)
+    known = KnownDegradation(quantizer=35)
+    assert not are_equal(made.networks_for(known), clean.networks)
+    assert are_equal(clean.networks_for(known), clean.networks)
     assert made.card.training["start"] == clean.name
     assert made.card.training["changes"]["iterations"] == [3, 3]
 
@@ -289,21 +310,33 @@ def test_sequences_are_degraded_by_real_encoders_whose_quantizer_is_read(
     assert all(torch.equal(one, other) for one, other in zip(decoded, again, strict=True))
 
 
-def test_noise_of_sequences_is_told_as_strong_as_it_is():
-    lows = [torch.full((1, 64, 64), 0.5) for _ in range(5)]
-    options = DegradationOptions(noisy=1.0, min_noise=6.0, max_noise=6.0)
-    noisy, degradation = degrade(lows, options, np.random.default_rng(0))
-    deviation = 255 * float((torch.stack(noisy) - 0.5).std())
-    assert deviation == pytest.approx(6.0, rel=0.05)
-    assert known_degradation(degradation) == KnownDegradation(0.0, 6.0)
+def test_degraded_sequences_differ_by_more_than_rounding_and_tell_their_quantizer(photographs):
+    maker = SequenceMaker(
+        sorted(photographs.iterdir()),
+        SequenceOptions(side_px=128, frames=5),
+        0,
+        DegradationOptions(min_crf=30),
+    )
+    for number in range(4):
+        made = maker.make(number)
+        assert (len(made.low), made.low[0].shape) == (5, (1, 32, 32))
+        assert made.degradation.qp > 16
+        reduced = [resize(clean, 32, 32).clamp(0, 1) for clean in made.clean]
+        errors = [
+            float((one - other).abs().mean()) for one, other in zip(made.low, reduced, strict=True)
+        ]
+        assert 1 / 255 < max(errors) < 0.1
 
 
-def test_what_counts_as_clean_is_told_to_networks_as_clean():
+def test_networks_are_told_of_coarse_quantizers_alone():
     assert known_degradation(None).is_clean
-    assert known_degradation(Degradation(qp=12, noise_sigma=2.0, luma_noise_sigma=1.8)).is_clean
-    known = known_degradation(Degradation(qp=30, noise_sigma=5, luma_noise_sigma=4))
-    assert known == KnownDegradation(30, 4)
-    assert known_degradation(Degradation(qp=30), strength=0.5) == KnownDegradation(15, 0)
+    # What little a fine quantizer loses, a model that was trained on the clip restores as well.
+    assert known_degradation(Degradation(qp=30)).is_clean
+    # Fusion along the motion takes noise away.
+    assert known_degradation(Degradation(noise_sigma=6.0, luma_noise_sigma=4.0)).is_clean
+    assert known_degradation(Degradation(qp=36)) == KnownDegradation(36)
+    assert known_degradation(Degradation(qp=36), strength=0.5) == KnownDegradation(18)
+    assert known_degradation(Degradation(qp=36), strength=0).is_clean
 
 
 def broken_priors(folder):
@@ -416,6 +449,7 @@ def test_a_compressed_shot_takes_the_prior_made_for_its_quantizer(tmp_path, code
     known = model.card.degradation
     assert known.quantizer == pytest.approx(36, abs=2)
     assert are_equal(model.networks, load_shipped_prior().networks_for(known))
+    assert not are_equal(model.networks, load_shipped_prior().networks)
     assert any("quantizer 3" in line and "without training" in line for line in heard)
     made = vsr.run(
         coded_clip, policy="shot", models=tmp_path / "bank", output=tmp_path / "o.mkv", scale=2

@@ -21,7 +21,7 @@ from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
 from vsr.restore.dirt import dirt_share
 from vsr.restore.edges import limit_overshoot
-from vsr.restore.finishing import Finishing, add_grain, sharpen
+from vsr.restore.finishing import Finishing, add_grain
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
 from vsr.video.read.hevc_quantizer import HevcQuantizers
@@ -340,25 +340,8 @@ def test_decoders_tell_steps_beside_frames(tmp_path):
     assert all(step is not None and 8 < step < 40 for step in steps)
 
 
-def test_sharpening_is_for_compressed_shots_alone_and_keeps_means():
-    random = torch.Generator().manual_seed(0)
-    picture = 0.3 + 0.4 * torch.rand(3, 64, 80, generator=random)
-    sharper = sharpen(picture, 0.35, 1.5)
-    assert float(sharper.std()) > 1.1 * float(picture.std())
-    assert float((sharper.mean() - picture.mean()).abs()) < 1e-3
-    frame = frames_of(scene(1))[0]
-    for degradation, changes in ((Degradation(qp=34), True), (Degradation(noise_sigma=6), False)):
-        shot = ShotRef(0, 0, degradation=degradation, trust=Trust(5.0, 5.0))
-        stage = Finishing(0.0, 4.0, 1.0)
-        (step,) = stage.through(iter([Step(frame, shot, picture)]))
-        assert (step.picture is not picture) == changes
-        assert (stage.before is picture) == changes
-    (step,) = Finishing(0.0, 4.0, 1.0).through(iter([Step(frame, ShotRef(0, 0), picture)]))
-    assert step.picture is picture
-
-
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
-    """With a compressed clip, flicker control, sharpening and grain."""
+    """With a compressed clip, flicker control and grain."""
     clip = write_clip(tmp_path / "a.mkv", to_arrays(scene(24)), codec_options={"qp": "34"})
     recipe = Recipe(
         "bicubic",

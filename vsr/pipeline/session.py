@@ -454,8 +454,6 @@ def make_stages(
         sample=recipe.sample,
     )
     restore = recipe.restore_strength
-    # Interpolation stays what it is: others compare with it.
-    finished = 0.0 if policy.needs == "nothing" else restore
     return Stages(
         Inspection(restore, notify),
         policy.make(context),
@@ -464,7 +462,7 @@ def make_stages(
         Finishing(
             recipe.grain,
             recipe.scale,
-            finished,
+            # Interpolation stays what it is: others compare with it.
             limits_overshoot=policy.needs != "nothing" and recipe.policies.limit_overshoot,
         ),
     )

@@ -39,6 +39,9 @@ TRUSTED_QP, DETAIL_LOSS = 29.0, 0.033
 step takes away. Less detail has a better PSNR and flickers less, and looks softer: at QP 36 (walk,
 crf 28) all of it gives +.24 dB and .67 of the LPIPS of bicubic interpolation, .7 of it +.38 dB and
 .75."""
+MIN_KNOWN_QP = 32.0
+"""Quantizer from which on networks for compressed shots do better than those for clean shots that
+were trained on the clip. At QP 30 (crf 23) these have the better LPIPS at the same PSNR."""
 MIN_DETAIL = 0.72
 """From QP 37.5 up: still less gains no PSNR on foliage at QP 41, and looks softer."""
 
@@ -121,15 +124,11 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
 
 
 def known_degradation(degradation: Degradation | None, strength: float = 1.0) -> KnownDegradation:
-    """Put a shot's degradation in the terms of networks: shots that are clean to `trust_for` are
-    clean to them. `strength`, 0 to 1, brings it nearer to a clean shot's."""
-    if degradation is None:
+    """Put a shot's degradation in the terms of networks; `strength`, 0 to 1, brings it nearer to a
+    clean shot's."""
+    if degradation is None or (degradation.qp or 0.0) < MIN_KNOWN_QP:
         return CLEAN_SHOT
-    quantizer = degradation.qp or 0.0
-    if h264_step(quantizer) < MIN_QUANTIZER_STEP:
-        quantizer = 0.0
-    noise = degradation.luma_noise_sigma if degradation.noise_sigma >= MIN_NOISE_SIGMA else 0.0
-    return KnownDegradation(round(strength * quantizer, 2), round(strength * noise, 2))
+    return KnownDegradation(round(strength * (degradation.qp or 0.0), 2))
 
 
 def _believed_detail(qp: float | None) -> float:

@@ -1,15 +1,14 @@
-"""The last touch to finished pictures: limited overshoot, sharpening after compression, and grain.
+"""The last touch to finished pictures: limited overshoot, and grain.
 
-All come after flicker control, and no metric of a run sees them. Sharpening gives back contrast
-of fine detail that a cautious data term leaves out. Grain hides what is left of blocks and ringing,
-and makes smoothed surfaces look like material; it is random from frame to frame.
+Both come after flicker control, and no metric of a run sees them. Grain hides what is left of
+blocks and ringing, and makes smoothed surfaces look like material; it is random from frame to
+frame.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 
@@ -28,16 +27,8 @@ SHADOW_SHARE = 0.5
 SEED_STRIDE = 1_000_003
 
 
-SHARPENING, SHARPENING_BLUR_PX = 0.15, 1.5
-"""Share of the difference from a blurred picture that is added, and that blur at 4 times the size.
-With them LPIPS falls by about a thirtieth on clips at crf 28, and PSNR by 0.02 dB; with a share of
-.35 PSNR falls by .2 dB."""
-SHARPENED_SCALE = 4
-MIN_SHARPENED_SCALE = 2
-
-
 class Finishing:
-    """Limits, sharpens and grains the finished pictures. Implements Stage.
+    """Limits and grains the finished pictures. Implements Stage.
 
     Whatever comes before it goes on from pictures without them: its state is the last of these.
     """
@@ -49,16 +40,12 @@ class Finishing:
         self,
         grain: float | Literal["keep"],
         scale: float,
-        restore: float = 0.0,
         *,
         limits_overshoot: bool = False,
     ) -> None:
-        """A grain of `keep` follows the noise that was found in the source; `restore`, 0 to 1,
-        weighs the sharpening of compressed shots."""
+        """A grain of `keep` follows the noise that was found in the source."""
         self._grain, self._limits_overshoot = grain, limits_overshoot
         self._size_px = GRAIN_PX if scale >= GRAIN_PX else 1
-        self._sharpening = SHARPENING * restore if scale >= MIN_SHARPENED_SCALE else 0.0
-        self._blur_px = SHARPENING_BLUR_PX * scale / SHARPENED_SCALE
         self.before: torch.Tensor | None = None
         """The last picture as it was before, where it was changed."""
 
@@ -68,15 +55,10 @@ class Finishing:
             if step.is_done or step.picture is None:
                 yield step
                 continue
-            found = step.shot.degradation
-            levels = _levels_by_brightness(self._grain, found)
-            is_coded = not step.shot.trust.is_full and found is not None and found.qp is not None
+            levels = _levels_by_brightness(self._grain, step.shot.degradation)
             picture = step.picture
             if self._limits_overshoot:
                 picture = limit_overshoot(picture, step.frame.pixels)
-            if is_coded and self._sharpening:
-                picture = sharpen(picture, self._sharpening, self._blur_px)
-            # Last: sharpening would make the grain stronger than what was asked for.
             if levels:
                 picture = add_grain(picture, levels, step.frame.index, self._size_px)
             self.before = None if picture is step.picture else step.picture
@@ -89,16 +71,6 @@ class Finishing:
     def restore(self, state: State) -> None:
         """Know that picture again."""
         self.before = state.tensors.get("before")
-
-
-def sharpen(picture: torch.Tensor, strength: float, blur_px: float) -> torch.Tensor:
-    """Mask a picture (3, H, W) unsharply: luma gains `strength` of its difference from its blur,
-    on all channels alike; in [0, 1]."""
-    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
-    luma = torch.einsum("c,chw->hw", weights, picture)
-    blurred = cv2.GaussianBlur(luma.cpu().numpy(), (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
-    detail = luma - torch.from_numpy(blurred).to(picture.device)
-    return (picture + strength * detail).clamp(0, 1)
 
 
 def add_grain(

@@ -440,7 +440,7 @@ def _model_card(
 
 def needs_no_training(shot: Shot, known: KnownDegradation) -> bool:
     """Tell whether the prior serves a shot as it is."""
-    return shot.num_frames < MIN_ADAPTED_FRAMES or known.quantizer >= 1 or known.noise > 0
+    return shot.num_frames < MIN_ADAPTED_FRAMES or not known.is_clean
 
 
 def training_part(

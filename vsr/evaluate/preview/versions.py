@@ -31,7 +31,7 @@ from vsr.progress import Listener
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
 from vsr.temporal.deflicker import AUTO_STRENGTH
-from vsr.upscale import POLICIES, Policy, PolicyContext
+from vsr.upscale import POLICIES, PolicyContext
 from vsr.video.step import ShotRef, Step
 
 
@@ -194,15 +194,14 @@ class _Studio:
         figures = board.state(0)[0]
         pixels = sum(step.frame.height * step.frame.width for step in plain)
         return _Measured(
-            [step.result.pixels for step in self._finish(steps, policy)],
+            [step.result.pixels for step in self._finish(steps)],
             [value for value in figures[FLICKER] if value is not None],
             [value for value in figures[SHARPNESS] if value is not None],
             1e6 * seconds / pixels,
         )
 
-    def _finish(self, steps: list[Step], policy: Policy) -> list[Step]:
-        strength = 0.0 if policy.needs == "nothing" else self._restore
-        finishing = Finishing(self._recipe.grain, self._recipe.scale, strength)
+    def _finish(self, steps: list[Step]) -> list[Step]:
+        finishing = Finishing(self._recipe.grain, self._recipe.scale)
         return list(finishing.through(iter(steps)))
 
 

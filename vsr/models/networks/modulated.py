@@ -5,7 +5,6 @@ are interpolated between a few knots. For a shot they are worked into a plain ne
 frame costs what it costs without them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,23 +19,19 @@ from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec, apply
 
 @dataclass(frozen=True)
 class DegradationKnots:
-    """Degradations that changes of weights belong to, in rising order; the first of each has
-    none."""
+    """Degradations that changes of weights belong to, in rising order; the first has none."""
 
-    quantizers: tuple[float, ...] = (16.0, 29.0, 42.0)
-    noises: tuple[float, ...] = (0.0, 4.0, 9.0)
+    quantizers: tuple[float, ...] = (16.0, 28.0, 36.0, 44.0)
 
     @property
     def count(self) -> int:
         """Number of changes."""
-        return len(self.quantizers) - 1 + len(self.noises) - 1
+        return len(self.quantizers) - 1
 
-    def shares(self, known: KnownDegradation) -> tuple[float, ...]:
+    def shares(self, known: KnownDegradation) -> list[float]:
         """Weigh the changes, 0 to 1 each, linearly between the knots; beyond the last as there."""
-        return (
-            *_between(known.quantizer, self.quantizers),
-            *_between(known.noise, self.noises),
-        )
+        rows = np.eye(len(self.quantizers))[1:]
+        return [float(np.interp(known.quantizer, self.quantizers, row)) for row in rows]
 
 
 class ModulatedShotNetwork(ShotNetwork):
@@ -97,8 +92,3 @@ class _LayerChanges(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(count, *shape))
         self.bias = nn.Parameter(torch.zeros(count, shape[0]))
-
-
-def _between(value: float, knots: Sequence[float]) -> list[float]:
-    """Share of each knot but the first in a linear interpolation at `value`."""
-    return [float(np.interp(value, knots, row)) for row in np.eye(len(knots))[1:]]

@@ -15,13 +15,14 @@ from vsr import __version__
 from vsr.engine.options import choose_device
 from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import FolderLock, hidden_sibling, write_atomically
+from vsr.image.degradation import KnownDegradation
 from vsr.image.resample import resize
 from vsr.models.networks.modulated import DegradationKnots, ModulatedShotNetwork
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior
 from vsr.models.shot_model import NetworkPair
 from vsr.records import option, to_table, with_settings
-from vsr.restore.data_term import DataTerm, known_degradation, trust_for
+from vsr.restore.data_term import DataTerm, trust_for
 from vsr.temporal.fusion import FusionOptions
 from vsr.train.dataset.dataset import usable_images
 from vsr.train.dataset.degradations import DegradationOptions
@@ -126,7 +127,10 @@ class PriorTraining(ShotModelTraining):
         lows = [low.to(self._device) for low in sequence.low]
         inputs, targets = lows, sequence.clean
         halo = self._network.network.spec.halo
-        known, trust = known_degradation(sequence.degradation), trust_for(sequence.degradation)
+        # Fine quantizers as well, though runs leave these to networks for clean shots: the changes
+        # then grow from nothing.
+        known = KnownDegradation(sequence.degradation.qp or 0.0)
+        data_term = DataTerm(trust=trust_for(sequence.degradation))
         # The first network doubles the size, so its truth is half the clean frame's; the second
         # goes on from there.
         if self._finished:
@@ -134,12 +138,12 @@ class PriorTraining(ShotModelTraining):
             if isinstance(first, ModulatedShotNetwork):
                 first = first.for_degradation(known)
             fusion = self._options.fusion
-            inputs = enlarge_fused(lows, first, fusion, data_term=DataTerm(trust=trust))
+            inputs = enlarge_fused(lows, first, fusion, data_term=data_term)
         else:
             targets = [_halved(clean) for clean in targets]
         targets = [target.to(self._device) for target in targets]
         reach = self._options.network.neighbours
-        examples = windows(lows, inputs, targets, reach, halo, trust.noise)
+        examples = windows(lows, inputs, targets, reach, halo)
         if self._prior_options.trains == "changes":
             shares = torch.tensor(self._prior_options.knots.shares(known), device=self._device)
             examples = (

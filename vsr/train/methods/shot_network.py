@@ -346,16 +346,14 @@ def windows(
     targets: Sequence[torch.Tensor],
     reach: int,
     halo: int,
-    noise: float = 0.0,
 ) -> Iterator[Example]:
     """Make the window of each of consecutive frames: `inputs` (1, ., .) brought to the size of the
-    `targets` (1, H, W), along the motion of the low-resolution frames, whose luma has `noise` in
-    gray levels."""
+    `targets` (1, H, W), along the motion of the low-resolution frames."""
     enlarged = [
         resize(picture, *target.shape[-2:]) for picture, target in zip(inputs, targets, strict=True)
     ]
     # Motion is estimated from the reduced frames, as in use, where no larger ones exist.
-    registrar = ShotRegistrar(noise=noise)
+    registrar = ShotRegistrar()
     for index, low in enumerate(lows):
         registrar.add(index, low.expand(3, -1, -1))
     for index, target in enumerate(targets):
