@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vsr.restore.data_term import trust_for
+from vsr.restore.data_term import known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import ShotOptions, split_shots
@@ -65,6 +65,9 @@ def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> li
             f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
             f"and {trust.chroma_threshold:.1f} of color"
         )
+    known = known_degradation(degradation, restore)
+    if not known.is_clean:
+        remedies.append(f"a shot model is the prior's for {known.summary()}, without training")
     if degradation.interlaced:
         made = {
             "auto": "deinterlaced to one frame per frame (--deinterlace field: two)",
