@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from vsr.restore.edges import limit_overshoot
 from vsr.restore.finishing import Finishing, add_grain
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
+from vsr.video.read.fields import field_statistics
 from vsr.video.read.hevc_quantizer import HevcQuantizers
 from vsr.video.read.quantizers import h264_step
 from vsr.video.reader import ReadOptions, open_clip
@@ -83,6 +85,25 @@ def test_texture_and_motion_are_no_noise(speed):
     assert trust_for(found).is_full
     assert not found.interlaced
     assert not found.telecined
+
+
+def test_noise_is_found_in_texture_without_any_flat_place():
+    random = torch.Generator().manual_seed(0)
+    texture = 50 + 150 * resize(torch.rand(3, 24, 36, generator=random), 144, 216).clamp(0, 1)
+    for sigma in (0, 6):
+        moving = [torch.roll(texture, shift, -1) for shift in range(8)]
+        seen = [p + sigma * torch.randn(p.shape, generator=random) for p in moving]
+        found = estimate_degradation(frames_of(seen))
+        assert found.noise_sigma == pytest.approx(sigma, abs=1)
+
+
+def test_strong_noise_alone_is_not_taken_for_fields():
+    """Few frames of noise vote for an order, at random; they used to decide."""
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        picture = cv2.GaussianBlur(random.uniform(0, 255, (48, 64)), (0, 0), 3)
+        lumas = [np.roll(picture, n, 1) + random.normal(0, 12, picture.shape) for n in range(12)]
+        assert not field_statistics(lumas).interlaced
 
 
 def test_a_small_clip_without_any_flat_place_is_not_taken_for_noisy():

@@ -21,6 +21,8 @@ MIN_MOTION = 0.3
 MIN_COMBED_SHARE = 0.7
 """Share of moving frames with fields of two moments, from which on a shot is interlaced; telecine
 has two of five."""
+MIN_CLEAR_SHARE = 0.5
+"""Share of moving frames whose fields must tell something."""
 TELECINE_SHARES = (0.2, 0.6)
 REPEATED_FIELD_RATIO = 3.0
 """By how much more one field must change than the other to count as repeated."""
@@ -41,12 +43,12 @@ def field_statistics(lumas: Sequence[np.ndarray]) -> FieldStatistics:
     """Look at consecutive lumas (H, W) in grey levels."""
     if len(lumas) < 3 or lumas[0].shape[0] < MIN_ROWS:
         return FieldStatistics()
-    votes = [
-        vote
-        for before, now, after in zip(lumas, lumas[1:], lumas[2:], strict=False)
-        if (vote := field_order(before, now, after)) is not None
+    moving = [
+        triple for triple in zip(lumas, lumas[1:], lumas[2:], strict=False) if _moves(*triple)
     ]
-    if not votes:
+    votes = [vote for triple in moving if (vote := field_order(*triple)) is not None]
+    # Noise hides the fields; a few frames of it then vote at random.
+    if not votes or len(votes) < MIN_CLEAR_SHARE * len(moving):
         return FieldStatistics()
     combed = [vote for vote in votes if vote != 0]
     share = len(combed) / len(votes)
@@ -62,8 +64,9 @@ def field_statistics(lumas: Sequence[np.ndarray]) -> FieldStatistics:
 
 
 def field_order(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> int | None:
-    """1: top field first, -1: bottom field first, 0: progressive, None: nothing moves."""
-    if min(np.abs(now - before).mean(), np.abs(after - now).mean()) < MIN_MOTION:
+    """1: top field first, -1: bottom field first, 0: progressive, None: nothing moves, or neither
+    order is clear."""
+    if not _moves(before, now, after):
         return None
     around = now[:-2] + now[2:]
     own = np.abs(around - 2 * now[1:-1]).mean(axis=1)
@@ -79,6 +82,10 @@ def field_order(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> int |
     if bottom_first > ORDER_RATIO * top_first:
         return 1
     return -1 if top_first > ORDER_RATIO * bottom_first else None
+
+
+def _moves(before: np.ndarray, now: np.ndarray, after: np.ndarray) -> bool:
+    return bool(min(np.abs(now - before).mean(), np.abs(after - now).mean()) >= MIN_MOTION)
 
 
 def _repeats_field(before: np.ndarray, now: np.ndarray) -> bool:
