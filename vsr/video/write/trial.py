@@ -86,29 +86,28 @@ def _settle(
 ) -> StreamSelection:
     """Leave streams out until the rest can be written and read back."""
     refused = dict(unsafe)
+    # Each beside the video alone, before all together: a stream that a muxer refuses by itself can
+    # abort the process beside another (ADPCM beside PCM in MXF).
+    for number in sorted(numbers - set(unsafe)):
+        others = {each: "" for each in numbers if each != number}
+        alone = _attempt(source, StreamSelection(output, others), video)
+        if alone.error is not None or number in alone.refused:
+            reason = f"{output.name} does not take it ({alone.error})"
+            refused[number] = alone.refused.get(number, reason)
     for _ in range(MAX_ATTEMPTS):
         outcome = _attempt(source, StreamSelection(output, refused), video)
         if outcome.error is None and not outcome.refused:
             return StreamSelection(output, refused)
-        found = dict(outcome.refused)
-        if not found:
-            # Together they fail: each is tried beside the video alone.
-            for number in numbers - set(refused):
-                others = {each: "" for each in numbers if each != number}
-                alone = _attempt(source, StreamSelection(output, others), video)
-                if alone.error is not None or number in alone.refused:
-                    reason = f"{output.name} does not take it ({alone.error})"
-                    found[number] = alone.refused.get(number, reason)
-        if not found:
-            # Each by itself is fine, or there is none: then it is the video, or their number.
-            rest = sorted(numbers - set(refused))
-            if not rest:
-                raise OutputError(
-                    f"{output.name} cannot hold {video.codec} video like this "
-                    f"({outcome.error}): use .mkv, or another encoder with -c"
-                )
-            found = {rest[-1]: f"{output.name} does not take it beside the others"}
-        refused |= found
+        # Each by itself is fine, or there is none: then it is the video, or their number.
+        rest = sorted(numbers - set(refused))
+        if not (rest or outcome.refused):
+            raise OutputError(
+                f"{output.name} cannot hold {video.codec} video like this "
+                f"({outcome.error}): use .mkv, or another encoder with -c"
+            )
+        refused |= outcome.refused or {
+            rest[-1]: f"{output.name} does not take it beside the others"
+        }
     raise OutputError(f"{output.name} cannot hold the streams of this clip: use .mkv")
 
 
