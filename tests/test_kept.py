@@ -393,7 +393,7 @@ def test_what_an_avi_cannot_time_is_told(tmp_path, first):
         errors = [abs(one.seconds - other.seconds) for one, other in pairs]
     assert manifest.max_pts_error_seconds == pytest.approx(max(errors), abs=1e-6)
     assert any("avi stores no timestamps" in note for note in manifest.notes)
-    assert any("0.200 s early" in note for note in manifest.notes) == (first > 0)
+    assert any("0.200 s earlier" in note for note in manifest.notes) == (first > 0)
 
 
 def test_a_clip_of_one_frame_goes_through_with_its_metrics(tmp_path):
