@@ -418,6 +418,24 @@ def test_pixels_and_colors_that_change_midway_are_named(tmp_path, later, told):
     assert any(told in loss for loss in manifest.losses), manifest.losses
 
 
+def test_a_late_still_beside_a_film_is_not_taken_for_the_film_of_an_avi(tmp_path):
+    """The pause before it is filled with empty chunks, which the header counts as frames."""
+    film = moving_pictures(5, 48, 64)
+    late = encode("mjpeg", moving_pictures(1, 60, 40), pixel_format="yuvj420p", first_pts=60)
+    clip = mux(
+        tmp_path / "a.nut",
+        "nut",
+        [
+            ("mjpeg", late, {"width": 40, "height": 60, "pix_fmt": "yuvj420p"}),
+            ("mpeg2video", encode("mpeg2video", film), SMALL),
+        ],
+    )
+    manifest = enlarge(clip, tmp_path / "out.avi")
+    assert manifest.frames_out == 5
+    with open_clip(tmp_path / "out.avi") as reader:
+        assert len(list(reader.frames())) == 5
+
+
 def test_the_still_before_an_animation_is_not_what_players_show_first(tmp_path):
     pictures = moving_pictures(6, 64, 64)
     write_clip(tmp_path / "a.avif", pictures, codec="libsvtav1", codec_options={"preset": "12"})
@@ -425,7 +443,7 @@ def test_the_still_before_an_animation_is_not_what_players_show_first(tmp_path):
     assert manifest.frames_out == 6
     with av.open(str(tmp_path / "out.mkv")) as result:
         defaults = [bool(each.disposition & Disposition.default) for each in result.streams]
-    assert defaults == [False, True]
+    assert defaults == [True, False]
     with open_clip(tmp_path / "out.mkv") as reader:
         assert len(list(reader.frames())) == 6
 

@@ -152,8 +152,10 @@ ALMOST_AS_LONG = 0.9
 def still_streams(container: InputContainer, streams: Sequence[VideoStream]) -> set[int]:
     """Numbers of the streams that hold a single picture beside moving ones: a cover that is not
     marked as one, the first picture that an animated AVIF begins with."""
+    # AVI counts the empty chunks that it fills a pause with.
+    trusted = container.format.name != "avi"
     stills = {stream.index for stream in streams if stream.frames == 1}
-    unknown = {stream.index for stream in streams if not stream.frames}
+    unknown = {stream.index for stream in streams if not (trusted and stream.frames)} - stills
     if len(streams) < 2 or not unknown or not container.name.startswith("file:"):
         return stills
     # No header tells: a second container, since packets that are read here are gone.

@@ -118,7 +118,8 @@ class StreamCopier:
         chapters = [self._shifted(chapter) for chapter in self._container.chapters()]
         videos = [each for each in self._container.streams.video if not is_cover_art(each)]
         stills = still_streams(self._container, videos) - {main.index}
-        for stream in self._container.streams:
+        # Players show the first of several, where a container names no default.
+        for stream in sorted(self._container.streams, key=lambda each: each.index in stills):
             if stream is main:
                 video = add_video()
                 video.disposition = stream.disposition | (Disposition.default if stills else 0)
