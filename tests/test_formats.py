@@ -1,6 +1,8 @@
 """Files that people have: streams that begin late, clocks that wrap, forms that change."""
 
 import gc
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 
@@ -416,6 +418,21 @@ def test_pixels_and_colors_that_change_midway_are_named(tmp_path, later, told):
     manifest = enlarge(joined(tmp_path / "c.ts", first, other), tmp_path / "out.mkv")
     assert manifest.frames_out == 20
     assert any(told in loss for loss in manifest.losses), manifest.losses
+
+
+def test_sounds_that_together_abort_a_muxer_are_refused_one_by_one(tmp_path):
+    """In a process of its own: beside PCM, MXF's muxer aborts on ADPCM, which it refuses alone."""
+    video = encode("mpeg2video", moving_pictures(5, 48, 64))
+    sounds = [(codec, tone(codec, 0.2), {}) for codec in ("pcm_s16le", "adpcm_ms")]
+    clip = mux(tmp_path / "a.avi", "avi", [("mpeg2video", video, SMALL), *sounds])
+    command = ["run", clip, "--policy", "bicubic", "--scale", "2", "-o", tmp_path / "out.mxf"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vsr", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "audio (adpcm_ms): mxf does not take it" in done.stderr + done.stdout
+    with av.open(str(tmp_path / "out.mxf")) as result:
+        assert [stream.codec_context.name for stream in result.streams.audio] == ["pcm_s16le"]
 
 
 def test_a_late_still_beside_a_film_is_not_taken_for_the_film_of_an_avi(tmp_path):
