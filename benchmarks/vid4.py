@@ -4,8 +4,8 @@
 
 All frames at x4: PSNR-Y with 8 and with 0 pixels off, LPIPS by the backbone that is at hand, and
 tOF as TecoGAN's script has it (8 pixels and two frames off each end). `prior` is `--policy shot`
-with the shipped prior alone, `smi` one model of the sample's bank. What lies in FOLDER is not made
-again.
+with the shipped prior alone, `shot` the same with models that are trained on the clip, `smi` one
+model of its keyframe, with flicker control. What lies in FOLDER is not made again.
 """
 
 import json
@@ -17,12 +17,13 @@ import torch
 
 import vsr
 from benchmarks.clips import CLIPS, EXCERPTS, VID4, use_shared_data
-from benchmarks.temporal_peers import BANK, ENDS
+from benchmarks.temporal_peers import ENDS
 
 POLICIES = {
     "bicubic": {"policy": "bicubic"},
-    "smi": {"policy": "smi", "models": BANK},
-    "prior": {"policy": "shot"},
+    "smi": {"policy": "smi", "train": "auto"},
+    "prior": {"policy": "shot", "train": "never"},
+    "shot": {"policy": "shot", "train": "auto"},
 }
 COLUMNS = ("PSNR-Y, 8 px off", "PSNR-Y, 0 px off", "LPIPS", "tOF px")
 
@@ -56,8 +57,11 @@ def measure(clip: str, policy: str, folder: Path) -> list[float]:
         return json.loads(record.read_text())
     low, truth = CLIPS / str(EXCERPTS[clip].low), EXCERPTS[clip].path
     if not result.exists():
-        form = {"codec": "ffv1", "pix_fmt": "bgr0", "metrics": (), "train": "never"}
-        vsr.run(low, result, scale=4, threads=1, **POLICIES[policy], **form)
+        form = {"codec": "ffv1", "pix_fmt": "bgr0", "metrics": ()}
+        chosen = POLICIES[policy]
+        if chosen.get("train") == "auto":
+            form["models"] = folder / f"bank-{clip}"
+        vsr.run(low, result, scale=4, threads=1, **chosen, **form)
     inner = vsr.score(result, truth, metrics=("psnr_y", "lpips", "tof"), border=8).results[0]
     whole = vsr.score(result, truth, metrics=("psnr_y",)).results[0]
     flows = inner.metrics["tof"].per_frame or ()
