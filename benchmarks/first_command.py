@@ -5,8 +5,9 @@ that of the separate commands.
     python -m benchmarks.first_command --clips walk carphone --frames 24
 
 Each clip is run with an empty cache, by the command line. The announced time is that of the third
-line, "takes about ...". Then `vsr train-shot --shots all` and `vsr run --models` make the same
-again, and the decoded frames of both results are compared.
+line, "takes about ...", and is compared with the time from that line on. Then `vsr train-shot
+--shots all` and `vsr run --models` make the same again, and the decoded frames of both results are
+compared.
 """
 
 import os
@@ -52,7 +53,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             clip = excerpt(REAL_CLIPS[name], options.frames, Path(folder))
             rows.append(compare(name, clip, Path(folder)))
-    head = ["clip", "size", "frames", "announced s", "took s", "ratio", "CPU s", "equal frames"]
+    head = [
+        "clip",
+        "size",
+        "frames",
+        "announced s",
+        "then took s",
+        "ratio",
+        "in all s",
+        "CPU s",
+        "equal frames",
+    ]
     print_table("vsr run CLIP", head, rows)
 
 
@@ -82,8 +93,9 @@ def compare(name: str, clip: Path, folder: Path) -> list[str]:
         size,
         str(len(results[0])),
         f"{announced:.0f}",
+        f"{one.rest:.0f}",
+        f"{announced / one.rest:.2f}",
         f"{one.wall:.0f}",
-        f"{announced / one.wall:.2f}",
         f"{one.cpu:.0f}",
         f"{equal} of {len(results[1])}",
     ]
@@ -95,6 +107,8 @@ class Outcome:
 
     wall: float
     """Seconds by the clock."""
+    rest: float
+    """Those behind the announcement, which takes a trial of its own."""
     cpu: float
     """Seconds of all cores."""
     text: str
@@ -104,16 +118,20 @@ class Outcome:
 def vsr(folder: Path, *arguments: str) -> Outcome:
     """Run a command in a process of its own, with a cache of its own."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "vsr", *arguments],
-        env=os.environ | {"VSR_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    wall, after = monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    lines, announced = [], start
+    command = [sys.executable, "-m", "vsr", *arguments]
+    environment = os.environ | {"VSR_CACHE": str(folder / "cache")}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            lines.append(line)
+            if ANNOUNCED.search(line):
+                announced = monotonic()
+    if running.returncode:
+        raise RuntimeError("".join(lines))
+    end, after = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Outcome(wall, cpu, done.stderr)
+    return Outcome(end - start, end - announced, cpu, "".join(lines))
 
 
 def announced_seconds(text: str) -> float:
