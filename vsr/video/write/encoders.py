@@ -70,8 +70,14 @@ class EncoderProfile:
 
 MATROSKA = ("matroska", "webm")
 
+# With AVX-512 x264 chooses qualities of 8-bit blocks that differ from run to run, even on one
+# thread. AVX2 is as fast here, and a resumed run or another machine then gives the same bits.
+_X264_FIXED = (
+    {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability().startswith("AVX") else {}
+)
+
 ENCODERS = {
-    "libx264": EncoderProfile("crf", 16, "medium", hdr=x264_options),
+    "libx264": EncoderProfile("crf", 16, "medium", fixed=_X264_FIXED, hdr=x264_options),
     "libx265": EncoderProfile(
         "crf", 18, "medium", fixed={"x265-params": "log-level=none"}, hdr=x265_options
     ),
@@ -338,7 +344,8 @@ def _check_opens(plan: VideoPlan, container_format: str) -> VideoPlan:
     if reason is None:
         return plan
     # With usual options it opens: then the fault is the user's, and can be named.
-    chosen = ", ".join(f"{name} {value}" for name, value in plan.options)
+    fixed = ENCODERS[plan.codec].fixed
+    chosen = ", ".join(f"{name} {value}" for name, value in plan.options if name not in fixed)
     usual = _codec_options(plan.codec, ENCODERS[plan.codec], EncodeOptions())
     if (
         dict(plan.options) != usual
