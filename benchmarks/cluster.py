@@ -1,14 +1,18 @@
 """Runs on a Ray cluster: what they cost, what kills do to them, and where they stop scaling.
 
     python -m benchmarks.cluster kill --kills 20 --state kills.json
+    python -m benchmarks.cluster same
+    python -m benchmarks.cluster full
     python -m benchmarks.cluster overhead --seconds 120 --policy bicubic
-    python -m benchmarks.cluster scaling --seconds 8 --policy shot
+    python -m benchmarks.cluster scaling --seconds 64 --policy shot --size 96x64
     python -m benchmarks.cluster times --json times.json
     python -m benchmarks.cluster simulate --json times.json
 
 `kill` starts a cluster of several nodes in processes of their own, and kills a worker, a node or
 the driver at a random moment of each run. The result is compared frame by frame with that of one
-process; the counts go on where they stopped (`--seconds` ends a slice). `overhead` compares one
+process; the counts go on where they stopped (`--seconds` ends a slice). `same` compares runs and
+trainings over two and four nodes with those of one process, `full` fills the object store and the
+disk behind it, and then goes on. `overhead` compares one
 worker with a plain run, `scaling` two workers with one. `times` measures the tasks of a film on
 this machine, and `simulate` plays a film of two hours on 1 to 1,000 workers with them, and draws
 `docs/figures/cluster.png`.
@@ -41,12 +45,15 @@ os.environ.update(
     VSR_BENCHMARK=f"cluster of {os.getpid()}",
 )
 
+import torch
+
 import vsr
 from benchmarks.made_clips import moving_pictures, read_frames, write_clip
 from benchmarks.made_models import make_model, make_shot_model, picture
 from benchmarks.measure import print_table
 from benchmarks.tally import Tally
 from vsr.models.shot_model import save_shot_model
+from vsr.train.cluster import join_cluster, put
 from vsr.video.write.segment_store import SegmentEnds
 
 HEIGHT, WIDTH = 32, 48
@@ -65,26 +72,18 @@ class Kills(Tally):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kill", "overhead", "scaling", "times", "simulate"])
+    parser.add_argument("what", choices=list(COMMANDS))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--policy", default="bicubic")
+    parser.add_argument("--size", default=f"{WIDTH}x{HEIGHT}", help="of `overhead` and `scaling`")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vsr-") as folder:
         root = Path(folder)
-        if given.what == "kill":
-            kill(root, given)
-        elif given.what == "overhead":
-            compare(root, given.policy, round(25 * given.seconds), (0, 1))
-        elif given.what == "scaling":
-            compare(root, given.policy, round(25 * given.seconds), (1, 2))
-        elif given.what == "times":
-            times(root, given.json)
-        else:
-            simulate(json.loads(given.json.read_text()), given.seed)
+        COMMANDS[given.what](root, given)
 
 
 def make_clip(path: Path, shots: list[int], height: int = HEIGHT, width: int = WIDTH) -> Path:
@@ -108,14 +107,13 @@ def frames_of(path: Path) -> list[tuple[int, bytes]]:
 
 
 @contextmanager
-def nodes(count: int, cores: int = 1):
+def nodes(count: int, cores: int = 1, system: dict | None = None):
     """A cluster of several nodes in processes of their own; the first, without cores, is never
-    killed."""
+    killed. `system` are settings of Ray itself."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES}
-    )
+    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "_system_config": system or {}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     members = [
         cluster.add_node(num_cpus=cores, object_store_memory=STORE_BYTES) for _ in range(count)
     ]
@@ -258,16 +256,85 @@ def kill_driver(address, clip, out, options, settings, usual, chance) -> int:
     return kept + json.loads(out.with_suffix(".json").read_text())["cluster"]["tasks"]
 
 
+# -- the same bits
+
+
+def same(root: Path, _: argparse.Namespace) -> None:
+    """Compare runs and trainings over two and four nodes with those of one process."""
+    clip, bank = make_clip(root / "clip.mkv", 8 * [12, 20]), make_bank(root / "bank")
+    settings = [f"encode.segment_frames={SEGMENT_FRAMES}"]
+    options = {"models": bank, "scale": 2, "threads": 1, "dtype": "fp32", "settings": settings}
+    policies = {"bicubic": {}, "smi": {"steady": 0.9}, "shot": {}}
+    trainings = {
+        "train-keyframe": lambda folder, cluster: vsr.train_keyframe(
+            clip, folder, count=4, settings=["iterations=20", "crop_px=16"], cluster=cluster
+        ),
+        "train-shot": lambda folder, cluster: vsr.train_shot(
+            clip, folder, shots="all", cluster=cluster
+        ),
+    }
+    for policy, more in policies.items():
+        vsr.run(clip, root / f"{policy}.mkv", policy=policy, **options, **more)
+    # The batch is split by the number of threads, and workers have one.
+    torch.set_num_threads(1)
+    for training, train in trainings.items():
+        train(root / training, None)
+    rows = []
+    for count in (2, 4):
+        with nodes(count) as (cluster, _):
+            for policy, more in policies.items():
+                out = root / f"{policy}-{count}.mkv"
+                manifest = vsr.run(
+                    clip, out, policy=policy, cluster=cluster.address, **options, **more
+                )
+                assert frames_of(out) == frames_of(root / f"{policy}.mkv"), (policy, count)
+                rows.append([policy, str(count), str(manifest.cluster["workers"]), f"{manifest.frames_out} frames"])
+            for training, train in trainings.items():
+                folder = root / f"{training}-{count}"
+                train(folder, cluster.address)
+                names = sorted(path.name for path in (root / training).iterdir())
+                for name in names:
+                    made = (folder / name).read_bytes()
+                    assert made == (root / training / name).read_bytes(), (name, count)
+                rows.append([training, str(count), "", f"{len(names)} files"])
+    print_table("Equal to one process", ["what", "nodes", "workers that took part", "equal"], rows)
+
+
+def full(root: Path, _: argparse.Namespace) -> None:
+    """Fill the object store, and pretend a full disk behind it; then give it back and go on."""
+    clip = make_clip(root / "clip.mkv", [40, 40, 40], 256, 384)
+    settings = ["encode.segment_frames=20"]
+    options = {"policy": "bicubic", "scale": 2, "threads": 1, "settings": settings}
+    vsr.run(clip, root / "plain.mkv", **options)
+    out = root / "out.mkv"
+    no_disk = {"automatic_object_spilling_enabled": False, "local_fs_capacity_threshold": 0.0}
+    with nodes(2, system=no_disk) as (cluster, _), join_cluster(cluster.address, 1):
+        held = [put(np.zeros(STORE_BYTES // 100, np.uint8)) for _ in range(96)]
+        try:
+            vsr.run(clip, out, cluster=cluster.address, **options)
+        except vsr.VsrError as error:
+            print(f"exit code {error.exit_code}: {error}")
+        else:
+            sys.exit("a full object store was not noticed")
+        assert not out.exists()
+        del held
+        vsr.run(clip, out, cluster=cluster.address, **options)
+    assert frames_of(out) == frames_of(root / "plain.mkv")
+    print("once there was room, the same command gave all frames of a plain run")
+
+
 # -- cost
 
 
-def compare(root: Path, policy: str, frames: int, counts: tuple[int, int]) -> None:
+def compare(root: Path, given: argparse.Namespace, counts: tuple[int, int]) -> None:
     """Time a clip with so many workers of one thread each; 0 is a plain run. Ray's start and the
     first run of each worker, which loads torch, are told apart."""
-    shots = [100] * (frames // 100)
-    clip, bank = make_clip(root / "clip.mkv", shots), make_bank(root / "bank")
-    options = {"policy": policy, "models": bank, "scale": 2, "threads": 1, "dtype": "fp32"}
-    short = make_clip(root / "short.mkv", [24, 24, 24, 24])
+    width, height = map(int, given.size.split("x"))
+    frames = round(25 * given.seconds)
+    clip = make_clip(root / "clip.mkv", [100] * (frames // 100), height, width)
+    short = make_clip(root / "short.mkv", [24, 24, 24, 24], height, width)
+    bank = make_bank(root / "bank", height, width)
+    options = {"policy": given.policy, "models": bank, "scale": 2, "threads": 1, "dtype": "fp32"}
     rows = []
     for count in counts:
         out = root / f"{count}.mkv"
@@ -287,7 +354,17 @@ def compare(root: Path, policy: str, frames: int, counts: tuple[int, int]) -> No
             rows.append(row(count, begin, used, sum(map(cpu_seconds, processes)), up))
         assert frames_of(out) == frames_of(root / f"{counts[0]}.mkv")
     head = ["workers", "wall seconds", "processor seconds", "start of Ray"]
-    print_table(f"{policy}, x2, {frames} frames of {WIDTH}x{HEIGHT}", head, rows)
+    print_table(f"{given.policy}, x2, {frames} frames of {given.size}", head, rows)
+
+
+def overhead(root: Path, given: argparse.Namespace) -> None:
+    """Time one worker beside a plain run."""
+    compare(root, given, (0, 1))
+
+
+def scaling(root: Path, given: argparse.Namespace) -> None:
+    """Time two workers beside one."""
+    compare(root, given, (1, 2))
 
 
 def row(count: int, begin: float, before: float, after: float, start: float) -> list[str]:
@@ -301,7 +378,7 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def times(root: Path, target: Path | None) -> None:
+def times(root: Path, given: argparse.Namespace) -> None:
     """Measure the processor time of a frame by each policy, and of reading one: other programs on
     this machine count little then."""
     height, width, count = 90, 160, 16
@@ -328,8 +405,8 @@ def times(root: Path, target: Path | None) -> None:
         found["result_bytes"] = out.stat().st_size / count
     found["frame_bytes"] = height * width * 1.5
     print(json.dumps(found, indent=1))
-    if target is not None:
-        target.write_text(json.dumps(found, indent=1))
+    if given.json is not None:
+        given.json.write_text(json.dumps(found, indent=1))
 
 
 # -- simulation
@@ -414,14 +491,15 @@ def play(film: Film, seconds: float, read: float, sent: float, workers: int, see
     return end
 
 
-def simulate(measured: dict, seed: int) -> None:
+def simulate(_: Path, given: argparse.Namespace) -> None:
     """Play a film on more and more workers, and draw it."""
+    measured = json.loads(given.json.read_text())
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    film = make_film(random.Random(seed))
+    film = make_film(random.Random(given.seed))
     counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     larger = FILM_PX / measured["height"] / measured["width"]
     read = larger * measured["read"]
@@ -430,7 +508,7 @@ def simulate(measured: dict, seed: int) -> None:
     rows = []
     for policy, small in measured["policies"].items():
         seconds = larger * small
-        taken = [play(film, seconds, read, sent, n, seed) for n in counts]
+        taken = [play(film, seconds, read, sent, n, given.seed) for n in counts]
         whole = sum(frames for frames, _ in film.segments) * seconds
         chain = film.longest_shot * seconds
         reading = FILM_FRAMES * max(read, sent)
@@ -449,6 +527,16 @@ def simulate(measured: dict, seed: int) -> None:
     figure.savefig("docs/figures/cluster.png", dpi=110)
     print_table("A film of two hours", ["policy", "workers", "hours", "efficiency"], rows)
 
+
+COMMANDS = {
+    "kill": kill,
+    "same": same,
+    "full": full,
+    "overhead": overhead,
+    "scaling": scaling,
+    "times": times,
+    "simulate": simulate,
+}
 
 if __name__ == "__main__":
     main()
