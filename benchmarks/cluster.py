@@ -288,7 +288,8 @@ def same(root: Path, _: argparse.Namespace) -> None:
                     clip, out, policy=policy, cluster=cluster.address, **options, **more
                 )
                 assert frames_of(out) == frames_of(root / f"{policy}.mkv"), (policy, count)
-                rows.append([policy, str(count), str(manifest.cluster["workers"]), f"{manifest.frames_out} frames"])
+                workers, frames = manifest.cluster["workers"], manifest.frames_out
+                rows.append([policy, str(count), str(workers), f"{frames} frames"])
             for training, train in trainings.items():
                 folder = root / f"{training}-{count}"
                 train(folder, cluster.address)

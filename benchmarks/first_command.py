@@ -35,6 +35,7 @@ REAL_CLIPS = {
     "carphone": CLIPS / "natural" / "carphone_pristine.mp4",
     "film": DATA / "real" / "film-dirt-f9-15.mkv",
     "phone": DATA / "real" / "phone3gp.mkv",
+    "video call": DATA / "real" / "carphone_9kbit.mp4",
 }
 ANNOUNCED = re.compile(r"takes about ([^,;]*)")
 PARTS = re.compile(r"([\d.]+) (s|min|h)\b")
