@@ -9,7 +9,7 @@ from tests.models import BRIEF, picture
 from vsr.engine import convolutions
 from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.options import EngineOptions, choose_device
-from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup, choose_dtype
+from vsr.engine.precision import choose_dtype
 from vsr.engine.resampling import back_project_in_place
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.engine.tiling import Strips, set_num_threads, strip_rows
@@ -272,14 +272,23 @@ def test_bf16_stays_near_fp32_on_the_sample():
         assert 20 * torch.log10(255 / error.square().mean().sqrt()) >= 60
 
 
-def test_bf16_is_chosen_where_it_is_faster_and_refused_where_it_is_not():
-    is_faster = bf16_speedup() >= MIN_BF16_SPEEDUP
-    assert choose_dtype("auto", CPU) == (torch.bfloat16 if is_faster else torch.float32)
+@pytest.mark.parametrize(
+    ("units", "auto"),
+    [
+        ((), torch.float32),
+        (("avx512_bf16",), torch.float32),
+        (("bf16",), torch.float32),
+        (("avx512_bf16", "amx_bf16"), torch.bfloat16),
+    ],
+)
+def test_bf16_is_chosen_by_what_the_processor_has_and_never_by_a_clock(monkeypatch, units, auto):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True))
+    assert choose_dtype("auto", CPU) == auto
     assert choose_dtype("fp32", CPU) == torch.float32
-    if is_faster:
+    if units:
         assert choose_dtype("bf16", CPU) == torch.bfloat16
     else:
-        with pytest.raises(ModelError, match="this CPU runs bf16 at"):
+        with pytest.raises(ModelError, match="no instructions for bf16"):
             choose_dtype("bf16", CPU)
     with pytest.raises(ModelError, match="does not compute in fp16"):
         choose_dtype("fp16", CPU)

@@ -15,7 +15,7 @@ import torch
 
 from vsr.engine.convolutions import fused_activation_works
 from vsr.engine.machine import versions
-from vsr.engine.precision import MIN_BF16_SPEEDUP, bf16_speedup
+from vsr.engine.precision import AUTO, bf16_speedup, dtype_name
 from vsr.errors import OutputError, UsageError
 from vsr.metrics import METRICS
 from vsr.models.weights import LOSS_WEIGHTS, find_weights
@@ -79,7 +79,7 @@ def _processor() -> Iterator[CheckResult]:
     advice = "OMP_NUM_THREADS limits the threads; unset it" if limited else ""
     yield CheckResult("CPU", "fair" if limited else "good", found, advice)
     gain = bf16_speedup()
-    chosen = "bf16" if gain >= MIN_BF16_SPEEDUP else "fp32"
+    chosen = dtype_name(AUTO, torch.device("cpu"))
     yield CheckResult(
         "CPU precision",
         "good",
