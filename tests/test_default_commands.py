@@ -108,6 +108,7 @@ def test_the_commands_of_the_readme_run_without_weights(fresh):
             "..." in words
             or "--recipe" in words
             or words[0] in ("mos", "experiment", "cache", "ui")
+            or words[:2] == ["weights", "get"]
         ):
             # Recipes and experiments have tests of their own; the others name no arguments here.
             continue
@@ -123,5 +124,5 @@ def test_the_commands_of_the_readme_run_without_weights(fresh):
             run_words.append("-y")
         run(run_words)
         ran.append(words[0])
-    assert {"train-shot", "run", "score", "steady", "train"} <= set(ran)
+    assert {"run", "score", "steady"} <= set(ran)
     assert read_times(fresh / "clip_x4.mp4") == read_times(fresh / "clip.mp4")
