@@ -107,7 +107,7 @@ METHODS = {
     "shot": Recipe("shot", restore=0.0),
     "shot, restored": Recipe("shot"),
     "shot, kernel": Recipe("shot"),
-    "realesr": Recipe(upscaler=str(REALESR), steady=0.0),
+    "realesr": Recipe(upscaler=str(REALESR), steady=0.0, restore=0.0),
     "realesr, steadied": Recipe(restore=0.0),
     "realesr, restored": Recipe(),
 }

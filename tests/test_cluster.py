@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +99,21 @@ def test_flicker_control_on_a_cluster_gives_the_frames_and_choices_of_one_proces
     assert done[-1] == 28
     assert any("object store" in line for line in told)
     assert os.listdir(tmp_path) == ["out.mkv"]
+
+
+def test_noise_is_removed_by_workers_as_by_one_process(bank, ray_cluster, tmp_path):
+    """Within a shot the neighbors of a segment's first frames come again."""
+    random = np.random.default_rng(0)
+    pictures = [
+        (each + random.normal(0, 7, each.shape)).clip(0, 255).astype(np.uint8)
+        for each in moving_pictures(14, 64, 80, (0.1, 0.2))
+    ]
+    clip = write_clip(tmp_path / "noisy.mkv", pictures, codec="ffv1")
+    one = vsr.run(clip, tmp_path / "one.mkv", models=bank, **SMI)
+    assert one.degradation[0]["noise_sigma"] > 3
+    spread = vsr.run(clip, tmp_path / "many.mkv", models=bank, cluster=ray_cluster, **SMI)
+    assert spread.cluster["tasks"] == 3
+    assert frames_of(tmp_path / "many.mkv") == frames_of(tmp_path / "one.mkv")
 
 
 def test_what_a_stopped_cluster_has_done_is_gone_on_with_by_one_process(

@@ -148,6 +148,7 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
         assert set(manifest.stage_shares) == {
             "read",
             "inspect",
+            "denoise",
             "upscale",
             "steady",
             "metrics",

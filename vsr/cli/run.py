@@ -279,6 +279,15 @@ def run(
             "auto.",
         ),
     ] = None,
+    remove_noise: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-noise",
+            metavar="auto|on|off",
+            help="Remove camera noise; auto where it is found, and the policy is no "
+            "interpolation; default: auto.",
+        ),
+    ] = None,
     as_published: Annotated[
         bool | None,
         typer.Option(
@@ -604,6 +613,15 @@ def plan(
             metavar="auto|on|off",
             help="Remove dirt that stands on one frame alone; auto where it is found; default: "
             "auto.",
+        ),
+    ] = None,
+    remove_noise: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-noise",
+            metavar="auto|on|off",
+            help="Remove camera noise; auto where it is found, and the policy is no "
+            "interpolation; default: auto.",
         ),
     ] = None,
     as_published: Annotated[

@@ -533,7 +533,7 @@ class _Driver:
         states = {stage: replace(state, log=logs.get(stage, {})) for stage, state in states.items()}
         policy = self._session.policy
         policy.restore(states[policy.name])
-        rewind = max(stage.rewind for stage in self._session.stages)
+        rewind = self._session.stages.rewind
         assert rewind <= MAX_REWIND, f"{rewind} frames would have to come again"
         return Seam.of(states, picture, rewind)
 

@@ -27,7 +27,7 @@ from vsr.pipeline.session import (
     report_out_of_memory,
 )
 from vsr.progress import Listener
-from vsr.restore.repair import FilmRepair, RepairOptions
+from vsr.restore.repair import NO_REPAIR, FilmRepair, RepairOptions
 from vsr.upscale.policy import ModelSet
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import PartReader, SampledFrame, open_clip
@@ -294,7 +294,7 @@ def _make(
             PartReader(job.job.info, frames),
             None,
             # The frames of the part are repaired already.
-            FilmRepair(RepairOptions("off", "off")),
+            FilmRepair(NO_REPAIR),
             stages,
             None,
             Resumed(part.first_frame, None if picture is None else torch.from_numpy(picture)),

@@ -62,6 +62,7 @@ def training_cost(need: Need) -> TrainingCost | None:
         return TrainingCost(setup, count * (budget,), is_beside=need.training is None)
     if need.training is None:
         # Banks of keyframes need none of it.
+        from vsr.restore.data_term import known_degradation
         from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
         from vsr.train.degraded import degradations_of_shots
         from vsr.train.shot import needs_no_training, training_part
@@ -76,12 +77,13 @@ def training_cost(need: Need) -> TrainingCost | None:
         region = parts[0][1]
         counts = [sum(map(len, runs)) for runs, _ in parts]
         if prior is not None:
+            strength = need.recipe.restore_strength
             found = degradations_of_shots(
                 need.info.path, need.lacking, need.recipe.read, need.recipe.restore
             )
             counts = [
-                0 if needs_no_training(shot, known) else count
-                for shot, known, count in zip(need.lacking, found, counts, strict=True)
+                0 if needs_no_training(shot, known_degradation(each, strength)) else count
+                for shot, each, count in zip(need.lacking, found, counts, strict=True)
             ]
         pixels = [frames[index].pixels[:, *region] for index in wanted]
         device = choose_device(need.recipe.device)

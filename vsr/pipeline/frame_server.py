@@ -33,7 +33,7 @@ from vsr.pipeline.session import (
     report_out_of_memory,
 )
 from vsr.progress import Listener
-from vsr.restore.repair import FilmRepair, RepairOptions
+from vsr.restore.repair import NO_REPAIR, FilmRepair
 from vsr.video.frames import ClipInfo, Frame
 from vsr.video.reader import PartReader
 from vsr.video.shots import mark_shots
@@ -197,9 +197,8 @@ class FrameServer:
         for stage in stages:
             if stage.name in resumed.states:
                 stage.restore(resumed.states[stage.name])
-        restore = 1.0 if recipe.restore == "auto" else recipe.restore
         is_given = self._source.given is not None
-        repair = RepairOptions("off", "off") if is_given else recipe.repair.at_strength(restore)
+        repair = NO_REPAIR if is_given else recipe.repair.at_strength(recipe.restore_strength)
         session = Session(
             recipe,
             None,

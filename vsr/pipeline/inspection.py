@@ -7,6 +7,7 @@ from typing import Any
 
 from vsr.restore.data_term import known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
+from vsr.restore.noise_removal import is_noisy, without_noise
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import ShotOptions, split_shots
 from vsr.video.step import Degradation
@@ -59,6 +60,9 @@ def inspect_clip(
 def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> list[str]:
     """Tell what a run would do about a degradation, and what the user might ask for."""
     remedies = []
+    if restore and is_noisy(degradation):
+        remedies.append("the noise is removed, along the motion (--remove-noise off: left)")
+        degradation = without_noise(degradation)
     trust = trust_for(degradation, restore)
     if not trust.is_full:
         remedies.append(

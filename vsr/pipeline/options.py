@@ -9,6 +9,7 @@ from typing import Literal
 from vsr.errors import UsageError
 from vsr.models.prior import PriorChoice
 from vsr.records import load_options, option
+from vsr.restore.data_term import strength_of
 from vsr.restore.repair import RepairOptions
 from vsr.upscale import PolicyOptions, is_in_file
 from vsr.video.frames import ClipInfo
@@ -190,8 +191,8 @@ class Recipe:
 
     @property
     def restore_strength(self) -> float:
-        """Strength of restoration, 0 to 1; what is found bounds it, so auto is all of it."""
-        return 1.0 if self.restore == "auto" else self.restore
+        """Strength of restoration, 0 to 1."""
+        return strength_of(self.restore)
 
     def trains(self, models: str | Path | None) -> bool:
         """Tell whether models that are lacking are trained, where a run is given the bank

@@ -1,6 +1,7 @@
 """A session: all that is open while a clip is upscaled, made in one place for every kind of run.
 
-reader -> shots -> repair -> inspection -> policy -> flicker control -> live metrics -> writer
+reader -> shots -> repair -> inspection -> noise removal -> policy -> flicker control -> live
+metrics -> finishing -> writer
 """
 
 import sys
@@ -32,7 +33,8 @@ from vsr.progress import Listener
 from vsr.records import to_table
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
-from vsr.restore.repair import FilmRepair, RepairOptions
+from vsr.restore.noise_removal import NoiseRemoval
+from vsr.restore.repair import NO_REPAIR, FilmRepair
 from vsr.temporal.deflicker import AUTO_STRENGTH, FlickerControl
 from vsr.upscale import POLICIES, RESTORATION, Policy, PolicyContext, PolicyStage, resolve_policy
 from vsr.upscale.policy import ModelSet
@@ -53,13 +55,29 @@ class Stages(NamedTuple):
     """All that a step passes through, in this order."""
 
     inspection: Inspection
+    noise_removal: NoiseRemoval
     policy: PolicyStage
     steady: FlickerControl
     metrics: LiveMetrics
     finishing: Finishing
 
+    @property
+    def rewind(self) -> int:
+        """Number of frames that must come again to go on in the middle of a shot."""
+        later = max(stage.rewind for stage in self if stage is not self.noise_removal)
+        # What later stages look back at has to be clean as well.
+        return self.noise_removal.rewind + later
 
-QUEUE_DEPTHS = {"read": 4, "inspect": 0, "upscale": 2, "steady": 2, "metrics": 0, "finish": 0}
+
+QUEUE_DEPTHS = {
+    "read": 4,
+    "inspect": 0,
+    "denoise": 2,
+    "upscale": 2,
+    "steady": 2,
+    "metrics": 0,
+    "finish": 0,
+}
 """Number of steps that may wait for the next stage, which works beside; 0: they take turns.
 More would take memory and gain nothing: one stage decides the speed."""
 _STILL_NOTE = (
@@ -150,11 +168,7 @@ class Session:
             models = models or load_models(policy, recipe, files.models)
             metrics = open_live_metrics(recipe, files.reference, default_metrics, notes.notify)
             # A given result was made of the frames as they are.
-            repair = (
-                RepairOptions("off", "off")
-                if given
-                else recipe.repair.at_strength(recipe.restore_strength)
-            )
+            repair = NO_REPAIR if given else recipe.repair.at_strength(recipe.restore_strength)
             stages = make_stages(
                 recipe,
                 policy,
@@ -202,7 +216,7 @@ class Session:
 
         Cuts depend on all frames before them, so the clip is decoded from its start in any case.
         """
-        first_wanted = self.resumed.frames_done - max(stage.rewind for stage in self.stages)
+        first_wanted = self.resumed.frames_done - self.stages.rewind
         ends = SegmentEnds(self.resumed.frames_done, self.recipe.encode.segment_frames)
         held: Step | None = None
         # All from the start as well: what a frame becomes depends on those around it.
@@ -455,7 +469,8 @@ def make_stages(
     )
     restore = recipe.restore_strength
     return Stages(
-        Inspection(restore, notify),
+        Inspection(restore, notify, looks=restore > 0 or recipe.repair.noise == "on"),
+        make_noise_removal(recipe, policy, notify),
         policy.make(context),
         make_flicker_control(recipe, policy, notify),
         metrics,
@@ -566,6 +581,21 @@ def _trial_name(output: Path) -> str:
         return "sample.mkv"
     # Numbered pictures need their number.
     return f"sample{'%06d' if is_numbered_pattern(output) else ''}{output.suffix}"
+
+
+def make_noise_removal(
+    recipe: Recipe, policy: Policy, notify: Callable[[str], None] = lambda _: None
+) -> NoiseRemoval:
+    """Make the removal of noise of a recipe."""
+    switch, strength = recipe.repair.noise, recipe.restore_strength
+    # A given result was made of the frames as they are, and interpolation stays what it is: others
+    # compare with it.
+    is_interpolation = policy.needs == "nothing" and policy is not RESTORATION
+    if policy is GIVEN or switch == "off" or (switch == "auto" and is_interpolation):
+        return NoiseRemoval(0.0)
+    if switch == "auto":
+        return NoiseRemoval(strength, notify)
+    return NoiseRemoval(strength or 1.0, notify, least_sigma=0.0)
 
 
 def make_flicker_control(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, hypot, pi, sqrt
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +101,11 @@ class DataTerm:
 
 
 CLEAN = DataTerm()
+
+
+def strength_of(restore: float | Literal["auto"]) -> float:
+    """Strength of restoration, 0 to 1; what is found bounds it, so auto is all of it."""
+    return 1.0 if restore == "auto" else restore
 
 
 def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:

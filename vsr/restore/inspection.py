@@ -21,16 +21,22 @@ class Inspection:
     name = "inspect"
     rewind = 0
 
-    def __init__(self, strength: float, notify: Callable[[str], None] = lambda _: None) -> None:
-        """A `strength` of 0 looks at nothing."""
-        self._strength = strength
+    def __init__(
+        self,
+        strength: float,
+        notify: Callable[[str], None] = lambda _: None,
+        *,
+        looks: bool = True,
+    ) -> None:
+        """A `strength`, 0 to 1, is how much of what is found counts for the trust in the input."""
+        self._strength, self._looks = strength, looks
         self._notify = notify
         self.found: dict[int, Degradation] = {}
         """By first frame of the shot."""
 
     def through(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Mark the steps of a clip with what is known of their shot."""
-        if self._strength == 0:
+        if not self._looks:
             yield from steps
             return
         for first_frame, group in groupby(steps, key=lambda step: step.shot.first_frame):

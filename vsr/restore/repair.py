@@ -35,7 +35,7 @@ Switch = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class RepairOptions:
-    """Options of the repair of film."""
+    """Options of the repair of film, and of what is noisy."""
 
     brightness: Switch = option(
         "auto",
@@ -51,19 +51,28 @@ class RepairOptions:
         metavar="auto|on|off",
         commands=("run",),
     )
+    noise: Switch = option(
+        "auto",
+        "Remove camera noise; auto where it is found, and the policy is no interpolation.",
+        "--remove-noise",
+        metavar="auto|on|off",
+        commands=("run",),
+    )
 
     def at_strength(self, restore: float) -> "RepairOptions":
         """Leave out what is not asked for by name where nothing is to be restored."""
         if restore > 0:
             return self
-        return RepairOptions(
-            *("off" if each == "auto" else each for each in (self.brightness, self.dirt))
-        )
+        switches = (self.brightness, self.dirt, self.noise)
+        return RepairOptions(*("off" if each == "auto" else each for each in switches))
 
     @property
     def is_off(self) -> bool:
-        """Whether nothing is to be repaired."""
+        """Whether film is left as it is; noise is removed by a stage of its own."""
         return self.brightness == self.dirt == "off"
+
+
+NO_REPAIR = RepairOptions("off", "off", "off")
 
 
 @dataclass

@@ -4,26 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
-from vsr.restore.data_term import known_degradation
 from vsr.restore.degradation import estimate_degradation, num_probe_frames
 from vsr.video.frames import Frame
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot
+from vsr.video.step import Degradation
 
 
 def degradations_of_shots(
     clip: str | Path, shots: Sequence[Shot], read: ReadOptions, restore: float | Literal["auto"]
-) -> list[KnownDegradation]:
+) -> list[Degradation]:
     """Look at the first frames of each shot, in one pass over the clip, for a run that restores
-    with this strength.
+    with this strength; nothing is found for one of 0.
 
     Raises `InputError` where the clip cannot be read.
     """
-    strength = 1.0 if restore == "auto" else restore
-    if strength == 0:
-        return [CLEAN_SHOT] * len(shots)
-    found: dict[int, KnownDegradation] = {}
+    if restore == 0:
+        return [Degradation()] * len(shots)
+    found: dict[int, Degradation] = {}
     waiting = sorted(shots, key=lambda shot: shot.first_frame)
     probe: list[Frame] = []
     with open_clip(clip, read) as reader:
@@ -37,8 +35,7 @@ def degradations_of_shots(
             probe.append(frame)
             is_whole = len(probe) == num_probe_frames(probe[0])
             if is_whole or frame.index == shot.last_frame:
-                estimate = estimate_degradation(probe)
-                found[shot.first_frame] = known_degradation(estimate, strength)
+                found[shot.first_frame] = estimate_degradation(probe)
                 probe = []
                 waiting.pop(0)
-    return [found.get(shot.first_frame, CLEAN_SHOT) for shot in shots]
+    return [found.get(shot.first_frame, Degradation()) for shot in shots]

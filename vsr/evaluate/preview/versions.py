@@ -26,7 +26,7 @@ from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline.live_metrics import FLICKER, SHARPNESS
 from vsr.pipeline.options import Recipe
-from vsr.pipeline.session import load_models, make_flicker_control
+from vsr.pipeline.session import load_models, make_flicker_control, make_noise_removal
 from vsr.progress import Listener
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
@@ -146,7 +146,7 @@ class _Studio:
         """Find out how the excerpt is degraded, and make steps of its windows."""
         shot = ShotRef(0, excerpt.frames[0].index)
         steps = [Step(frame, shot) for frame in excerpt.frames]
-        looked_at = Inspection(self._restore).through(iter(steps))
+        looked_at = Inspection(self._restore, looks=self._restore > 0).through(iter(steps))
         return [
             replace(step, frame=replace(window, pixels=window.pixels.to(self._device)))
             for step, window in zip(looked_at, excerpt.windows(), strict=True)
@@ -168,7 +168,8 @@ class _Studio:
         )
         stage = policy.make(context)
         began = perf_counter()
-        made = list(stage.through(iter(steps)))
+        cleaned = make_noise_removal(recipe, policy).through(iter(steps))
+        made = list(stage.through(cleaned))
         return made, perf_counter() - began
 
     def steady(
