@@ -127,6 +127,16 @@ def test_as_many_frames_come_out_in_order_and_few_are_held(count):
     assert told == ["shot from frame 0: noise of 6.0 levels is removed"]
 
 
+def test_a_frame_depends_on_the_frames_within_reach_alone():
+    """So a run that was stopped anywhere goes on with equal frames."""
+    given, degradation = noisy(panned(9), 6), known_noise(6)
+    whole = cleaned(given, degradation)
+    for index in range(len(given)):
+        first = max(0, index - REACH)
+        part = cleaned(given[first : index + REACH + 1], degradation)
+        np.testing.assert_array_equal(part[index - first], whole[index])
+
+
 def test_frames_too_small_for_motion_are_cleaned_by_themselves():
     made = cleaned(noisy([each[:9, :10] for each in panned(3)], 8), known_noise(8))
     assert [each.shape for each in made] == [(9, 10, 3)] * 3

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby, islice
 from math import cos, pi, sqrt
 
 import cv2
@@ -122,7 +122,7 @@ def is_noisy(degradation: Degradation) -> bool:
 
 
 def without_noise(degradation: Degradation) -> Degradation:
-    """What is left to know of a shot once its noise is removed."""
+    """Tell what is left to know of a shot once its noise is removed."""
     return replace(
         degradation,
         noise_sigma=0.0,
@@ -139,16 +139,16 @@ def remove_noise(
 
     As many come out, `REACH` pictures late.
     """
-    window: deque[_Noisy] = deque(maxlen=2 * REACH + 1)
-    ahead = 0
-    for pixels in pictures:
-        window.append(_Noisy(pixels, degradation, strength))
-        ahead += 1
-        if ahead > REACH:
-            yield _clean(window, len(window) - 1 - REACH)
-            ahead -= 1
-    for number in range(len(window) - ahead, len(window)):
-        yield _clean(window, number)
+    behind: deque[_Noisy] = deque(maxlen=REACH)
+    ahead: deque[_Noisy] = deque()
+    # The end brings no more pictures.
+    for pixels in chain(pictures, REACH * [None]):
+        if pixels is not None:
+            ahead.append(_Noisy(pixels, degradation, strength))
+        if len(ahead) > REACH or (pixels is None and ahead):
+            noisy = ahead.popleft()
+            yield _clean(noisy, [*behind, *islice(ahead, REACH)])
+            behind.append(noisy)
 
 
 class _Noisy:
@@ -163,21 +163,18 @@ class _Noisy:
         sigma = torch.tensor([gray, color, color])
         shade = _share_by_brightness(self.planes[0] / sqrt(3), degradation)
         self.variance = (strength * sigma[:, None, None] * shade) ** 2
-        """Of the noise, (3, H, W)."""
+        """Variance of the noise, (3, H, W)."""
         # Flow is estimated on what the picture looks like by itself without noise.
         pilot = _Blocks(self.planes[:1], self.variance[:1]).shrunk()[0]
         self.view = (pilot / sqrt(3)).round().clamp(0, 255).byte().numpy()
 
 
-def _clean(window: Sequence[_Noisy], number: int) -> torch.Tensor:
-    """Average one picture of a window with the others, and take out the noise that is left."""
-    noisy = window[number]
+def _clean(noisy: _Noisy, neighbors: Sequence[_Noisy]) -> torch.Tensor:
+    """Average a picture with its neighbors, and take out the noise that is left."""
     total = noisy.planes.clone()
     weights = squares = torch.ones_like(total[:1])
     if min(noisy.view.shape) >= MIN_FAST_SIDE_PX:
-        for other in window:
-            if other is noisy:
-                continue
+        for other in neighbors:
             flow = dis_flow(noisy.view, other.view, DIS_FAST)
             moved = torch.from_numpy(
                 sample(other.planes.numpy(), sample_positions(flow), cv2.INTER_CUBIC)
@@ -225,7 +222,7 @@ class _Blocks:
         self._noise = noise.flatten(2).clamp_min(1e-6)
 
     def shrunk(self, guide: torch.Tensor | None = None) -> torch.Tensor:
-        """The planes with noise taken out of the coefficients.
+        """Return the planes with noise taken out of the coefficients.
 
         Without a `guide` those below the threshold go; with one each keeps the share that is no
         noise, if the guide is what is looked for.

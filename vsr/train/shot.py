@@ -158,7 +158,7 @@ class ShotJob:
     has_prior: bool
     """Whether the training begins from the shipped prior."""
     found: Degradation
-    """How the shot is degraded; its noise is removed from what is trained on."""
+    """Degradation of the shot; its noise is removed from what is trained on."""
     known: KnownDegradation
     """Degradation that the prior's networks are made for."""
     device: str
