@@ -202,6 +202,30 @@ def test_the_switch_leaves_noise_and_interpolation_leaves_it_by_itself(noisy_cli
     assert change[12:].max() < 1
 
 
+@pytest.mark.parametrize(
+    ("pixel_format", "count"),
+    [
+        ("gray", 6),
+        ("gray10le", 6),
+        ("yuva420p", 6),
+        ("yuv420p10le", 6),
+        ("yuv420p", 4),
+        ("yuv444p", 1),
+    ],
+)
+def test_noisy_clips_of_any_kind_go_through(tmp_path, pixel_format, count):
+    pictures = noisy(panned(count), 8)
+    clip = write_clip(tmp_path / "in.mkv", pictures, codec="ffv1", pixel_format=pixel_format)
+    options = {"policy": "lanczos", "scale": 2, "codec": "ffv1", "metrics": ()}
+    done = run(clip, tmp_path / "out.mkv", remove_noise="on", **options)
+    assert done.frames_out == count
+    sigma = done.degradation[0]["noise_sigma"]
+    # One frame alone shows no noise.
+    assert sigma > 3 if count > 1 else sigma == 0
+    if pixel_format == "yuva420p":
+        assert read_frames(tmp_path / "out.mkv")[0].format.name == pixel_format
+
+
 def test_a_shot_model_learns_from_cleaned_frames(noisy_clip, tmp_path, monkeypatch):
     seen = {}
 
