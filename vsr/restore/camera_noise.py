@@ -54,6 +54,24 @@ class NoiseLevels:
     by_brightness: tuple[tuple[float, float], ...] = ()
     """Luma and the noise there."""
 
+    def scaled(self, share: float) -> "NoiseLevels":
+        """Take a share of all levels."""
+        return NoiseLevels(
+            share * self.rgb,
+            share * self.luma,
+            share * self.chroma,
+            tuple((level, share * sigma) for level, sigma in self.by_brightness),
+        )
+
+    def rounded(self) -> "NoiseLevels":
+        """Round to what is worth telling."""
+        return NoiseLevels(
+            round(self.rgb, 3),
+            round(self.luma, 3),
+            round(self.chroma, 3),
+            tuple((level, round(sigma, 2)) for level, sigma in self.by_brightness),
+        )
+
 
 def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | None:
     """Noise of two neighboring pictures, (3, H, W) in [0, 1].

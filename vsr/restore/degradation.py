@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import log2, sqrt
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -61,22 +61,37 @@ def estimate_degradation(frames: Sequence[Frame]) -> Degradation:
 
 
 def _noise(pictures: Sequence[torch.Tensor], seen: FieldStatistics) -> NoiseLevels:
-    """Median over some pairs of neighbors; nothing where motion cannot be followed."""
+    """Measure some pairs of neighbors, and take the least; nothing where motion cannot be followed.
+
+    Noise is the same in each pair, and what flow misses is not: water and leaves look like noise in
+    most pairs.
+    """
     if len(pictures) < 2 or seen.interlaced:
         return NoiseLevels()
     stride = max(1, (len(pictures) - 1) // NOISE_PAIRS)
-    starts = range(0, len(pictures) - 1, stride)
-    measured = [noise_along_motion(pictures[i], pictures[i + 1]) for i in starts]
+    measured = [_noise_of_pair(pictures, first) for first in range(0, len(pictures) - 1, stride)]
     # A repeated frame shows no noise, and says nothing.
     told = [levels for levels in measured if levels is not None]
-    if not told:
-        return NoiseLevels()
-    rgb, luma, chroma = (
-        round(median(getattr(levels, name) for levels in told), 3)
-        for name in ("rgb", "luma", "chroma")
-    )
-    middle = min(told, key=lambda levels: abs(levels.luma - luma))
-    return NoiseLevels(rgb, luma, chroma, middle.by_brightness)
+    least = min(told, key=lambda levels: levels.rgb, default=NoiseLevels())
+    return least.rounded()
+
+
+def _noise_of_pair(pictures: Sequence[torch.Tensor], first: int) -> NoiseLevels | None:
+    """Measure what differs from one picture to the next, less what flow has missed.
+
+    That grows with the distance in time, twice from the next picture to the one behind it, and
+    noise does not.
+    """
+    near = noise_along_motion(pictures[first], pictures[first + 1])
+    if near is None or not near.rgb or first + 2 >= len(pictures):
+        return near
+    far = noise_along_motion(pictures[first], pictures[first + 2])
+    # Neither tells more than the other where the far one sees nothing.
+    if far is None or far.rgb <= near.rgb:
+        return near
+    # near^2 = noise^2 + missed^2, and far^2 = noise^2 + 4 missed^2.
+    share = sqrt(max(0.0, (4 - (far.rgb / near.rgb) ** 2) / 3))
+    return near.scaled(share)
 
 
 def _middle(pixels: torch.Tensor) -> torch.Tensor:
