@@ -83,6 +83,14 @@ def test_the_first_line_of_a_recipe_says_when_to_use_it(path):
     assert len(first) > 30
 
 
+@pytest.mark.parametrize("name", ["singanxsr.toml", "zssrgan.toml"])
+def test_a_table_of_a_source_is_made_without_what_the_source_has_not(name):
+    """Flicker control would add up to a dB to every system."""
+    recipe = resolve_recipe(ALL[0].parent / name, [], {})
+    assert recipe.policies.as_published
+    assert (recipe.steady, recipe.restore) == (0, 0)
+
+
 def test_a_comparison_cuts_no_figure_on_a_narrow_terminal(material, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     clip, truths, bank = material

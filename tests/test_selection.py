@@ -1,20 +1,33 @@
 """Choosing among the models of a bank, judged by the truth: `vsr experiment` with a study."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from tests.clips import moving_pictures, textured_picture, write_clip
 from tests.models import make_model, picture
+from tests.steps import upscale_frames
 from tests.test_pipelines import STUDIES
 from vsr.cli import app
-from vsr.evaluate.selection import PictureTrial, judge
-from vsr.models.bank import load_model
+from vsr.evaluate.selection import (
+    PictureTrial,
+    judge,
+    load_selection_study,
+    run_selection_study,
+)
+from vsr.image.resample import resize
+from vsr.metrics.scoreboard import Scoreboard
+from vsr.models.bank import load_bank, load_model
+from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.fitness import dsrf
+from vsr.video.frames import Frame
 
 
 def test_a_study_counts_as_by_hand():
@@ -78,9 +91,6 @@ def test_the_recipe_prints_its_tables_and_draws_the_maps(kind, tmp_path, monkeyp
 
 
 def test_misfits_of_a_study_are_those_of_the_critics(tmp_path):
-    from vsr.evaluate.selection import load_selection_study, run_selection_study
-    from vsr.image.resample import resize
-
     bank = tmp_path / "bank"
     for seed in range(2):
         make_model(bank, f"m{seed}", picture(40, 48, seed=seed), seed)
@@ -89,9 +99,32 @@ def test_misfits_of_a_study_are_those_of_the_critics(tmp_path):
     cv2.imwrite(str(tmp_path / "in" / "a.png"), pixels[..., ::-1])
     study = load_selection_study(STUDIES[0])
     (trial,) = run_selection_study(study, tmp_path / "in", bank, device="cpu").trials
-    import torch
-
     low = resize(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, 32, 40).clamp(0, 1)
     for name, misfit in trial.misfits["dsrfi"].items():
         model = load_model(bank / f"{name}.safetensors")
         assert misfit == pytest.approx(abs(dsrf(model, low)), rel=1e-4)
+
+
+def test_a_study_enlarges_as_the_policies_source_does(tmp_path):
+    """PSNR of what `smi --as-published` makes, by the scoreboard; back-projection changes it."""
+    bank = tmp_path / "bank"
+    for seed in range(2):
+        make_model(bank, f"m{seed}", picture(40, 48, seed=seed), seed, noise_amplitude=0.1)
+    pixels = textured_picture(128, 160, seed=3)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), pixels[..., ::-1])
+    study = replace(load_selection_study(STUDIES[0]), metrics=("psnr_y",))
+    assert study.as_published
+    truth = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    low = Frame(resize(truth, 32, 40).clamp(0, 1), 0, 0, Fraction(1, 25))
+    for published in (True, False):
+        chosen = replace(study, as_published=published)
+        (trial,) = run_selection_study(chosen, tmp_path / "in", bank, device="cpu").trials
+        for name, figure in trial.figures["psnr_y"].items():
+            options = PolicyOptions(model=name, as_published=True)
+            context = PolicyContext(load_bank(bank), 4.0, torch.device("cpu"), "", options)
+            (made,), _ = upscale_frames(POLICIES["smi"], context, [low])
+            board = Scoreboard(["psnr_y"], has_truth=True, has_low_resolution=True, border=8)
+            board.update(made, truth, low.pixels)
+            by_hand = board.compute()["psnr_y"].mean
+            assert (figure == pytest.approx(by_hand, abs=1e-4)) == published

@@ -57,6 +57,8 @@ class SelectionStudy:
     scale: int = 4
     border: int = 8
     """Pixels left off each side when scoring."""
+    as_published: bool = False
+    """Whether models enlarge as the policies' sources have it, as in a run `--as-published`."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def run_selection_study(
     """
     target = choose_device(device)
     bank = load_bank(models)
-    context = PolicyContext(bank, float(study.scale), target, "", PolicyOptions())
+    options = PolicyOptions(as_published=study.as_published)
+    context = PolicyContext(bank, float(study.scale), target, "", options)
     members = context.models
     if len(members) < 2:
         raise ModelError(
