@@ -21,8 +21,6 @@ MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
 are fewer."""
 NOISE_PAIRS = 5
 """Pairs of frames whose difference along the motion is measured."""
-MIN_AGREEMENT = 0.7
-"""Noise of a pair among the least, over that of the middle one, where pairs agree."""
 BLUR_KERNEL_SIDE = 13
 MIN_BLUR_SIDE_PX = 64
 """Smaller pictures have too few windows for a spectrum."""
@@ -63,10 +61,10 @@ def estimate_degradation(frames: Sequence[Frame]) -> Degradation:
 
 
 def _noise(pictures: Sequence[torch.Tensor], seen: FieldStatistics) -> NoiseLevels:
-    """Measure some pairs of neighbors; nothing where motion cannot be followed.
+    """Measure some pairs of neighbors, and take the least; nothing where motion cannot be followed.
 
     Noise is the same in each pair, and what flow misses is not: water and leaves look like noise in
-    most pairs. So the middle one counts where others agree, else one of the least.
+    most pairs.
     """
     if len(pictures) < 2 or seen.interlaced:
         return NoiseLevels()
@@ -74,11 +72,8 @@ def _noise(pictures: Sequence[torch.Tensor], seen: FieldStatistics) -> NoiseLeve
     measured = [_noise_of_pair(pictures, first) for first in range(0, len(pictures) - 1, stride)]
     # A repeated frame shows no noise, and says nothing.
     told = [levels for levels in measured if levels is not None]
-    if not told:
-        return NoiseLevels()
-    told.sort(key=lambda levels: levels.rgb)
-    low, middle = told[len(told) // 4], told[(len(told) - 1) // 2]
-    return (middle if low.rgb >= MIN_AGREEMENT * middle.rgb else low).rounded()
+    least = min(told, key=lambda levels: levels.rgb, default=NoiseLevels())
+    return least.rounded()
 
 
 def _noise_of_pair(pictures: Sequence[torch.Tensor], first: int) -> NoiseLevels | None:
