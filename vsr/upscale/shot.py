@@ -61,7 +61,8 @@ class ShotPolicy(PolicyStage):
             yield from done
             first = list(islice(rest, MODEL_CHOICE_FRAMES))
             if first:
-                yield from self._through_shot(done, first, rest)
+                # Stages before this one may have asked for more of them.
+                yield from self._through_shot(done[-self.rewind :], first, rest)
 
     def state(self) -> State:
         """The decisions, and the pictures that the stages can go on from."""
