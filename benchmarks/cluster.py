@@ -11,11 +11,10 @@
 `kill` starts a cluster of several nodes in processes of their own, and kills a worker, a node or
 the driver at a random moment of each run. The result is compared frame by frame with that of one
 process; the counts go on where they stopped (`--seconds` ends a slice). `same` compares runs and
-trainings over two and four nodes with those of one process, `full` fills the object store and the
-disk behind it, and then goes on. `overhead` compares one
-worker with a plain run, `scaling` two workers with one. `times` measures the tasks of a film on
-this machine, and `simulate` plays a film of two hours on 1 to 1,000 workers with them, and draws
-`docs/figures/cluster.png`.
+trainings over two and four nodes with those of one process, `full` fills the object store, and then
+goes on. `overhead` compares one worker with a plain run, `scaling` two workers with one. `times`
+measures the tasks of a film on this machine, and `simulate` plays a film of two hours on 1 to 1,000
+workers with them, and draws `docs/figures/cluster.png`.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from vsr.models.networks.singan import Critic, Generator
 from vsr.models.prior import load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
+from vsr.restore.data_term import known_degradation
 from vsr.train.budget import (
     SETUP_SECONDS,
     seconds_per_batched_iteration,
@@ -62,7 +63,6 @@ def training_cost(need: Need) -> TrainingCost | None:
         return TrainingCost(setup, count * (budget,), is_beside=need.training is None)
     if need.training is None:
         # Banks of keyframes need none of it.
-        from vsr.restore.data_term import known_degradation
         from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
         from vsr.train.degraded import degradations_of_shots
         from vsr.train.shot import needs_no_training, training_part

@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vsr.restore.data_term import known_degradation, trust_for
+from vsr.restore.data_term import is_noisy, known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
-from vsr.restore.noise_removal import is_noisy, without_noise
+from vsr.restore.noise_removal import without_noise
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import ShotOptions, split_shots
 from vsr.video.step import Degradation

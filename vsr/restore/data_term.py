@@ -8,14 +8,14 @@ The transform is that of H.264, 4x4, taken at every shift so that no block grid 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from math import cos, hypot, pi, sqrt
+from math import hypot
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from vsr.engine.resampling import back_project_in_place
+from vsr.image.block_transform import block_basis
 from vsr.image.blur import KernelTaps
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.image.luma import LUMA_WEIGHTS
@@ -108,6 +108,11 @@ def strength_of(restore: float | Literal["auto"]) -> float:
     return 1.0 if restore == "auto" else restore
 
 
+def is_noisy(degradation: Degradation) -> bool:
+    """Tell whether so much camera noise was found that it counts."""
+    return degradation.noise_sigma >= MIN_NOISE_SIGMA
+
+
 def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     """Tell how far to trust the input of a shot; `strength`, 0 to 1, scales the thresholds.
 
@@ -116,15 +121,15 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     """
     step = 0.0 if degradation.qp is None else h264_step(degradation.qp)
     coded = QUANTIZER_SHARE * step if step >= MIN_QUANTIZER_STEP else 0.0
-    is_noisy = degradation.noise_sigma >= MIN_NOISE_SIGMA
+    counts_noise = is_noisy(degradation)
     luma, chroma = (
-        hypot(coded, share * sigma * is_noisy)
+        hypot(coded, share * sigma * counts_noise)
         for share, sigma in (
             (LUMA_NOISE_SHARE, degradation.luma_noise_sigma),
             (CHROMA_NOISE_SHARE, degradation.chroma_noise_sigma),
         )
     )
-    noise = degradation.luma_noise_sigma if is_noisy else 0.0
+    noise = degradation.luma_noise_sigma if counts_noise else 0.0
     luma, chroma, noise = (round(strength * level, 3) for level in (luma, chroma, noise))
     detail = 1 - strength * (1 - _believed_detail(degradation.qp))
     return Trust(luma, chroma, noise, round(detail, 3))
@@ -150,7 +155,7 @@ def soft_threshold(planes: torch.Tensor, threshold: float) -> torch.Tensor:
     positions."""
     if threshold <= 0:
         return planes
-    basis = _basis(planes.device)
+    basis = block_basis(BLOCK_PX, planes.device)
     margin = BLOCK_PX - 1
     # Edges are repeated: zeros would be steps, and steps are detail to the transform.
     padded = F.pad(planes[:, None], (margin,) * 4, mode="replicate")
@@ -162,20 +167,3 @@ def soft_threshold(planes: torch.Tensor, threshold: float) -> torch.Tensor:
     # Folding adds up what all 16 blocks over a pixel say of it.
     total = F.fold(basis.T @ coefficients, size, BLOCK_PX) / BLOCK_PX**2
     return total[:, 0, margin:-margin, margin:-margin]
-
-
-@lru_cache(maxsize=4)
-def _basis(device: torch.device) -> torch.Tensor:
-    """Orthonormal DCT-II of 4x4 blocks, a row for each coefficient, (16, 16)."""
-    with torch.inference_mode(False):
-        rows = torch.tensor(
-            [
-                [
-                    sqrt((1 if k == 0 else 2) / BLOCK_PX) * cos(pi * (2 * n + 1) * k / 2 / BLOCK_PX)
-                    for n in range(BLOCK_PX)
-                ]
-                for k in range(BLOCK_PX)
-            ]
-        )
-        # Separable: one product stands for the transforms of rows and columns.
-        return torch.kron(rows, rows).to(device)

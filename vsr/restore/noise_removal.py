@@ -9,15 +9,15 @@ Sapiro, DCT image denoising, 2011; the second pass: Dabov et al., BM3D, 2007.)
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import chain, groupby, islice
-from math import cos, pi, sqrt
+from math import sqrt
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vsr.image.block_transform import block_basis
 from vsr.image.motion import (
     DIS_FAST,
     MIN_FAST_SIDE_PX,
@@ -116,11 +116,6 @@ class NoiseRemoval:
             yield replace(step, frame=replace(step.frame, pixels=pixels), shot=marked)
 
 
-def is_noisy(degradation: Degradation) -> bool:
-    """Tell whether so much camera noise was found that it is removed."""
-    return degradation.noise_sigma >= MIN_NOISE_SIGMA
-
-
 def without_noise(degradation: Degradation) -> Degradation:
     """Tell what is left to know of a shot once its noise is removed."""
     return replace(
@@ -217,7 +212,11 @@ class _Blocks:
 
     def __init__(self, planes: torch.Tensor, variance: torch.Tensor) -> None:
         """`planes` and the variance of their noise are (C, H, W)."""
-        self._coefficients, self._size = self._transform(planes)
+        height, width = planes.shape[-2:]
+        # With a margin, so that as many blocks lie over a pixel at the border.
+        self._size = height + 2 * BLOCK_PX, width + 2 * BLOCK_PX
+        self._basis = block_basis(BLOCK_PX, planes.device)
+        self._coefficients = self._transform(planes)
         noise = F.avg_pool2d(_padded(variance), BLOCK_PX, BLOCK_STEP_PX)
         self._noise = noise.flatten(2).clamp_min(1e-6)
 
@@ -230,13 +229,13 @@ class _Blocks:
         if guide is None:
             kept = (self._coefficients.square() > THRESHOLD**2 * self._noise).float()
         else:
-            power = self._transform(guide)[0].square_()
+            power = self._transform(guide).square_()
             kept = power.div_(power + self._noise)
         # A block's mean is no noise.
         kept[:, 0] = 1
         # Blocks that needed few coefficients have less noise left, and count more.
         weight = 1 / (kept.square().sum(dim=1, keepdim=True) * self._noise)
-        blocks = _basis().T @ kept.mul_(self._coefficients).mul_(weight)
+        blocks = self._basis.T @ kept.mul_(self._coefficients).mul_(weight)
         told = F.fold(blocks, self._size, BLOCK_PX, stride=BLOCK_STEP_PX)
         weights = weight.unflatten(
             2, [1 + (side - BLOCK_PX) // BLOCK_STEP_PX for side in self._size]
@@ -250,32 +249,14 @@ class _Blocks:
             :, 0, BLOCK_PX : self._size[0] - BLOCK_PX, BLOCK_PX : self._size[1] - BLOCK_PX
         ]
 
-    def _transform(self, planes: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Coefficients of (C, H, W), (C, pixels of a block, blocks), and the size with a margin."""
-        padded = _padded(planes)
-        height, width = padded.shape[-2:]
-        return _basis() @ F.unfold(padded, BLOCK_PX, stride=BLOCK_STEP_PX), (height, width)
+    def _transform(self, planes: torch.Tensor) -> torch.Tensor:
+        """Coefficients of (C, H, W): (C, pixels of a block, blocks)."""
+        return self._basis @ F.unfold(_padded(planes), BLOCK_PX, stride=BLOCK_STEP_PX)
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:
-    """(C, 1, H, W) with a margin, so that as many blocks lie over a pixel at the border."""
+    """(C, 1, H, W) with a margin of repeated edges."""
     return F.pad(planes[:, None], (BLOCK_PX,) * 4, mode="replicate")
-
-
-@lru_cache(maxsize=1)
-def _basis() -> torch.Tensor:
-    """Orthonormal DCT-II of a block, a row for each coefficient, the mean first."""
-    with torch.inference_mode(False):
-        rows = torch.tensor(
-            [
-                [
-                    sqrt((1 if k == 0 else 2) / BLOCK_PX) * cos(pi * (2 * n + 1) * k / 2 / BLOCK_PX)
-                    for n in range(BLOCK_PX)
-                ]
-                for k in range(BLOCK_PX)
-            ]
-        )
-        return torch.kron(rows, rows)
 
 
 def _to_gray_and_color() -> torch.Tensor:

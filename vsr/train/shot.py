@@ -23,8 +23,8 @@ from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel, load_shot_model, save_shot_model
 from vsr.progress import ignore
 from vsr.records import load_options
-from vsr.restore.data_term import known_degradation, strength_of
-from vsr.restore.noise_removal import is_noisy, remove_noise
+from vsr.restore.data_term import is_noisy, known_degradation, strength_of
+from vsr.restore.noise_removal import remove_noise
 from vsr.train.clip import (
     bank_lock,
     choose_shots,
@@ -157,7 +157,7 @@ class ShotJob:
     """Blur that the user gave; one that is to be found is found on the frames."""
     has_prior: bool
     """Whether the training begins from the shipped prior."""
-    found: Degradation
+    degradation: Degradation
     """Degradation of the shot; its noise is removed from what is trained on."""
     known: KnownDegradation
     """Degradation that the prior's networks are made for."""
@@ -200,9 +200,9 @@ class ShotJob:
                 "serves it without training"
             )
             return
-        if is_noisy(self.found):
+        if is_noisy(self.degradation):
             strength = strength_of(self.options.restore)
-            frames = [list(remove_noise(run, self.found, strength)) for run in frames]
+            frames = [list(remove_noise(run, self.degradation, strength)) for run in frames]
         if self.options.kernel == AUTO:
             kernel = _estimated_kernel(self.shot, frames, listener)
         method = replace(self.method, kernel=kernel)
@@ -218,7 +218,7 @@ class ShotJob:
             "version": __version__,
             "prior": "" if prior is None else prior.sha256,
             "degradation": asdict(self.known),
-            "noise": self.found.noise_sigma if is_noisy(self.found) else 0.0,
+            "noise": self.degradation.noise_sigma if is_noisy(self.degradation) else 0.0,
         }
         states = StateFile(self.path, plan, listener.notify, begins_anew=True)
         made = train_shot_model(
@@ -272,10 +272,10 @@ def plan_shots(
     bank = Path(models)
     jobs = []
     degradations = degradations_of_shots(clip, chosen, options.read, options.restore)
-    for shot, found_there in zip(chosen, degradations, strict=True):
+    for shot, degradation in zip(chosen, degradations, strict=True):
         known = CLEAN_SHOT
         if has_prior:
-            known = known_degradation(found_there, strength_of(options.restore))
+            known = known_degradation(degradation, strength_of(options.restore))
         runs, region = training_part(shot, info.height, info.width, has_prior)
         if has_prior and needs_no_training(shot, known):
             runs = []
@@ -290,7 +290,7 @@ def plan_shots(
                 method,
                 kernel,
                 has_prior,
-                found_there,
+                degradation,
                 known,
                 device,
             )
