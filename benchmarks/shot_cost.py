@@ -1,11 +1,14 @@
-"""Processor time of the shot model, of flicker control and of a shot's training, here and in
-another checkout, 320x180 to 1280x720; a process each, which take turns.
+"""Cost of the shot model, of flicker control and of a shot's training, here and in another
+checkout, 320x180 to 1280x720; a process each, which take turns.
 
     git worktree add --detach ../earlier COMMIT
     python -m benchmarks.shot_cost ../earlier
+    python -m benchmarks.shot_cost ../earlier --cores 2 --parts training
+    python -m benchmarks.shot_cost --cores 2
 
-The networks are the shipped prior's. Processor time on one thread; `training` is that of a whole
-model, all else is a frame.
+The networks are the shipped prior's. Processor time on one thread, or with `--cores` the time by
+the clock, which needs a machine with nothing else to do; without another checkout that of one core
+stands beside it. `training` is a whole model, all else a frame.
 """
 
 import os
@@ -29,21 +32,25 @@ PARTS = ("one model", "flicker control", "shot, balanced", "shot, fast", "traini
 def main() -> None:
     """Print the medians and their ratio for each part."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("earlier", type=Path)
+    parser.add_argument("earlier", type=Path, nargs="?")
+    parser.add_argument("--cores", type=int, help="measure by the clock, on so many cores")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--clip", type=Path, default=CLIP)
     parser.add_argument("--serve", action="store_true", help="be one of the two")
     given = parser.parse_args()
     if given.serve:
-        serve(given.clip)
+        serve(given.clip, given.cores)
         return
+    if given.earlier is None and given.cores is None:
+        parser.error("there is nothing to compare with: name another checkout, or give --cores")
     if not given.clip.is_file():
         sys.exit(f"this needs {given.clip}, which is not part of the repository; or give --clip")
-    servers = {
-        name: start(root, given.clip)
-        for name, root in (("before", given.earlier.resolve()), ("now", ROOT))
-    }
+    if given.earlier is None:
+        sides = {"one core": (ROOT, 1), f"{given.cores} cores": (ROOT, given.cores)}
+    else:
+        sides = {"before": (given.earlier.resolve(), given.cores), "now": (ROOT, given.cores)}
+    servers = {name: start(root, given.clip, cores) for name, (root, cores) in sides.items()}
     rows = []
     for part in given.parts:
         seconds: dict[str, list[float]] = {name: [] for name in servers}
@@ -54,18 +61,20 @@ def main() -> None:
         before, now = (median(values[1:]) for values in seconds.values())
         rows.append([part, f"{before:.3f}", f"{now:.3f}", f"{now / before:.2f}"])
         print(rows[-1], file=sys.stderr, flush=True)
-    print("\n| part | before | now | now / before |\n|---|--:|--:|--:|")
+    first, second = sides
+    print(f"\n| part | {first} | {second} | {second} / {first} |\n|---|--:|--:|--:|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
     for server in servers.values():
         server.terminate()
 
 
-def start(root: Path, clip: Path) -> subprocess.Popen[str]:
+def start(root: Path, clip: Path, cores: int | None) -> subprocess.Popen[str]:
     """Start this very file on the package of a checkout."""
+    by_clock = [] if cores is None else ["--cores", str(cores)]
     return subprocess.Popen(
-        [sys.executable, __file__, str(root), "--serve", "--clip", str(clip)],
-        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        [sys.executable, __file__, str(root), "--serve", "--clip", str(clip), *by_clock],
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(cores or 1)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -80,16 +89,17 @@ def ask(server: subprocess.Popen[str], part: str) -> float:
     return float(server.stdout.readline())
 
 
-def serve(clip: Path) -> None:
+def serve(clip: Path, cores: int | None) -> None:
     """Do the parts that are asked for, until the end of the input."""
-    parts = make_parts(clip)
+    parts = make_parts(clip, cores or 1)
+    clock = time.process_time if cores is None else time.perf_counter
     for line in sys.stdin:
-        start_seconds = time.process_time()
+        start_seconds = clock()
         count = parts[line.strip()]()
-        print((time.process_time() - start_seconds) / count, flush=True)
+        print((clock() - start_seconds) / count, flush=True)
 
 
-def make_parts(clip: Path) -> dict[str, Callable[[], int]]:
+def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
     """Make what does each part and counts the frames."""
     import torch
 
@@ -104,12 +114,13 @@ def make_parts(clip: Path) -> dict[str, Callable[[], int]]:
     from vsr.temporal.fusion import Enlarged, fuse_shot
     from vsr.train.methods.quick import QuickOptions
     from vsr.train.methods.shot_network import ADAPTATION, train_shot_model
+    from vsr.train.optimizer import single_thread
     from vsr.upscale.shot import FUSION
     from vsr.upscale.shot_stages import upscale_shot
     from vsr.video.reader import open_clip
 
     keep_freed_memory()
-    set_num_threads(1)
+    set_num_threads(cores)
     with open_clip(clip) as reader:
         frames = islice(reader.frames(), FRAMES)
         lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in frames]
@@ -131,7 +142,9 @@ def make_parts(clip: Path) -> dict[str, Callable[[], int]]:
         return sum(1 for _ in upscale_shot(lows, networks, SCALE, CLEAN, FUSION[quality]))
 
     def training() -> int:
-        train_shot_model([lows], ADAPTATION, 0, lambda *_: None, starts=networks)
+        # As the command trains: cores share a batch, not a convolution.
+        with single_thread():
+            train_shot_model([lows], ADAPTATION, 0, lambda *_: None, starts=networks)
         return 1
 
     return {
