@@ -24,14 +24,15 @@ from torch import nn
 
 from benchmarks.measure import print_table
 from vsr.engine.convolutions import ConvolutionStack
+from vsr.image.resample import resize
 from vsr.models.networks.shot_network import DIFFERENCE_GAIN, LEAK
 from vsr.models.prior import load_shipped_prior
 from vsr.progress import ignore
 from vsr.train.crops import without_halo
 from vsr.train.dataset.dataset import usable_images
-from vsr.train.dataset.prior import PriorOptions, contrast_loss
+from vsr.train.dataset.prior import PriorOptions
 from vsr.train.dataset.sequences import MIN_PICTURE_PX, SequenceMaker
-from vsr.train.methods.shot_network import Example, enlarge_fused, windows
+from vsr.train.methods.shot_network import Example, contrast_loss, enlarge_fused, windows
 from vsr.train.optimizer import cosine_decay, warm_decay
 
 MAX_REACH = 3
@@ -156,12 +157,16 @@ def make_examples(folder: Path, stage: int, count: int, seed: int) -> list[Examp
             sequence = maker.make(number)
             inputs, targets = sequence.low, sequence.clean
             if stage == 1:
-                targets = [F.avg_pool2d(clean, 2) for clean in targets]
+                targets = [halved(clean) for clean in targets]
             else:
                 inputs = enlarge_fused(sequence.low, first, options.fusion)
             yield from windows(sequence.low, inputs, targets, MAX_REACH, HALO)
 
     return [(planes.half(), target.half()) for planes, target in examples()]
+
+
+def halved(picture: torch.Tensor) -> torch.Tensor:
+    return resize(picture, picture.shape[-2] // 2, picture.shape[-1] // 2).clamp(0, 1)
 
 
 def train(

@@ -42,10 +42,15 @@ def shot_training_seconds(
             start = perf_counter()
             training.step()
             seconds.append(perf_counter() - start)
-    # The first step of each network makes the examples that it learns from.
+    # The first step of each network makes the examples that it learns from, the last one judges it
+    # by those that were held out.
     parts = seconds[:PROBE_STEPS], seconds[PROBE_STEPS:]
     steps = [median(part) for part in parts]
-    examples = sum(max(0.0, part[0] - step) for part, step in zip(parts, steps, strict=True))
+    examples = sum(
+        max(0.0, part[end] - step)
+        for part, step in zip(parts, steps, strict=True)
+        for end in (0, -1)
+    )
     each = examples / len(frames[:PROBE_FRAMES])
     learning = sum(count * step for count, step in zip(options.iterations, steps, strict=True))
     return [learning + count * each if count else 0.0 for count in frames_of_models]

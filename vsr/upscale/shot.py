@@ -23,9 +23,10 @@ from vsr.video.step import State, Step, split_done
 
 FUSION: dict[str, FusionOptions] = {
     "fast": FusionOptions(memory=0.8, look_ahead=1, refinements=2),
-    "balanced": FusionOptions(memory=0.9, look_ahead=2),
-    "best": FusionOptions(memory=0.9, look_ahead=2),
+    "balanced": FusionOptions(memory=0.95, look_ahead=2),
+    "best": FusionOptions(memory=0.95, look_ahead=2),
 }
+"""With a memory of 0.9 Vid4 has .006 dB more, and .004 more LPIPS."""
 MODEL_CHOICE_FRAMES = 5
 """Length of the start of a shot by which one of several models is chosen."""
 

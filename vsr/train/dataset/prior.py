@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 
 from vsr import __version__
 from vsr.engine.options import choose_device
@@ -46,14 +45,13 @@ from vsr.train.state_file import StateFile
 VALIDATION_SEQUENCES = 6
 VALIDATION_SEED = 2**31
 """Beyond all seeds of trainings, so that no sequence of theirs is seen again."""
-CONTRAST_WINDOW_PX = 5
 
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """A training of a prior; defaults are for one core of a CPU and a quarter of an hour."""
+    """A training of a prior; defaults are for two cores of a CPU and 36 minutes."""
 
-    iterations: tuple[int, int] = option((2200, 3600), "Steps of the two networks.", at_least=1)
+    iterations: tuple[int, int] = option((9000, 12000), "Steps of the two networks.", at_least=1)
     learning_rates: tuple[float, float] = option(
         (2e-3, 1.5e-3), "Learning rates that the two begin with.", above=0
     )
@@ -67,13 +65,13 @@ class PriorOptions:
     )
     pool: int = option(32, "Sequences that crops are drawn from at a time.", at_least=1)
     steps_per_sequence: int = option(
-        20, "Steps after which the oldest of them gives way to a new one.", at_least=1
+        40, "Steps after which the oldest of them gives way to a new one.", at_least=1
     )
-    validate_every: int = option(1000, "Steps between two validations.", at_least=1)
+    validate_every: int = option(1500, "Steps between two validations.", at_least=1)
     first: ShotNetworkSpec = ShotNetworkSpec(width=64, layers=6)
     second: ShotNetworkSpec = ShotNetworkSpec(width=40, layers=5)
     fusion: FusionOptions = FusionOptions(memory=0.9, look_ahead=2)
-    """Fusion of what the second network learns from: as `balanced` fuses."""
+    """Fusion of what the second network learns from."""
     sequences: SequenceOptions = SequenceOptions()
     trains: Literal["networks", "changes"] = option(
         "networks",
@@ -111,6 +109,7 @@ class PriorTraining(ShotModelTraining):
             learning_rates=options.learning_rates,
             crop_px=options.crop_px,
             batch=options.batch,
+            contrast_weight=options.contrast_weight,
             average_decay=options.average_decay,
             fusion=options.fusion,
         )
@@ -205,34 +204,11 @@ class PriorTraining(ShotModelTraining):
         return [float(name.startswith("changes.")) for name, _ in network.named_parameters()]
 
     def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        options, loss = self._prior_options, F.l1_loss(result, target)
-        if options.contrast_weight:
-            loss = loss + options.contrast_weight * contrast_loss(result, target)
+        loss = super()._loss(result, target)
         if self._perceptual is not None:
             gray = (luma.expand(-1, 3, -1, -1) for luma in (result, target))
-            loss = loss + options.perceptual_weight * self._perceptual(*gray)
+            loss = loss + self._prior_options.perceptual_weight * self._perceptual(*gray)
         return loss
-
-
-def contrast_loss(result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compare the local contrast of fine detail, (N, 1, H, W) each: the mean difference of its root
-    mean squares over small windows.
-
-    Absolute errors alone ask for the median of what a place may look like, which is flat where
-    leaves or gravel lie; this asks for as much contrast as there is, wherever it is.
-    """
-    return F.l1_loss(_fine_contrast(result), _fine_contrast(target))
-
-
-def _fine_contrast(luma: torch.Tensor) -> torch.Tensor:
-    # At the rim the mean is that of what lies within.
-    mean = F.avg_pool2d(
-        luma, CONTRAST_WINDOW_PX, 1, CONTRAST_WINDOW_PX // 2, count_include_pad=False
-    )
-    fine = luma - mean
-    power = F.avg_pool2d(fine.square(), CONTRAST_WINDOW_PX, 1)
-    # The root of 0 has no slope.
-    return (power + 1e-5).sqrt()
 
 
 def make_sequences(paths: Sequence[Path], options: PriorOptions, seed: int) -> SequenceMaker:
