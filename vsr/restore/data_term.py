@@ -35,17 +35,17 @@ of what their cameras added."""
 MIN_QUANTIZER_STEP = 4.0
 """Gray levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
 the input counts as clean."""
-TRUSTED_QP, DETAIL_LOSS = 29.0, 0.033
+TRUSTED_QP, DETAIL_LOSS = 29.0, 0.05
 """Quantizer up to which all detail of a shot network is believed, and the share that each further
 step takes away. Less detail has a better PSNR and flickers less, and looks softer: at QP 36 (walk,
-crf 28) all of it gives +.24 dB and .67 of the LPIPS of bicubic interpolation, .7 of it +.38 dB and
-.75."""
+crf 28) .77 of it gives +.42 dB and .63 of the LPIPS of bicubic interpolation, .65 of it +.50 dB and
+.67."""
 MIN_KNOWN_QP = 33.0
 """Quantizer from which on networks for compressed shots do better than those for clean shots that
 were trained on the clip. At QP 30 (crf 23) these have the better LPIPS at the same PSNR, and at
 QP 32.7 (bunny, crf 28) both are better."""
-MIN_DETAIL = 0.72
-"""From QP 37.5 up: still less gains no PSNR on foliage at QP 41, and looks softer."""
+MIN_DETAIL = 0.65
+"""From QP 36 up: at crf 33, .6 of it gains .07 dB on .72, and loses .04 of LPIPS."""
 
 
 @dataclass(frozen=True)
