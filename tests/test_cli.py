@@ -388,13 +388,20 @@ def test_the_python_functions_do_what_the_commands_do(tmp_path, clip, bank):
     import vsr
 
     manifest = vsr.run(
-        clip, tmp_path / "out.mkv", policy="smi", models=bank, scale=2, metrics=["lr_psnr"]
+        clip,
+        tmp_path / "out.mkv",
+        policy="smi",
+        models=bank,
+        scale=2,
+        metrics=["lr_psnr"],
+        codec="ffv1",
+        pix_fmt="bgr0",
     )
     assert manifest.frames_out == 6
     scores = vsr.score([tmp_path / "out.mkv"], low_resolution=clip, metrics=["lr_psnr"])
-    # 4:4:4 at crf 16 costs a little of what was measured before encoding.
+    # Rounding to 8 bits costs a little of what was measured before it.
     before, after = manifest.metrics["lr_psnr"]["mean"], scores.results[0].metrics["lr_psnr"].mean
-    assert after == pytest.approx(before, abs=15)
+    assert after == pytest.approx(before, abs=3)
     with pytest.raises(vsr.VsrError):
         vsr.run(clip, tmp_path / "out.mkv", policy="smi", models=bank)
 
