@@ -13,7 +13,7 @@ import tempfile
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from itertools import islice
-from math import cos, log10, pi, sin
+from math import cos, pi, sin
 from pathlib import Path
 
 import cv2
@@ -26,9 +26,11 @@ from benchmarks.measure import print_table, upscale
 from benchmarks.real_footage import REALESR
 from benchmarks.shot import source_of, train_shot_models
 from vsr.image.luma import luma
+from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.profile import StageClock
 from vsr.upscale.policy import no_shot_models
+from vsr.video.frames import Frame
 
 FRAMES, SIDE = 12, 256
 SUPERSAMPLING = 4
@@ -59,13 +61,10 @@ def main() -> None:
                 models = no_shot_models
                 if method == "shot":
                     models = source_of(train_shot_models(clip, Path(folder) / "models"))
-                made = [
-                    (low.pixels, large.pixels)
-                    for low, large in upscale(clip, recipe, [], [], StageClock(), models)
-                ]
+                made = list(upscale(clip, recipe, [], [], StageClock(), models))
                 rows.append([scene, method, *figures(truths, made)])
                 print(rows[-1], flush=True)
-                crops.append(made[FRAMES // 2][1])
+                crops.append(made[FRAMES // 2][1].pixels)
             # The face is of a clip that may not be copied.
             if scene != "face":
                 shown = [picture(one)[CROP] for one in (*crops, truths[FRAMES // 2])]
@@ -76,27 +75,22 @@ def main() -> None:
         cv2.imwrite(str(given.figure), sheet[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def figures(
-    truths: list[torch.Tensor], made: list[tuple[torch.Tensor, torch.Tensor]]
-) -> tuple[str, str, str]:
-    """Means over the frames."""
-    to_input, to_truth, strokes = [], [], []
+def figures(truths: list[torch.Tensor], made: list[tuple[Frame, Frame]]) -> tuple[str, str, str]:
+    """Means over the frames, each with its enlargement."""
+    board = Scoreboard(("lr_psnr", "psnr_y"), has_truth=True, has_low_resolution=True)
+    strokes = []
     for truth, (low, large) in zip(truths, made, strict=True):
-        to_input.append(psnr(reduce(large), low))
-        true, result = luma(truth), luma(large)
-        to_truth.append(psnr(result, true))
+        board.update(large, truth, low.pixels)
+        true = luma(truth)
         clear = is_clear(true.numpy())
         if clear.any():
-            change = (result - true).numpy()[clear]
+            change = (luma(large.pixels) - true).numpy()[clear]
             # A method may shade all paper alike; strokes are what stands out from it.
             off = np.abs(change - np.median(change)) > INK_LEVELS / 255
             strokes.append(1000 * float(off.mean()))
+    means = {name: result.mean for name, result in board.compute().items()}
     ink = f"{np.mean(strokes):.2f}" if strokes else "-"
-    return f"{np.mean(to_input):.1f}", f"{np.mean(to_truth):.2f}", ink
-
-
-def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
-    return -10 * log10(max(1e-12, float((one - other).square().mean())))
+    return f"{means['lr_psnr']:.1f}", f"{means['psnr_y']:.2f}", ink
 
 
 def is_clear(plane: np.ndarray) -> np.ndarray:

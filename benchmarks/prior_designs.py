@@ -24,13 +24,12 @@ from torch import nn
 
 from benchmarks.measure import print_table
 from vsr.engine.convolutions import ConvolutionStack
-from vsr.image.resample import resize
 from vsr.models.networks.shot_network import DIFFERENCE_GAIN, LEAK
 from vsr.models.prior import load_shipped_prior
 from vsr.progress import ignore
-from vsr.train.crops import without_halo
+from vsr.train.crops import draw_placement, integer_sampler, without_halo
 from vsr.train.dataset.dataset import usable_images
-from vsr.train.dataset.prior import PriorOptions
+from vsr.train.dataset.prior import PriorOptions, halved
 from vsr.train.dataset.sequences import MIN_PICTURE_PX, SequenceMaker
 from vsr.train.methods.shot_network import Example, contrast_loss, enlarge_fused, windows
 from vsr.train.optimizer import cosine_decay, warm_decay
@@ -165,10 +164,6 @@ def make_examples(folder: Path, stage: int, count: int, seed: int) -> list[Examp
     return [(planes.half(), target.half()) for planes, target in examples()]
 
 
-def halved(picture: torch.Tensor) -> torch.Tensor:
-    return resize(picture, picture.shape[-2] // 2, picture.shape[-1] // 2).clamp(0, 1)
-
-
 def train(
     network: DesignedNetwork, examples: list[Example], seconds: float
 ) -> tuple[DesignedNetwork, int]:
@@ -195,26 +190,12 @@ def train(
 
 def draw_crop(examples: list[Example], random: torch.Generator) -> Example:
     """Draw two crops, flipped and turned at random; the one of more contrast stays."""
-
-    def below(limit: int) -> int:
-        return int(torch.randint(limit, (1,), generator=random))
-
-    drawn = []
+    draw, drawn = integer_sampler(random), []
     for _ in range(2):
-        planes, target = examples[below(len(examples))]
-        top, left = (GRID * below((side - CROP_PX) // GRID + 1) for side in target.shape[-2:])
-        wide = CROP_PX + 2 * HALO
-        drawn.append(
-            (
-                planes[:, top : top + wide, left : left + wide].float(),
-                target[:, top : top + CROP_PX, left : left + CROP_PX].float(),
-            )
-        )
-    pair = max(drawn, key=lambda example: float(example[1].std()))
-    turns, is_flipped = below(4), below(2)
-    turned = (torch.rot90(picture, turns, (1, 2)) for picture in pair)
-    planes, target = (picture.flip(2) if is_flipped else picture for picture in turned)
-    return planes, target
+        planes, target = examples[draw(len(examples))]
+        place = draw_placement(target.shape[-2:], CROP_PX, draw, grid=GRID)
+        drawn.append((place.cut(planes, HALO).float(), place.cut(target).float()))
+    return max(drawn, key=lambda example: float(example[1].std()))
 
 
 def judge(network: DesignedNetwork, examples: list[Example]) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def train_without(kind: str, pictures: Path, prior: Path, iterations: tuple[int, int]) -> None:
-    settings = [f"iterations={list(iterations)}", "steps_per_sequence=40", *MADE.get(kind, ())]
+    settings = [f"iterations={list(iterations)}", *MADE.get(kind, ())]
     left_out = set(KINDS.get(kind, ()))
     with tempfile.TemporaryDirectory() as folder:
         for picture in sorted(pictures.iterdir()):

@@ -196,8 +196,8 @@ def test_without_the_fused_operator_the_result_is_the_same(monkeypatch):
 @pytest.mark.parametrize("size", [(80, 96), (51, 70)])
 def test_a_second_step_of_back_projection_is_what_one_more_step_makes(size):
     image, low = resize(picture(40, 48), *size), 0.9 * resize(picture(40, 48), 20, 24)
-    expected = back_project(back_project(image, low, 0.8), low, 0.4).clamp(0, 1)
-    found = back_project_in_place(image.clone(), low, 0.8, second_step=0.5)
+    expected = back_project(back_project(image, low, 0.8), low, 0.8).clamp(0, 1)
+    found = back_project_in_place(image.clone(), low, 0.8, twice=True)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 

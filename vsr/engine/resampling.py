@@ -31,20 +31,20 @@ def back_project_in_place(
     weight: float,
     kernel: KernelTaps | None = None,
     *,
-    second_step: float = 0.0,
+    twice: bool = False,
     keep: Keep | None = None,
 ) -> torch.Tensor:
     """Back-project `image`, (C, H, W), onto `low`, (C, h, w), in place, as `resample.back_project`
     or, with a blur kernel, `blur.back_project_blurred` does; clamp to [0, 1]. Returns `image`.
 
-    A `second_step` follows at once, so many times as strong, before values are clamped; then there
-    is nothing to `keep`, which filters the residual, (C, h, w), before it is fed back (None: no
-    filter). Raises `ModelError` for a ratio of sizes that the kernel does not cover.
+    `keep` filters the residual, (C, h, w), before it is fed back (None: no filter). `twice` asks
+    for a second step before values are clamped, and goes with no filter. Raises `ModelError` for a
+    ratio of sizes that the kernel does not cover.
     """
     if kernel is not None:
         image.copy_(back_project_blurred(image, low, kernel, weight, keep))
-        if second_step:
-            image.copy_(back_project_blurred(image, low, kernel, second_step * weight, keep))
+        if twice:
+            image.copy_(back_project_blurred(image, low, kernel, weight, keep))
         return image.clamp_(0, 1)
     height, width = image.shape[-2:]
     low_height, low_width = low.shape[-2:]
@@ -66,9 +66,9 @@ def back_project_in_place(
     with torch.inference_mode():
         if keep is not None:
             residual = keep(residual)
-        if second_step:
+        if twice:
             # What the first step leaves, without a look at the picture: resizing is linear.
             left = residual - weight * resize_there_and_back(residual, height, width)
-            residual = residual.add_(left, alpha=second_step)
+            residual = residual.add_(left)
     strips.cover(correct, height, width)
     return image

@@ -87,17 +87,15 @@ class DataTerm:
         low: torch.Tensor,
         kernel: KernelTaps | None = None,
         *,
-        second_step: float = 0.0,
+        twice: bool = False,
     ) -> torch.Tensor:
         """Pull `image`, (C, H, W), towards agreement with `low`, (C, h, w), in place; in [0, 1].
 
-        `kernel` is the blur that the picture was enlarged for; None: bicubic. Where the input is
-        trusted in full, a `second_step` follows that is so many times as strong.
+        `kernel` is the blur that the picture was enlarged for; None: bicubic. `twice` asks for a
+        second step, which is made where the input is trusted in full.
         """
-        second_step = second_step if self.trust.is_full else 0.0
-        return back_project_in_place(
-            image, low, self.weight, kernel, second_step=second_step, keep=self.keep
-        )
+        twice = twice and self.trust.is_full
+        return back_project_in_place(image, low, self.weight, kernel, twice=twice, keep=self.keep)
 
 
 CLEAN = DataTerm()

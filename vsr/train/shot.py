@@ -74,7 +74,7 @@ training on the rest has made it better."""
 MAX_ADAPTATION_FRAMES = 16
 MAX_ADAPTATION_PIXELS = 420_000
 """Limit for all those frames together; of larger frames the middle is trained on, so that a shot
-takes some six seconds of a core at any size."""
+takes some eight seconds of a busy core at any size."""
 
 
 def train_shot(

@@ -139,7 +139,7 @@ class PriorTraining(ShotModelTraining):
             fusion = self._options.fusion
             inputs = enlarge_fused(lows, first, fusion, data_term=data_term)
         else:
-            targets = [_halved(clean) for clean in targets]
+            targets = [halved(clean) for clean in targets]
         targets = [target.to(self._device) for target in targets]
         reach = self._options.network.neighbours
         examples = windows(lows, inputs, targets, reach, halo)
@@ -222,7 +222,8 @@ def _filled(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values[:, None, None].expand(-1, *like.shape[-2:])
 
 
-def _halved(picture: torch.Tensor) -> torch.Tensor:
+def halved(picture: torch.Tensor) -> torch.Tensor:
+    """Reduce a clean frame (1, H, W) to the truth of the first network."""
     height, width = picture.shape[-2:]
     return resize(picture, height // 2, width // 2).clamp(0, 1)
 

@@ -73,7 +73,8 @@ ADAPTATION = ShotTrainingOptions(
     contrast_weight=0.12,
     held_out=0.2,
 )
-"""From a prior: with five times the steps Vid4 gains 0.01 dB and 0.003 of LPIPS."""
+"""From a prior. Five times the steps, without the contrast, take foliage's LPIPS from .240 to .221
+and leave its PSNR, and all of walk, as they are."""
 
 
 @dataclass(frozen=True, eq=False)
