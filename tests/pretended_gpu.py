@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
+transfers: list[tuple[str, tuple[int, ...]]] = []
+"""What was copied to the GPU (`up`) and to main memory (`down`) since it was opened: its shape."""
 MAY_MIX = ("aten::copy_", "aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_")
 """Indices may lie in main memory, and copies go from one to the other."""
 
@@ -60,6 +62,7 @@ def pretended_gpu() -> Iterator[torch.device]:
             run_thread(thread)
 
     torch._C._ensureCUDADeviceGuardSet()
+    transfers.clear()
     # Modules would else exchange the storage of their parameters.
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     with pytest.MonkeyPatch.context() as patch, _Dispatch():
@@ -98,6 +101,10 @@ def _dispatch(operator, args, kwargs):
         kwargs = {**kwargs, "device": torch.device("cpu")}
     if name.startswith("aten::copy_"):
         is_on_gpu = isinstance(args[0], OnGpu)
+    if name.startswith(("aten::copy_", "aten::_to_copy")):
+        source = args[1 if name.startswith("aten::copy_") else 0]
+        if isinstance(source, OnGpu) != is_on_gpu:
+            transfers.append(("up" if is_on_gpu else "down", tuple(source.shape)))
     made = operator(*tree_map(_held, args), **tree_map(_held, kwargs))
     if not is_on_gpu:
         return made

@@ -133,7 +133,7 @@ def test_a_registrar_forgets_and_registers_each_pair_once():
     back = registrar.onto(2, 1)
     assert registrar.onto(2, 1) is back
     np.testing.assert_allclose(
-        registrar.onto(1, 2).flow.mean(axis=(0, 1)), -back.flow.mean(axis=(0, 1)), atol=0.2
+        registrar.onto(1, 2).flow.mean(dim=(1, 2)), -back.flow.mean(dim=(1, 2)), atol=0.2
     )
     registrar.discard_before(2)
     with pytest.raises(KeyError):

@@ -13,7 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.measuring import array, luma, measure, moving, noisy, value
 from vsr.errors import InputError, UsageError
-from vsr.image.motion import DIS_FAST, DIS_MEDIUM, dis_flow, motion_between, visible_mask
+from vsr.image.dense_motion import flow_planes, motion_between, preset_flow, visible_mask
+from vsr.image.motion import DIS_FAST, DIS_MEDIUM
 from vsr.image.resample import resize
 from vsr.metrics import METRICS, possible_metrics, with_sharpness
 from vsr.metrics.metric import MetricUnavailableError, Needs
@@ -174,7 +175,7 @@ def expected_pair_figures(result, result_before, reference, reference_before, bo
     )
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = estimator.calc(now, before, None)
-    visible = visible_mask(flow, estimator.calc(before, now, None))
+    visible = visible_mask(*map(flow_planes, (flow, estimator.calc(before, now, None)))).numpy()
     rows, columns = np.indices(now.shape)
     places = [rows + flow[..., 1], columns + flow[..., 0]]
 
@@ -222,12 +223,10 @@ def test_flicker_live_follows_the_enlarged_input_even_beside_a_truth():
 def test_a_pair_with_nothing_unoccluded_has_no_value():
     truths = [moving(1, 64, 96, seed=seed)[0] for seed in (1, 2)]
     small = [truth[:, :13, :13].contiguous() for truth in truths]
-    assert (
-        visible_mask(np.full((13, 13, 2), 50, np.float32), np.zeros((13, 13, 2), np.float32)).sum()
-        == 0
-    )
-    dark, bright = (np.rint(luma(pixels)).astype(np.uint8) for pixels in small)
-    hidden = not visible_mask(dis_flow(bright, dark), dis_flow(dark, bright))[5:8, 5:8].any()
+    assert visible_mask(torch.full((2, 13, 13), 50.0), torch.zeros(2, 13, 13)).sum() == 0
+    dark, bright = (torch.from_numpy(luma(pixels)) for pixels in small)
+    there, back = (preset_flow(*pair, DIS_MEDIUM) for pair in ((bright, dark), (dark, bright)))
+    hidden = not visible_mask(there, back)[5:8, 5:8].any()
     assert hidden, "the two textures were meant to have no common motion in the middle"
     figures = measure(["warping_error", "flicker"], small, small, border=5)
     assert figures["warping_error"].per_frame == (None, None)
@@ -368,10 +367,9 @@ def test_fast_flow_changes_the_motion_that_is_used(fast):
     board = Scoreboard(["warping_error"], has_truth=True, has_low_resolution=False, fast_flow=fast)
     for index, truth in enumerate(truths):
         board.update(Frame(truth, index, index, Fraction(1, 25)), truth)
-    now, before = (np.rint(luma(pixels)).astype(np.uint8) for pixels in reversed(truths))
+    now, before = (torch.from_numpy(luma(pixels)).float() for pixels in reversed(truths))
     motion = motion_between(now, before, DIS_FAST if fast else DIS_MEDIUM)
-    change = motion.change(luma(truths[1]).astype(np.float32), luma(truths[0]).astype(np.float32))
-    expected = np.abs(change)[motion.visible].mean()
+    expected = float(motion.change(now, before)[motion.visible].abs().mean())
     assert board.compute()["warping_error"].per_frame[1] == pytest.approx(expected, abs=2e-3)
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from tests.measuring import array, measure, moving, noisy, value
-from vsr.image.motion import motion_between
+from vsr.image.dense_motion import motion_between
 from vsr.image.resample import resize
 from vsr.metrics.observation import MetricImage
 
@@ -115,17 +115,17 @@ def test_mean_absolute_and_root_mean_square_errors_are_numpys(border):
 def test_ewarp_is_lais_formula_written_out():
     truths = moving(2, 64, 96, step=(1.5, 2.0))
     results = [noisy(truth, 0.05, seed) for seed, truth in enumerate(truths)]
-    earlier, later = (MetricImage(truth, truth).luma_bytes for truth in truths)
+    earlier, later = (MetricImage(truth, truth).luma for truth in truths)
     motion = motion_between(earlier, later)
     rows, columns = np.indices((64, 96))
-    places = [rows + motion.flow[..., 1], columns + motion.flow[..., 0]]
+    places = [rows + motion.flow[1].numpy(), columns + motion.flow[0].numpy()]
     first, second = (array(result) for result in results)
     warped = np.stack(
         [map_coordinates(second[..., c], places, order=1, mode="nearest") for c in range(3)],
         axis=-1,
     )
-    squares = ((first - warped) ** 2)[motion.visible]
-    assert motion.visible.mean() > 0.3
+    squares = ((first - warped) ** 2)[motion.visible.numpy()]
+    assert motion.visible.float().mean() > 0.3
     figures = measure(["ewarp"], results, truths)["ewarp"]
     assert figures.per_frame[0] is None
     assert figures.per_frame[1] == pytest.approx(1000 * squares.mean(), rel=1e-2)

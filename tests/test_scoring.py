@@ -19,7 +19,7 @@ from tests.measuring import full_disk
 from vsr.errors import InputError, OutputError, UsageError
 from vsr.evaluate import SUMMARY_ROWS, ClipScores, score, score_table, write_csv
 from vsr.evaluate.results import rank_results
-from vsr.image.motion import motion_between
+from vsr.image.dense_motion import motion_between
 from vsr.metrics import METRICS, observation
 from vsr.metrics.metric import Needs
 from vsr.metrics.scoreboard import MetricResult, Scoreboard

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from vsr.errors import ModelError
 from vsr.image.motion import FloatArray
+from vsr.image.pyramid_flow import filter_both_ways
 from vsr.image.resample import resize
 
 FACTOR = 2
@@ -171,6 +172,14 @@ def back_project_blurred(
 @lru_cache(maxsize=16)
 def _kernel(rows: KernelTaps, factor: int) -> torch.Tensor:
     return kernel_of_factor(taps_to_tensor(rows), factor)
+
+
+def gaussian_mean(plane: torch.Tensor, window_px: int, sigma_px: float) -> torch.Tensor:
+    """`gaussian_filter` of a tensor (H, W), on its device."""
+    if plane.device.type == "cpu":
+        return torch.from_numpy(gaussian_filter(plane.numpy(), window_px, sigma_px))
+    weights = plane.new_tensor(cv2.getGaussianKernel(window_px, sigma_px)[:, 0])
+    return filter_both_ways(plane[None], weights)[0]
 
 
 def gaussian_filter(plane: FloatArray, window_px: int, sigma_px: float) -> FloatArray:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from vsr.errors import ModelError
 from vsr.image.motion import FloatArray
@@ -69,7 +71,7 @@ def brisque_features(gray: FloatArray) -> Array | None:
     # Not antialiased: the regression was trained on such features.
     halved: FloatArray = cv2.resize(gray, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
     features = np.concatenate(
-        [_features(mscn_coefficients(gray)[0]), _features(mscn_coefficients(halved)[0])]
+        [_features(mscn_coefficients(torch.from_numpy(each))[0]) for each in (gray, halved)]
     )
     return None if np.isnan(features).any() else features
 
@@ -122,7 +124,7 @@ def _numbers(node: cv2.FileNode, columns: int) -> Array:
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 
-def _features(structure: FloatArray) -> Array:
+def _features(structure: torch.Tensor) -> Array:
     """Return the 18 features of one scale, of MSCN coefficients (H, W)."""
     own = fit_asymmetric_gaussian(structure.reshape(1, -1))
     # Variances, where NIQE takes scale parameters.
@@ -134,8 +136,8 @@ def _features(structure: FloatArray) -> Array:
     return np.concatenate(columns)
 
 
-def _shifted(plane: FloatArray, down: int, across: int) -> FloatArray:
+def _shifted(plane: torch.Tensor, down: int, across: int) -> torch.Tensor:
     """Return for each pixel the one that far below and to the right; 0 outside the picture."""
     height, width = plane.shape
-    padded = np.pad(plane, 1)
+    padded = F.pad(plane, (1, 1, 1, 1))
     return padded[1 + down : 1 + down + height, 1 + across : 1 + across + width]

@@ -10,10 +10,9 @@ RGB in [0, 1], where W brings the later frame onto the earlier one. Lai's flow i
 is DIS, so that figures of papers compare in order rather than by value.
 """
 
-import cv2
-import numpy as np
+import torch
 
-from vsr.image.motion import FloatArray, Motion
+from vsr.image.dense_motion import Motion
 from vsr.metrics.metric import LoadedMetric
 from vsr.metrics.observation import FramePair, Observation
 
@@ -52,8 +51,8 @@ def _measure_ewarp(observation: Observation) -> float | None:
     motion = reference.motion_forward
     if motion is None or result.previous is None:
         return None
-    earlier, later = (picture.pixels.cpu().numpy() for picture in (result.previous, result.current))
-    squares = np.square(motion.change(earlier, later)).mean(axis=0)
+    change = motion.change(result.previous.pixels, result.current.pixels)
+    squares = change.square_().mean(dim=0)
     error = _mean_visible(observation, motion, squares)
     # In the unit of the published tables.
     return None if error is None else 1000 * error
@@ -68,15 +67,12 @@ def _excess_change(observation: Observation, reference: FramePair | None) -> flo
     return _mean_visible(observation, motion, excess)
 
 
-def _mean_visible(observation: Observation, motion: Motion, values: FloatArray) -> float | None:
+def _mean_visible(observation: Observation, motion: Motion, values: torch.Tensor) -> float | None:
     """Return the mean of |values| (H, W) where both frames show the pixel, border left off; None
     where that is nowhere."""
-    visible = observation.inner_array(motion.visible)
-    count = np.count_nonzero(visible)
+    visible = observation.inner(motion.visible)
+    count = int(visible.count_nonzero())
     if not count:
         return None
-    # OpenCV sums |values| under a mask without a copy, in float64.
-    return (
-        float(cv2.norm(observation.inner_array(values), cv2.NORM_L1, visible.view(np.uint8)))
-        / count
-    )
+    magnitudes = observation.inner(values).abs() * visible
+    return float(magnitudes.sum(dtype=torch.float64)) / count

@@ -18,7 +18,6 @@ import torch
 
 from vsr.errors import InputError, ModelError
 from vsr.files import write_atomically
-from vsr.image.motion import FloatArray
 from vsr.image.resample import resize
 from vsr.metrics.metric import LoadedMetric, build_from
 from vsr.metrics.observation import MetricImage, Observation
@@ -81,15 +80,14 @@ def load() -> LoadedMetric:
     model = build_from((NIQE_MODEL,), read_model) if is_given else read_model(SHIPPED_MODEL)
 
     def measure(observation: Observation) -> float | None:
-        gray = observation.inner_array(observation.result.current.luma_bytes).astype(np.float32)
-        return niqe(gray, model)
+        return niqe(observation.inner(observation.result.current.luma).round(), model)
 
     return LoadedMetric(
         measure, model.name, f"no frame holds two whole blocks of {BLOCK_PX}x{BLOCK_PX} px"
     )
 
 
-def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
+def niqe(gray: torch.Tensor, model: NiqeModel) -> float | None:
     """Return NIQE of a picture (H, W) in grey levels; None where fewer than two blocks have
     statistics."""
     features, _ = block_features(gray)
@@ -103,22 +101,22 @@ def niqe(gray: FloatArray, model: NiqeModel) -> float | None:
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
-def block_features(gray: FloatArray) -> tuple[Array, Array]:
+def block_features(gray: torch.Tensor) -> tuple[Array, Array]:
     """Return features (N, 36) of the whole blocks of (H, W), row by row, and their mean local
     deviations (N,)."""
     height, width = (side - side % BLOCK_PX for side in gray.shape)
     if min(height, width) == 0:
         return np.empty((0, NUM_FEATURES)), np.empty(0)
-    whole = np.ascontiguousarray(gray[:height, :width])
+    whole = gray[:height, :width].contiguous()
     structure, deviations = mscn_coefficients(whole)
     # Antialiased, as the authors halve: the reason why BRISQUE's features are not these.
-    halved = resize(torch.from_numpy(whole), height // 2, width // 2).numpy()
+    halved = resize(whole, height // 2, width // 2)
     scales = [
         _features(_blocks(structure, BLOCK_PX)),
         _features(_blocks(mscn_coefficients(halved)[0], BLOCK_PX // 2)),
     ]
-    sharpness = _blocks(deviations, BLOCK_PX).mean(axis=(1, 2), dtype=np.float64)
-    return np.concatenate(scales, axis=1), sharpness
+    sharpness = _blocks(deviations, BLOCK_PX).mean(dim=(1, 2), dtype=torch.float64)
+    return np.concatenate(scales, axis=1), sharpness.cpu().numpy()
 
 
 def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
@@ -129,9 +127,7 @@ def fit_model(pictures: Iterable[torch.Tensor]) -> NiqeModel:
     """
     chosen = []
     for pixels in pictures:
-        features, sharpness = block_features(
-            MetricImage(pixels, uncropped=pixels).luma_bytes.astype(np.float32)
-        )
+        features, sharpness = block_features(MetricImage(pixels, uncropped=pixels).luma.round())
         if len(features):
             chosen.append(features[sharpness > _MIN_SHARPNESS * sharpness.max()])
     all_features = np.concatenate([np.empty((0, NUM_FEATURES)), *chosen])
@@ -182,14 +178,14 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         ) from error
 
 
-def _blocks(plane: FloatArray, side: int) -> FloatArray:
+def _blocks(plane: torch.Tensor, side: int) -> torch.Tensor:
     """Cut (H, W), multiples of `side`, into (N, side, side)."""
     height, width = plane.shape
-    tiled = plane.reshape(height // side, side, width // side, side).swapaxes(1, 2)
+    tiled = plane.reshape(height // side, side, width // side, side).transpose(1, 2)
     return tiled.reshape(-1, side, side)
 
 
-def _features(blocks: FloatArray) -> Array:
+def _features(blocks: torch.Tensor) -> Array:
     """Return the 18 features (N, 18) of blocks of MSCN coefficients (N, side, side) of one
     scale."""
     count = len(blocks)
@@ -198,7 +194,7 @@ def _features(blocks: FloatArray) -> Array:
     columns = [own.shape, own.spread * (own.left + own.right) / 2]
     for shift in _SHIFTS:
         # Rolled within the block, as the authors do.
-        products = blocks * np.roll(blocks, shift, axis=(1, 2))
+        products = blocks * blocks.roll(shift, dims=(1, 2))
         pairs = fit_asymmetric_gaussian(products.reshape(count, -1))
         columns += [pairs.shape, pairs.mean, pairs.spread * pairs.left, pairs.spread * pairs.right]
     return np.stack(columns, axis=1)

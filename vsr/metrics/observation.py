@@ -13,14 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vsr.image.motion import (
-    DIS_MEDIUM,
-    FloatArray,
-    GrayArray,
-    Motion,
-    farneback_flow,
-    motion_between,
-)
+from vsr.image.dense_motion import Motion, motion_between
+from vsr.image.motion import DIS_MEDIUM, FloatArray, GrayArray, farneback_flow
 from vsr.image.resample import resize
 
 Scalar = TypeVar("Scalar", np.float32, np.bool_, np.uint8)
@@ -50,17 +44,31 @@ class MetricImage:
         return array
 
     @cached_property
-    def luma_bytes(self) -> GrayArray:
-        """`luma` rounded to whole grey levels."""
-        return np.rint(self.luma_array).astype(np.uint8)
-
-    @cached_property
     def gray_bytes(self) -> GrayArray:
         """Full-range BT.601 grey, 0..255, rounded."""
         # From the luma that is there already, stretched to the full range.
         gray = (self.luma_array - 16) * np.float32(255 / 219)
         rounded: GrayArray = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
         return rounded
+
+
+@dataclass(frozen=True)
+class MotionEstimate:
+    """The way in which a metric's motion is estimated."""
+
+    preset: int = DIS_MEDIUM
+    """Preset of the flow."""
+    stays_on_device: bool = False
+    """Whether it is estimated where the pictures lie. Else the CPU does it, by which all devices
+    give one figure."""
+
+    def between(self, now: torch.Tensor, before: torch.Tensor) -> Motion | None:
+        """Motion from `now` back to `before`, lumas (H, W) in gray levels, on their device; None
+        where there is none to estimate."""
+        if self.stays_on_device:
+            return motion_between(now, before, self.preset)
+        motion = motion_between(now.cpu(), before.cpu(), self.preset)
+        return None if motion is None else motion.to(now.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +79,8 @@ class FramePair:
     current: MetricImage
     previous: MetricImage | None = None
     """None on the first frame."""
-    flow_preset: int = DIS_MEDIUM
-    """Preset of the flow that is estimated."""
-    _changes: dict[Motion, FloatArray] = field(default_factory=dict, init=False, repr=False)
+    estimate: MotionEstimate = MotionEstimate()
+    _changes: dict[Motion, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def motion(self) -> Motion | None:
@@ -81,7 +88,7 @@ class FramePair:
         estimate."""
         if self.previous is None:
             return None
-        return motion_between(self.current.luma_bytes, self.previous.luma_bytes, self.flow_preset)
+        return self.estimate.between(self.current.luma, self.previous.luma)
 
     @cached_property
     def motion_forward(self) -> Motion | None:
@@ -89,7 +96,7 @@ class FramePair:
         trusted; None where there is none to estimate."""
         if self.previous is None:
             return None
-        return motion_between(self.previous.luma_bytes, self.current.luma_bytes, self.flow_preset)
+        return self.estimate.between(self.previous.luma, self.current.luma)
 
     @cached_property
     def farneback(self) -> FloatArray | None:
@@ -100,12 +107,12 @@ class FramePair:
             else farneback_flow(self.previous.gray_bytes, self.current.gray_bytes)
         )
 
-    def luma_change(self, motion: Motion) -> FloatArray:
+    def luma_change(self, motion: Motion) -> torch.Tensor:
         """Return Y_t - W(Y_t-1) in grey levels, (H, W), along a given motion."""
         assert self.previous is not None, "a change needs a picture before"
         # Flicker and warping error ask for the same change.
         if motion not in self._changes:
-            self._changes[motion] = motion.change(self.current.luma_array, self.previous.luma_array)
+            self._changes[motion] = motion.change(self.current.luma, self.previous.luma)
         return self._changes[motion]
 
 
@@ -175,13 +182,13 @@ class FramePairCache:
         pixels: torch.Tensor,
         uncropped: torch.Tensor,
         previous: MetricImage | None,
-        flow_preset: int,
+        estimate: MotionEstimate,
     ) -> FramePair:
         """Return the pair of these pixels (3, H, W) and the picture before them."""
         # By identity: a pair holds the picture before, so that no other can get its number.
-        key = (*_tensor_key(pixels), *_tensor_key(uncropped), id(previous), flow_preset)
+        key = (*_tensor_key(pixels), *_tensor_key(uncropped), id(previous), estimate)
         if key not in self._pairs:
-            pair = FramePair(MetricImage(pixels, uncropped), previous, flow_preset=flow_preset)
+            pair = FramePair(MetricImage(pixels, uncropped), previous, estimate)
             self._remember(self._pairs, key, pair)
             return pair
         return self._pairs[key]

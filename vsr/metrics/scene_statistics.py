@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from vsr.image.blur import gaussian_filter
-from vsr.image.motion import FloatArray
+from vsr.image.blur import gaussian_mean
 
 Array = NDArray[np.float64]
 
@@ -54,40 +54,44 @@ class AsymmetricGaussian:
         )
 
 
-def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
-    """Fit each row of (N, M) by matching moments (Lasmar et al., 2009)."""
+def fit_asymmetric_gaussian(samples: torch.Tensor) -> AsymmetricGaussian:
+    """Fit each row of (N, M) by matching moments (Lasmar et al., 2009). The moments are taken on
+    the samples' device; only they leave it."""
     squares = samples * samples
+    moments = [
+        _mean_where(squares, samples < 0),
+        _mean_where(squares, samples > 0),
+        samples.abs().mean(dim=1, dtype=torch.float64),
+        squares.mean(dim=1, dtype=torch.float64),
+    ]
+    below, above, magnitude, square = torch.stack(moments).cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = np.sqrt(_mean_where(squares, samples < 0))
-        right = np.sqrt(_mean_where(squares, samples > 0))
+        left, right = np.sqrt(below), np.sqrt(above)
         # E|x|^2 / E[x^2], corrected for the skew, is that of a symmetric distribution, whose shape
         # a table has.
         skew = left / right
-        flatness = np.abs(samples).mean(axis=1, dtype=np.float64) ** 2 / squares.mean(
-            axis=1, dtype=np.float64
-        )
+        flatness = magnitude**2 / square
         ratio = flatness * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = np.where(np.isfinite(ratio), _SHAPES[_nearest(ratio)], np.nan)
     return AsymmetricGaussian(shape, left, right)
 
 
-def mscn_coefficients(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
+def mscn_coefficients(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each pixel less its local mean, over its local deviation plus 1; and that deviation.
 
     `gray` is (H, W) in grey levels 0..255; means are by a 7x7 Gaussian of sigma 7/6, borders
     repeated.
     """
-    means = gaussian_filter(gray, window_px=7, sigma_px=7 / 6)
+    means = gaussian_mean(gray, window_px=7, sigma_px=7 / 6)
+    squares = gaussian_mean(gray * gray, window_px=7, sigma_px=7 / 6)
     # Rounding can make the variance of a flat part negative.
-    deviations = np.sqrt(
-        np.abs(gaussian_filter(gray * gray, window_px=7, sigma_px=7 / 6) - means * means)
-    )
+    deviations = (squares - means * means).abs().sqrt()
     return (gray - means) / (deviations + 1), deviations
 
 
-def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> Array:
+def _mean_where(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Return the mean of the chosen values of each row; not a number where there is none."""
-    return np.asarray((values * chosen).sum(axis=1, dtype=np.float64) / chosen.sum(axis=1))
+    return (values * chosen).sum(dim=1, dtype=torch.float64) / chosen.sum(dim=1)
 
 
 def _nearest(ratios: Array) -> NDArray[np.intp]:

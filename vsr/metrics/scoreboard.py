@@ -14,6 +14,7 @@ from vsr.metrics.observation import (
     FramePair,
     FramePairCache,
     MetricImage,
+    MotionEstimate,
     Observation,
 )
 from vsr.video.align.crops import check_sizes
@@ -75,10 +76,12 @@ class Scoreboard:
         border: int = 0,
         with_baseline: bool = False,
         fast_flow: bool = False,
+        stays_on_device: bool = False,
         shared: FramePairCache | None = None,
     ) -> None:
         """With `fast_flow`, motion is estimated several times as fast and less exactly; say so
-        beside the figures.
+        beside the figures. With `stays_on_device`, it is estimated on a GPU where the pictures lie
+        there: no picture leaves it, and figures differ a little from a CPU's.
 
         Boards of results that are compared with the very same tensors may have the work on those
         `shared`. Raises UsageError for an unknown metric, one that lacks what it needs, or a
@@ -94,7 +97,7 @@ class Scoreboard:
         self._scores = [_Column(*pair) for pair in loaded]
         self._baseline = [_Column(*pair) for pair in loaded] if with_baseline else None
         self._border = border
-        self._flow_preset = DIS_FAST if fast_flow else DIS_MEDIUM
+        self._estimate = MotionEstimate(DIS_FAST if fast_flow else DIS_MEDIUM, stays_on_device)
         self._has_truth, self._has_low_resolution = has_truth, has_low_resolution
         self._shared = shared or FramePairCache(capacity=0)
         self._previous: dict[str, MetricImage] = {}
@@ -226,7 +229,7 @@ class Scoreboard:
             "enlarged": None if enlarged is None else (enlarged[part], enlarged),
         }
         pairs = {
-            name: self._shared.pair(*pixels, self._previous.get(name), self._flow_preset)
+            name: self._shared.pair(*pixels, self._previous.get(name), self._estimate)
             for name, pixels in compared.items()
             if pixels is not None
         }

@@ -91,12 +91,15 @@ class LiveMetrics:
             has_truth=reference is not None,
             has_low_resolution=True,
             with_baseline=True,
+            stays_on_device=True,
             shared=shared,
         )
         pair = (FLICKER, SHARPNESS)
         # Two more boards cost nothing until something is measured on them.
         before, after = (
-            Scoreboard(pair, has_truth=False, has_low_resolution=True, shared=shared)
+            Scoreboard(
+                pair, has_truth=False, has_low_resolution=True, stays_on_device=True, shared=shared
+            )
             for _ in range(2)
         )
         # Against a truth frames may be cropped and left out, so those figures are others.

@@ -228,7 +228,6 @@ class Session:
                 # One value for the whole shot: stages replace it as they find out more.
                 shot = ShotRef(number, first_frame)
             if frame.index < first_wanted:
-                # Dropped before it costs a copy to the device.
                 continue
             # A step is held back by one frame, since only the next tells of a cut, and only the
             # end of the clip which is last.
@@ -250,7 +249,10 @@ class Session:
         # Each stage pulls from a thread in which the stage before works.
         stage: Stage
         for stage in self.stages:
-            steps = self.clock.prefetch(stage.name, run_stage(stage, steps), depths[stage.name])
+            worked_on = run_stage(stage, steps)
+            if stage is self.stages.inspection:
+                worked_on = self._onto_device(worked_on)
+            steps = self.clock.prefetch(stage.name, worked_on, depths[stage.name])
         with closing(steps):
             for step in steps:
                 # The others were only to be looked back at.
@@ -352,9 +354,8 @@ class Session:
                 yield frame, None
 
     def _step(self, frame: Frame, shot: ShotRef, picture: torch.Tensor | None) -> Step:
-        """Begin the way of a frame: on the device, with what an earlier run has made of it."""
+        """Begin the way of a frame, with what an earlier run has made of it."""
         frames_done = self.resumed.frames_done
-        frame = replace(frame, pixels=frame.pixels.to(self.device))
         if frame.index < frames_done:
             # Of these only the last has its picture, from which the stages resume.
             last = None
@@ -362,8 +363,17 @@ class Session:
                 # Stages resume from the picture before its final touches.
                 before = self.stages.finishing.before
                 last = self.resumed.picture if before is None else before
-            return Step(frame, shot, None if last is None else last.to(self.device), is_done=True)
+            return Step(frame, shot, last, is_done=True)
         return Step(frame, shot, picture)
+
+    def _onto_device(self, steps: Generator[Step, None, None]) -> Generator[Step, None, None]:
+        """Bring steps onto the device, once their shot was looked at in main memory; from there
+        only the writer brings pictures back."""
+        with closing(steps):
+            for step in steps:
+                pixels = step.frame.pixels.to(self.device)
+                picture = None if step.picture is None else step.picture.to(self.device)
+                yield replace(step, frame=replace(step.frame, pixels=pixels), picture=picture)
 
     def _with_checkpoint(self, step: Step) -> Step:
         keeps = self.writer is not None or self.known_shots is not None

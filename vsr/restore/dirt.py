@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.dense_motion import flow_planes, forward_backward_mask
 from vsr.image.luma import luma
 from vsr.image.motion import (
     DIS_FAST,
@@ -20,7 +21,6 @@ from vsr.image.motion import (
     GrayArray,
     backward_warp,
     dis_flow,
-    forward_backward_mask,
 )
 
 DIRT_LEVELS = 20.0
@@ -293,9 +293,9 @@ def _is_followed(before: FloatArray, after: FloatArray) -> np.ndarray:
     """Where the motion between the two neighbors is known, (H, W); dirt of the frame in the middle
     does not disturb it. The place on the one stands for that in the middle."""
     views = _view(before), _view(after)
-    there = dis_flow(views[0], views[1], DIS_FAST)
-    back = dis_flow(views[1], views[0], DIS_FAST)
-    known = forward_backward_mask(there, back, MAX_RETURN_PX)
+    there = flow_planes(dis_flow(views[0], views[1], DIS_FAST))
+    back = flow_planes(dis_flow(views[1], views[0], DIS_FAST))
+    known = forward_backward_mask(there, back, MAX_RETURN_PX).numpy()
     # Eroded, since the frame in the middle shows it half the motion off.
     followed: np.ndarray = cv2.erode(known.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return followed

@@ -84,10 +84,10 @@ def add_grain(
     height, width = picture.shape[-2:]
     random = torch.Generator().manual_seed(SEED_STRIDE * (seed + 1))
     coarse = torch.randn(1, max(1, height // size_px), max(1, width // size_px), generator=random)
-    noise = resize(coarse, height, width)
+    noise = resize(coarse.to(picture.device), height, width)
     # Interpolation averages: the strength asked for is that of the result.
-    noise = (noise / noise.std().clamp_min(1e-6)).to(picture.device)
-    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
+    noise = noise / noise.std().clamp_min(1e-6)
+    weights = picture.new_tensor(LUMA_WEIGHTS)
     luma = torch.einsum("c,chw->hw", weights, picture)
     known = [brightness for brightness, _ in levels]
     table = np.interp(np.arange(256), known, [sigma for _, sigma in levels]) / 255

@@ -12,19 +12,13 @@ from dataclasses import replace
 from itertools import chain, groupby, islice
 from math import sqrt
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from vsr.image.block_transform import block_basis
-from vsr.image.motion import (
-    DIS_FAST,
-    MIN_FAST_SIDE_PX,
-    dis_flow,
-    sample,
-    sample_positions,
-)
+from vsr.image.dense_motion import blur, preset_flow, sample, sample_positions
+from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX
 from vsr.restore.data_term import MIN_NOISE_SIGMA, trust_for
 from vsr.video.step import Degradation, State, Step
 
@@ -150,18 +144,17 @@ class _Noisy:
     """A picture as it came, and what is known of its noise."""
 
     def __init__(self, pixels: torch.Tensor, degradation: Degradation, strength: float) -> None:
-        self.device = pixels.device
-        self.planes = _transformed(_to_gray_and_color(), 255 * pixels.cpu())
+        self.planes = _transformed(_to_gray_and_color(pixels), 255 * pixels)
         color = degradation.chroma_noise_sigma / COLOR_SHARE
         # The planes share the noise of the three channels.
         gray = sqrt(max(3 * degradation.noise_sigma**2 - 2 * color**2, 0.0))
-        sigma = torch.tensor([gray, color, color])
+        sigma = pixels.new_tensor([gray, color, color])
         shade = _share_by_brightness(self.planes[0] / sqrt(3), degradation)
         self.variance = (strength * sigma[:, None, None] * shade) ** 2
         """Variance of the noise, (3, H, W)."""
         # Flow is estimated on what the picture looks like by itself without noise.
         pilot = _Blocks(self.planes[:1], self.variance[:1]).shrunk()[0]
-        self.view = (pilot / sqrt(3)).round().clamp(0, 255).byte().numpy()
+        self.view = (pilot / sqrt(3)).round().clamp(0, 255).byte()
 
 
 def _clean(noisy: _Noisy, neighbors: Sequence[_Noisy]) -> torch.Tensor:
@@ -170,10 +163,8 @@ def _clean(noisy: _Noisy, neighbors: Sequence[_Noisy]) -> torch.Tensor:
     weights = squares = torch.ones_like(total[:1])
     if min(noisy.view.shape) >= MIN_FAST_SIDE_PX:
         for other in neighbors:
-            flow = dis_flow(noisy.view, other.view, DIS_FAST)
-            moved = torch.from_numpy(
-                sample(other.planes.numpy(), sample_positions(flow), cv2.INTER_CUBIC)
-            )
+            flow = preset_flow(noisy.view, other.view, DIS_FAST)
+            moved = sample(other.planes, sample_positions(flow), bicubic=True)
             weight = _agreement(moved, noisy)
             total += weight * moved
             weights = weights + weight
@@ -182,17 +173,16 @@ def _clean(noisy: _Noisy, neighbors: Sequence[_Noisy]) -> torch.Tensor:
     variance = noisy.variance * (squares / weights**2)
     blocks = _Blocks(mean, variance)
     clean = blocks.shrunk(guide=blocks.shrunk())
-    return (_transformed(_to_gray_and_color().T, clean) / 255).clamp(0, 1).to(noisy.device)
+    return (_transformed(_to_gray_and_color(clean).T, clean) / 255).clamp(0, 1)
 
 
 def _agreement(moved: torch.Tensor, noisy: _Noisy) -> torch.Tensor:
     """Weight of a neighbor brought along the motion, (1, H, W): 1 where only noise differs."""
     # In each plane 2 variances are expected.
     differences = ((moved - noisy.planes) ** 2 / (2 * noisy.variance).clamp_min(1e-3)).mean(dim=0)
-    blurred = cv2.GaussianBlur(differences.numpy(), (0, 0), AGREEMENT_BLUR_PX)
-    excess = (torch.from_numpy(blurred) - MAX_DISAGREEMENT).clamp_min(0)
+    excess = (blur(differences[None], AGREEMENT_BLUR_PX) - MAX_DISAGREEMENT).clamp_min(0)
     weight = torch.exp(-DOUBT * excess)
-    return torch.where(weight < MIN_WEIGHT, 0.0, weight)[None]
+    return torch.where(weight < MIN_WEIGHT, 0.0, weight)
 
 
 def _share_by_brightness(gray: torch.Tensor, degradation: Degradation) -> torch.Tensor:
@@ -203,8 +193,8 @@ def _share_by_brightness(gray: torch.Tensor, degradation: Degradation) -> torch.
     shares = [sigma / max(degradation.luma_noise_sigma, 1e-3) for _, sigma in known]
     levels = [level for level, _ in known]
     table = np.interp(np.arange(256), levels, np.clip(shares, *SHADE_RANGE)).astype(np.float32)
-    smooth = cv2.GaussianBlur(gray.numpy(), (0, 0), AGREEMENT_BLUR_PX)
-    return torch.from_numpy(table[np.rint(smooth).clip(0, 255).astype(np.uint8)])
+    smooth = blur(gray[None], AGREEMENT_BLUR_PX)[0]
+    return gray.new_tensor(table)[smooth.round().clamp(0, 255).long()]
 
 
 class _Blocks:
@@ -241,7 +231,7 @@ class _Blocks:
             2, [1 + (side - BLOCK_PX) // BLOCK_STEP_PX for side in self._size]
         )
         counts = F.conv_transpose2d(
-            weights, torch.ones(1, 1, BLOCK_PX, BLOCK_PX), stride=BLOCK_STEP_PX
+            weights, weights.new_ones(1, 1, BLOCK_PX, BLOCK_PX), stride=BLOCK_STEP_PX
         )
         # An odd side has a last line of its own that no block reaches; it lies in the margin.
         height, width = counts.shape[-2:]
@@ -259,8 +249,8 @@ def _padded(planes: torch.Tensor) -> torch.Tensor:
     return F.pad(planes[:, None], (BLOCK_PX,) * 4, mode="replicate")
 
 
-def _to_gray_and_color() -> torch.Tensor:
-    return torch.tensor(GRAY_AND_COLOR)
+def _to_gray_and_color(like: torch.Tensor) -> torch.Tensor:
+    return like.new_tensor(GRAY_AND_COLOR)
 
 
 def _transformed(matrix: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:

@@ -11,18 +11,13 @@ of each pair, four a frame, Vid4 was no better: .001 dB more PSNR-Y, .001 more L
 from dataclasses import dataclass
 from threading import RLock
 
-import cv2
-import numpy as np
 import torch
 
-from vsr.image.luma import luma
-from vsr.image.motion import (
-    BICUBIC,
-    FLOW_REFINEMENTS,
-    MIN_SIDE_PX,
-    FloatArray,
-    GrayArray,
+from vsr.image.dense_motion import (
+    blur,
+    box_mean,
     compose_flows,
+    enlarge,
     fine_flow,
     forward_backward_mask,
     invert_flow,
@@ -30,6 +25,8 @@ from vsr.image.motion import (
     sample_positions_at,
     unfolded_mask,
 )
+from vsr.image.luma import luma
+from vsr.image.motion import FLOW_REFINEMENTS, MIN_SIDE_PX
 from vsr.image.resample import resize
 
 GRID_SCALE = 2
@@ -55,19 +52,13 @@ class PreparedFrame:
     """A low-resolution frame as registration looks at it."""
 
     def __init__(self, low: torch.Tensor) -> None:
-        """`low` is float32 RGB (3, h, w) in [0, 1]."""
-        low = low.cpu()
-        gray = luma(low)
-        height, width = gray.shape
-        enlarged = (
-            resize(gray[None], GRID_SCALE * height, GRID_SCALE * width)[0].clamp(0, 1).numpy()
-        )
-        self.levels: GrayArray = np.rint(
-            cv2.GaussianBlur(enlarged, (0, 0), FLOW_BLUR_PX) * 255
-        ).astype(np.uint8)
-        """Luma on the grid."""
-        planes = [cv2.GaussianBlur(plane.numpy(), (0, 0), PHOTOMETRIC_BLUR_PX) for plane in low]
-        self.planes: FloatArray = np.stack(planes)
+        """`low` is float32 RGB (3, h, w) in [0, 1]; all is kept on its device."""
+        gray = luma(low)[None]
+        height, width = low.shape[-2:]
+        enlarged = resize(gray, GRID_SCALE * height, GRID_SCALE * width).clamp(0, 1)
+        self.levels: torch.Tensor = (blur(enlarged, FLOW_BLUR_PX)[0] * 255).round().byte()
+        """Luma on the grid, uint8 (h', w')."""
+        self.planes: torch.Tensor = blur(low, PHOTOMETRIC_BLUR_PX)
         """RGB of the frame itself, (3, h, w), 0 to 1."""
 
 
@@ -75,11 +66,11 @@ class PreparedFrame:
 class Registration:
     """Position of a neighbor on a frame; serves pictures of any size that were made of the two."""
 
-    flow: FloatArray
-    """From the frame to the neighbor, on the grid, (h', w', 2)."""
-    confidence: FloatArray
+    flow: torch.Tensor
+    """From the frame to the neighbor, on the grid, (2, h', w')."""
+    confidence: torch.Tensor
     """(h', w'), from 0, where the neighbor does not show what the frame shows, to 1."""
-    illumination: FloatArray
+    illumination: torch.Tensor
     """By how much the frame is lighter than the neighbor, widely averaged, (3, h, w)."""
 
     def warp(self, picture: torch.Tensor) -> torch.Tensor:
@@ -90,46 +81,34 @@ class Registration:
         """
         size = picture.shape[-2:]
         # Bicubic: bilinear would blur a little with every frame of the memory.
-        warped = sample(picture.cpu().numpy(), sample_positions_at(self.flow, *size), BICUBIC)
+        warped = sample(picture, sample_positions_at(self.flow, *size), bicubic=True)
         if len(warped) == len(self.illumination):
-            for color, illumination in enumerate(self.illumination):
-                warped[color] += _enlarge(illumination, *size)
-        return torch.from_numpy(warped).to(picture.device)
+            warped += enlarge(self.illumination, *size)
+        return warped
 
     def weight(self, like: torch.Tensor) -> torch.Tensor:
-        """The confidence at the size of a picture (C, H, W) and on its device: (H, W)."""
-        return torch.from_numpy(_enlarge(self.confidence, *like.shape[-2:])).to(like.device)
+        """The confidence at the size of a picture (C, H, W): (H, W)."""
+        return enlarge(self.confidence[None], *like.shape[-2:])[0]
 
 
 def _describe(
     frame: PreparedFrame,
     neighbor: PreparedFrame,
-    flow: FloatArray,
-    flow_back: FloatArray,
+    flow: torch.Tensor,
+    flow_back: torch.Tensor,
     tolerance_px: float,
 ) -> Registration:
     """Confidence is forward-backward consistency x exp(-(local mean difference along the motion /
     sigma)^2), where the motion keeps areas."""
-    targets = sample_positions_at(flow, *frame.planes.shape[-2:])
-    difference = frame.planes - sample(neighbor.planes, targets, BICUBIC)
-    local = _box_mean(np.abs(difference).mean(axis=0), PHOTOMETRIC_WINDOW_PX)
-    alike = np.exp(-((local / np.float32(PHOTOMETRIC_SIGMA)) ** 2))
+    positions = sample_positions_at(flow, *frame.planes.shape[-2:])
+    difference = frame.planes - sample(neighbor.planes, positions, bicubic=True)
+    local = box_mean(difference.abs().mean(dim=0, keepdim=True), PHOTOMETRIC_WINDOW_PX)
+    alike = torch.exp(-((local / PHOTOMETRIC_SIGMA) ** 2))
     # What is hidden in the neighbor does not come back.
-    shown = forward_backward_mask(flow, flow_back, tolerance_px)
-    shown &= unfolded_mask(flow)
+    shown = forward_backward_mask(flow, flow_back, tolerance_px) & unfolded_mask(flow)
     # Widely averaged differences are of the light, as in a fade; detail is not taken over.
-    illumination = np.stack([_box_mean(plane, ILLUMINATION_WINDOW_PX) for plane in difference])
-    return Registration(flow, _enlarge(alike, *flow.shape[:2]) * shown, illumination)
-
-
-def _box_mean(plane: FloatArray, window_px: int) -> FloatArray:
-    mean: FloatArray = cv2.blur(plane, (window_px, window_px), borderType=cv2.BORDER_REFLECT)
-    return mean
-
-
-def _enlarge(plane: FloatArray, height: int, width: int) -> FloatArray:
-    enlarged: FloatArray = cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-    return enlarged
+    illumination = box_mean(difference, ILLUMINATION_WINDOW_PX)
+    return Registration(flow, enlarge(alike, *flow.shape[-2:])[0] * shown, illumination)
 
 
 class ShotRegistrar:
@@ -146,7 +125,7 @@ class ShotRegistrar:
             1 + NOISE_TOLERANCE * noise, MAX_NOISE_TOLERANCE
         )
         self._frames: dict[int, PreparedFrame] = {}
-        self._flows: dict[tuple[int, int], FloatArray] = {}
+        self._flows: dict[tuple[int, int], torch.Tensor] = {}
         self._registrations: dict[tuple[int, int], Registration] = {}
         self._lock = RLock()
         """Guard of the three above."""
@@ -194,7 +173,7 @@ class ShotRegistrar:
                 self._registrations[frame, neighbor] = known
             return self._registrations[frame, neighbor]
 
-    def _flow(self, frame: int, neighbor: int) -> FloatArray:
+    def _flow(self, frame: int, neighbor: int) -> torch.Tensor:
         """Return the flow from a frame to a neighbor, on the grid."""
         if (frame, neighbor) not in self._flows:
             between = neighbor - 1 if neighbor > frame else neighbor + 1
@@ -205,7 +184,5 @@ class ShotRegistrar:
 
 
 def _no_registration(frame: PreparedFrame) -> Registration:
-    size = frame.levels.shape
-    return Registration(
-        np.zeros((*size, 2), np.float32), np.zeros(size, np.float32), np.zeros_like(frame.planes)
-    )
+    size, like = frame.levels.shape, frame.planes
+    return Registration(like.new_zeros(2, *size), like.new_zeros(size), torch.zeros_like(like))

@@ -7,12 +7,12 @@ themselves.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from vsr.image.blur import KernelTaps
+from vsr.image.dense_motion import Motion, motion_between
 from vsr.image.luma import luma
-from vsr.image.motion import DIS_FAST, FloatArray, Motion, motion_between
+from vsr.image.motion import DIS_FAST
 from vsr.image.resample import resize
 from vsr.restore.data_term import DataTerm
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
@@ -49,26 +49,26 @@ def search_strength(
     """
     first = max(1, min(SETTLING_FRAMES, len(probe) - 2))
     size = probe[0].picture.shape[-2:]
-    source = [_luma_array(resize(one.low, *size).clamp(0, 1)) for one in probe]
+    source = [luma(resize(one.low, *size).clamp(0, 1)) for one in probe]
     motions = [(i, source_motion(source[i], source[i - 1])) for i in range(first, len(probe))]
     compared = [(i, motion) for i, motion in motions if motion is not None]
     registrar = ShotRegistrar(noise=data_term.trust.noise)
     for index, one in enumerate(probe):
         registrar.add(index, one.low)
 
-    def total_change(lumas: Sequence[FloatArray]) -> float:
+    def total_change(lumas: Sequence[torch.Tensor]) -> float:
         return sum(change_along(motion, lumas[i], lumas[i - 1]) for i, motion in compared)
 
     def reaches(strength: float) -> bool:
         fused = fuse_shot(probe, options(strength), data_term, registrar, kernel=kernel)
-        return total_change([_luma_array(one.picture) for one in fused]) <= allowed
+        return total_change([luma(one.picture) for one in fused]) <= allowed
 
     # Change along the motion that the source has itself (noise, light) is no fault of the result.
     own_change = total_change(source)
     allowed = target * own_change
     if own_change == 0:
         return Strength(fallback)
-    if total_change([_luma_array(one.picture) for one in probe]) <= allowed:
+    if total_change([luma(one.picture) for one in probe]) <= allowed:
         return Strength(0.0)
     if not reaches(1.0):
         return Strength(1.0, reaches_target=False)
@@ -80,24 +80,13 @@ def search_strength(
     return Strength(enough)
 
 
-def _luma_array(picture: torch.Tensor) -> FloatArray:
-    """Compute the luma of float32 RGB (3, H, W), 0 to 1, as an array on the CPU."""
-    array: FloatArray = luma(picture).cpu().numpy()
-    return array
-
-
-def source_motion(now: FloatArray, before: FloatArray) -> Motion | None:
+def source_motion(now: torch.Tensor, before: torch.Tensor) -> Motion | None:
     """Estimate the motion between two lumas of the source; None where they are too small or show
     nothing in common."""
-    motion = motion_between(_levels(now), _levels(before), DIS_FAST)
-    return motion if motion is not None and motion.visible.any() else None
+    motion = motion_between(255 * now, 255 * before, DIS_FAST)
+    return motion if motion is not None and bool(motion.visible.any()) else None
 
 
-def change_along(motion: Motion, now: FloatArray, before: FloatArray) -> float:
+def change_along(motion: Motion, now: torch.Tensor, before: torch.Tensor) -> float:
     """Mean absolute change of luma along the motion where nothing is hidden."""
-    return float(np.abs(motion.change(now, before))[motion.visible].mean())
-
-
-def _levels(plane: FloatArray) -> np.ndarray:
-    levels: np.ndarray = np.rint(plane * 255).astype(np.uint8)
-    return levels
+    return float(motion.change(now, before)[motion.visible].abs().mean())

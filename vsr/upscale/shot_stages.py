@@ -207,7 +207,7 @@ def to_luma(picture: torch.Tensor) -> torch.Tensor:
     own."""
     if picture.shape[0] == 1:
         return picture
-    weights = torch.tensor(LUMA_WEIGHTS, device=picture.device)
+    weights = picture.new_tensor(LUMA_WEIGHTS)
     return torch.einsum("c,chw->hw", weights, picture)[None]
 
 

@@ -132,7 +132,7 @@ class Step:
     """One frame on its way."""
 
     frame: Frame
-    """The source, on the run's device."""
+    """The source; behind the inspection on the run's device."""
     shot: ShotRef
     picture: torch.Tensor | None = None
     """The enlargement so far, float32 RGB (3, H, W) in [0, 1]; None before it is made."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from vsr.image.motion import GrayArray, motion_between
+from vsr.image.dense_motion import motion_between
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator
 from vsr.train.crops import CropPlacement, TrainingPair, crop_batch, without_halo
@@ -41,8 +41,7 @@ def align_neighbor(
     # At full size once: flow of small pictures loses what is thin.
     motion = motion_between(_to_gray(keyframe), _to_gray(frame))
     assert motion is not None, "a keyframe is large enough for optical flow"
-    flow = torch.from_numpy(motion.flow).permute(2, 0, 1)
-    visible = torch.from_numpy(motion.visible).float()
+    flow, visible = motion.flow, motion.visible.float()
     height, width = visible.shape
     neighbors = []
     for pair in pairs:
@@ -117,7 +116,6 @@ def _warp(
     return warped[0], inside.float()
 
 
-def _to_gray(pixels: torch.Tensor) -> GrayArray:
-    """Mean of the channels in 8 bits, (H, W)."""
-    gray: GrayArray = (pixels.mean(dim=0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return gray
+def _to_gray(pixels: torch.Tensor) -> torch.Tensor:
+    """Mean of the channels in 8 bits, (H, W), on the CPU, so that all devices train alike."""
+    return (pixels.mean(dim=0) * 255).round().clamp(0, 255).to(torch.uint8).cpu()

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from vsr.image.dense_motion import flow_planes, forward_backward_mask
 from vsr.image.luma import luma
 from vsr.image.motion import (
     BICUBIC,
@@ -20,7 +21,6 @@ from vsr.image.motion import (
     FloatArray,
     backward_warp,
     dis_flow,
-    forward_backward_mask,
 )
 from vsr.video.frames import Frame
 
@@ -88,7 +88,8 @@ def _refined(field: _Field, neighbors: list[_Field]) -> _Field:
         flow = dis_flow(field.view, neighbor.view, DIS_MEDIUM)
         back = dis_flow(neighbor.view, field.view, DIS_MEDIUM)
         moved = backward_warp(neighbor.pixels, flow, BICUBIC)
-        weight = _fit(field, moved) * forward_backward_mask(flow, back, RETURN_TOLERANCE_PX)
+        returns = forward_backward_mask(flow_planes(flow), flow_planes(back), RETURN_TOLERANCE_PX)
+        weight = _fit(field, moved) * returns.numpy()
         weight = weight * backward_warp(neighbor.own_lines(), flow)
         total = total + weight * moved
         weights += weight
