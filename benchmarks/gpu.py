@@ -1,5 +1,5 @@
 r"""What a GPU is good for: networks beside its limits, whole frames, graphs, many models as one,
-training, codecs.
+whole shots with their motion, training, codecs.
 
     python -m benchmarks.gpu                                   # on a GPU, in some minutes
     python -m benchmarks.gpu --device cpu --size 64 96 --models 1 3 --training-models 3 --iterations
@@ -15,6 +15,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -24,16 +25,25 @@ import av
 import numpy as np
 import torch
 from av.codec.hwaccel import HWAccel
+from spandrel import ModelLoader
 
-from vsr.engine.generator import FastGenerator, progressive_upscale
+from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.graphs import Upscale, capture_graph, is_close
 from vsr.engine.options import DTYPES, EngineOptions, choose_device
 from vsr.engine.precision import choose_dtype
+from vsr.image.dense_motion import fine_flow, invert_flow
 from vsr.image.resample import back_project, resize
 from vsr.models.networks.singan import Generator, NetworkSpec
+from vsr.models.prior import load_shipped_prior
+from vsr.restore.data_term import CLEAN
+from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
+from vsr.temporal.fusion import Enlarged, fuse_shot
+from vsr.temporal.registration import PreparedFrame, ShotRegistrar
 from vsr.train.methods import METHODS
 from vsr.train.methods.quick import QuickOptions
 from vsr.train.methods.singan import FaithfulOptions
+from vsr.upscale.shot import FUSION
+from vsr.upscale.shot_stages import upscale_shot
 from vsr.video.reader import open_clip
 from vsr.video.write.encoders import EncodeOptions, choose_encoder
 
@@ -42,6 +52,8 @@ STEP_RATIO = 2**0.5
 LEAST_SECONDS, LEAST_ROUNDS = 0.3, 3
 """Of all rounds of one measurement."""
 CLIP_FRAMES, CLIP_FPS = 90, 30
+SHOT_FRAMES = 12
+STEADY = fusion_options(AUTO_STRENGTH)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,7 @@ def main() -> None:
     for height, width in sizes(options):
         networks(device, limits, options, height, width)
         frames(device, options, height, width)
+        shots(device, limits, options, height, width)
     training(device, options)
     codecs(device, min(sizes(options)))
 
@@ -256,6 +269,102 @@ def new_generators(count: int, width: int) -> list[Generator]:
         last = generator.body[-1]
         torch.nn.init.normal_(last.weight, 0.0, 0.02)
     return generators
+
+
+def shots(
+    device: torch.device, limits: Limits, options: Namespace, height: int, width: int
+) -> None:
+    """Consecutive frames as a run makes them, motion and all, beside the network of Real-ESRGAN
+    that is meant for video, which looks at one frame at a time."""
+    low_size = height // SCALE, width // SCALE
+    lows = list(panned(device, *low_size))
+    engine = EngineOptions(choose_dtype("auto", device))
+    pair = load_shipped_prior().as_shot_model().networks_on(device)
+    # Each network works on the grid that it is given, the picture before it is enlarged.
+    flop = sum(flop_of(one, 4**stage * prod(low_size)) for stage, one in enumerate(pair))
+    ways: dict[str, tuple[Callable[[], object], float]] = {
+        f"shot, {quality}": (
+            lambda quality=quality: deplete(
+                upscale_shot(lows, pair, SCALE, CLEAN, FUSION[quality], options=engine)
+            ),
+            flop,
+        )
+        for quality in ("fast", "balanced")
+    }
+    steps = sum(map(prod, step_sizes(*low_size, SCALE, STEP_RATIO)))
+    for count in options.models:
+        enlarge = list(ways_to(count, options.width, device, engine).values())[-1]
+        name = "smi" if count == 1 else f"avgi, {count} models"
+        flop = count * flop_of(new_generators(1, options.width)[0], steps)
+        ways[name] = lambda enlarge=enlarge: deplete(map(enlarge, lows)), flop
+        ways[f"{name}, flicker control"] = (
+            lambda enlarge=enlarge: deplete(
+                fuse_shot((Enlarged(low, enlarge(low), None) for low in lows), STEADY, CLEAN)
+            ),
+            flop,
+        )
+    network = foreign_network(device, engine.dtype)
+    ways["Real-ESRGAN animevideov3's network"] = (
+        lambda: deplete(network(low[None].to(engine.dtype)) for low in lows),
+        flop_of(network, prod(low_size)),
+    )
+    rows = []
+    for what, (way, flop) in ways.items():
+        with torch.inference_mode():
+            seconds = seconds_of(way, device) / len(lows)
+        share = flop / seconds / limits.flops[engine.dtype]
+        rows.append([what, f"{1 / seconds:.3g}", seconds, f"{100 * share:.0f} %"])
+    foreign = rows[-1][2]
+    shown = [[what, rate, f"{foreign / seconds:.2f}", share] for what, rate, seconds, share in rows]
+    head = ["whole shots", "frames/s", "over Real-ESRGAN's network", "of its products"]
+    print_table(f"{len(lows)} frames to {width}x{height}, {word(engine.dtype)}", head, shown)
+    motion(device, lows, height, width)
+
+
+def motion(device: torch.device, lows: list[torch.Tensor], height: int, width: int) -> None:
+    """What motion costs, part by part."""
+    registrar = ShotRegistrar()
+    for number, low in enumerate(lows[:3]):
+        registrar.add(number, low)
+    large = torch.rand(3, height, width, device=device)
+    prepared = [PreparedFrame(low) for low in lows[:2]]
+    flow = fine_flow(prepared[0].levels, prepared[1].levels)
+    parts = {
+        "preparing a frame": lambda: PreparedFrame(lows[0]),
+        "flow of a frame": lambda: fine_flow(prepared[0].levels, prepared[1].levels),
+        "its inverse": lambda: invert_flow(flow),
+        "warp of a result": lambda: registrar.onto(1, 0).warp(large),
+        "weights of a result": lambda: registrar.onto(1, 0).weight(large),
+    }
+    with torch.inference_mode():
+        rows = [[what, f"{1000 * seconds_of(part, device):.3g}"] for what, part in parts.items()]
+    print_table("Parts of motion", ["part", "ms"], rows)
+
+
+def panned(device: torch.device, height: int, width: int) -> Iterable[torch.Tensor]:
+    """A picture seen through a window that moves."""
+    large = resize(torch.rand(3, height // 4 + 8, width // 4 + 8), height + 32, width + 32)
+    for number in range(SHOT_FRAMES):
+        top, left = number % 16, 2 * number % 32
+        window = large[:, top : top + height, left : left + width]
+        yield window.clamp(0, 1).to(device)
+
+
+def flop_of(network: torch.nn.Module, pixels: int) -> float:
+    """Of its convolutions, on a grid of so many pixels."""
+    weights = sum(each.numel() for each in network.parameters() if each.dim() == 4)
+    return 2 * weights * pixels
+
+
+def foreign_network(device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """The published layers, with weights of no meaning."""
+    state = {f"body.{number}.weight": torch.zeros(64) for number in range(1, 34, 2)}
+    shapes = [(64, 3), *16 * [(64, 64)], (48, 64)]
+    for number, (out, into) in enumerate(shapes):
+        weight = torch.randn(out, into, 3, 3) / (9 * into) ** 0.5
+        state |= {f"body.{2 * number}.weight": weight, f"body.{2 * number}.bias": torch.zeros(out)}
+    loaded = ModelLoader().load_from_state_dict(state)
+    return loaded.model.eval().to(device, dtype)
 
 
 def training(device: torch.device, options: Namespace) -> None:

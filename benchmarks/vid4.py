@@ -5,7 +5,8 @@
 All frames at x4: PSNR-Y with 8 and with 0 pixels off, LPIPS by the backbone that is at hand, and
 tOF as TecoGAN's script has it (8 pixels and two frames off each end). `prior` is `--policy shot`
 with the shipped prior alone, `shot` the same with models that are trained on the clip, `smi` one
-model of its keyframe, with flicker control. What lies in FOLDER is not made again.
+model of its keyframe, with flicker control. `--motion torch` estimates and follows motion as a GPU
+does. What lies in FOLDER is not made again.
 """
 
 import json
@@ -18,6 +19,7 @@ import torch
 import vsr
 from benchmarks.clips import CLIPS, EXCERPTS, VID4, use_shared_data
 from benchmarks.temporal_peers import ENDS
+from vsr.image import dense_motion
 
 POLICIES = {
     "bicubic": {"policy": "bicubic"},
@@ -33,7 +35,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=["bicubic", "prior"])
     parser.add_argument("--clips", nargs="+", choices=VID4, default=list(VID4))
+    parser.add_argument("--motion", choices=["opencv", "torch"], default="opencv")
     options = parser.parse_args()
+    if options.motion == "torch":
+        options.folder = options.folder / "torch"
+        # Whatever asks for the device is told that it is not the CPU.
+        dense_motion._on_cpu = lambda _: False
     use_shared_data()
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,12 @@ def test_what_measures_a_gpu_runs_to_its_end_on_a_cpu(monkeypatch, capsys):
         "network alone",
         "whole frames",
         "Parts of it",
+        "whole shots",
+        "Parts of motion",
         "Training",
         "Decoding of H.264",
     ):
         assert title in told
     assert "2 models, as one" in told
+    assert "avgi, 2 models, flicker control" in told
     assert "False" not in told
