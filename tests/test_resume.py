@@ -251,7 +251,7 @@ def test_the_shot_policy_does_not_begin_a_long_take_anew(tmp_path, monkeypatch, 
         ).resumed_at_frame
         == 20
     )
-    assert len(made) <= 2 * (FRAMES - 20 + 4)
+    assert len(made) <= 2 * (FRAMES - 20 + 5)
     assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
 
 

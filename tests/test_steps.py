@@ -168,4 +168,4 @@ def test_a_long_shot_is_gone_on_with_from_a_few_frames_before(bank, store):
         earlier = close(store, step)
     (resumed,) = STAGES["shot"](bank)
     resumed.restore(earlier.states["upscale"])
-    assert resumed.rewind <= 3
+    assert resumed.rewind <= 4

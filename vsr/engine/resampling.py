@@ -5,21 +5,28 @@ from collections.abc import Callable
 
 import torch
 
-from vsr.engine.tiling import Strips
+from vsr.engine.tiling import Strips, on_one_core
 from vsr.image.blur import KernelTaps, back_project_blurred
-from vsr.image.resample import resize_strip, resize_there_and_back
+from vsr.image.resample import (
+    BICUBIC,
+    InterpolationKernel,
+    resize_strip,
+    resize_there_and_back,
+)
 
 Keep = Callable[[torch.Tensor], torch.Tensor]
 """Filter of a residual (C, h, w): returns the part that back-projection feeds back."""
 
 
-def resize_on_cores(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def resize_on_cores(
+    image: torch.Tensor, height: int, width: int, kernel: InterpolationKernel = BICUBIC
+) -> torch.Tensor:
     """Resize as `resample.resize` does: (C, h, w) -> (C, height, width), overshoots kept."""
     resized = image.new_empty(len(image), height, width)
 
     @torch.inference_mode()
     def work(top: int, end: int) -> None:
-        resized[:, top:end] = resize_strip(image, height, width, top, end)
+        resized[:, top:end] = resize_strip(image, height, width, top, end, kernel)
 
     Strips(image.device).cover(work, height, width)
     return resized
@@ -56,6 +63,15 @@ def back_project_in_place(
         torch.sub(low[:, top:end], reduced, out=residual[:, top:end])
 
     @torch.inference_mode()
+    def filtered() -> torch.Tensor:
+        trusted = residual if keep is None else keep(residual)
+        if not twice:
+            return trusted
+        # What the first step leaves, without a look at the picture: resizing is linear.
+        left = trusted - weight * resize_there_and_back(trusted, height, width)
+        return trusted + left
+
+    @torch.inference_mode()
     def correct(top: int, end: int) -> None:
         change = resize_strip(residual, height, width, top, end)
         image[:, top:end].add_(change, alpha=weight).clamp_(0, 1)
@@ -63,12 +79,6 @@ def back_project_in_place(
     strips = Strips(image.device)
     # One after the other: the first strip of the correction may need any row of the residual.
     strips.cover(compare, low_height, low_width)
-    with torch.inference_mode():
-        if keep is not None:
-            residual = keep(residual)
-        if twice:
-            # What the first step leaves, without a look at the picture: resizing is linear.
-            left = residual - weight * resize_there_and_back(residual, height, width)
-            residual = residual.add_(left)
+    residual = on_one_core(filtered, image.device)
     strips.cover(correct, height, width)
     return image

@@ -18,7 +18,7 @@ from vsr.engine.resampling import back_project_in_place
 from vsr.image.block_transform import block_basis
 from vsr.image.blur import KernelTaps
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
-from vsr.image.luma import LUMA_WEIGHTS
+from vsr.image.luma import LUMA_WEIGHTS, luma
 from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
 
@@ -73,13 +73,12 @@ class DataTerm:
             return soft_threshold(residual, luma_threshold)
         # Noise and quantizers differ between luma and chroma, so they are taken apart.
         rgb = residual.unflatten(0, (-1, 3))
-        weights = residual.new_tensor(LUMA_WEIGHTS)
-        luma = torch.einsum("c,nchw->nhw", weights, rgb)
-        red, blue = (soft_threshold(rgb[:, channel] - luma, chroma_threshold) for channel in (0, 2))
+        own = luma(rgb.transpose(0, 1))
+        red, blue = (soft_threshold(rgb[:, channel] - own, chroma_threshold) for channel in (0, 2))
         # Y = .299 R + .587 G + .114 B, so R - Y and B - Y give G - Y.
         green = -(LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[2] * blue) / LUMA_WEIGHTS[1]
         differences = torch.stack([red, green, blue], dim=1)
-        return (differences + soft_threshold(luma, luma_threshold)[:, None]).flatten(0, 1)
+        return (differences + soft_threshold(own, luma_threshold)[:, None]).flatten(0, 1)
 
     def back_project(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vsr.image.luma import LUMA_WEIGHTS
+from vsr.image.luma import luma
 
 WINDOW_PX = 7
 """Side of the neighborhood in the input."""
@@ -31,28 +31,27 @@ ON_LEVEL = 0.7
 def limit_overshoot(picture: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
     """Limit the luma of a picture (3, H, W) beside strong edges of the input `low`, (3, h, w); all
     channels are moved alike, and the result lies in [0, 1]."""
-    weights = low.new_tensor(LUMA_WEIGHTS)
-    least, most = edge_levels(torch.einsum("c,chw->hw", weights, low))
+    least, most = edge_levels(luma(low))
     size = picture.shape[-2:]
     # Nearest: levels are infinite off the edges, and infinity times 0 is not a number.
     least, most = (
         F.interpolate(level[None, None], size, mode="nearest")[0, 0] for level in (least, most)
     )
-    luma = torch.einsum("c,chw->hw", weights, picture)
-    change = torch.minimum(torch.maximum(luma, least), most) - luma
+    own = luma(picture)
+    change = torch.minimum(torch.maximum(own, least), most) - own
     if not change.any():
         return picture
     return (picture + change).clamp(0, 1)
 
 
-def edge_levels(luma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def edge_levels(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tell the range that a result may have at each pixel of a luma (h, w); boundless where there
     is no strong edge."""
     margin, count = WINDOW_PX // 2, WINDOW_PX**2
-    padded = F.pad(luma[None, None], (margin,) * 4, mode="replicate")
+    padded = F.pad(gray[None, None], (margin,) * 4, mode="replicate")
     dimmest, brightest = -_window_maximum(-padded), _window_maximum(padded)
-    least = torch.full_like(luma, -torch.inf)
-    most = torch.full_like(luma, torch.inf)
+    least = torch.full_like(gray, -torch.inf)
+    most = torch.full_like(gray, torch.inf)
     rows, columns = (brightest - dimmest > MIN_STEP).nonzero(as_tuple=True)
     windows = padded[0, 0].unfold(0, WINDOW_PX, 1).unfold(1, WINDOW_PX, 1)
     around = windows[rows, columns].reshape(-1, count)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vsr.image.luma import LUMA_WEIGHTS
+from vsr.image.luma import luma
 from vsr.image.resample import resize
 from vsr.restore.edges import limit_overshoot
 from vsr.video.step import Degradation, State, Step
@@ -87,12 +87,10 @@ def add_grain(
     noise = resize(coarse.to(picture.device), height, width)
     # Interpolation averages: the strength asked for is that of the result.
     noise = noise / noise.std().clamp_min(1e-6)
-    weights = picture.new_tensor(LUMA_WEIGHTS)
-    luma = torch.einsum("c,chw->hw", weights, picture)
     known = [brightness for brightness, _ in levels]
     table = np.interp(np.arange(256), known, [sigma for _, sigma in levels]) / 255
     sigma = torch.from_numpy(table.astype(np.float32)).to(picture.device)
-    strength = sigma[(255 * luma).round().clamp(0, 255).long()]
+    strength = sigma[(255 * luma(picture)).round().clamp(0, 255).long()]
     return (picture + noise * strength).clamp(0, 1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vsr.image.resample import back_project, resize
+from vsr.engine.resampling import resize_on_cores
 from vsr.temporal.registration import ShotRegistrar
 
 
@@ -47,13 +47,16 @@ def back_project_multiframe(
     weights = {other: registrar.onto(index, other).weight(luma) for other in near}
     low_weights = {other: registrar.onto(other, index).weight(low) for other in near}
     for _ in range(options.iterations):
-        total, weight = resize(low - resize(luma, *low_size), *size), torch.ones_like(luma[0])
+        total, weight = (
+            resize_on_cores(low - resize_on_cores(luma, *low_size), *size),
+            torch.ones_like(luma[0]),
+        )
         for other in near:
             # The result as the neighbor's camera would have seen it, against what that did see.
-            shown = resize(registrar.onto(other, index).warp(luma), *low_size)
+            shown = resize_on_cores(registrar.onto(other, index).warp(luma), *low_size)
             missing = low_weights[other] * (low_lumas[other] - shown)
             total = total + weights[other] * registrar.onto(index, other).warp(
-                resize(missing, *size)
+                resize_on_cores(missing, *size)
             )
             weight = weight + weights[other]
         # A mean, so that many neighbors do not overshoot.
@@ -61,7 +64,12 @@ def back_project_multiframe(
         # Iterations add noise to the result; a little less variation damps it.
         luma = luma - options.variation_step * _variation_gradient(luma)
     # The frame's own input comes last, so that the result matches it best.
-    return back_project(luma, low)
+    return luma + _missing(luma, low)
+
+
+def _missing(luma: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """What a picture (1, H, W) lacks of its input (1, h, w), enlarged."""
+    return resize_on_cores(low - resize_on_cores(luma, *low.shape[-2:]), *luma.shape[-2:])
 
 
 def _variation_gradient(luma: torch.Tensor) -> torch.Tensor:

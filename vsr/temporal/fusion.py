@@ -14,7 +14,8 @@ import torch
 from vsr.image.blur import KernelTaps
 from vsr.image.motion import FLOW_REFINEMENTS
 from vsr.restore.data_term import DataTerm
-from vsr.temporal.registration import ShotRegistrar
+from vsr.temporal.boxes import Box, whole_box
+from vsr.temporal.registration import EDGE_PX, ShotRegistrar
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ class Enlarged(NamedTuple, Generic[T]):
     """The enlargement so far, (3, H, W) or (1, H, W)."""
     owner: T
     """Handed on untouched."""
+    box: Box | None = None
+    """The part of the frame that the picture shows, where all else stands still; None: all of it.
+    At its sides the picture is wrong (see `registration.EDGE_PX`)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def fuse_shot(
     Motion and back-projection come from the low-resolution frames. Every result is
     pulled towards its frame by `data_term` (see `back_project_twice`), through the blur `kernel`
     that the pictures were enlarged for, or bicubically, and lies in [0, 1]. Memory does not grow
-    with the shot. `known` holds all frames already, numbered from 0, and keeps them.
+    with the shot. `known` holds all frames already, numbered from 0, and keeps them. Of a picture
+    of a part of its frame all else is that of the result before.
 
     With `done`, a position and its fused picture by an earlier run, fusion resumes after that
     position, with the same results as if all frames before it had been fused again. Ignore what is
@@ -93,8 +98,8 @@ def fuse_shot(
             # The oldest frame still to be fused looks one further back.
             registrar.discard_before(index - options.look_ahead - 1)
         if done is not None and index <= done[0]:
-            before = done[1] if index == done[0] else one.picture
-            yield one._replace(picture=before)
+            before = done[1]
+            yield one._replace(picture=before, box=None)
             continue
         held.append((index, one))
         if len(held) > options.look_ahead:
@@ -119,20 +124,44 @@ def _fuse_first(
     """Take the first held frame out and fuse it with the result before it and the frames held after
     it."""
     index, own = held.popleft()
+    if own.box is not None and own.box.area == 0:
+        assert before is not None, "a shot's first frame does not stand still"
+        return own._replace(picture=before, box=None)
     warped = []
     if before is not None:
         past = registrar.onto(index, index - 1)
-        warped.append((past.warp(before), memory_weight(past.weight(own.picture), options.memory)))
+        share = memory_weight(past.weight(own.picture, own.box), options.memory)
+        warped.append((past.warp(before, own.box), share))
+    whole = whole_box(own.low)
     for other, neighbor in held:
+        # What stands still is not made again.
+        if neighbor.box is not None and neighbor.box.area == 0:
+            continue
         future = registrar.onto(index, other)
-        warped.append(
-            (
-                future.warp(neighbor.picture),
-                options.future_weight * future.weight(own.picture),
-            )
-        )
-    fused = back_project_twice(fuse(own.picture, warped), own.low, data_term, kernel)
-    return own._replace(picture=fused)
+        weight = options.future_weight * future.weight(own.picture, own.box)
+        if neighbor.box is not None:
+            weight *= _inside(neighbor.box.shrunk(EDGE_PX, whole), own.box or whole, weight)
+        warped.append((future.warp(neighbor.picture, own.box, neighbor.box), weight))
+    low = own.low if own.box is None else own.box.cut(own.low)
+    fused = back_project_twice(fuse(own.picture, warped), low, data_term, kernel)
+    if own.box is not None:
+        assert before is not None, "a shot's first frame does not stand still"
+        fused = _pasted(fused, own.box, own.box.shrunk(EDGE_PX, whole), before)
+    return own._replace(picture=fused, box=None)
+
+
+def _inside(part: Box, box: Box, like: torch.Tensor) -> torch.Tensor:
+    """Ones where a picture of `box`, (H, W), shows `part`, else zeros."""
+    ones, common = torch.zeros_like(like), part.common(box).seen_from(box)
+    common.cut(ones, like.shape[-2] // box.height).fill_(1.0)
+    return ones
+
+
+def _pasted(picture: torch.Tensor, box: Box, right: Box, before: torch.Tensor) -> torch.Tensor:
+    """Lay the part `right` of a picture of `box` over the result before."""
+    result, ratio = before.clone(), picture.shape[-2] // box.height
+    right.cut(result, ratio).copy_(right.seen_from(box).cut(picture, ratio))
+    return result
 
 
 def back_project_twice(

@@ -1,6 +1,9 @@
 """Interpolation without a model, to compare with."""
 
-from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, resize, scaled_size
+import torch
+
+from vsr.engine.resampling import resize_on_cores
+from vsr.image.resample import BICUBIC, LANCZOS, InterpolationKernel, scaled_size
 from vsr.upscale.policy import PlainPolicy, PolicyContext, PolicyStage
 
 
@@ -20,10 +23,9 @@ def unchanged(context: PolicyContext) -> PolicyStage:
 
 
 def _interpolate(context: PolicyContext, kernel: InterpolationKernel) -> PolicyStage:
-    def size(height: int, width: int) -> tuple[int, int]:
-        return scaled_size(height, width, context.scale)
+    def enlarge(pixels: torch.Tensor) -> torch.Tensor:
+        size = scaled_size(pixels.shape[-2], pixels.shape[-1], context.scale)
+        # Kernels with negative lobes overshoot at edges.
+        return resize_on_cores(pixels, *size, kernel).clamp(0, 1)
 
-    # Kernels with negative lobes overshoot at edges.
-    return PlainPolicy(
-        context, lambda pixels: resize(pixels, *size(*pixels.shape[-2:]), kernel).clamp(0, 1)
-    )
+    return PlainPolicy(context, enlarge)

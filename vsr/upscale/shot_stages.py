@@ -15,11 +15,12 @@ from vsr.engine.prefetch import prefetch
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.image.blur import KernelTaps
-from vsr.image.luma import LUMA_WEIGHTS
+from vsr.image.luma import luma
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.restore.data_term import DataTerm
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
+from vsr.temporal.boxes import Box
 from vsr.temporal.fusion import Enlarged, FusionOptions, fuse_shot
 from vsr.temporal.registration import ShotRegistrar
 
@@ -167,7 +168,7 @@ def resume_context(
     picture of each stage lies, and how far before it the frames must begin again."""
     behind = 1 if multiframe is None else multiframe.reach
     distances = [behind + number * (neighbours - 1) for number in range(num_stages(scale))]
-    lead = max([behind, *(distance + neighbours - 1 for distance in distances)])
+    lead = max([behind, *(distance + neighbours for distance in distances)])
     return distances[::-1], lead
 
 
@@ -183,22 +184,26 @@ def input_planes(
     others: Iterable[tuple[int, torch.Tensor]],
     reach: int,
     registrar: ShotRegistrar,
+    box: Box | None = None,
 ) -> torch.Tensor:
     """Lay out the input of a shot network, (1 + 2 reach, H, W): the enlarged luma `own` (1, H, W)
     of frame `index`, then its neighbors' differences from it along the motion, nearest first, past
-    before future; zeros where there is none.
+    before future; zeros where there is none. With a `box` of the frame, that part of all.
     """
     known = dict(others)
-    planes = [own[0]]
+    shown = own
+    if box is not None:
+        shown = box.cut(own, own.shape[-2] // registrar.frame_box(index).height)
+    planes = [shown[0]]
     for distance in range(1, reach + 1):
         for neighbor in (index - distance, index + distance):
             if neighbor in known:
                 registration = registrar.onto(index, neighbor)
                 # Differences, not pictures: where a neighbor cannot be trusted, nothing remains.
-                difference = registration.warp(known[neighbor]) - own
-                planes.append(registration.weight(own) * difference[0])
+                difference = registration.warp(known[neighbor], box) - shown
+                planes.append(registration.weight(shown, box) * difference[0])
             else:
-                planes.append(torch.zeros_like(own[0]))
+                planes.append(torch.zeros_like(shown[0]))
     return torch.stack(planes)
 
 
@@ -207,8 +212,7 @@ def to_luma(picture: torch.Tensor) -> torch.Tensor:
     own."""
     if picture.shape[0] == 1:
         return picture
-    weights = picture.new_tensor(LUMA_WEIGHTS)
-    return torch.einsum("c,chw->hw", weights, picture)[None]
+    return luma(picture)[None]
 
 
 def pad_planes(planes: torch.Tensor, halo: int) -> torch.Tensor:
@@ -271,20 +275,33 @@ def _upscaled(
     `scale` times its low one."""
     reach = network.spec.neighbours
     for index, (one, own), near in with_neighbors(_doubled(shot), reach):
-        planes = input_planes(
-            own, index, [(number, luma) for number, (_, luma) in near], reach, registrar
-        )
         size = scaled_size(one.low.shape[-2], one.low.shape[-1], scale)
+        # Parts of a frame are cut where sizes are whole multiples, and not resized.
+        box = registrar.work_box(index, reach) if one.picture.shape[-2:] == size else None
+        if box is not None and box.area == 0:
+            yield one._replace(box=box)
+            continue
+        lumas = [(number, luma) for number, (_, luma) in near]
+        planes = input_planes(own, index, lumas, reach, registrar, box)
+        base, low = one.picture, one.low
+        if box is not None:
+            ratio = size[0] // low.shape[-2]
+            base, low = box.cut(base, ratio), box.cut(low)
+            size = base.shape[-2], base.shape[-1]
         # The network finds detail of luma alone, which is added to all channels.
-        sharpened = one.picture + data_term.trust.detail * network.missing_detail(planes)
+        sharpened = base + data_term.trust.detail * network.missing_detail(planes)
         picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
-        back_projected = data_term.back_project(picture, one.low, kernel)
-        yield one._replace(picture=back_projected)
+        back_projected = data_term.back_project(picture, low, kernel)
+        yield one._replace(picture=back_projected, box=box)
 
 
 def _doubled(shot: Iterator[Enlarged[T]]) -> Iterator[tuple[Enlarged[T], torch.Tensor]]:
     """Enlarge each picture to twice its size; with the luma of that."""
+    last, base, luma = None, None, None
     for one in shot:
-        height, width = one.picture.shape[-2:]
-        base = resize_on_cores(one.picture, STAGE_SCALE * height, STAGE_SCALE * width)
-        yield one._replace(picture=base), to_luma(base)
+        # Where a whole frame stands still, fusion hands on the picture before.
+        if base is None or luma is None or one.picture is not last:
+            height, width = one.picture.shape[-2:]
+            base = resize_on_cores(one.picture, STAGE_SCALE * height, STAGE_SCALE * width)
+            last, luma = one.picture, to_luma(base)
+        yield one._replace(picture=base), luma
