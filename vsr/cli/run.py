@@ -279,6 +279,15 @@ def run(
             "auto.",
         ),
     ] = None,
+    remove_scratches: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-scratches",
+            metavar="auto|on|off",
+            help="Remove scratches, upright lines that stay while the scene moves behind them; "
+            "auto where they are found; default: auto.",
+        ),
+    ] = None,
     remove_noise: Annotated[
         str | None,
         typer.Option(
@@ -613,6 +622,15 @@ def plan(
             metavar="auto|on|off",
             help="Remove dirt that stands on one frame alone; auto where it is found; default: "
             "auto.",
+        ),
+    ] = None,
+    remove_scratches: Annotated[
+        str | None,
+        typer.Option(
+            "--remove-scratches",
+            metavar="auto|on|off",
+            help="Remove scratches, upright lines that stay while the scene moves behind them; "
+            "auto where they are found; default: auto.",
         ),
     ] = None,
     remove_noise: Annotated[

@@ -51,6 +51,7 @@ def run(
     stream: int | None = None,
     even_brightness: Literal["auto", "on", "off"] | None = None,
     remove_dirt: Literal["auto", "on", "off"] | None = None,
+    remove_scratches: Literal["auto", "on", "off"] | None = None,
     remove_noise: Literal["auto", "on", "off"] | None = None,
     as_published: bool | None = None,
     quality: Literal["fast", "balanced", "best"] | None = None,

@@ -1,9 +1,10 @@
-"""Repairs of film: brightness that flickers is evened along time, and dirt that stands on one frame
-alone is replaced by what both neighbors show there.
+"""Repairs of film: brightness that flickers is evened along time, scratches are replaced by what
+other frames or their sides show, and dirt that stands on one frame alone by what both neighbors
+show there.
 
-Both work on the frames of a clip before anything is made of them, shot by shot, and only where a
-look at the shot's first frames has found the fault, unless they are asked for. Only what the
-neighbors know is put back; frames at a shot's ends keep their dirt.
+All work on the frames of a clip before anything is made of them, shot by shot, and only where a
+look at the shot's first frames has found the fault, unless they are asked for. Only what is seen
+elsewhere is put back; frames at a shot's ends keep their dirt.
 """
 
 from collections import deque
@@ -18,6 +19,9 @@ import torch
 from vsr.records import option
 from vsr.restore.brightness import BrightnessEvening, flicker_along_motion
 from vsr.restore.dirt import DirtRemoval, SpotCounts, look_for_dirt
+from vsr.restore.scratch_removal import PROBE_FRAMES as SCRATCH_PROBE_FRAMES
+from vsr.restore.scratch_removal import ScratchRemoval
+from vsr.restore.scratches import find_scratches
 from vsr.video.frames import Frame
 
 PROBE_FRAMES = 16
@@ -51,6 +55,14 @@ class RepairOptions:
         metavar="auto|on|off",
         commands=("run",),
     )
+    scratches: Switch = option(
+        "auto",
+        "Remove scratches, upright lines that stay while the scene moves behind them; auto where "
+        "they are found.",
+        "--remove-scratches",
+        metavar="auto|on|off",
+        commands=("run",),
+    )
     noise: Switch = option(
         "auto",
         "Remove camera noise; auto where it is found, and the policy is no interpolation.",
@@ -63,16 +75,16 @@ class RepairOptions:
         """Leave out what is not asked for by name where nothing is to be restored."""
         if restore > 0:
             return self
-        switches = (self.brightness, self.dirt, self.noise)
+        switches = (self.brightness, self.dirt, self.scratches, self.noise)
         return RepairOptions(*("off" if each == "auto" else each for each in switches))
 
     @property
     def is_off(self) -> bool:
         """Whether film is left as it is; noise is removed by a stage of its own."""
-        return self.brightness == self.dirt == "off"
+        return self.brightness == self.dirt == self.scratches == "off"
 
 
-NO_REPAIR = RepairOptions("off", "off", "off")
+NO_REPAIR = RepairOptions("off", "off", "off", "off")
 
 
 @dataclass
@@ -84,9 +96,13 @@ class ShotRepair:
     """Share of the brightness by which frames depart from the mean of their neighbors."""
     dirt_spots: float
     """Spots on a frame alone, mean over the shot's first frames."""
+    scratches: int
+    """Scratches on the shot's first frames."""
     frames_evened: int = 0
     spots_removed: int = 0
     pixels_removed: int = 0
+    scratches_removed: int = 0
+    scratch_pixels_removed: int = 0
 
 
 class FilmRepair:
@@ -109,24 +125,31 @@ class FilmRepair:
             yield from self._through_shot(group)
 
     def _through_shot(self, shot: Iterator[Marked[T]]) -> Iterator[Marked[T]]:
-        probe = list(islice(shot, PROBE_FRAMES))
+        num_probed = PROBE_FRAMES if self.options.scratches == "off" else SCRATCH_PROBE_FRAMES
+        probe = list(islice(shot, num_probed))
         pictures = [_levels(frame) for _, _, (frame, _) in probe]
-        flicker, spots, counts = 0.0, 0.0, SpotCounts()
+        flicker, spots, counts, scratches = 0.0, 0.0, SpotCounts(), 0
         if self.options.brightness != "off":
-            flicker = flicker_along_motion(pictures)
+            flicker = flicker_along_motion(pictures[:PROBE_FRAMES])
         evens = _is_wanted(self.options.brightness, flicker, MIN_FLICKER)
+        # Each fault is looked for in what will be cleaned: flicker hides both, and scratches dirt.
+        if evens:
+            pictures = list(BrightnessEvening().through(pictures))
+        if self.options.scratches != "off":
+            scratches = len(find_scratches(pictures))
+        heals = _is_wanted(self.options.scratches, scratches, 1)
         if self.options.dirt != "off":
-            # Dirt is looked for in what will be cleaned: flicker hides it.
-            seen = list(BrightnessEvening().through(pictures)) if evens else pictures
-            spots, counts = look_for_dirt(seen)
+            seen = list(ScratchRemoval().through(pictures)) if scratches else pictures
+            spots, counts = look_for_dirt(seen[:PROBE_FRAMES])
         cleans = _is_wanted(self.options.dirt, spots, MIN_DIRT_SPOTS)
-        account = ShotRepair(probe[0][1], flicker, spots)
-        if not (evens or cleans):
+        account = ShotRepair(probe[0][1], flicker, spots, scratches)
+        wanted = {"uneven brightness": evens, "scratches": heals, "dirt": cleans}
+        if not any(wanted.values()):
             yield from chain(probe, shot)
             return
         self.shots.append(account)
-        faults = [word for word, is_on in (("uneven brightness", evens), ("dirt", cleans)) if is_on]
-        self._notify(f"shot from frame {account.first_frame}: repairing {' and '.join(faults)}")
+        faults = " and ".join(word for word, is_on in wanted.items() if is_on)
+        self._notify(f"shot from frame {account.first_frame}: repairing {faults}")
         # Owners wait while the repairs look ahead.
         owners: deque[Marked[T]] = deque()
 
@@ -139,6 +162,9 @@ class FilmRepair:
         if evens:
             evening = BrightnessEvening()
             stream = evening.through(stream)
+        if heals:
+            healing = ScratchRemoval()
+            stream = healing.through(stream)
         if cleans:
             removal = DirtRemoval(counts)
             stream = removal.through(stream)
@@ -150,6 +176,9 @@ class FilmRepair:
             if changed.any():
                 frame = replace(frame, pixels=torch.where(changed, pixels, frame.pixels))
             account.frames_evened = evening.frames_evened if evens else 0
+            if heals:
+                account.scratches_removed = healing.scratches_removed
+                account.scratch_pixels_removed = healing.pixels_removed
             if cleans:
                 account.spots_removed = removal.spots_removed
                 account.pixels_removed = removal.pixels_removed
