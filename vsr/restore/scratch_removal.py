@@ -34,6 +34,8 @@ GOOD_LEVELS = 2.0
 MAX_ERROR_LEVELS, MAX_ERROR_SHARE = 4.0, 0.35
 """Largest error beside a scratch with which it is repaired: in gray levels, or over what the
 scratch covers there."""
+STRIP_PX = 96
+"""Columns on either side of a scratch in which the motion behind it is looked for."""
 FIT_WINDOW, MIN_FIT_SHARE = (25, 9), 0.15
 """Columns and rows in which the error is measured, and the share of them that must be free."""
 REPAIR_LEVELS = 3.0
@@ -85,20 +87,48 @@ class ScratchRemoval:
         if not found:
             yield from ahead[:count]
             return
-        block = _Block(pictures, found)
+        strips = list(_strips(pictures, found))
         for index in range(len(behind), len(behind) + count):
-            cleaned, changed = block.cleaned(index)
-            self.pixels_removed += changed
+            cleaned = pictures[index].copy()
+            for columns, strip in strips:
+                cleaned[..., columns], changed = strip.cleaned(index)
+                self.pixels_removed += changed
             yield cleaned
 
 
-class _Block:
-    """Consecutive pictures whose scratches are known."""
+def _strips(
+    pictures: Sequence[FloatArray], scratches: Sequence[Scratch]
+) -> Iterator[tuple[slice, "_Strip"]]:
+    """Cut out what lies around the scratches: columns of the pictures, and what is in them."""
+    width, rows = pictures[0].shape[-1], active_rows([luma(picture) for picture in pictures])
+    groups: list[list[Scratch]] = []
+    end = 0
+    for scratch in sorted(scratches, key=lambda each: min(each.columns)):
+        if groups and min(scratch.columns) - STRIP_PX <= end:
+            groups[-1].append(scratch)
+        else:
+            groups.append([scratch])
+        end = max(end, max(scratch.columns) + STRIP_PX)
+    for group in groups:
+        left = max(0, min(min(each.columns) for each in group) - STRIP_PX)
+        right = min(width, max(max(each.columns) for each in group) + STRIP_PX)
+        moved = [
+            replace(each, columns=tuple(column - left for column in each.columns)) for each in group
+        ]
+        columns = slice(left, right)
+        yield columns, _Strip([picture[..., columns] for picture in pictures], rows, moved)
 
-    def __init__(self, pictures: Sequence[FloatArray], scratches: Sequence[Scratch]) -> None:
-        self._pictures, self._scratches = pictures, scratches
+
+class _Strip:
+    """A part of consecutive pictures whose scratches are known."""
+
+    def __init__(
+        self, pictures: Sequence[FloatArray], rows: slice, scratches: Sequence[Scratch]
+    ) -> None:
+        """`rows` are those between the bars of a letterbox."""
+        self._pictures, self._rows, self._scratches = pictures, rows, scratches
         lumas = [luma(picture) for picture in pictures]
-        self._rows, self._shape = active_rows(lumas), lumas[0].shape
+        self._shape = lumas[0].shape
         # A pixel more than their width: they are not quite upright, and blurred.
         self._covered = [
             np.logical_or.reduce([self._mask(each, index, 1) for each in scratches])

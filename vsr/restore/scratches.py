@@ -403,7 +403,7 @@ class _Proof:
         carried = motion.bring(response)[here] > LINE_LEVELS
         steps = cv2.blur(np.abs(cv2.Sobel(one, cv2.CV_32F, 1, 0, ksize=1) / 2), PROOF_WINDOW)
         textured = (steps > TEXTURE_LEVELS)[self._rows]
-        # The line's own step may be a column of doubt: what keeps its place on the frame counts too.
+        # Its own step may be a column off: what keeps its place on the frame counts as well.
         apart = np.minimum(np.abs(motion.across), np.abs(motion.across - step))
         still = (apart < STILL_PX)[self._rows]
         return moves, stays, carried, float((textured & still).sum() / max(1, textured.sum()))
