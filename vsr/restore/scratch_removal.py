@@ -31,7 +31,7 @@ REACH = 8
 behind them is taken."""
 GOOD_LEVELS = 2.0
 """Error beside a scratch at which no better way is looked for."""
-MAX_ERROR_LEVELS, MAX_ERROR_SHARE = 4.0, 0.35
+MAX_ERROR_LEVELS, MAX_ERROR_SHARE = 4.0, 0.5
 """Largest error beside a scratch with which it is repaired: in gray levels, or over what the
 scratch covers there."""
 STRIP_PX = 96
@@ -201,8 +201,8 @@ class _Strip:
         return fill, error
 
     def _bridging_error(self, index: int) -> FloatArray:
-        """By how much a place differs from the mean of both sides, as far off as the sides of a
-        scratch are; infinite off the scratches."""
+        """Measure by how much a place differs from the mean of both sides, as far off as the sides
+        of a scratch are; infinite off the scratches."""
         now, covered, painted = self._pictures[index], self._covered[index], self._painted[index]
         error = np.full(self._shape, np.inf, np.float32)
         for scratch in self._scratches:

@@ -31,8 +31,9 @@ SIDE_PX = 3, 4
 """Distances at which its sides are read: a line of 3 pixels, with its blur, lies between."""
 EDGE_PX = 5
 """Columns at the picture's sides in which no line is looked for: they have one side alone."""
-BLACK = 24.0
-"""Level that a quarter of a row's pixels exceed; in the bars of a letterbox they do not."""
+BLACK, MIN_LIT = 24.0, 0.25
+"""Level of black, and share of a row's pixels that exceed it; in the bars of a letterbox fewer
+do."""
 BANDS = 24
 """Parts of the height in which a line is looked for by itself."""
 MAX_SLANT = 1 / 60
@@ -70,8 +71,8 @@ MAX_FOLLOWING = 0.3
 """Motion of a line over that of the scene behind it: a pole before a scene that drives by is as
 fast or faster."""
 PROOF_LEVELS, PROOF_RATIO = 1.5, 0.7
-"""How much better two frames fit along the motion than without where the scene surely moves: a
-difference in gray levels, and a ratio."""
+"""Gain in fit of two frames by following the motion, where the scene surely moves: a difference in
+gray levels, and a ratio."""
 PROOF_WINDOW = 13, 13
 STILL_PX, TEXTURE_LEVELS = 0.7, 2.0
 """Motion below which a place stays with a line, and the mean step from pixel to pixel from which on
@@ -118,7 +119,7 @@ class Scratch:
         return mask
 
     def goes_on_in(self, later: "Scratch") -> bool:
-        """Whether another, whose frames begin with some of the last of this one's, is the same."""
+        """Whether another is the same; its frames begin with some of the last of this one's."""
         apart = [abs(a - b) for a, b in zip(self.columns, later.columns, strict=False)]
         return self.is_light == later.is_light and float(np.median(apart)) <= MAX_STEP_PX
 
@@ -172,8 +173,8 @@ def find_scratches(pictures: Sequence[FloatArray], known: Sequence[Scratch] = ()
 
 def active_rows(lumas: Sequence[FloatArray]) -> slice:
     """Rows between the bars of a letterbox."""
-    level = np.max([np.quantile(plane, 0.75, axis=1) for plane in lumas], axis=0)
-    lit = np.flatnonzero(level > BLACK)
+    shares = [(plane > BLACK).mean(axis=1) for plane in lumas]
+    lit = np.flatnonzero(np.max(shares, axis=0) > MIN_LIT)
     return slice(int(lit[0]), int(lit[-1]) + 1) if len(lit) else slice(0, 0)
 
 
@@ -181,7 +182,7 @@ def painted_over(plane: FloatArray, mask: BoolArray) -> FloatArray:
     """A plane (H, W) whose masked pixels are bridged from both sides on their row."""
     painted = plane.copy()
     places = np.arange(plane.shape[1])
-    for row in np.flatnonzero(mask.any(axis=1)):
+    for row in np.flatnonzero(mask.any(axis=1) & ~mask.all(axis=1)):
         covered = mask[row]
         painted[row, covered] = np.interp(places[covered], places[~covered], plane[row, ~covered])
     return painted
@@ -222,7 +223,7 @@ def _find_lines(lumas: Sequence[FloatArray], rows: slice) -> list[Scratch]:
 
 
 def _line_response(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """By how much a luma is lighter, and darker, than both its sides, each (H, W)."""
+    """Measure by how much a luma is lighter, and darker, than both its sides, each (H, W)."""
     # Along an upright line, noise and texture are averaged.
     smooth = cv2.blur(plane, (1, 5))
     near, far = SIDE_PX
@@ -231,7 +232,7 @@ def _line_response(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _shifted(plane: FloatArray, step: int) -> FloatArray:
-    """What a plane (H, W) shows `step` columns to the right of each place, borders clamped."""
+    """Move a plane (H, W) to the left by `step` columns, borders clamped."""
     width = plane.shape[1]
     shifted: FloatArray = plane[:, (np.arange(width) + step).clip(0, width - 1)]
     return shifted
@@ -330,7 +331,7 @@ def _is_drawn(levels: np.ndarray, lumas: Sequence[FloatArray], rows: slice) -> b
 
 
 class _Proof:
-    """What the scene does behind lines."""
+    """Evidence of how the scene moves behind lines."""
 
     def __init__(self, lumas: Sequence[FloatArray], rows: slice, lines: Sequence[Scratch]) -> None:
         self._lumas, self._rows = lumas, rows
