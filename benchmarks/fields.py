@@ -2,6 +2,10 @@
 bwdif alone, in PSNR of RGB.
 
     python -m benchmarks.fields --frames 12 --clips walk city juggle swan cockatoo
+    python -m benchmarks.fields --enlarge --frames 24 --clips walk juggle swan
+
+With `--enlarge` frames are woven at half the size of the truth, and both ways' frames are enlarged
+by the shot model of the shipped prior before they are measured.
 """
 
 import math
@@ -16,6 +20,10 @@ import torch
 from benchmarks.clips import EXCERPTS, use_shared_data, write_lossless
 from benchmarks.measure import BORDER_PX, options_parser, print_table
 from vsr.image.resample import resize
+from vsr.models.prior import load_shipped_prior
+from vsr.restore.data_term import CLEAN
+from vsr.upscale.shot import FUSION
+from vsr.upscale.shot_stages import STAGE_SCALE, upscale_shot
 from vsr.video.read.deinterlace import split_fields
 from vsr.video.reader import ReadOptions, open_clip
 
@@ -27,34 +35,73 @@ ENDS = 2
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=["walk", "juggle", "swan"])
+    parser.add_argument("--enlarge", action="store_true", help="Enlarge twice before measuring.")
     options = parser.parse_args()
     use_shared_data()
     rows = []
+    scale = STAGE_SCALE if options.enlarge else 1
     with tempfile.TemporaryDirectory() as folder:
         for name in options.clips:
-            truths = list(islice(moments(name), (options.frames or 24) // 2 * 2))
+            truths = list(islice(moments(name, scale), (options.frames or 24) // 2 * 2))
+            # Rounded, as a file holds them.
+            shown = [(255 * reduced(truth, scale)).round() / 255 for truth in truths]
             clip = Path(folder) / f"{name}.mkv"
-            pairs = zip(truths[::2], truths[1::2], strict=True)
+            pairs = zip(shown[::2], shown[1::2], strict=True)
             write_lossless(clip, (weave(top, bottom) for top, bottom in pairs))
-            plain, along_motion = (
-                fmean(map(psnr, made[ENDS:-ENDS], truths[ENDS:-ENDS]))
-                for made in (by_bwdif(clip), fields_of(clip))
+            ways = [by_bwdif(clip), fields_of(clip)]
+            if options.enlarge:
+                # More than of whole frames cannot be made.
+                ways.append(shown)
+            plain, along_motion, *whole = (
+                fmean(map(psnr, enlarged(made, scale)[ENDS:-ENDS], truths[ENDS:-ENDS]))
+                for made in ways
             )
+            gain = f"{along_motion - plain:+.2f}"
             rows.append(
-                [name, f"{plain:.2f}", f"{along_motion:.2f}", f"{along_motion - plain:+.2f}"]
+                [
+                    name,
+                    f"{plain:.2f}",
+                    f"{along_motion:.2f}",
+                    gain,
+                    *(f"{each:.2f}" for each in whole),
+                ]
             )
-    print_table("**50 frames of 25**", ["clip", "bwdif dB", "field dB", "gain"], rows)
+            print(*rows[-1], flush=True)
+    columns = ["clip", "bwdif dB", "field dB", "gain"]
+    if options.enlarge:
+        print_table("**50 frames of 25, enlarged twice**", [*columns, "whole frames dB"], rows)
+    else:
+        print_table("**50 frames of 25**", columns, rows)
 
 
-def moments(name: str) -> Iterator[torch.Tensor]:
-    """The middle of the excerpt's frames, reduced by whole factors, rounded to 8 bits."""
+def moments(name: str, scale: int = 1) -> Iterator[torch.Tensor]:
+    """The middle of the excerpt's frames, `scale` times as large as what is woven; reduced by whole
+    factors, rounded to 8 bits."""
     for whole in EXCERPTS[name].pictures():
         height, width = whole.shape[-2:]
-        factor = max(1, min(height // HEIGHT, width // WIDTH))
+        factor = max(1, min(height // (scale * HEIGHT), width // (scale * WIDTH)))
         picture = resize(whole, height // factor, width // factor).clamp(0, 1)
-        height, width = picture.shape[-2:]
-        top, left = (height - HEIGHT) // 4 * 2, (width - WIDTH) // 2
-        yield (255 * picture[:, top : top + HEIGHT, left : left + WIDTH]).round() / 255
+        # Whole lines of both fields, once it is reduced.
+        height, width = (
+            min(side, scale * limit) // (2 * scale) * 2 * scale
+            for side, limit in zip(picture.shape[-2:], (HEIGHT, WIDTH), strict=True)
+        )
+        top, left = (picture.shape[-2] - height) // 4 * 2, (picture.shape[-1] - width) // 2
+        yield (255 * picture[:, top : top + height, left : left + width]).round() / 255
+
+
+def reduced(picture: torch.Tensor, scale: int) -> torch.Tensor:
+    height, width = (side // scale for side in picture.shape[-2:])
+    return resize(picture, height, width).clamp(0, 1)
+
+
+def enlarged(frames: list[torch.Tensor], scale: int) -> list[torch.Tensor]:
+    """By the prior's shot model, as it is."""
+    if scale == 1:
+        return frames
+    networks = load_shipped_prior().networks
+    shot = upscale_shot(frames, networks, scale, CLEAN, FUSION["balanced"])
+    return [picture.clamp(0, 1) for picture in shot]
 
 
 def weave(top: torch.Tensor, bottom: torch.Tensor) -> torch.Tensor:
