@@ -6,7 +6,7 @@ picture keeps its place. Lines that end within the picture are window frames; li
 over, and lines between two pictures, were drawn. All these stay.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -163,12 +163,9 @@ def find_scratches(pictures: Sequence[FloatArray], known: Sequence[Scratch] = ()
     lines = _find_lines(lumas, rows)
     if not lines or len(lines) > MAX_LINES:
         return []
-    proof = _Proof(lumas, rows, lines)
-    return [
-        line
-        for line in lines
-        if any(each.goes_on_in(line) for each in known) or proof.is_scratch(line)
-    ]
+    unproven = [line for line in lines if not any(each.goes_on_in(line) for each in known)]
+    proven = _Proof(lumas, rows, lines).scratches_among(unproven) if unproven else []
+    return [line for line in lines if line in proven or line not in unproven]
 
 
 def active_rows(lumas: Sequence[FloatArray]) -> slice:
@@ -344,49 +341,34 @@ class _Proof:
             )
             for frame, plane in enumerate(lumas)
         ]
-        self._motions: dict[tuple[int, int], SceneMotion] = {}
 
-    def is_scratch(self, line: Scratch) -> bool:
-        """Whether a line stays while the scene moves behind it, and little else stays."""
-        seen = [self._seen_between(line, *pair) for pair in self._pairs(line)]
-        if not seen or np.median([still for *_, still in seen]) > MAX_STILL:
-            return False
-        moves, stays, carried = (np.stack(each) for each in list(zip(*seen, strict=True))[:3])
-        proven = moves.sum()
-        return bool(
-            moves.any(axis=0).mean() >= MIN_PROVEN
-            and (moves & stays).sum() >= MIN_STAYING * proven
-            and (moves & carried).sum() <= MAX_CARRIED * proven
-        )
-
-    def _pairs(self, line: Scratch) -> Iterator[tuple[int, int]]:
-        """Pairs of frames, as near to each other as the motion allows."""
+    def scratches_among(self, lines: Sequence[Scratch]) -> list[Scratch]:
+        """Find the lines that stay while the scene moves behind them, and little else stays."""
         count = len(self._lumas)
+        seen: list[list[_Evidence]] = [[] for _ in lines]
         for first in range(0, count, max(1, count // MAX_PAIRS)):
+            waiting = list(zip(lines, seen, strict=True))
+            # Frames as near to each other as the motion behind a line allows.
             for span in SPANS:
                 second = first + span if first + span < count else first - span
-                if second < 0:
+                if not waiting or second < 0:
                     break
-                motion = self._motion(first, second).across[
-                    self._down, line.columns_on(first, self._rows)
-                ]
-                relative = motion - (line.columns[second] - line.columns[first])
-                if np.median(np.abs(relative)) >= 2 * CLEAR_PX or span == SPANS[-1]:
-                    yield first, second
-                    break
-
-    def _motion(self, first: int, second: int) -> SceneMotion:
-        pair = first, second
-        if pair not in self._motions:
-            self._motions[pair] = SceneMotion(self._painted[first], self._painted[second])
-        return self._motions[pair]
+                motion = SceneMotion(self._painted[first], self._painted[second])
+                left = []
+                for line, found in waiting:
+                    across = motion.across[self._down, line.columns_on(first, self._rows)]
+                    relative = across - (line.columns[second] - line.columns[first])
+                    if np.median(np.abs(relative)) >= 2 * CLEAR_PX or span == SPANS[-1]:
+                        found.append(self._seen_between(line, motion, first, second))
+                    else:
+                        left.append((line, found))
+                waiting = left
+        return [line for line, found in zip(lines, seen, strict=True) if _is_proof(found)]
 
     def _seen_between(
-        self, line: Scratch, first: int, second: int
-    ) -> tuple[BoolArray, BoolArray, BoolArray, float]:
-        """Rows on which the scene moves behind a line, on which the line stays, and on which one
-        goes with the scene; and the share of the texture that keeps its place with the line."""
-        motion = self._motion(first, second)
+        self, line: Scratch, motion: SceneMotion, first: int, second: int
+    ) -> "_Evidence":
+        """Look at a line on two frames between which the scene moves so."""
         one, other = self._painted[first], self._painted[second]
         step = line.columns[second] - line.columns[first]
         moving, standing = (
@@ -407,4 +389,35 @@ class _Proof:
         # Its own step may be a column off: what keeps its place on the frame counts as well.
         apart = np.minimum(np.abs(motion.across), np.abs(motion.across - step))
         still = (apart < STILL_PX)[self._rows]
-        return moves, stays, carried, float((textured & still).sum() / max(1, textured.sum()))
+        share = float((textured & still).sum() / max(1, textured.sum()))
+        return _Evidence(moves, stays, carried, share)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """Findings on two frames of what a line is, by its rows."""
+
+    moves: BoolArray
+    """Whether the scene moves behind it."""
+    stays: BoolArray
+    """Whether the other frame shows it in its own column."""
+    is_carried: BoolArray
+    """Whether the other frame shows a line where the scene has moved to."""
+    still: float
+    """Share of the picture's texture that keeps its place with the line."""
+
+
+def _is_proof(seen: Sequence[_Evidence]) -> bool:
+    """Whether a line of which this was seen is a scratch."""
+    if not seen or np.median([each.still for each in seen]) > MAX_STILL:
+        return False
+    moves = np.stack([each.moves for each in seen])
+    stays, carried = (
+        int((moves & np.stack(rows)).sum())
+        for rows in ([each.stays for each in seen], [each.is_carried for each in seen])
+    )
+    return bool(
+        moves.any(axis=0).mean() >= MIN_PROVEN
+        and stays >= MIN_STAYING * moves.sum()
+        and carried <= MAX_CARRIED * moves.sum()
+    )
