@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vsr.image.dense_motion import flow_planes, forward_backward_mask
 from vsr.image.luma import luma
 from vsr.image.motion import (
     DIS_FAST,
@@ -20,7 +21,6 @@ from vsr.image.motion import (
     FloatArray,
     backward_warp,
     dis_flow,
-    forward_backward_mask,
 )
 
 MIN_FRAMES = 8
@@ -135,7 +135,8 @@ class SceneMotion:
         ]
         self._flow = dis_flow(views[0], views[1], DIS_FAST)
         back = dis_flow(views[1], views[0], DIS_FAST)
-        self.is_known: BoolArray = forward_backward_mask(self._flow, back, 1.0)
+        known = forward_backward_mask(flow_planes(self._flow), flow_planes(back), 1.0)
+        self.is_known: BoolArray = known.numpy()
         """(H, W), true where it returns."""
 
     @property
