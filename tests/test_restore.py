@@ -418,6 +418,59 @@ def test_less_detail_is_believed_the_coarser_the_quantizer():
     assert trust_for(Degradation(qp=40), 0).detail == 1
 
 
+def patches(left, right):
+    """Detail of two strengths, in gray levels, of random sign: (1, 64, 256) in units of 1."""
+    random = torch.Generator().manual_seed(0)
+    signs = torch.rand(1, 64, 256, generator=random).round() * 2 - 1
+    return signs * torch.tensor([left, right]).repeat_interleave(128) / 255
+
+
+def test_detail_that_is_weak_beside_the_errors_of_coding_is_not_believed():
+    detail = patches(12.0, 1.0)
+    believed = DataTerm(trust=Trust(detail=0.8, detail_error=3.0)).believed(detail, 2)
+    gain = believed / detail
+    # Wiener's gain, where no window reaches over the border of both.
+    torch.testing.assert_close(gain[..., :96], torch.full((1, 64, 96), 0.8 * 144 / (144 + 9)))
+    torch.testing.assert_close(gain[..., 160:], torch.full((1, 64, 96), 0.8 * 1 / (1 + 9)))
+    # No seam in between, and nothing beyond the two.
+    steps = gain.diff(dim=-1)
+    assert float(steps.max()) < 1e-5
+    assert float(steps.min()) > -0.04
+
+
+def test_weak_detail_with_errors_comes_nearer_to_the_truth_and_strong_detail_stays():
+    random = torch.Generator().manual_seed(1)
+    errors = 2.0 / 255 * torch.randn(1, 64, 256, generator=random)
+    term = DataTerm(trust=Trust(detail_error=2.0))
+    for strength, most in ((1.0, 0.75), (20.0, 1.05)):
+        truth = patches(strength, strength)
+        before, after = (
+            float((made - truth).square().mean())
+            for made in (truth + errors, term.believed(truth + errors, 4))
+        )
+        assert after < most * before
+
+
+def test_detail_of_clean_and_of_noisy_shots_has_no_errors_of_coding():
+    detail = patches(5.0, 0.1)
+    for found in (Degradation(), Degradation(qp=10), Degradation(noise_sigma=6)):
+        term = DataTerm(trust=trust_for(found))
+        assert torch.equal(term.believed(detail, 2), detail)
+    errors = [trust_for(Degradation(qp=qp)).detail_error for qp in (18, 24, 30, 36, 45)]
+    # The step doubles every 6 (ITU-T H.264, 8.5.9), as far as networks for clean shots are used.
+    assert errors[1] / errors[0] == pytest.approx(2, rel=1e-2)
+    assert errors[2] / errors[1] == pytest.approx(2, rel=1e-2)
+    assert errors[2] < errors[3] == errors[4]
+    assert trust_for(Degradation(qp=30), 0.5).detail_error == pytest.approx(errors[2] / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (6, 70), (33, 47)])
+def test_detail_of_pictures_of_any_size_is_measured(size):
+    detail = torch.full((1, *size), 6 / 255)
+    believed = DataTerm(trust=Trust(detail_error=6.0)).believed(detail, 2)
+    torch.testing.assert_close(believed, detail / 2)
+
+
 REAL_CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 CLEAN_CLIPS = [
     ("vid4/calendar_lrx4.mkv", 0),

@@ -28,7 +28,7 @@ from vsr.models.shot_model import (
 )
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run
-from vsr.restore.data_term import CLEAN
+from vsr.restore.data_term import CLEAN, DataTerm
 from vsr.temporal.backprojection import MultiframeOptions, back_project_multiframe
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
@@ -46,6 +46,7 @@ from vsr.upscale.shot_stages import (
 )
 from vsr.video.frames import Frame
 from vsr.video.shots import Shot
+from vsr.video.step import Trust
 
 QUICK = ShotTrainingOptions(
     iterations=(60, 30), network=ShotNetworkSpec(neighbours=1, width=12, layers=3)
@@ -139,6 +140,18 @@ def test_the_result_agrees_with_the_low_resolution_frame(lows, trained):
     for low, large in zip(lows, enlarged, strict=True):
         error = (resize(large, *low.shape[1:]) - low).square().mean()
         assert -10 * torch.log10(error) > 40
+
+
+def test_a_shot_whose_detail_is_all_error_of_coding_is_enlarged_without_detail(lows, trained):
+    def enlarged(trust):
+        return torch.stack(
+            list(upscale_shot(lows[:3], trained.networks, 4, DataTerm(trust=trust), FUSION))
+        )
+
+    without = enlarged(Trust(luma_threshold=1, chroma_threshold=1, detail=0))
+    all_error = enlarged(Trust(luma_threshold=1, chroma_threshold=1, detail_error=1e6))
+    torch.testing.assert_close(all_error, without, atol=1e-5, rtol=0)
+    assert float((enlarged(Trust(1, 1)) - without).abs().max()) > 0.01
 
 
 def test_strips_give_what_the_whole_picture_gives(trained):

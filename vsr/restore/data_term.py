@@ -23,9 +23,9 @@ from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
 
 BLOCK_PX = 4
-QUANTIZER_SHARE = 0.3
+QUANTIZER_SHARE = 0.2
 """Threshold over the quantizer step: a coefficient's rounding error is at most half a step, and
-mostly far less. From .25 to .5 nothing changes at QP 34; at QP 29, .5 loses .06 dB against .25."""
+mostly far less. .3 loses .02 dB at crf 23 and .04 dB with x265, and gains .03 dB with MPEG-2."""
 LUMA_NOISE_SHARE, CHROMA_NOISE_SHARE = 1.2, 1.8
 """Thresholds over the standard deviation of camera noise. Color carries less detail and its noise
 is seen in large spots, so less of it is believed."""
@@ -35,17 +35,24 @@ of what their cameras added."""
 MIN_QUANTIZER_STEP = 4.0
 """Gray levels. A finer quantizer (H.264: below QP 16) leaves errors near those of 8-bit rounding:
 the input counts as clean."""
-TRUSTED_QP, DETAIL_LOSS = 29.0, 0.05
-"""Quantizer up to which all detail of a shot network is believed, and the share that each further
-step takes away. Less detail has a better PSNR and flickers less, and looks softer: at QP 36 (walk,
-crf 28) .77 of it gives +.42 dB and .63 of the LPIPS of bicubic interpolation, .65 of it +.50 dB and
-.67."""
+TRUSTED_QP, DETAIL_LOSS = 31.0, 0.07
+"""Quantizer up to which detail of a shot network has no other limit than its errors, and the share
+that each further step takes away. Less detail has a better PSNR and flickers less, and looks
+softer: at QP 36 (walk, crf 28) .77 of it gives +.42 dB and .63 of the LPIPS of bicubic
+interpolation, .65 of it +.50 dB and .67."""
 MIN_KNOWN_QP = 33.0
 """Quantizer from which on networks for compressed shots do better than those for clean shots that
 were trained on the clip. At QP 30 (crf 23) these have the better LPIPS at the same PSNR, and at
 QP 32.7 (bunny, crf 28) both are better."""
 MIN_DETAIL = 0.65
 """From QP 36 up: at crf 33, .6 of it gains .07 dB on .72, and loses .04 of LPIPS."""
+DETAIL_ERROR_SHARE = 0.07
+"""Standard deviation of the errors in the detail of a shot network, over the quantizer step. PSNR
+alone would have about .2 of it; LPIPS misses detail of that size, wrong as it is. From
+`MIN_KNOWN_QP` on errors grow no more: networks for compressed shots take them for what they are."""
+DETAIL_WINDOW_PX = 16
+"""Side of the windows, in pixels of the input, that detail is measured over. From 8 pixels to a
+whole picture of 96x64 the results are alike; a large frame has flat parts and others."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,25 @@ class DataTerm:
         green = -(LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[2] * blue) / LUMA_WEIGHTS[1]
         differences = torch.stack([red, green, blue], dim=1)
         return (differences + soft_threshold(own, luma_threshold)[:, None]).flatten(0, 1)
+
+    def believed(self, detail: torch.Tensor, enlarged: float) -> torch.Tensor:
+        """Return the part of a shot network's detail, (1, H, W) in units of a range of 1, that is
+        believed; its picture is `enlarged` so many times.
+
+        Where errors have a mean square of e^2 and detail one of d^2 around a pixel, that part is
+        d^2 / (d^2 + e^2), the gain of Wiener's filter.
+        """
+        share = self.trust.detail
+        if self.trust.detail_error <= 0:
+            return share * detail
+        window = 2 * round(enlarged * DETAIL_WINDOW_PX / 2)
+        # At every half window, from corner to corner: in between, gains change without a seam.
+        found = F.avg_pool2d(
+            detail[None].square(), window, window // 2, window // 2, count_include_pad=False
+        )
+        gain = share * found / (found + (self.trust.detail_error / 255) ** 2)
+        size = detail.shape[-2:]
+        return detail * F.interpolate(gain, size, mode="bilinear", align_corners=True)[0]
 
     def back_project(
         self,
@@ -129,7 +155,9 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     noise = degradation.luma_noise_sigma if counts_noise else 0.0
     luma, chroma, noise = (round(strength * level, 3) for level in (luma, chroma, noise))
     detail = 1 - strength * (1 - _believed_detail(degradation.qp))
-    return Trust(luma, chroma, noise, round(detail, 3))
+    finest_known = h264_step(MIN_KNOWN_QP)
+    error = strength * DETAIL_ERROR_SHARE * min(step, finest_known) if coded else 0.0
+    return Trust(luma, chroma, noise, round(detail, 3), round(error, 3))
 
 
 def known_degradation(degradation: Degradation | None, strength: float = 1.0) -> KnownDegradation:

@@ -289,7 +289,9 @@ def _upscaled(
             base, low = box.cut(base, ratio), box.cut(low)
             size = base.shape[-2], base.shape[-1]
         # The network finds detail of luma alone, which is added to all channels.
-        sharpened = base + data_term.trust.detail * network.missing_detail(planes)
+        detail = network.missing_detail(planes)
+        enlarged = detail.shape[-2] / low.shape[-2]
+        sharpened = base + data_term.believed(detail, enlarged)
         picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
         back_projected = data_term.back_project(picture, low, kernel)
         yield one._replace(picture=back_projected, box=box)

@@ -61,6 +61,9 @@ class Trust:
     detail: float = 1.0
     """Share of the detail that a network of the clip's own makes: what it learned from and what it
     looks at are both coded."""
+    detail_error: float = 0.0
+    """Standard deviation of errors of coding in such detail, in gray levels: where there is little
+    more than that, less is believed."""
 
     @property
     def is_full(self) -> bool:
