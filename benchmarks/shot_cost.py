@@ -129,7 +129,7 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
 
     from vsr.cli import keep_freed_memory
     from vsr.engine.generator import FastGenerator, progressive_upscale
-    from vsr.engine.tiling import set_num_threads
+    from vsr.engine.tiling import set_num_threads, single_thread
     from vsr.image.resample import resize
     from vsr.models.networks.singan import Generator
     from vsr.models.prior import load_shipped_prior
@@ -138,7 +138,6 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
     from vsr.temporal.fusion import Enlarged, fuse_shot
     from vsr.train.methods.quick import QuickOptions
     from vsr.train.methods.shot_network import ADAPTATION, train_shot_model
-    from vsr.train.optimizer import single_thread
     from vsr.upscale.shot import FUSION
     from vsr.upscale.shot_stages import upscale_shot
     from vsr.video.reader import open_clip

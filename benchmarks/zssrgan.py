@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from benchmarks.clips import use_shared_data
 from benchmarks.measure import Figures, mean_figures, print_table
 from benchmarks.stills import FACTOR, Still, figures_of, make_still
+from vsr.engine.tiling import single_thread
 from vsr.image.blur import (
     bicubic_kernel,
     gaussian_kernel,
@@ -42,7 +43,6 @@ from vsr.train.fit import TrainingListener
 from vsr.train.keyframe import train_keyframe
 from vsr.train.methods import METHODS
 from vsr.train.methods.zssrgan import ZSSRGAN_AS_PUBLISHED, ZssrGanOptions
-from vsr.train.optimizer import single_thread
 from vsr.upscale import PolicyOptions
 from vsr.video.reader import open_clip
 

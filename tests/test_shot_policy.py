@@ -14,7 +14,7 @@ import torch
 from tests.clips import moving_pictures, write_clip
 from tests.steps import upscale_frames
 from vsr.engine.shot_network import FastShotNetwork
-from vsr.engine.tiling import limited_threads
+from vsr.engine.tiling import limited_threads, single_thread
 from vsr.errors import ModelError, UsageError
 from vsr.image.blur import gaussian_kernel, reduce_blurred, taps_from_tensor
 from vsr.image.resample import resize
@@ -33,7 +33,6 @@ from vsr.temporal.backprojection import MultiframeOptions, back_project_multifra
 from vsr.temporal.fusion import FusionOptions
 from vsr.temporal.registration import ShotRegistrar
 from vsr.train.methods.shot_network import ShotTrainingOptions, train_shot_model
-from vsr.train.optimizer import single_thread
 from vsr.train.shot import train_shot, training_runs
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
 from vsr.upscale.shot_stages import (

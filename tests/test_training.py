@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from tests.clips import textured_picture
 from tests.models import BRIEF, picture
+from vsr.engine.tiling import single_thread
 from vsr.errors import InputError
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Critic, Generator, NetworkSpec
@@ -25,7 +26,7 @@ from vsr.train.methods import METHODS, check_keyframe
 from vsr.train.methods.quick import QuickTraining, train_quick
 from vsr.train.methods.singan import PyramidOptions, pyramid_levels
 from vsr.train.methods.temporal_loss import align_neighbor, temporal_loss
-from vsr.train.optimizer import Adam, cosine_decay, single_thread
+from vsr.train.optimizer import Adam, cosine_decay
 
 
 def ignore(*_):

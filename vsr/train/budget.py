@@ -10,12 +10,12 @@ from time import perf_counter
 
 import torch
 
+from vsr.engine.tiling import single_thread
 from vsr.errors import UsageError
 from vsr.models.bank import bank_files, load_card
 from vsr.train.methods.method import BatchedMethod, Method
 from vsr.train.methods.quick import QuickOptions
 from vsr.train.methods.together import REPORT_EVERY
-from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 
 SETUP_SECONDS = 8.0

@@ -7,9 +7,9 @@ from time import perf_counter
 
 import torch
 
+from vsr.engine.tiling import single_thread
 from vsr.models.shot_model import NetworkPair
 from vsr.train.methods.shot_network import ADAPTATION, ShotModelTraining, ShotTrainingOptions
-from vsr.train.optimizer import single_thread
 from vsr.train.workers import CPU
 
 PROBE_STEPS = 8

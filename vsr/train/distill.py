@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from vsr import __version__
 from vsr.engine.generator import FastGenerator, StepOptions, progressive_upscale, step_sizes
 from vsr.engine.options import choose_device
+from vsr.engine.tiling import single_thread
 from vsr.errors import InputError, ModelError, OutputError, UsageError
 from vsr.image.blur import none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
@@ -44,7 +45,7 @@ from vsr.train.fit import (
 )
 from vsr.train.keyframe import model_file
 from vsr.train.methods.quick import restored
-from vsr.train.optimizer import AveragedNetwork, cosine_decay, single_thread
+from vsr.train.optimizer import AveragedNetwork, cosine_decay
 from vsr.train.options import Distilling
 from vsr.train.state_file import StateFile
 from vsr.train.workers import CPU

@@ -6,8 +6,7 @@ time in every training process, and then goes through small networks weight by w
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from math import cos, pi, sqrt
 from typing import Generic, TypeVar
 
@@ -191,18 +190,3 @@ def cosine_decay(highest: float, share_done: float) -> float:
     """A learning rate that falls from `highest` to 0 along half a cosine (Loshchilov and Hutter,
     2017)."""
     return highest * (1 + cos(pi * share_done)) / 2
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Train on one thread: a model must not depend on how many cores there are, and crops are too
-    small to share. What goes to the threads of `cpu_pool` is done on all cores all the same."""
-    # Made before: it has as many threads as torch has then.
-    cpu_pool()
-    # Restored afterwards: the caller's own work may want them.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

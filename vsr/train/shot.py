@@ -14,6 +14,7 @@ import torch
 
 from vsr import __version__
 from vsr.engine.options import choose_device
+from vsr.engine.tiling import single_thread
 from vsr.errors import InputError, InterruptedRunError, ModelError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
@@ -50,7 +51,6 @@ from vsr.train.methods.shot_network import (
     TrainedShotNetworks,
     train_shot_model,
 )
-from vsr.train.optimizer import single_thread
 from vsr.train.options import AUTO, ShotTraining
 from vsr.train.state_file import StateFile
 from vsr.train.workers import POLL_SECONDS, available_cores, write_model

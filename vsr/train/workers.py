@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from vsr.engine.tiling import single_thread
 from vsr.errors import InterruptedRunError, ModelError, OutputError
 from vsr.files import write_atomically
 from vsr.models.bank import ModelCard, save_model
@@ -30,7 +31,6 @@ from vsr.train.fit import (
     fit,
 )
 from vsr.train.methods.method import Method, TrainedNetworks
-from vsr.train.optimizer import single_thread
 from vsr.train.state_file import StateFile
 
 CPU = torch.device("cpu")

@@ -14,6 +14,7 @@ from vsr.engine.options import EngineOptions
 from vsr.engine.prefetch import prefetch
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
+from vsr.engine.tiling import made_on_single_thread, num_threads
 from vsr.image.blur import KernelTaps
 from vsr.image.luma import luma
 from vsr.image.resample import scaled_size
@@ -82,7 +83,7 @@ class ShotStages:
         self._position = -1
         # Work on one frame keeps several cores busy for a part of its time only.
         is_cpu = next(networks[0].parameters()).device.type == "cpu"
-        self._works_beside = is_cpu and torch.get_num_threads() > 1
+        self._works_beside = is_cpu and num_threads() > 1
         # A stage that works beside the next is further ahead by those that wait, the one that waits
         # for a place among them, and the one that was taken.
         beside = FRAMES_BETWEEN_STAGES + 2 if self._works_beside else 0
@@ -121,6 +122,7 @@ class ShotStages:
                 done = (num_done - 1 - self._distances[stage], known[stage])
             scale = min(self._scale, STAGE_SCALE ** (stage + 1))
             if self._works_beside:
+                stream = made_on_single_thread(stream)
                 stream = prefetch(stream, FRAMES_BETWEEN_STAGES, f"shot stage {stage}")
             sharpened = _upscaled(stream, network, registrar, scale, self._data_term, self._kernel)
             fused = fuse_shot(
@@ -129,6 +131,8 @@ class ShotStages:
             stream = _remembered(fused, self._recent[stage])
         if self._multiframe is not None:
             stream = _back_projected(stream, registrar, self._multiframe)
+        if self._works_beside:
+            stream = made_on_single_thread(stream)
         # What comes last has the shortest memory, so no stage before it looks further back.
         reach = max(self._neighbors, self._multiframe.reach if self._multiframe else 1)
         for index, one in enumerate(stream):

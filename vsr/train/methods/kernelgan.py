@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from vsr.engine.tiling import single_thread
 from vsr.errors import ModelError
 from vsr.image.blur import (
     FACTOR,
@@ -35,7 +36,7 @@ from vsr.records import option
 from vsr.restore.cross_scale import CrossScaleSpectrum, accumulate_octaves
 from vsr.train.crops import texture_map, texture_weighted_sampler
 from vsr.train.fit import IterationProgress, Training, fit, loss_curve_summary
-from vsr.train.optimizer import Adam, single_thread
+from vsr.train.optimizer import Adam
 from vsr.train.state_file import Resumable
 
 MAX_GAUSSIAN_RATIO = 0.5

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from vsr.engine.tiling import single_thread
 from vsr.errors import ModelError
 from vsr.image.blur import FACTOR, aligned_center, bicubic_kernel, center_of_mass
 from vsr.image.resample import resize
@@ -32,7 +33,7 @@ from vsr.train.methods.kernelgan import (
     border_mask,
     threshold_kernel,
 )
-from vsr.train.optimizer import Adam, single_thread
+from vsr.train.optimizer import Adam
 
 SIMILAR_TIMES = 3
 """Iterations in a row whose bicubic loss is low before it is annealed."""
