@@ -279,18 +279,16 @@ def shots(
     low_size = height // SCALE, width // SCALE
     lows = list(panned(device, *low_size))
     engine = EngineOptions(choose_dtype("auto", device))
-    pair = load_shipped_prior().as_shot_model().networks_on(device)
-    # Each network works on the grid that it is given, the picture before it is enlarged.
-    flop = sum(flop_of(one, 4**stage * prod(low_size)) for stage, one in enumerate(pair))
-    ways: dict[str, tuple[Callable[[], object], float]] = {
-        f"shot, {quality}": (
-            lambda quality=quality: deplete(
+    ways: dict[str, tuple[Callable[[], object], float]] = {}
+    for quality, choice in (("fast", "fast"), ("balanced", "auto")):
+        pair = load_shipped_prior(choice).as_shot_model().networks_on(device)
+        ways[f"shot, {quality}"] = (
+            lambda pair=pair, quality=quality: deplete(
                 upscale_shot(lows, pair, SCALE, CLEAN, FUSION[quality], options=engine)
             ),
-            flop,
+            # Each network works on the grid that it is given.
+            sum(flop_of(one, 4**stage * prod(low_size)) for stage, one in enumerate(pair)),
         )
-        for quality in ("fast", "balanced")
-    }
     steps = sum(map(prod, step_sizes(*low_size, SCALE, STEP_RATIO)))
     for count in options.models:
         enlarge = list(ways_to(count, options.width, device, engine).values())[-1]

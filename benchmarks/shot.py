@@ -10,6 +10,7 @@ python -m benchmarks.shot --frames 12 --clips street taxi water cockatoo swan fl
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -94,12 +95,16 @@ def measure_versions(
         if policies & {"smi", "avgi"}
         else []
     )
-    trained = train_shot_models(pair.low, folder, prior) if "shot" in policies else []
     figures = {}
     for version in versions:
-        models = [load_shipped_prior().as_shot_model()] if "prior" in version else trained
+        recipe = replace(VERSIONS[version], prior=prior)
+        models: list[ShotModel] = []
+        if "prior" in version:
+            models = [load_shipped_prior(recipe.prior_choice).as_shot_model()]
+        elif recipe.policy == "shot":
+            models = train_shot_models(pair.low, folder, recipe.prior_choice)
         figures[version] = measure(
-            pair, VERSIONS[version], bank, COLUMNS, frames, source_of(models), border
+            pair, recipe, bank, COLUMNS, frames, source_of(models), border
         ).figures
     return figures
 

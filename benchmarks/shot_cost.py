@@ -18,6 +18,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice, repeat
 from pathlib import Path
 from statistics import median
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT.parent / "shared" / "data" / "clips" / "natural" / "bigbuckbunny.mp4"
 SIZE = (180, 320)
 SCALE = 4.0
-FRAMES = 8
+FRAMES = 12
 LECTURE_FRAMES = 24
 PARTS = (
     "one model",
@@ -129,7 +130,7 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
 
     from vsr.cli import keep_freed_memory
     from vsr.engine.generator import FastGenerator, progressive_upscale
-    from vsr.engine.tiling import set_num_threads, single_thread
+    from vsr.engine.tiling import set_num_threads
     from vsr.image.resample import resize
     from vsr.models.networks.singan import Generator
     from vsr.models.prior import load_shipped_prior
@@ -142,13 +143,21 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
     from vsr.upscale.shot_stages import upscale_shot
     from vsr.video.reader import open_clip
 
+    try:
+        from vsr.engine.tiling import single_thread
+    except ImportError:
+        # Where it was in earlier checkouts.
+        from vsr.train.optimizer import single_thread
     keep_freed_memory()
     set_num_threads(cores)
     with open_clip(clip) as reader:
         frames = islice(reader.frames(), FRAMES)
         lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in frames]
     lecture = [held_still(lows, number) for number in range(LECTURE_FRAMES)]
-    networks = load_shipped_prior().networks
+    small = networks = load_shipped_prior().networks
+    # Checkouts of before have one prior for all qualities.
+    with suppress(TypeError):
+        small = load_shipped_prior("fast").networks
     method = QuickOptions()
     # What the weights are does not change the time.
     network, cpu = Generator(method.network).eval(), torch.device("cpu")
@@ -163,7 +172,8 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
         return sum(1 for _ in fuse_shot(pictures, fusion_options(AUTO_STRENGTH), CLEAN))
 
     def shot(quality: str, frames: list[torch.Tensor] = lows) -> int:
-        return sum(1 for _ in upscale_shot(frames, networks, SCALE, CLEAN, FUSION[quality]))
+        pair = small if quality == "fast" else networks
+        return sum(1 for _ in upscale_shot(frames, pair, SCALE, CLEAN, FUSION[quality]))
 
     def training() -> int:
         # As the command trains: cores share a batch, not a convolution.

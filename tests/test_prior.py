@@ -36,6 +36,7 @@ from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
 from vsr.train.fit import TrainingListener
 from vsr.train.methods.shot_network import ADAPTATION, contrast_loss
 from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
+from vsr.upscale import PolicyOptions
 from vsr.upscale.shot_stages import to_luma, upscale_shot
 from vsr.video.reader import open_clip
 from vsr.video.shots import Shot
@@ -420,6 +421,67 @@ def test_models_with_and_without_the_prior_are_kept_apart(short_clip, tmp_path, 
     assert [need.shot_training.prior for need in needs] == ["auto", "none"]
     # A short shot takes no training, so a run of it takes little time.
     assert training_cost(needs[0]).models == (0.0,)
+
+
+def fast():
+    return PolicyOptions(quality="fast")
+
+
+def test_the_fast_prior_is_smaller_by_far_and_restores_what_it_never_saw():
+    small, large = load_shipped_prior("fast"), load_shipped_prior()
+    assert priors.FAST_PRIOR.stat().st_size + priors.SHIPPED_PRIOR.stat().st_size < 3 * 2**20
+    counts = [sum(map(torch.Tensor.numel, weights_of(one.networks))) for one in (small, large)]
+    assert counts[0] < 0.4 * counts[1]
+    assert small.card.training["pictures"] == large.card.training["pictures"]
+    assert small.card.knots == large.card.knots
+    lows = [
+        to_luma(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        for picture in moving_pictures(5, 96, 96, seed=5)
+    ]
+    quarters = [resize(low, 24, 24).clamp(0, 1) for low in lows]
+    restored = upscale_shot(quarters, small.networks, 4, CLEAN, FusionOptions(0.9, look_ahead=2))
+    for one, low, quarter in zip(restored, lows, quarters, strict=True):
+        assert F.l1_loss(one, low) < F.l1_loss(resize(quarter, 96, 96), low)
+
+
+def test_a_fast_run_takes_small_networks_of_the_shot_and_no_other_does(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    bank = tmp_path / "bank"
+    train_shot(clip, bank)
+    train_shot(clip, bank, prior="fast")
+    small, large = load_shipped_prior("fast"), load_shipped_prior()
+    models = {model.card.prior: model for model in load_shot_models(bank)}
+    assert models.keys() == {small.name, large.name}
+    assert [network.spec for network in models[small.name].networks] == [
+        small.card.first,
+        small.card.second,
+    ]
+    assert models[small.name].name.endswith("-fast")
+    for quality, prior in (("fast", small), ("balanced", large)):
+        out = tmp_path / f"{quality}.mkv"
+        made = vsr.run(clip, policy="shot", models=bank, output=out, scale=2, quality=quality)
+        assert made.models == [models[prior.name].name]
+
+
+def test_a_fast_run_has_a_bank_of_its_own_and_small_models_serve_no_other(
+    tmp_path, short_clip, monkeypatch
+):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    needs = [
+        find_need(short_clip, recipe, RunFiles())
+        for recipe in (Recipe(policies=fast()), Recipe(), Recipe(prior="fast"))
+    ]
+    assert needs[0].bank == needs[2].bank != needs[1].bank
+    assert [need.shot_training.prior for need in needs] == ["fast", "auto", "fast"]
+    train_shot(short_clip, tmp_path / "bank", prior="fast")
+    files = RunFiles(models=tmp_path / "bank")
+    for recipe, lacking in ((Recipe(train="auto"), 1), (Recipe(train="auto", policies=fast()), 0)):
+        assert len(find_need(short_clip, recipe, files).lacking) == lacking
+
+
+def test_a_fast_run_that_trains_nothing_uses_the_fast_prior_alone(tmp_path, short_clip):
+    made = vsr.run(short_clip, train="never", quality="fast", output=tmp_path / "o.mkv", scale=2)
+    assert made.models == [f"prior {load_shipped_prior('fast').name}"]
 
 
 def test_of_large_frames_the_middle_is_adapted_to():

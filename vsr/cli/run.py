@@ -196,9 +196,9 @@ def run(
         str | None,
         typer.Option(
             "--prior",
-            metavar="auto|none",
-            help="Policy shot: begin with the shipped prior, or from random weights: none; "
-            "default: auto.",
+            metavar="auto|fast|none",
+            help="Policy shot: begin with the shipped prior, with a small one (fast: by "
+            "--quality fast), or from random weights: none; default: auto.",
         ),
     ] = None,
     metrics: Annotated[
@@ -541,9 +541,9 @@ def plan(
         str | None,
         typer.Option(
             "--prior",
-            metavar="auto|none",
-            help="Policy shot: begin with the shipped prior, or from random weights: none; "
-            "default: auto.",
+            metavar="auto|fast|none",
+            help="Policy shot: begin with the shipped prior, with a small one (fast: by "
+            "--quality fast), or from random weights: none; default: auto.",
         ),
     ] = None,
     metrics: Annotated[

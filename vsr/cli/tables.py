@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
-from vsr.models.prior import SHIPPED_PRIOR, load_prior
+from vsr.models.prior import FAST_PRIOR, SHIPPED_PRIOR, load_prior
 from vsr.models.shot_model import ShotCard, load_shot_model, shot_model_files
 from vsr.pipeline.batch import Outcome
 from vsr.pipeline.manifest import Manifest
@@ -226,6 +226,8 @@ def bank_table(folder: Path) -> Table:
         table.caption = f"shot models begin from prior {prior.name}, trained on {count} pictures"
         if prior.card.knots is not None:
             table.caption += ", also compressed and noisy ones"
+        if FAST_PRIOR.exists():
+            table.caption += f"; with --quality fast from {load_prior(FAST_PRIOR).name}"
     return table
 
 

@@ -26,11 +26,14 @@ from vsr.models.shot_model import (
     networks_by_prefix,
 )
 
-SHIPPED_PRIOR = Path(__file__).parent / "priors" / "shot.safetensors"
-PICTURES = SHIPPED_PRIOR.with_name("pictures.toml")
-"""Origin and license of every picture that the shipped one was trained on."""
+PriorChoice = Literal["auto", "fast", "none"]
+_PRIORS = Path(__file__).parent / "priors"
+SHIPPED_PRIOR = _PRIORS / "shot.safetensors"
+FAST_PRIOR = _PRIORS / "fast.safetensors"
+"""Smaller networks, for `--quality fast`."""
+PICTURES = _PRIORS / "pictures.toml"
+"""Origin and license of every picture that the shipped ones were trained on."""
 
-PriorChoice = Literal["auto", "none"]
 PriorArch = Literal["shot-prior"]
 (PRIOR_ARCH,) = get_args(PriorArch)
 
@@ -117,11 +120,17 @@ def encode_prior(card: PriorCard, networks: NetworkPair) -> bytes:
     return encode_networks(card, networks_by_prefix(networks))
 
 
-def load_shipped_prior() -> Prior:
-    """Read the prior that comes with the product, once. Raises `ModelError` where it is missing or
+def shipped_prior_path(choice: PriorChoice) -> Path:
+    """The file of a prior that comes with the product."""
+    assert choice != "none", "without a prior there is no file"
+    return FAST_PRIOR if choice == "fast" else SHIPPED_PRIOR
+
+
+def load_shipped_prior(choice: PriorChoice = "auto") -> Prior:
+    """Read a prior that comes with the product, once. Raises `ModelError` where it is missing or
     broken."""
     try:
-        return _load_once(SHIPPED_PRIOR)
+        return _load_once(shipped_prior_path(choice))
     except ModelError as error:
         raise ModelError(
             f"the prior of shot models cannot be used: {error} Install vsr again, or give "
@@ -149,6 +158,6 @@ def load_prior(path: Path) -> Prior:
     return Prior(name, card, networks, digest, path, (first, second))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _load_once(path: Path) -> Prior:
     return load_prior(path)

@@ -69,7 +69,8 @@ def training_cost(need: Need) -> TrainingCost | None:
 
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
-        prior = load_shipped_prior().networks if need.recipe.prior == "auto" else None
+        choice = need.recipe.prior_choice
+        prior = None if choice == "none" else load_shipped_prior(choice).networks
         parts = [
             training_part(shot, need.info.height, need.info.width, prior is not None)
             for shot in need.lacking
@@ -118,8 +119,8 @@ def stand_ins(need: Need) -> ModelSet:
     """Make untrained models of the kind that a run lacks, to measure it with."""
     if need.training is None:
         # Models that begin from the prior have its shape.
-        prior = need.recipe.prior == "auto"
-        known = load_shipped_prior().as_shot_model() if prior else _shot_model()
+        choice = need.recipe.prior_choice
+        known = _shot_model() if choice == "none" else load_shipped_prior(choice).as_shot_model()
         model = replace(known, name=STAND_IN)
         return ModelSet(shot_models=lambda _: [model])
     return ModelSet(bank=_keyframe_models(need))

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vsr.errors import InputError, ModelError, UsageError
 from vsr.models.bank import SYSTEMS, bank_files, is_of_shot, load_card
+from vsr.models.prior import load_shipped_prior
 from vsr.models.shot_model import load_shot_model, shot_model_files
 from vsr.pipeline.cache import bank_path
 from vsr.pipeline.options import Recipe, RunFiles, with_scale
@@ -68,7 +69,7 @@ class Need:
         return ShotTraining(
             "all",
             recipe.training_seconds,
-            prior=recipe.prior,
+            prior=recipe.prior_choice,
             restore=recipe.restore,
             device=recipe.device,
             read=recipe.read,
@@ -95,7 +96,7 @@ def find_need(
     if policy is None or policy.needs == "nothing":
         return None
     if str(clip) == "-":
-        if recipe.policy is None and recipe.train is None and recipe.prior == "auto":
+        if recipe.policy is None and recipe.train is None and recipe.prior != "none":
             listener.notify(
                 "a pipe cannot be read twice, so nothing is trained: the shipped prior enlarges it"
             )
@@ -119,7 +120,9 @@ def find_need(
     kind = SHOT if training is None else training_name(training)
     if training is None and recipe.prior == "none":
         kind += "-without-prior"
-    elif training is None and recipe.restore not in ("auto", 1):
+    if training is None and recipe.prior_choice == "fast":
+        kind += "-fast"
+    if training is None and recipe.prior != "none" and recipe.restore not in ("auto", 1):
         # The prior's networks follow it.
         kind += f"-restore{recipe.restore:g}"
     if recipe.training_seconds is not None:
@@ -171,8 +174,11 @@ def _shots_without_model(need: Need) -> Iterator[Shot]:
     models = _loaded(need, load_shot_model, shot_model_files(need.bank))
     for model in models:
         check_prior(model, need.recipe.prior)
+    # A run that has the time does not make do with small networks.
+    too_small = load_shipped_prior("fast").name if need.recipe.prior_choice == "auto" else None
+    cards = [model.card for model in models if model.card.prior != too_small]
     for shot in need.shots:
-        if not any(is_of_shot(m.card, need.info.identity, shot.start_seconds) for m in models):
+        if not any(is_of_shot(card, need.info.identity, shot.start_seconds) for card in cards):
             yield shot
 
 

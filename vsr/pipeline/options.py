@@ -136,7 +136,8 @@ class Recipe:
     )
     prior: PriorChoice = option(
         "auto",
-        "Policy shot: begin with the shipped prior, or from random weights: none.",
+        "Policy shot: begin with the shipped prior, with a small one (fast: by --quality fast), or "
+        "from random weights: none.",
         "--prior",
         commands=UPSCALING,
     )
@@ -193,6 +194,12 @@ class Recipe:
     def restore_strength(self) -> float:
         """Strength of restoration, 0 to 1."""
         return strength_of(self.restore)
+
+    @property
+    def prior_choice(self) -> PriorChoice:
+        """The prior that shot models begin with: at `--quality fast` the small one."""
+        is_fast = self.prior == "auto" and self.policies.quality == "fast"
+        return "fast" if is_fast else self.prior
 
     def trains(self, models: str | Path | None) -> bool:
         """Tell whether models that are lacking are trained, where a run is given the bank

@@ -21,7 +21,7 @@ from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError,
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
 from vsr.models.bank import load_bank
-from vsr.models.prior import SHIPPED_PRIOR, load_shipped_prior
+from vsr.models.prior import load_shipped_prior, shipped_prior_path
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
@@ -159,7 +159,7 @@ class Session:
                 output = str(target)
                 used = model_files(policy, recipe, files.models) if models is None else []
                 if models is None and uses_prior_alone(policy, recipe, files.models):
-                    used = [SHIPPED_PRIOR]
+                    used = [shipped_prior_path(recipe.prior_choice)]
                 writer = _make_writer(output, reader.info, recipe, files, device, used)
                 stack.enter_context(writer)
                 notes.notify_all(writer.notes)
@@ -429,10 +429,10 @@ def choose_policy(
         return RESTORATION
     is_chosen = recipe.policy or recipe.upscaler or files.models or models
     is_still = info is not None and info.is_still
-    if is_still and not is_chosen and recipe.trains(files.models) and recipe.prior != "auto":
+    if is_still and not is_chosen and recipe.trains(files.models) and recipe.prior == "none":
         return POLICIES["bicubic"]
     name = recipe.policy
-    if not is_chosen and recipe.prior == "auto":
+    if not is_chosen and recipe.prior != "none":
         # Nothing is trained and there is no bank: the prior is there.
         name = "shot"
     policy = resolve_policy(name, recipe.upscaler, files.models)
@@ -495,13 +495,13 @@ def make_stages(
 
 def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) -> bool:
     """Tell whether a run has no shot models, and may use the shipped prior in their place."""
-    return policy.needs == "shot models" and folder is None and recipe.prior == "auto"
+    return policy.needs == "shot models" and folder is None and recipe.prior != "none"
 
 
 def load_models(policy: Policy, recipe: Recipe, folder: str | Path | None) -> ModelSet:
     """Load what a policy needs of the bank in a folder, or of what comes with the product."""
     if uses_prior_alone(policy, recipe, folder):
-        prior = load_shipped_prior()
+        prior = load_shipped_prior(recipe.prior_choice)
         return ModelSet(shot_models=lambda first: [prior.as_shot_model(first.shot.known)])
     if policy.needs == "bank":
         return ModelSet(load_bank(Path(folder or "")))

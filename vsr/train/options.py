@@ -108,7 +108,10 @@ class ShotTraining:
         metavar="FILE|auto",
     )
     prior: PriorChoice = option(
-        "auto", "Begin with the shipped prior, or from random weights: none.", "--prior"
+        "auto",
+        "Begin with the shipped prior, with a small one (fast: for --quality fast), or from random "
+        "weights: none.",
+        "--prior",
     )
     restore: float | Literal["auto"] = option(
         "auto",

@@ -85,7 +85,7 @@ def train_shot(
     shots: int | Literal["longest", "all"] = "longest",
     budget_seconds: float | None = None,
     kernel: str | Path | None = None,
-    prior: Literal["auto", "none"] = "auto",
+    prior: Literal["auto", "fast", "none"] = "auto",
     restore: float | Literal["auto"] = "auto",
     seed: int = 0,
     device: str = "auto",
@@ -187,7 +187,7 @@ class ShotJob:
         """Train on the frames of the runs, from the state of a stopped training where there is one,
         and save the model."""
         seed, kernel = self.options.seed, self.kernel
-        prior = load_shipped_prior() if self.has_prior else None
+        prior = load_shipped_prior(self.options.prior) if self.has_prior else None
         if prior is not None and not self.runs:
             made = TrainedShotNetworks(prior.networks_for(self.known), (0, 0), ())
             card = _model_card(self.info, self.shot, seed, made, 0, prior, self.known)
@@ -206,6 +206,9 @@ class ShotJob:
         if self.options.kernel == AUTO:
             kernel = _estimated_kernel(self.shot, frames, listener)
         method = replace(self.method, kernel=kernel)
+        if prior is not None:
+            # The crops follow from the shape of the networks.
+            method = replace(method, network=prior.card.first)
         # Everything that the model follows from: the state of another training must not be taken
         # up.
         plan = {
@@ -254,8 +257,10 @@ def plan_shots(
     """Read a clip for its shots, and plan the training of each chosen one."""
     device = str(choose_device(options.device))
     kernel, label = _given_kernel(options.kernel)
-    has_prior = options.prior == "auto" and options.kernel is None
-    if options.prior == "auto" and not has_prior:
+    if options.prior == "fast":
+        label += "-fast"
+    has_prior = options.prior != "none" and options.kernel is None
+    if options.prior != "none" and not has_prior:
         listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
     method = ADAPTATION if has_prior else ShotTrainingOptions()
     info, found = shots_of_clip(clip, options.read)

@@ -3,6 +3,7 @@ the motion."""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby, islice
 
 import torch
@@ -22,7 +23,7 @@ from vsr.video.frames import Frame
 from vsr.video.step import State, Step, split_done
 
 FUSION: dict[str, FusionOptions] = {
-    "fast": FusionOptions(memory=0.8, look_ahead=1, refinements=2),
+    "fast": FusionOptions(memory=0.9, look_ahead=2, refinements=2),
     "balanced": FusionOptions(memory=0.95, look_ahead=2),
     "best": FusionOptions(memory=0.95, look_ahead=2),
 }
@@ -138,8 +139,9 @@ def _select_model(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
         )
     # A model of this shot beats all others.
-    # One that knows the blur comes first.
-    for model in sorted(models, key=lambda model: model.card.kernel is None):
+    for model in sorted(
+        models, key=partial(_rank_of_own, is_fast=context.options.quality == "fast")
+    ):
         if is_of_shot(model.card, context.clip_identity, frames[0].seconds):
             return model, _training_of(model), ()
     if len(models) == 1 and not models[0].card.clip:
@@ -150,6 +152,13 @@ def _select_model(
     ranking = tuple(sorted(errors.items(), key=lambda item: item[1]))
     best = next(model for model in models if model.name == ranking[0][0])
     return best, "it best restores this shot's first frames", ranking
+
+
+def _rank_of_own(model: ShotModel, is_fast: bool) -> tuple[bool, int]:
+    """Rank a shot's own models: one that knows the blur comes first, then at `--quality fast` one
+    that costs little, else one that can do much."""
+    weights = sum(network.spec.width**2 * network.spec.layers for network in model.networks)
+    return model.card.kernel is None, weights if is_fast else -weights
 
 
 def _training_of(model: ShotModel) -> str:

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 
 from vsr.errors import InterruptedRunError
 from vsr.evaluate.images import to_rgb_image
 from vsr.evaluate.preview.excerpts import Excerpt, Survey
+from vsr.models.prior import PriorChoice
 from vsr.pipeline.options import Recipe, RunFiles
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ class PreviewModels:
     keyframe_bank: Path
     shot_banks: tuple[Path, ...]
     """The bank of each excerpt."""
+    fast_banks: tuple[Path, ...]
+    """The bank of each excerpt for `--quality fast`."""
     keyframe_seconds: float
     """Time of the training of a keyframe's model; 0 where it was there already."""
     shot_seconds: float
     """Time of the training of a shot model, the longest; 0 where all were there already."""
+    fast_seconds: float
+    """The same for `--quality fast`."""
     is_kept: bool
     """Whether a run will find these models."""
     notes: tuple[str, ...]
@@ -73,35 +79,43 @@ def _train_own(
     from vsr.train.keyframe import train_bank
     from vsr.train.shot import train_shots
 
-    def begin(policy: str) -> Need:
-        need = find_need(clip, replace(recipe, policy=policy), RunFiles())
+    def begin(policy: str, quality: Literal["fast", "balanced"] = "balanced") -> Need:
+        policies = replace(recipe.policies, quality=quality)
+        need = find_need(clip, replace(recipe, policy=policy, policies=policies), RunFiles())
         assert need is not None, "these policies have models that a run trains"
         resources.enter_context(cached_bank(need.info, recipe.read, listener.notify, need.kind))
         return need
 
     of_keyframe, of_shots = begin("smi"), begin("shot")
+    # With a prior that was chosen, or none, all qualities share their models.
+    of_fast = begin("shot", "fast") if recipe.prior == "auto" else of_shots
     assert of_keyframe.training is not None
     keyframe = replace(of_keyframe.training, device=recipe.device, read=recipe.read)
     one = train_bank(clip, of_keyframe.bank, keyframe, (), 1, listener)
-    seconds: list[float] = []
+    # Small networks train in a second or two.
+    needs = {"fast": of_fast, "balanced": of_shots}
+    seconds: dict[str, list[float]] = {quality: [] for quality in needs}
     left_out = []
+    numbers = list(dict.fromkeys(excerpt.shot for excerpt in excerpts))
+    for quality, number in product(needs, numbers):
+        need, took = needs[quality], seconds[quality]
 
-    def should_stop() -> bool:
-        # The first is always finished: without any, there would be nothing to show.
-        is_late = bool(seconds) and perf_counter() > began + TRAINING_SECONDS
-        return is_late or listener.should_stop()
+        def should_stop(took: list[float] = took) -> bool:
+            # The first is always finished: without any, there would be nothing to show.
+            is_late = bool(took) and perf_counter() > began + TRAINING_SECONDS
+            return is_late or listener.should_stop()
 
-    for number in dict.fromkeys(excerpt.shot for excerpt in excerpts):
-        training = replace(of_shots.shot_training, shots=number)
-        hears = replace(listener, should_stop=should_stop)
+        training = replace(need.shot_training, shots=number)
         try:
-            report = train_shots(clip, of_shots.bank, training, hears)
+            report = train_shots(
+                clip, need.bank, training, replace(listener, should_stop=should_stop)
+            )
         except InterruptedRunError:
             if listener.should_stop():
                 raise
             left_out.append(number)
         else:
-            seconds.append(report.seconds if report.trained else 0.0)
+            took.append(report.seconds if report.trained else 0.0)
     notes = []
     if left_out:
         moments = [each for each in excerpts if each.shot in left_out]
@@ -113,8 +127,10 @@ def _train_own(
     return PreviewModels(
         keyframe_bank=of_keyframe.bank,
         shot_banks=(of_shots.bank,) * len(excerpts),
+        fast_banks=(of_fast.bank,) * len(excerpts),
         keyframe_seconds=one.seconds if one.trained else 0.0,
-        shot_seconds=max(seconds),
+        shot_seconds=max(seconds["balanced"]),
+        fast_seconds=max(seconds["fast"]),
         is_kept=True,
         notes=tuple(notes),
     )
@@ -137,23 +153,33 @@ def _train_excerpts(
     one = train_bank(
         clips[0], banks[0], KeyframeTraining(count=1, device=recipe.device), (), 1, listener
     )
+    common: dict[str, Any] = {"restore": recipe.restore, "device": recipe.device}
+    fast_banks = [bank.with_name(f"{bank.name}-fast") for bank in banks]
+    fast_took, took = 0.0, 0.0
+    for clip, bank in zip(clips, fast_banks, strict=True):
+        fast_prior: PriorChoice = "none" if recipe.prior == "none" else "fast"
+        training = ShotTraining(budget_seconds=MIN_SHOT_SECONDS, prior=fast_prior, **common)
+        fast_took = max(fast_took, train_shots(clip, bank, training, listener).seconds)
     left = began + TRAINING_SECONDS - perf_counter()
     budget = max(MIN_SHOT_SECONDS, left / len(excerpts))
-    took = 0.0
     for clip, bank in zip(clips, banks, strict=True):
-        training = ShotTraining(
-            budget_seconds=budget,
-            prior=recipe.prior,
-            restore=recipe.restore,
-            device=recipe.device,
-        )
+        training = ShotTraining(budget_seconds=budget, prior=recipe.prior, **common)
         took = max(took, train_shots(clip, bank, training, listener).seconds)
     note = (
         "The clip is too large for its shots to be found in the time of a preview: the models "
         "shown were trained on the excerpts for a short time and are not kept. A run trains "
         "better ones."
     )
-    return PreviewModels(banks[0], tuple(banks), one.seconds, took, False, (note,))
+    return PreviewModels(
+        banks[0],
+        tuple(banks),
+        tuple(fast_banks),
+        one.seconds,
+        took,
+        fast_took,
+        is_kept=False,
+        notes=(note,),
+    )
 
 
 def _write_pictures(excerpt: Excerpt, folder: Path) -> Path:

@@ -96,7 +96,8 @@ def enlarge_excerpts(
         steps = studio.inspect(excerpt)
         shared = FramePairCache(capacity=EXCERPT_FRAMES + 1)
         for place, way in enumerate(WAYS):
-            bank = models.keyframe_bank if way.policy == "smi" else models.shot_banks[number]
+            shot_banks = models.fast_banks if way.quality == "fast" else models.shot_banks
+            bank = models.keyframe_bank if way.policy == "smi" else shot_banks[number]
             plain, seconds = studio.enlarge(steps, way, bank)
             for is_steadied in (False, True):
                 result = studio.steady(plain, seconds, way, is_steadied, shared)
@@ -216,10 +217,8 @@ def _sum_up(
 ) -> PreviewVersion:
     flickers = [value for one in measured for value in one.flicker]
     sharpness = [value for one in measured for value in one.sharpness]
-    training = {
-        "shot": models.shot_seconds * (survey.num_shots or 1),
-        "smi": models.keyframe_seconds,
-    }
+    of_shot = models.fast_seconds if way.quality == "fast" else models.shot_seconds
+    training = {"shot": of_shot * (survey.num_shots or 1), "smi": models.keyframe_seconds}
     return PreviewVersion(
         label=label,
         role=Role.ENLARGED if label == "bicubic" else Role.RESULT,
