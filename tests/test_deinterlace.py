@@ -95,13 +95,10 @@ def test_field_makes_two_frames_at_exact_times(tmp_path, top_first):
         assert errors[1] < min(errors[0], errors[2]), index
 
 
-def test_fields_take_their_missing_lines_from_their_neighbors(tmp_path):
-    """A texture as fine as a frame's lines, which no deinterlacer makes up, that moves sideways."""
-    rng = np.random.default_rng(2)
-    fine = cv2.GaussianBlur(rng.uniform(0, 255, (HEIGHT, 3 * WIDTH, 3)), (0, 0), 0.9)
-    truth = [fine[:, i : i + WIDTH].round().astype(np.uint8).copy() for i in range(16)]
+def errors_of_both_ways(path, truth):
+    """Mean squared error of bwdif's frames and of those of `field`, and the latter."""
     woven = [weave(a, b) for a, b in zip(truth[::2], truth[1::2], strict=True)]
-    clip = write_lossless(tmp_path / "a.mkv", woven)
+    clip = write_lossless(path, woven)
     with open_clip(clip, ReadOptions(deinterlace="off")) as reader:
         timed = ((picture, i, 1) for i, picture in enumerate(reader._source.pictures))
         plain = [one[0].frame.to_ndarray(format="rgb24") for one in split_fields(timed, True)]
@@ -111,10 +108,62 @@ def test_fields_take_their_missing_lines_from_their_neighbors(tmp_path):
         np.mean([(np.float64(a) - b)[8:-8, 8:-8] ** 2 for a, b in zip(one, truth, strict=True)])
         for one in (plain, made)
     )
+    return by_filter, along_motion, made
+
+
+def textures(count, blur, contrast=45):
+    """Wide pictures of as many scenes."""
+    random = np.random.default_rng(2)
+    shape = 2 * HEIGHT, 3 * WIDTH, 3
+    scenes = [cv2.GaussianBlur(random.normal(0, 1, shape), (0, 0), blur) for _ in range(count)]
+    return [(128 + contrast * scene / scene.std()).clip(0, 255) for scene in scenes]
+
+
+def test_fields_take_their_missing_lines_from_their_neighbors(tmp_path):
+    """A texture as fine as a frame's lines, which no deinterlacer makes up, that moves sideways."""
+    (fine,) = textures(1, 0.9)
+    truth = [fine[:HEIGHT, i : i + WIDTH].round().astype(np.uint8).copy() for i in range(16)]
+    by_filter, along_motion, made = errors_of_both_ways(tmp_path / "a.mkv", truth)
     assert along_motion < 0.5 * by_filter
     for index in (4, 5):
         own = slice(index % 2, None, 2)
         assert np.abs(made[index][own] - truth[index][own]).max() < 3
+
+
+def test_fields_two_away_have_the_lines_of_what_moves_by_half_a_line(tmp_path):
+    (fine,) = textures(1, 1.6)
+    truth = []
+    for i in range(16):
+        # Lines of the texture in pairs: each field is one of them farther.
+        shown = fine[i : i + 2 * (HEIGHT - 8)]
+        shown = (shown[::2, :WIDTH] + shown[1::2, :WIDTH]) / 2
+        truth.append(shown.round().astype(np.uint8))
+    by_filter, along_motion, _ = errors_of_both_ways(tmp_path / "a.mkv", truth)
+    assert along_motion < 0.2 * by_filter
+
+
+def test_fields_whose_motion_is_unknown_stay_as_the_filter_makes_them(tmp_path):
+    """Scenes of low contrast that change with every field: motion is wrong, and fits a little."""
+    scenes = textures(16, 2.5, contrast=10)
+    truth = [scene[:HEIGHT, :WIDTH].round().astype(np.uint8).copy() for scene in scenes]
+    by_filter, along_motion, _ = errors_of_both_ways(tmp_path / "a.mkv", truth)
+    assert along_motion < 1.01 * by_filter
+
+
+def test_reading_may_begin_with_a_second_field(tmp_path):
+    truth = moments(16)
+    clip = write_lossless(
+        tmp_path / "a.mkv", [weave(a, b) for a, b in zip(truth[::2], truth[1::2], strict=True)]
+    )
+    _, whole, times = read(clip, "field")
+    with open_clip(clip, ReadOptions(deinterlace="field")) as reader:
+        part = list(reader.frames(times[5] - 1e-6))
+    assert len(part) == 11
+    for frame in part:
+        own = slice(frame.index % 2, None, 2)
+        np.testing.assert_array_equal(
+            frame.pixels[:, own].numpy(), whole[frame.index].pixels[:, own].numpy()
+        )
 
 
 def test_auto_believes_what_it_sees_and_not_the_flags(tmp_path):
