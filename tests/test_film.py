@@ -121,6 +121,21 @@ def rain(pictures):
     return made
 
 
+def heavy_rain(pictures):
+    """Streaks that cover about the share of a frame from which on its spots are not counted."""
+    random = np.random.default_rng(1)
+    made = []
+    for picture in pictures:
+        canvas = cv2.resize(picture.transpose(1, 2, 0), (192, 144)).transpose(2, 0, 1)
+        for _ in range(40):
+            length = random.integers(15, 41)
+            x, y = random.integers(2, 188), random.integers(2, 144 - length)
+            streak = canvas[:, y : y + length, x]
+            streak[:] = np.minimum(255, streak + 70)
+        made.append(canvas)
+    return made
+
+
 def sparks(pictures):
     random = np.random.default_rng(2)
     starts = random.uniform(20, 70, (10, 2))
@@ -154,7 +169,9 @@ def subtitles(pictures):
     return made
 
 
-@pytest.mark.parametrize("scene", [list, fade, flashes, rain, sparks, thrown_ball, subtitles])
+@pytest.mark.parametrize(
+    "scene", [list, fade, flashes, rain, heavy_rain, sparks, thrown_ball, subtitles]
+)
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_what_is_no_fault_stays_to_the_last_bit(scene, kind):
     pictures = scene(pan(kind))

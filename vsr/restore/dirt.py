@@ -87,6 +87,15 @@ class Spot:
         return float(np.hypot(self.row - row, self.column - column))
 
 
+@dataclass(frozen=True)
+class FrameSpots:
+    """Spots of a frame; none where too much stands out to be dirt."""
+
+    spots: Sequence[Spot] = ()
+    is_full_of_light: bool = False
+    """Whether too much stands out, and hardly anything of it is dark: heavy rain, or a flash."""
+
+
 def dirt_share(pictures: Sequence[torch.Tensor]) -> float:
     """Share of the pixels that stand out on one frame alone, mean over some frames."""
     if len(pictures) < 3 or min(pictures[0].shape[-2:]) < MIN_FAST_SIDE_PX:
@@ -113,23 +122,28 @@ class SpotCounts:
 
     light: tuple[int, ...] = ()
     dark: tuple[int, ...] = ()
+    num_full_of_light: int = 0
+    """Frames of these, without any counted spot, that have too many light ones."""
 
     @property
     def is_weather(self) -> bool:
         """Whether light spots are of rain, snow or sparks: on most frames, and hardly any dark."""
-        frames = len([count for count in self.light if count])
+        # Where it rains hard most frames may be too full to have their spots counted.
+        full = self.num_full_of_light
+        frames = len([count for count in self.light if count]) + full
         often = bool(self.light) and frames >= WEATHER_SHARE * len(self.light)
-        return often and sum(self.light) > WEATHER_RATIO * sum(self.dark)
+        return often and sum(self.light) + full > WEATHER_RATIO * sum(self.dark)
 
 
 def look_for_dirt(pictures: Sequence[FloatArray]) -> tuple[float, SpotCounts]:
     """Count the spots of dirt on pictures (3, H, W) in gray levels: their number on a frame, in the
     mean, and all that stands out on one frame alone."""
-    spots = [find_spots(*pictures[i - 1 : i + 2]) for i in range(1, len(pictures) - 1)]
+    found = [find_spots(*pictures[i - 1 : i + 2]) for i in range(1, len(pictures) - 1)]
+    spots = [each.spots for each in found]
     light = tuple(len([spot for spot in each if spot.is_light]) for each in spots)
     dark = tuple(len(each) - count for each, count in zip(spots, light, strict=True))
-    counts = SpotCounts(light, dark)
-    around: list[list[Spot]] = [[], *spots, []]
+    counts = SpotCounts(light, dark, sum(each.is_full_of_light for each in found))
+    around: list[Sequence[Spot]] = [(), *spots, ()]
     number = sum(
         len(dirt_among(around[i : i + 3], counts, pictures[0].shape)) for i in range(len(spots))
     )
@@ -166,17 +180,17 @@ class DirtRemoval:
         held: list[FloatArray] = []
         # Spots are known for a frame when the next one is, and judged when those of the next are:
         # `spots[k]` is of `held[k - 1]`.
-        spots: list[list[Spot]] = []
+        spots: list[Sequence[Spot]] = []
         for picture in pictures:
             held.append(picture)
-            spots.append(find_spots(*held[-3:]) if len(held) >= 3 else [])
+            spots.append(find_spots(*held[-3:]).spots if len(held) >= 3 else ())
             if len(held) == 2:
                 yield held[0]
             if len(held) == 4:
                 yield self._clean(held[:3], spots[1:4])
                 del held[0], spots[0]
         if len(held) >= 3:
-            yield self._clean(held[-3:], [*spots[-2:], []])
+            yield self._clean(held[-3:], [*spots[-2:], ()])
         if held:
             yield held[-1]
 
@@ -193,22 +207,24 @@ class DirtRemoval:
         return cleaned
 
 
-def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[Spot]:
+def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> FrameSpots:
     """Find the spots of `now` that neither neighbor has; pictures are (3, H, W) in gray levels."""
     height, width = now.shape[-2:]
     if min(height, width) < MIN_FAST_SIDE_PX:
-        return []
+        return FrameSpots()
     lumas = [luma(picture) for picture in (before, now, after)]
     brought = _brought_to(*lumas)
     planes = _standing_out(lumas[1], *brought)
-    if max((plane > DIRT_LEVELS).mean() for plane in planes) > MAX_FRAME_SHARE:
-        return []
+    light, dark = ((plane > DIRT_LEVELS).mean() for plane in planes)
+    too_much = FrameSpots(is_full_of_light=bool(light > WEATHER_RATIO * dark))
+    if max(light, dark) > MAX_FRAME_SHARE:
+        return too_much
     # A difference over a whole window is surely a spot; the planes above tell how far it goes.
     cores = [
         plane > DIRT_LEVELS for plane in _standing_out(lumas[1], *brought, search_px=SEARCH_PX)
     ]
     if not any(core.any() for core in cores):
-        return []
+        return FrameSpots()
     followed = _is_followed(lumas[0], lumas[2])
     misfit = sum(np.abs(_blurred(lumas[1]) - _blurred(each)) for each in brought) / 2
     found = []
@@ -220,7 +236,7 @@ def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[S
         near = cv2.dilate(core, np.ones((2 * RIM_PX + 1,) * 2, np.uint8)) & (plane > EDGE_LEVELS)
         count, labels, stats, centers = cv2.connectedComponentsWithStats(near.astype(np.uint8))
         if count > MAX_SPOTS:
-            return []
+            return too_much
         for label in range(1, count):
             mask = labels == label
             area = int(stats[label, cv2.CC_STAT_AREA])
@@ -238,7 +254,7 @@ def find_spots(before: FloatArray, now: FloatArray, after: FloatArray) -> list[S
             column, row = centers[label]
             level = float(lumas[1][mask].mean())
             found.append(Spot(is_light, area, float(row), float(column), level, mask))
-    return found
+    return FrameSpots(found)
 
 
 def _moves(
