@@ -57,7 +57,7 @@ class Motion:
         return now - sample(planes, self.positions).view_as(before)
 
     def to(self, device: torch.device) -> "Motion":
-        """The same on a device."""
+        """Bring the motion to a device."""
         if self.flow.device == device:
             return self
         return Motion(self.flow.to(device), self.visible.to(device))

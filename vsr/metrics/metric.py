@@ -5,17 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
 from vsr.errors import ModelError, VsrError
-from vsr.metrics.observation import Observation
 from vsr.models.weights import WeightFile, find_weights
+
+if TYPE_CHECKING:
+    from vsr.metrics.observation import Observation
 
 T = TypeVar("T")
 
-Measure = Callable[[Observation], float | None]
+Measure = Callable[["Observation"], float | None]
 """The value for one frame; None where it does not exist (first frame of a pair, nothing unoccluded,
 too small)."""
 
@@ -46,7 +48,7 @@ class Needs(Enum):
 class ClipMetric(Protocol):
     """One figure of a whole clip, gathered in memory that does not grow with it."""
 
-    def update(self, observation: Observation) -> None:
+    def update(self, observation: "Observation") -> None:
         """Take in the next frame."""
 
     def compute(self) -> float:

@@ -68,7 +68,7 @@ def back_project_multiframe(
 
 
 def _missing(luma: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """What a picture (1, H, W) lacks of its input (1, h, w), enlarged."""
+    """Enlarge what a picture (1, H, W) lacks of its input (1, h, w)."""
     return resize_on_cores(low - resize_on_cores(luma, *low.shape[-2:]), *luma.shape[-2:])
 
 

@@ -170,7 +170,7 @@ class ShotRegistrar:
         self._flows: dict[tuple[int, int], torch.Tensor] = {}
         self._registrations: dict[tuple[int, int], Registration] = {}
         self._changes: dict[int, Box | None] = {}
-        """What changes from the frame before to each; None is nothing."""
+        """Box of the changes from the frame before to each; None where there are none."""
         self._lock = RLock()
         """Guard of the four above."""
 

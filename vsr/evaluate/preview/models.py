@@ -39,7 +39,7 @@ class PreviewModels:
     shot_seconds: float
     """Time of the training of a shot model, the longest; 0 where all were there already."""
     fast_seconds: float
-    """The same for `--quality fast`."""
+    """Time of that for `--quality fast`."""
     is_kept: bool
     """Whether a run will find these models."""
     notes: tuple[str, ...]
