@@ -479,6 +479,18 @@ def test_a_fast_run_has_a_bank_of_its_own_and_small_models_serve_no_other(
         assert len(find_need(short_clip, recipe, files).lacking) == lacking
 
 
+def test_a_fast_run_by_itself_trains_small_networks_and_enlarges_with_them(
+    tmp_path, clip, monkeypatch
+):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    made = vsr.run(clip, quality="fast", output=tmp_path / "o.mkv", scale=2)
+    assert made.frames_out == 12
+    (name,) = made.models
+    assert name.endswith("-fast")
+    assert load_shipped_prior("fast").name in made.decisions[0]["reason"]
+
+
 def test_a_fast_run_that_trains_nothing_uses_the_fast_prior_alone(tmp_path, short_clip):
     made = vsr.run(short_clip, train="never", quality="fast", output=tmp_path / "o.mkv", scale=2)
     assert made.models == [f"prior {load_shipped_prior('fast').name}"]

@@ -206,9 +206,6 @@ class ShotJob:
         if self.options.kernel == AUTO:
             kernel = _estimated_kernel(self.shot, frames, listener)
         method = replace(self.method, kernel=kernel)
-        if prior is not None:
-            # The crops follow from the shape of the networks.
-            method = replace(method, network=prior.card.first)
         # Everything that the model follows from: the state of another training must not be taken
         # up.
         plan = {

@@ -7,7 +7,7 @@ pictures, not clean ones.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -134,6 +134,9 @@ class ShotModelTraining(Training):
         starts: tuple[ShotNetwork, ShotNetwork] | None = None,
     ) -> None:
         super().__init__(sum(options.iterations))
+        if starts is not None:
+            # Crops and windows follow from the shape of the networks.
+            options = replace(options, network=starts[0].spec)
         self._began = perf_counter()
         self._options, self._budget_seconds = options, budget_seconds
         self._random = torch.Generator().manual_seed(seed)
