@@ -171,7 +171,7 @@ def test_an_error_in_any_stage_of_a_run_ends_it_and_all_its_threads(tmp_path, mo
 
     places = {
         "read": "vsr.video.reader.ClipReader._to_frame",
-        "upscale": "vsr.upscale.interpolation.resize",
+        "upscale": "vsr.upscale.interpolation.resize_on_cores",
         "steady": "vsr.temporal.fusion.fuse",
         "write": "vsr.video.writer.ClipWriter.write",
     }

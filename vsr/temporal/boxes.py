@@ -90,5 +90,5 @@ def box_of_changes(now: torch.Tensor, before: torch.Tensor) -> Box | None:
     """The smallest box that holds all pixels in which two frames (C, h, w) differ; None where they
     are equal."""
     differs = (now != before).any(dim=0)
-    rows, columns = (differs.any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
+    rows, columns = (differs.any(dim=axis).nonzero().flatten().cpu().tolist() for axis in (1, 0))
     return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows else None
