@@ -101,20 +101,24 @@ class Registration:
         """
         if box is None and shown is None:
             height, width = picture.shape[-2:]
-            positions = sample_positions_at(self.flow, height, width)
-            lighter = enlarge(self.illumination, height, width) if len(picture) == 3 else None
-        else:
-            whole = whole_box(self.illumination)
-            box, shown = box or whole, shown or whole
-            ratio = picture.shape[-2] // shown.height
-            positions = self._enlarged(self.flow, box, ratio) * (ratio / GRID_SCALE)
-            add_own_positions(positions)
-            positions[0] += ratio * (box.left - shown.left)
-            positions[1] += ratio * (box.top - shown.top)
-            lighter = self._enlarged(self.illumination, box, ratio) if len(picture) == 3 else None
-        # Bicubic: bilinear would blur a little with every frame of the memory.
+            # Bicubic: bilinear would blur a little with every frame of the memory.
+            warped = sample(picture, sample_positions_at(self.flow, height, width), bicubic=True)
+            if len(warped) == len(self.illumination):
+                # One after the other: pictures are large.
+                for number, lighter in enumerate(self.illumination):
+                    warped[number] += enlarge(lighter[None], height, width)[0]
+            return warped
+        whole = whole_box(self.illumination)
+        box, shown = box or whole, shown or whole
+        ratio = picture.shape[-2] // shown.height
+        positions = self._enlarged(self.flow, box, ratio) * (ratio / GRID_SCALE)
+        add_own_positions(positions)
+        positions[0] += ratio * (box.left - shown.left)
+        positions[1] += ratio * (box.top - shown.top)
         warped = sample(picture, positions, bicubic=True)
-        return warped if lighter is None else warped.add_(lighter)
+        if len(warped) == len(self.illumination):
+            warped += self._enlarged(self.illumination, box, ratio)
+        return warped
 
     def weight(self, like: torch.Tensor, box: Box | None = None) -> torch.Tensor:
         """The confidence at the size of a picture (C, H, W), (H, W); with a `box`, for a picture of
