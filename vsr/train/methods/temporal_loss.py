@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 
 from vsr.image.dense_motion import motion_between
+from vsr.image.pyramid_flow import add_own_positions, sample_planes
 from vsr.image.resample import resize
 from vsr.models.networks.singan import Generator
 from vsr.train.crops import CropPlacement, TrainingPair, crop_batch, without_halo
@@ -102,18 +102,10 @@ def _warp(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample `picture`, (C, S, S), at p + offset + flow(p) for each pixel p of `flow`, bilinear;
     also 1 where that is inside, else 0."""
-    side = picture.shape[-1]
-    height, width = flow.shape[-2:]
     # In pixels of the neighbor's crop.
-    columns = flow[0] + offset[0] + torch.arange(width)
-    rows = flow[1] + offset[1] + torch.arange(height)[:, None]
-    inside = (columns >= 0) & (columns <= side - 1) & (rows >= 0) & (rows <= side - 1)
-    # From pixels to the range of -1 to 1 that `grid_sample` counts corner pixels in.
-    grid = torch.stack([columns, rows], dim=-1)[None] * (2 / (side - 1)) - 1
-    warped = F.grid_sample(
-        picture[None], grid, mode="bilinear", padding_mode="border", align_corners=True
-    )
-    return warped[0], inside.float()
+    positions = add_own_positions(flow + flow.new_tensor(offset)[:, None, None])
+    inside = ((positions >= 0) & (positions <= picture.shape[-1] - 1)).all(dim=0)
+    return sample_planes(picture, positions, "bilinear"), inside.float()
 
 
 def _to_gray(pixels: torch.Tensor) -> torch.Tensor:
