@@ -18,10 +18,11 @@ from vsr.pipeline.inspection import inspect_clip
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.run import run
 from vsr.progress import Listener
+from vsr.restore import edges
 from vsr.restore.data_term import CLEAN, DataTerm, soft_threshold, trust_for
 from vsr.restore.degradation import estimate_blur, estimate_degradation, step_to_qp
 from vsr.restore.dirt import dirt_share
-from vsr.restore.edges import limit_overshoot
+from vsr.restore.edges import edge_levels, limit_overshoot
 from vsr.restore.finishing import Finishing, add_grain
 from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
@@ -408,6 +409,16 @@ def test_overshoot_at_plain_edges_is_limited_and_texture_is_not_touched():
     line = torch.full((3, 96, 160), 0.2)
     line[:, :, 80:83] = 0.9
     assert limit_overshoot(line, resize(line, 24, 40)) is line
+
+
+def test_edges_are_the_same_however_many_are_looked_at_together(monkeypatch):
+    random = torch.Generator().manual_seed(1)
+    blocks = torch.rand(6, 8, generator=random).repeat_interleave(12, 0).repeat_interleave(12, 1)
+    whole = edge_levels(blocks)
+    assert torch.isfinite(whole[0]).sum() > 1000
+    monkeypatch.setattr(edges, "MAX_WINDOWS", 7)
+    for level, other in zip(whole, edge_levels(blocks), strict=True):
+        torch.testing.assert_close(level, other, rtol=0, atol=0)
 
 
 def test_less_detail_is_believed_the_coarser_the_quantizer():

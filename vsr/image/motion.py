@@ -23,6 +23,9 @@ MIN_SIDE_PX = 12
 MIN_FAST_SIDE_PX, MIN_MEDIUM_SIDE_PX = 32, 16
 """Below these `DIS_FAST` and `DIS_MEDIUM`, which begin at a part of the size, may read beyond a
 picture and end the process (seen with 112x16 and with 112x15)."""
+BAND_ROWS = 64
+"""Rows of a picture of three planes that are brought to another place at once: a band stays in the
+cache until its planes are apart again."""
 BILINEAR: int = cv2.INTER_LINEAR
 BICUBIC: int = cv2.INTER_CUBIC
 """Keys' cubic with a = -0.75: blurs least of what OpenCV does fast."""
@@ -107,11 +110,23 @@ def sample(
             image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
         )
         return values
+    columns, rows = targets
+    sampled = np.empty((len(image), *columns.shape), np.float32)
     if len(image) == 3:
         # At once: half the time of plane by plane, and the very same values.
-        together = cv2.remap(
-            cv2.merge([*image]), *targets, interpolation, borderMode=cv2.BORDER_REPLICATE
-        )
-        return np.ascontiguousarray(together.transpose(2, 0, 1))
+        together = cv2.merge([*image])
+        for top in range(0, len(columns), BAND_ROWS):
+            band = slice(top, top + BAND_ROWS)
+            values = cv2.remap(
+                together,
+                columns[band],
+                rows[band],
+                interpolation,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            cv2.split(values, [*sampled[:, band]])
+        return sampled
     # OpenCV rounds positions to 1/32 px for two channels and for more than four.
-    return np.stack([sample(plane, targets, interpolation) for plane in image])
+    for plane, into in zip(image, sampled, strict=True):
+        cv2.remap(plane, *targets, interpolation, into, borderMode=cv2.BORDER_REPLICATE)
+    return sampled

@@ -26,6 +26,8 @@ ALLOWED = 0.02
 """Share of the step by which the result may go beyond the two levels."""
 ON_LEVEL = 0.7
 """Share of the neighborhood's pixels that must be near a level; the others lie on the edge."""
+MAX_WINDOWS = 8192
+"""Neighborhoods that are looked at together on a CPU."""
 
 
 def limit_overshoot(picture: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
@@ -38,10 +40,12 @@ def limit_overshoot(picture: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
         F.interpolate(level[None, None], size, mode="nearest")[0, 0] for level in (least, most)
     )
     own = luma(picture)
-    change = torch.minimum(torch.maximum(own, least), most) - own
+    # In place: these are as large as the result.
+    change = torch.maximum(own, least, out=least)
+    change = torch.minimum(change, most, out=change).sub_(own)
     if not change.any():
         return picture
-    return (picture + change).clamp(0, 1)
+    return (picture + change).clamp_(0, 1)
 
 
 def edge_levels(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,13 +58,27 @@ def edge_levels(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     most = torch.full_like(gray, torch.inf)
     rows, columns = (brightest - dimmest > MIN_STEP).nonzero(as_tuple=True)
     windows = padded[0, 0].unfold(0, WINDOW_PX, 1).unfold(1, WINDOW_PX, 1)
-    around = windows[rows, columns].reshape(-1, count)
-    middle = (dimmest + brightest)[rows, columns] / 2
+    middle = (dimmest + brightest) / 2
+    # On a CPU some at a time, for all windows of a large frame take more memory than the frame.
+    at_once = MAX_WINDOWS if gray.device.type == "cpu" else max(1, len(rows))
+    for places in zip(rows.split(at_once), columns.split(at_once), strict=True):
+        found, dark, light = _two_levels(windows[places].reshape(-1, count), middle[places])
+        step = light - dark
+        edges = places[0][found], places[1][found]
+        least[edges], most[edges] = dark - ALLOWED * step, light + ALLOWED * step
+    return least, most
+
+
+def _two_levels(
+    around: torch.Tensor, middle: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find those of N neighborhoods, (N, pixels) with `middle` (N) between their extremes, that
+    have two levels and little else: their indices, the dark levels and the light ones."""
+    count = around.shape[1]
     lights = (around > middle[:, None]).sum(dim=1)
     # Before anything is sorted, which is what takes the time: texture mostly fails here.
-    fits = (lights > MIN_SHARE * count) & (lights < (1 - MIN_SHARE) * count)
-    rows, columns, around, lights = rows[fits], columns[fits], around[fits], lights[fits]
-    around = _sorted(around)
+    fits = ((lights > MIN_SHARE * count) & (lights < (1 - MIN_SHARE) * count)).nonzero()[:, 0]
+    around, lights = _sorted(around[fits]), lights[fits]
     darks = count - lights
     # The median of either side: an overshoot of the input itself does not move it.
     dark = around.gather(1, ((darks - 1) // 2)[:, None])
@@ -70,10 +88,7 @@ def edge_levels(gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     dark, light = dark[:, 0], light[:, 0]
     step = light - dark
     is_edge = (step > MIN_STEP) & (near < MAX_SPREAD * step)
-    places = rows[is_edge], columns[is_edge]
-    least[places] = (dark - ALLOWED * step)[is_edge]
-    most[places] = (light + ALLOWED * step)[is_edge]
-    return least, most
+    return fits[is_edge], dark[is_edge], light[is_edge]
 
 
 def _window_maximum(padded: torch.Tensor) -> torch.Tensor:

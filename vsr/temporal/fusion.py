@@ -57,6 +57,8 @@ def fuse(own: torch.Tensor, warped: Iterable[tuple[torch.Tensor, torch.Tensor]])
     for picture, weight in warped:
         total.addcmul_(picture, weight)
         weights += weight
+        # Before the next is made.
+        del picture, weight
     return total.div_(weights)
 
 
@@ -127,13 +129,33 @@ def _fuse_first(
     if own.box is not None and own.box.area == 0:
         assert before is not None, "a shot's first frame does not stand still"
         return own._replace(picture=before, box=None)
-    warped = []
+    whole = whole_box(own.low)
+    low = own.low if own.box is None else own.box.cut(own.low)
+    warped = _warped(index, own, before, held, registrar, options)
+    fused = back_project_twice(fuse(own.picture, warped), low, data_term, kernel)
+    if own.box is not None:
+        assert before is not None, "a shot's first frame does not stand still"
+        fused = _pasted(fused, own.box, own.box.shrunk(EDGE_PX, whole), before)
+    return own._replace(picture=fused, box=None)
+
+
+def _warped(
+    index: int,
+    own: Enlarged[T],
+    before: torch.Tensor | None,
+    later: Iterable[tuple[int, Enlarged[T]]],
+    registrar: ShotRegistrar,
+    options: FusionOptions,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield each neighbor of a frame as the frame would show it, with its weight: the result before
+    it, then the frames to come."""
+    # One at a time: pictures are large.
     if before is not None:
         past = registrar.onto(index, index - 1)
         share = memory_weight(past.weight(own.picture, own.box), options.memory)
-        warped.append((past.warp(before, own.box), share))
+        yield past.warp(before, own.box), share
     whole = whole_box(own.low)
-    for other, neighbor in held:
+    for other, neighbor in later:
         # What stands still is not made again.
         if neighbor.box is not None and neighbor.box.area == 0:
             continue
@@ -141,13 +163,7 @@ def _fuse_first(
         weight = options.future_weight * future.weight(own.picture, own.box)
         if neighbor.box is not None:
             weight *= _inside(neighbor.box.shrunk(EDGE_PX, whole), own.box or whole, weight)
-        warped.append((future.warp(neighbor.picture, own.box, neighbor.box), weight))
-    low = own.low if own.box is None else own.box.cut(own.low)
-    fused = back_project_twice(fuse(own.picture, warped), low, data_term, kernel)
-    if own.box is not None:
-        assert before is not None, "a shot's first frame does not stand still"
-        fused = _pasted(fused, own.box, own.box.shrunk(EDGE_PX, whole), before)
-    return own._replace(picture=fused, box=None)
+        yield future.warp(neighbor.picture, own.box, neighbor.box), weight
 
 
 def _inside(part: Box, box: Box, like: torch.Tensor) -> torch.Tensor:

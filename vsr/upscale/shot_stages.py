@@ -198,17 +198,18 @@ def input_planes(
     shown = own
     if box is not None:
         shown = box.cut(own, own.shape[-2] // registrar.frame_box(index).height)
-    planes = [shown[0]]
+    planes = shown.new_empty(1 + 2 * reach, *shown.shape[1:])
+    planes[0] = shown[0]
     for distance in range(1, reach + 1):
-        for neighbor in (index - distance, index + distance):
+        for plane, neighbor in enumerate((index - distance, index + distance), 2 * distance - 1):
             if neighbor in known:
                 registration = registrar.onto(index, neighbor)
                 # Differences, not pictures: where a neighbor cannot be trusted, nothing remains.
-                difference = registration.warp(known[neighbor], box) - shown
-                planes.append(registration.weight(shown, box) * difference[0])
+                difference = registration.warp(known[neighbor], box).sub_(shown)
+                torch.mul(registration.weight(shown, box), difference[0], out=planes[plane])
             else:
-                planes.append(torch.zeros_like(shown[0]))
-    return torch.stack(planes)
+                planes[plane] = 0
+    return planes
 
 
 def to_luma(picture: torch.Tensor) -> torch.Tensor:
@@ -278,27 +279,57 @@ def _upscaled(
     """Enlarge each picture to twice its size with the detail that the network finds, then to
     `scale` times its low one."""
     reach = network.spec.neighbours
-    for index, (one, own), near in with_neighbors(_doubled(shot), reach):
+    doubled: deque[Enlarged[T]] = deque()
+    # Neighbors need the luma of a frame, which is a third of it.
+    for index, own, near in with_neighbors(_lumas(_doubled(shot), doubled), reach):
+        one = doubled.popleft()
         size = scaled_size(one.low.shape[-2], one.low.shape[-1], scale)
         # Parts of a frame are cut where sizes are whole multiples, and not resized.
         box = registrar.work_box(index, reach) if one.picture.shape[-2:] == size else None
-        if box is not None and box.area == 0:
-            yield one._replace(box=box)
-            continue
-        lumas = [(number, luma) for number, (_, luma) in near]
-        planes = input_planes(own, index, lumas, reach, registrar, box)
-        base, low = one.picture, one.low
-        if box is not None:
-            ratio = size[0] // low.shape[-2]
-            base, low = box.cut(base, ratio), box.cut(low)
-            size = base.shape[-2], base.shape[-1]
-        # The network finds detail of luma alone, which is added to all channels.
-        detail = network.missing_detail(planes)
-        enlarged = detail.shape[-2] / low.shape[-2]
-        sharpened = base + data_term.believed(detail, enlarged)
-        picture = resize_on_cores(sharpened, *size).clamp_(0, 1)
-        back_projected = data_term.back_project(picture, low, kernel)
-        yield one._replace(picture=back_projected, box=box)
+        if box is None or box.area > 0:
+            # No name for what is made on the way: it is large, and would live until the next frame.
+            picture = _sharpened(
+                one,
+                network.missing_detail(input_planes(own, index, near, reach, registrar, box)),
+                size,
+                box,
+                data_term,
+                kernel,
+            )
+            one = one._replace(picture=picture)
+        yield one._replace(box=box)
+
+
+def _lumas(
+    shot: Iterator[tuple[Enlarged[T], torch.Tensor]], frames: deque[Enlarged[T]]
+) -> Iterator[torch.Tensor]:
+    """Hand on the luma of each frame, and put the frame itself aside."""
+    for one, gray in shot:
+        frames.append(one)
+        yield gray
+
+
+def _sharpened(
+    one: Enlarged[T],
+    detail: torch.Tensor,
+    size: tuple[int, int],
+    box: Box | None,
+    data_term: DataTerm,
+    kernel: KernelTaps | None,
+) -> torch.Tensor:
+    """Add detail, (1, H, W), to a picture, or to a `box` of it; bring it to a size, and towards its
+    input."""
+    base, low = one.picture, one.low
+    if box is not None:
+        ratio = size[0] // low.shape[-2]
+        base, low = box.cut(base, ratio), box.cut(low)
+        size = base.shape[-2], base.shape[-1]
+    enlarged = detail.shape[-2] / low.shape[-2]
+    # The network finds detail of luma alone, which is added to all channels.
+    picture = base + data_term.believed(detail, enlarged)
+    if picture.shape[-2:] != size:
+        picture = resize_on_cores(picture, *size)
+    return data_term.back_project(picture.clamp_(0, 1), low, kernel)
 
 
 def _doubled(shot: Iterator[Enlarged[T]]) -> Iterator[tuple[Enlarged[T], torch.Tensor]]:
