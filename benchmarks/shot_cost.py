@@ -8,8 +8,10 @@ checkout, 320x180 to 1280x720; a process each, which take turns.
 
 The networks are the shipped prior's. Processor time on one thread, or with `--cores` the time by
 the clock, which needs a machine with nothing else to do; without another checkout that of one core
-stands beside it. `training` is a whole model, all else a frame. In the lecture, `balanced`, nothing
-moves but the clip itself in a window of a twentieth of the frame.
+stands beside it. `training` is a whole model, all else a frame. Three clips are made, for
+`balanced`: a lecture, in which nothing moves but the clip itself in a window of a twentieth of the
+frame; the clip between black bars, a quarter of the frame, at the left and the right; and names
+that scroll on black.
 """
 
 import os
@@ -39,6 +41,8 @@ PARTS = (
     "shot, balanced",
     "shot, fast",
     "shot, lecture",
+    "shot, bars",
+    "shot, names",
     "training",
 )
 
@@ -124,6 +128,31 @@ def held_still(lows: list["torch.Tensor"], number: int) -> "torch.Tensor":
     return frame
 
 
+def barred(low: "torch.Tensor") -> "torch.Tensor":
+    """The middle three quarters of a frame between black bars."""
+    import torch
+
+    width = SIZE[1] // 8
+    frame = torch.zeros_like(low)
+    frame[..., width:-width] = low[..., width:-width]
+    return frame
+
+
+def names(number: int) -> "torch.Tensor":
+    """A frame of names that scroll upwards by 3 lines of the picture a frame."""
+    import cv2
+    import numpy as np
+    import torch
+
+    height, width = SIZE
+    drawn = np.zeros((4 * height, 4 * width), np.uint8)
+    for line in range(12):
+        place = (width, 40 + 80 * line - 12 * number)
+        cv2.putText(drawn, f"A NAME OF LENGTH {line}", place, cv2.FONT_HERSHEY_SIMPLEX, 1.6, 230, 4)
+    low = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(low).float().div_(255).expand(3, -1, -1).contiguous()
+
+
 def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
     """Make what does each part and counts the frames."""
     import torch
@@ -187,6 +216,8 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
         "shot, balanced": lambda: shot("balanced"),
         "shot, fast": lambda: shot("fast"),
         "shot, lecture": lambda: shot("balanced", lecture),
+        "shot, bars": lambda: shot("balanced", [barred(low) for low in lows]),
+        "shot, names": lambda: shot("balanced", [names(number) for number in range(FRAMES)]),
         "training": training,
     }
 

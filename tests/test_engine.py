@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from tests.models import BRIEF, picture
 from vsr.engine import convolutions
+from vsr.engine.convolutions import ConvolutionStack
 from vsr.engine.generator import FastGenerator, progressive_upscale, step_sizes
 from vsr.engine.options import EngineOptions, choose_device
 from vsr.engine.precision import choose_dtype
@@ -239,6 +240,38 @@ def test_bars_at_the_border_are_what_the_network_makes_of_them(monkeypatch, shad
         torch.testing.assert_close(detail, plain, atol=1e-5, rtol=0)
     margin = network.spec.halo + 2
     assert rows == [44 + 2 * margin, 60 + 44 + margin, 60 + 44 + margin, 2]
+
+
+@pytest.mark.parametrize("shade", [0.0, 0.7])
+def test_flat_parts_beside_a_title_are_what_the_network_makes_of_them(monkeypatch, shade):
+    network, planes = shot_network_and_planes()
+    # A title that reaches from border to border, between two shades.
+    titled = F.pad(planes, (300, 340, 0, 0))
+    titled[0, :, :330] += shade * (titled[0, :, :330] == 0)
+    titled[0, :, 330:] += 0.4 * (titled[0, :, 330:] == 0)
+    # A slope is not flat, though each part of it is, nor is a neighbor that differs.
+    sloping, changed = titled.clone(), titled.clone()
+    sloping[0, :, 400:] += torch.linspace(0, 0.6 / 255, 300)
+    changed[1, 20, 600] = 0.1
+    asked = []
+    convolve = ConvolutionStack.__call__
+
+    def counted(stack, padded):
+        asked.append(2 * padded.shape[3] - 2 * network.spec.halo)
+        return convolve(stack, padded)
+
+    monkeypatch.setattr(ConvolutionStack, "__call__", counted)
+    widths = []
+    for given in (titled, sloping, changed, titled[:, :, :250]):
+        with torch.inference_mode():
+            plain = network(pad_planes(given, network.spec.halo)[None])[0]
+        detail = FastShotNetwork(network).missing_detail(given)
+        torch.testing.assert_close(detail, plain, atol=1e-4, rtol=0)
+        widths.append(sum(asked))
+        asked.clear()
+    # Parts of 16 columns with 2 more on each side.
+    title = 6 * 16 + 2 * 2
+    assert widths == [title, title + 2 * (16 + 2 * 2), title + 3 * 16 + 2 * 2, 2]
 
 
 def test_without_winograds_algorithm_the_result_is_the_same(monkeypatch):
