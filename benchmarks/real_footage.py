@@ -86,6 +86,9 @@ ENCODINGS: dict[str, tuple[str, dict[str, str]]] = {
     "crf33": ("libx264", {"crf": "33", "preset": "medium"}),
     "x265": ("libx265", {"crf": "28", "preset": "medium", "x265-params": "log-level=none"}),
     "mpeg2": ("mpeg2video", {"qmin": "4", "qmax": "4"}),
+    "mjpeg": ("mjpeg", {"qmin": "8", "qmax": "8", "strict": "unofficial"}),
+    "vp8": ("libvpx", {"qmin": "40", "qmax": "40", "crf": "40", "b": "50M"}),
+    "av1": ("libsvtav1", {"crf": "56", "preset": "8"}),
     "noise6crf28": ("libx264", {"crf": "28", "preset": "medium"}),
 }
 """Codec and options; MPEG-2 at the fixed quantizer that 1.5 Mbit/s have on full-sized video."""

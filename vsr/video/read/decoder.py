@@ -19,7 +19,7 @@ from vsr.errors import InputError
 from vsr.video.read.damage import DamageLog, LostFrameTracker
 from vsr.video.read.image_sequence import IMAGE_SEQUENCE_FPS, decode_image
 from vsr.video.read.integrity import CHECKSUMS, INTEGRITY_CHECKS
-from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
+from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader, jpeg_step
 from vsr.video.read.sources import (
     MAX_FRAME_PIXELS,
     PIPE_HINT,
@@ -259,6 +259,9 @@ class StreamDecoder:
             self._log.add("truncated", told, max(1, missing))
 
 
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
 class ImageSequenceDecoder:
     """One frame for each picture file. Raises InputError where not a single one can be decoded."""
 
@@ -290,13 +293,15 @@ class ImageSequenceDecoder:
                     "undecodable_pictures", f"{picture.name} cannot be decoded and is left out"
                 )
                 continue
-            looks_whole = INTEGRITY_CHECKS.get(picture.suffix.lower())
+            suffix = picture.suffix.lower()
+            looks_whole = INTEGRITY_CHECKS.get(suffix)
             is_whole = not frame.is_corrupt and (
                 looks_whole is None or looks_whole(picture.read_bytes())
             )
             if not is_whole:
                 self._log.add("corrupt_frames", f"{picture.name} is partly concealed")
-            yield DecodedFrame(frame, None, is_whole=is_whole)
+            step = jpeg_step(picture.read_bytes()) if suffix in JPEG_SUFFIXES else None
+            yield DecodedFrame(frame, None, is_whole=is_whole, quantizer_step=step)
 
 
 def _is_small(stream: VideoStream) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, log2
 
-from vsr.errors import VsrError
+from vsr.video.read.header_bits import HeaderBits, UnreadableHeaderError
 
 SPS, PPS = 33, 34
 """Types of NAL units (table 7-1)."""
@@ -21,46 +21,6 @@ MAX_QP = 51
 MAX_HEADER_BYTES = 256
 """Bytes of a slice that are looked at; its header is at the start."""
 MAX_SETS = 64
-
-
-class UnreadableHeaderError(VsrError):
-    """A header that is cut off, or holds what is not read here. Never leaves this module."""
-
-
-class _Bits:
-    """The bits of a NAL unit, without emulation prevention (7.3.1.1)."""
-
-    def __init__(self, data: bytes) -> None:
-        # Encoders add a 3 behind two zero bytes, lest a unit contain a start code.
-        raw = data.replace(b"\x00\x00\x03", b"\x00\x00")
-        self._value = int.from_bytes(raw, "big")
-        self._left = 8 * len(raw)
-
-    def u(self, count: int) -> int:
-        """An unsigned number of `count` bits."""
-        if count > self._left:
-            raise UnreadableHeaderError("cut off")
-        self._left -= count
-        return (self._value >> self._left) & ((1 << count) - 1)
-
-    def flag(self) -> bool:
-        """One bit."""
-        return self.u(1) == 1
-
-    def ue(self) -> int:
-        """An unsigned Exp-Golomb code (9.2)."""
-        zeros = 0
-        while not self.flag():
-            zeros += 1
-            if zeros > 32:
-                raise UnreadableHeaderError("no such code")
-        return (1 << zeros) - 1 + self.u(zeros)
-
-    def se(self) -> int:
-        """A signed Exp-Golomb code."""
-        code = self.ue()
-        # Odd codes are positive, even ones negative (9.2.2).
-        return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
 @dataclass(frozen=True)
@@ -119,7 +79,7 @@ class HevcQuantizers:
             self._take_set(unit)
             if 0 <= kind <= LAST_SLICE_TYPE:
                 try:
-                    return self._slice_quantizer(kind, _Bits(unit[2:MAX_HEADER_BYTES]))
+                    return self._slice_quantizer(kind, _bits(unit[2:MAX_HEADER_BYTES]))
                 except UnreadableHeaderError:
                     return None
         return None
@@ -128,16 +88,16 @@ class HevcQuantizers:
         kind = unit[0] >> 1 & 63 if len(unit) > 2 else -1
         try:
             if kind == SPS:
-                number, sequence = _sequence_set(_Bits(unit[2:]))
+                number, sequence = _sequence_set(_bits(unit[2:]))
                 self._sequences[number] = sequence
             elif kind == PPS:
-                number, picture = _picture_set(_Bits(unit[2:]))
+                number, picture = _picture_set(_bits(unit[2:]))
                 self._pictures[number] = picture
         except UnreadableHeaderError:
             # Slices that name it are then unreadable as well.
             return
 
-    def _slice_quantizer(self, kind: int, bits: _Bits) -> int:
+    def _slice_quantizer(self, kind: int, bits: HeaderBits) -> int:
         """Read a slice header (7.3.6.1) as far as its quantizer."""
         # Later slices tell their place first, in as many bits as the picture's size asks for.
         if not bits.flag():
@@ -180,7 +140,7 @@ class HevcQuantizers:
 
 
 def _skip_prediction(
-    bits: _Bits,
+    bits: HeaderBits,
     slice_type: int,
     sequence: _SequenceSet,
     picture: _PictureSet,
@@ -213,7 +173,7 @@ def _skip_prediction(
     bits.ue()
 
 
-def _skip_weights(bits: _Bits, references: list[int], has_color: bool) -> None:
+def _skip_weights(bits: HeaderBits, references: list[int], has_color: bool) -> None:
     """Read over a table of prediction weights (7.3.6.3)."""
     # Denominators as logarithms: of luma, then that of chroma by its difference.
     bits.ue()
@@ -229,7 +189,7 @@ def _skip_weights(bits: _Bits, references: list[int], has_color: bool) -> None:
                 bits.se()
 
 
-def _sequence_set(bits: _Bits) -> tuple[int, _SequenceSet]:
+def _sequence_set(bits: HeaderBits) -> tuple[int, _SequenceSet]:
     # The video parameter set holds nothing that slice headers depend on.
     bits.u(4)
     num_sub_layers = bits.u(3)
@@ -284,7 +244,7 @@ def _sequence_set(bits: _Bits) -> tuple[int, _SequenceSet]:
     )
 
 
-def _skip_profile(bits: _Bits, num_sub_layers: int) -> None:
+def _skip_profile(bits: HeaderBits, num_sub_layers: int) -> None:
     """Read over profile, tier and level (7.3.3)."""
     # 88 bits of profile and tier, a byte of level.
     bits.u(88 + 8)
@@ -296,7 +256,9 @@ def _skip_profile(bits: _Bits, num_sub_layers: int) -> None:
         bits.u(88 * has_profile + 8 * has_level)
 
 
-def _reference_set(bits: _Bits, index: int, sizes: list[int], *, in_slice: bool = False) -> int:
+def _reference_set(
+    bits: HeaderBits, index: int, sizes: list[int], *, in_slice: bool = False
+) -> int:
     """Read a short-term reference picture set (7.3.7) and return its number of pictures."""
     if index and bits.flag():
         # Told by its difference from an earlier set.
@@ -322,7 +284,7 @@ def _reference_set(bits: _Bits, index: int, sizes: list[int], *, in_slice: bool 
     return negative + positive
 
 
-def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
+def _picture_set(bits: HeaderBits) -> tuple[int, _PictureSet]:
     number, sequence = bits.ue(), bits.ue()
     # Dependent slices, which the first of a picture never is.
     bits.flag()
@@ -366,6 +328,12 @@ def _picture_set(bits: _Bits) -> tuple[int, _PictureSet]:
         weights_b,
         has_list_changes=bits.flag(),
     )
+
+
+def _bits(unit: bytes) -> HeaderBits:
+    """The bits of a NAL unit, without emulation prevention (7.3.1.1)."""
+    # Encoders add a 3 behind two zero bytes, lest a unit contain a start code.
+    return HeaderBits(unit.replace(b"\x00\x00\x03", b"\x00\x00"))
 
 
 def _marked_units(data: bytes) -> Iterator[bytes]:

@@ -1,8 +1,13 @@
-"""Quantizers: how coarsely the encoder rounded, as the decoder tells it.
+"""Quantizers: how coarsely the encoder rounded, as decoders and headers tell it.
 
-libavcodec tells it for H.264, VP9, MPEG-1, MPEG-2, MPEG-4 part 2, H.263 and their relatives. HEVC's
-is read out of its slice headers. For AV1, VP8 and MJPEG nothing is known.
+libavcodec tells it for H.264, VP9, MPEG-1, MPEG-2, MPEG-4 part 2, H.263 and their relatives. That
+of HEVC, AV1, VP8 and motion JPEG is read out of packets here. libavcodec's filter `trace_headers`
+knows most of these headers, but speaks through its log alone, which is the whole process's: while
+PyAV listens, a decoder in another thread that complains can wait for Python forever.
 """
+
+from collections.abc import Callable
+from statistics import fmean
 
 import av
 import numpy as np
@@ -10,18 +15,30 @@ from av.buffer import Buffer
 from av.sidedata.encparams import VideoEncParams, VideoEncParamsType
 from av.sidedata.sidedata import Type
 
+from vsr.video.read.av1_quantizer import Av1Quantizers
 from vsr.video.read.hevc_quantizer import HevcQuantizers
 from vsr.video.read.icc_profile import without_profile
+from vsr.video.read.jpeg_quantizer import jpeg_table
+from vsr.video.read.vp8_quantizer import vp8_index
 
 EXPORT_QUANTIZERS = {"export_side_data": "venc_params"}
 """Options of a decoder that make it tell."""
 VP9_INDICES = (0, 1, 64, 95, 120, 144, 160, 176, 192, 208, 224, 240, 255)
 VP9_AC_STEPS = (4, 8, 71, 102, 152, 231, 305, 408, 550, 743, 1007, 1369, 1828)
-"""Some entries of VP9's table of steps for 8-bit video, in eighths of a grey level; the table is
-nearly straight in between."""
+"""Some entries of the table of steps that VP9 and AV1 share for 8-bit video, in eighths of a gray
+level; it is nearly straight in between."""
 VP9_EIGHTHS = 8
-
-
+VP8_INDICES = (0, 54, 83, 102, 116, 127)
+VP8_AC_STEPS = (4, 58, 116, 173, 229, 284)
+"""Some entries of VP8's table (RFC 6386, 14.1), in halves of a gray level."""
+VP8_HALVES = 2
+AV1_FACTOR, AV1_POWER = 2.2, 0.61
+"""The step of H.264 at which x264 errs as much as an AV1 frame of step s: `AV1_FACTOR` times s to
+the power of `AV1_POWER`. Most shown frames of AV1 are the coarsest of a pyramid, made of finer ones
+by long filters: at crf 56 the steps alone would tell QP 44, and the error is that of QP 35."""
+JPEG_LOW_FREQUENCIES = 15
+"""Coefficients whose mean step stands for a table of JPEG: the error is that of x264 at this step
+within 2 QP. The mean of all of them tells 1 to 4 QP more."""
 MAX_WAITING = 64
 """Packets whose picture has not come out: no codec holds back as many."""
 
@@ -30,25 +47,62 @@ class QuantizerReader:
     """Finds the quantizer of each picture, in the packets or beside the decoded frames."""
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
-        self._headers = HevcQuantizers(extradata) if codec == "hevc" else None
-        self._waiting: dict[int, float] = {}
-        """Steps by time of the picture."""
+        self._packet_step = _packet_reader(codec, extradata)
+        self._waiting: dict[int | None, float] = {}
+        """Steps by time of the picture; where none is stored, that of the latest packet."""
 
     def add_packet(self, pts: int | None, packet: Buffer) -> None:
         """Look at a packet on its way into the decoder."""
-        if self._headers is None or pts is None:
-            return
-        quantizer = self._headers.quantizer(bytes(packet))
-        if quantizer is not None:
-            self._waiting[pts] = h264_step(quantizer)
+        step = None if self._packet_step is None else self._packet_step(bytes(packet))
+        if step is not None:
+            self._waiting[pts] = step
         while len(self._waiting) > MAX_WAITING:
             self._waiting.pop(next(iter(self._waiting)))
 
     def take_step(self, frame: av.VideoFrame) -> float | None:
         """Mean quantizer step of a decoded frame's luma; None where it is not known."""
-        if self._headers is None:
+        if self._packet_step is None:
             return quantizer_step(frame)
-        return None if frame.pts is None else self._waiting.pop(frame.pts, None)
+        return self._waiting.pop(frame.pts, None)
+
+
+def _packet_reader(codec: str, extradata: bytes | None) -> Callable[[bytes], float | None] | None:
+    """Find what reads the step out of a codec's packets; None where decoders tell it, or nobody."""
+    if codec == "hevc":
+        hevc = HevcQuantizers(extradata)
+        return lambda packet: _through(h264_step, hevc.quantizer(packet))
+    if codec == "av1":
+        av1 = Av1Quantizers(extradata)
+        return lambda packet: _through(av1_step, av1.index(packet))
+    if codec == "vp8":
+        return lambda packet: _through(vp8_step, vp8_index(packet))
+    return jpeg_step if codec == "mjpeg" else None
+
+
+def _through(step_of: Callable[[float], float], number: float | None) -> float | None:
+    return None if number is None else step_of(number)
+
+
+def av1_step(index: float) -> float:
+    """Step of H.264 that errs as much as an AV1 frame of a base index, 0 to 255."""
+    return float(AV1_FACTOR * vp9_step(index) ** AV1_POWER)
+
+
+def vp9_step(index: float) -> float:
+    """Step of an index of VP9 or AV1, 0 to 255, in 8-bit gray levels at every depth."""
+    return float(np.interp(index, VP9_INDICES, VP9_AC_STEPS)) / VP9_EIGHTHS
+
+
+def vp8_step(index: float) -> float:
+    """Step of an index of VP8, 0 to 127, in gray levels."""
+    return float(np.interp(index, VP8_INDICES, VP8_AC_STEPS)) / VP8_HALVES
+
+
+def jpeg_step(picture: bytes) -> float | None:
+    """Step of the low frequencies of a JPEG picture's luma, in gray levels; None where its headers
+    do not tell."""
+    table = jpeg_table(picture)
+    return None if table is None else fmean(table[:JPEG_LOW_FREQUENCIES])
 
 
 MAX_BLOCKS = 1000
@@ -91,5 +145,5 @@ def quantizer_step(frame: av.VideoFrame) -> float | None:
         # Told as twice the code that is stored, which is the step of a flat matrix of 16.
         return quantizer
     if side_data.codec_type == VideoEncParamsType.VP9:
-        return float(np.interp(quantizer, VP9_INDICES, VP9_AC_STEPS)) / VP9_EIGHTHS
+        return vp9_step(quantizer)
     return None
