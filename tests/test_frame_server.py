@@ -87,6 +87,12 @@ def bank(tmp_path_factory):
 RUNS = {
     "an interpolation": {"policy": "bicubic", "scale": 3.0},
     "an interpolation that is steadied": {"policy": "bicubic", "scale": 2.0, "steady": "auto"},
+    "frames that were coded before": {
+        "policy": "bicubic",
+        "scale": 2.0,
+        "steady": "auto",
+        "quantizer": 40.0,
+    },
     "models of a keyframe": {"policy": "smi", "scale": 2.0},
     "models of a shot": {"policy": "shot", "scale": 2.0},
 }

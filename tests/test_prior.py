@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import vsr
-from tests.clips import moving_pictures, textured_picture, write_clip
+from tests.clips import moving_pictures, read_frames, textured_picture, write_clip
 from tools.gather_pictures import FREE, _named_license, _stanzas
 from vsr.errors import InterruptedRunError, ModelError, UsageError
 from vsr.image.degradation import KnownDegradation
@@ -25,6 +25,7 @@ from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior, load_shipped_prior
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.estimate import training_cost
+from vsr.pipeline.inspection import inspect_clip
 from vsr.pipeline.need import find_need
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.restore.data_term import CLEAN, DataTerm, known_degradation, trust_for
@@ -38,7 +39,7 @@ from vsr.train.methods.shot_network import ADAPTATION, contrast_loss
 from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
 from vsr.upscale import PolicyOptions
 from vsr.upscale.shot_stages import to_luma, upscale_shot
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot
 from vsr.video.step import Degradation
 
@@ -553,6 +554,30 @@ def test_without_restoration_a_compressed_shot_is_trained_on_as_a_clean_one(
     assert needs[0].bank != needs[1].bank
     # A degraded shot takes no training, so a run of it takes little time.
     assert training_cost(needs[0]).models == (0.0,)
+
+
+def test_a_quantizer_that_is_given_takes_the_place_of_the_streams_everywhere(
+    tmp_path, coded_clip, monkeypatch
+):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    # What was coded coarsely is stored without loss, as by an editor.
+    pictures = [frame.to_ndarray(format="rgb24") for frame in read_frames(coded_clip)]
+    clip = write_clip(tmp_path / "stored.mkv", pictures, codec="ffv1", pixel_format="bgr0")
+    read = ReadOptions(quantizer=36)
+    for options, quantizer in ((ReadOptions(), None), (read, 36)):
+        (shot,), _ = inspect_clip(clip, options)
+        assert shot.degradation.qp == quantizer
+    (coded,), _ = inspect_clip(coded_clip, ReadOptions(quantizer=20))
+    assert coded.degradation.qp == 20
+    needs = [find_need(clip, Recipe(read=each), RunFiles()) for each in (ReadOptions(), read)]
+    assert needs[0].bank != needs[1].bank
+    assert training_cost(needs[1]).models == (0.0,)
+    train_shot(clip, tmp_path / "bank", quantizer=36)
+    (model,) = load_shot_models(tmp_path / "bank")
+    assert model.card.degradation.quantizer == 36
+    made = vsr.run(clip, train="never", quantizer=36, output=tmp_path / "o.mkv", scale=2)
+    assert made.decisions[0]["reason"].startswith("no model was trained for quantizer 36")
+    assert made.degradation[0]["qp"] == 36
 
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

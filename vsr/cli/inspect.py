@@ -45,6 +45,15 @@ def inspect(
             "auto: frame where interlaced, else off; default: auto.",
         ),
     ] = None,
+    quantizer: Annotated[
+        float | None,
+        typer.Option(
+            "--quantizer",
+            metavar="0..51",
+            help="Quantizer on H.264's scale that the clip was coded with before it was stored "
+            "as it is; default: that of the stream.",
+        ),
+    ] = None,
     # end of options
     json: JsonOption = None,
 ) -> None:

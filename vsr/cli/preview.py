@@ -136,6 +136,15 @@ def preview(
             help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
+    quantizer: Annotated[
+        float | None,
+        typer.Option(
+            "--quantizer",
+            metavar="0..51",
+            help="Quantizer on H.264's scale that the clip was coded with before it was stored "
+            "as it is; default: that of the stream.",
+        ),
+    ] = None,
     # end of options
 ) -> None:
     """Look before the work: three moments of CLIP in every quality, on one page. Takes a minute or

@@ -261,6 +261,15 @@ def run(
             help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
+    quantizer: Annotated[
+        float | None,
+        typer.Option(
+            "--quantizer",
+            metavar="0..51",
+            help="Quantizer on H.264's scale that the clip was coded with before it was stored "
+            "as it is; default: that of the stream.",
+        ),
+    ] = None,
     even_brightness: Annotated[
         str | None,
         typer.Option(
@@ -604,6 +613,15 @@ def plan(
             "--stream",
             metavar="N",
             help="Number of the stream to read; default: the longest video stream.",
+        ),
+    ] = None,
+    quantizer: Annotated[
+        float | None,
+        typer.Option(
+            "--quantizer",
+            metavar="0..51",
+            help="Quantizer on H.264's scale that the clip was coded with before it was stored "
+            "as it is; default: that of the stream.",
         ),
     ] = None,
     even_brightness: Annotated[

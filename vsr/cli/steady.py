@@ -131,6 +131,15 @@ def steady(
             help="Number of the stream to read; default: the longest video stream.",
         ),
     ] = None,
+    quantizer: Annotated[
+        float | None,
+        typer.Option(
+            "--quantizer",
+            metavar="0..51",
+            help="Quantizer on H.264's scale that the clip was coded with before it was stored "
+            "as it is; default: that of the stream.",
+        ),
+    ] = None,
     codec: Annotated[
         str | None,
         typer.Option(

@@ -222,7 +222,9 @@ class FrameServer:
         for index in range(first, self._source.num_frames):
             if self._shots.first_of(index) != first:
                 return
-            yield self._source.read(index)
+            frame = self._source.read(index)
+            given = self._recipe.read.quantizer_step
+            yield frame if given is None else replace(frame, quantizer_step=given)
 
     def _pairs(self, first: int) -> Iterator[tuple[Frame, torch.Tensor]]:
         """Read the frames of a shot with the pictures that were made of them."""

@@ -35,7 +35,7 @@ MIN_UNDONE_BLUR_PX = 0.9
 """Blur from which on a training that undoes it gains, since it has to do without the prior: nine
 clips blurred by 0.65 pixels lose .8 dB by it, by 1.1 pixels they gain 1.3 dB."""
 
-INSPECT_OPTIONS = ("restore", "grain", "read.deinterlace")
+INSPECT_OPTIONS = ("restore", "grain", "read.deinterlace", "read.quantizer")
 """Options of a run that `vsr inspect` has as well."""
 
 

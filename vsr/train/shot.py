@@ -94,6 +94,7 @@ def train_shot(
     deinterlace: Literal["auto", "frame", "field", "film", "off"] = "auto",
     allow_huge: bool = False,
     stream: int | None = None,
+    quantizer: float | None = None,
     # end of options
     listener: TrainingListener = TrainingListener(),
 ) -> TrainingReport:

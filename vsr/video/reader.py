@@ -52,6 +52,7 @@ from vsr.video.read.image_sequence import (
 )
 from vsr.video.read.integrity import find_structure_break
 from vsr.video.read.motion_fields import refine_fields
+from vsr.video.read.quantizers import MAX_QUANTIZER, h264_step
 from vsr.video.read.side_data import (
     display_matrix,
     light_level,
@@ -104,6 +105,22 @@ class ReadOptions:
         metavar="N",
         at_least=0,
     )
+    # Cameras and editors store what was coded coarsely before, and nothing in the file tells.
+    quantizer: float | None = option(
+        None,
+        "Quantizer on H.264's scale that the clip was coded with before it was stored as it is; "
+        "default: that of the stream.",
+        "--quantizer",
+        metavar="0..51",
+        at_least=0,
+        at_most=MAX_QUANTIZER,
+        commands=("run", "steady", "train-shot", "preview", "inspect"),
+    )
+
+    @property
+    def quantizer_step(self) -> float | None:
+        """Step of the quantizer that was given, in gray levels."""
+        return None if self.quantizer is None else h264_step(self.quantizer)
 
 
 def as_result(options: ReadOptions) -> ReadOptions:
@@ -261,7 +278,9 @@ class ClipReader:
         seen: "Callable[[Frame, SampledFrame], None] | None",
     ) -> Frame:
         self._note_losses(picture, index)
-        samples = self._samples(picture.frame, index, pts, duration, picture.quantizer_step)
+        given = self._options.quantizer_step
+        step = picture.quantizer_step if given is None else given
+        samples = self._samples(picture.frame, index, pts, duration, step)
         frame = samples.frame()
         if seen is not None:
             seen(frame, samples)

@@ -55,6 +55,7 @@ PREVIEW_OPTIONS = (
     "read.deinterlace",
     "read.allow_huge",
     "read.stream",
+    "read.quantizer",
 )
 """Keys of the options of a run that a preview offers."""
 

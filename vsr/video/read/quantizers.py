@@ -105,6 +105,8 @@ def jpeg_step(picture: bytes) -> float | None:
     return None if table is None else fmean(table[:JPEG_LOW_FREQUENCIES])
 
 
+MAX_QUANTIZER = 51
+"""The coarsest of H.264."""
 MAX_BLOCKS = 1000
 """Blocks that are looked at one by one, spread over a picture."""
 
