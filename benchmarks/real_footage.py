@@ -92,6 +92,8 @@ ENCODINGS: dict[str, tuple[str, dict[str, str]]] = {
     "noise6crf28": ("libx264", {"crf": "28", "preset": "medium"}),
 }
 """Codec and options; MPEG-2 at the fixed quantizer that 1.5 Mbit/s have on full-sized video."""
+STORED_AGAIN = {f"{kind}-transcoded": kind for kind in ("crf23", "crf28", "crf33", "mpeg2")}
+"""Encodings whose pictures are stored without loss, so that no stream tells of them."""
 DEGRADATIONS: dict[str, Callable[[Pictures], Pictures]] = {
     "clean": unchanged,
     "noise3": noisy(3),
@@ -104,7 +106,7 @@ BLURS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "strongblur": lambda picture: reduce_blurred(picture, kernel_of_factor(UNKNOWN, SCALE), SCALE),
 }
 """Reductions in place of the bicubic one; that of `benchmarks.blurred` is the strong one."""
-INPUTS = ("clean", *BLURS, *ENCODINGS, "noise3", "noise6", "noise12")
+INPUTS = ("clean", *BLURS, *ENCODINGS, *STORED_AGAIN, "noise3", "noise6", "noise12")
 METHODS = {
     "bicubic": Recipe("bicubic"),
     "shot": Recipe("shot", restore=0.0),
@@ -214,6 +216,9 @@ def make_input(name: str, kind: str, options: Namespace) -> Pair:
     crop = "" if options.crop is None else "-{}x{}".format(*options.crop)
     label = f"{name}-{kind}-{frames}{crop}"
     path = options.models / f"{label}.mkv"
+    if not path.exists() and kind in STORED_AGAIN:
+        with open_clip(make_input(name, STORED_AGAIN[kind], options).low) as reader:
+            write_lossless(path, [frame.pixels for frame in reader.frames()])
     if not path.exists():
         if kind in BLURS:
             lows = list(islice(map(BLURS[kind], EXCERPTS[name].pictures()), frames))

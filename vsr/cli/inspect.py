@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vsr.pipeline.inspection import ShotInspection
+    from vsr.video.step import Degradation
 
 
 def inspect(
@@ -74,6 +75,12 @@ def inspect(
     exit_if_damaged(damage)
 
 
+def _quantizer(found: "Degradation") -> str:
+    if found.earlier_qp is not None:
+        return f"{found.earlier_qp:.0f}, earlier"
+    return "unknown" if found.qp is None else f"{found.qp:.0f}"
+
+
 def _table(shots: "list[ShotInspection]") -> "Table":
     from rich.table import Table
 
@@ -83,7 +90,7 @@ def _table(shots: "list[ShotInspection]") -> "Table":
         fields = "telecined" if found.telecined else "interlaced" if found.interlaced else "-"
         table.add_row(
             str(shot.first_frame),
-            "unknown" if found.qp is None else f"{found.qp:.0f}",
+            _quantizer(found),
             f"{found.noise_sigma:.1f}",
             "-" if found.blur is None else f"{found.blur:.2f} px",
             fields,

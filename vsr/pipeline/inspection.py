@@ -54,7 +54,8 @@ def inspect_clip(
         for shot in split_shots(reader.frames(), shots):
             frames = list(islice(shot.frames, MAX_PROBE_FRAMES))
             degradation = replace(
-                estimate_degradation(frames), blur=estimate_blur(frames[len(frames) // 2].pixels)
+                estimate_degradation(frames, looks_back=read.quantizer is None),
+                blur=estimate_blur(frames[len(frames) // 2].pixels),
             )
             remedies = tuple(_remedies(degradation, read, restore))
             found.append(ShotInspection(shot.first_frame, degradation, remedies))
@@ -67,6 +68,10 @@ def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> li
     if restore and is_noisy(degradation):
         remedies.append("the noise is removed, along the motion (--remove-noise off: left)")
         degradation = without_noise(degradation)
+    if degradation.earlier_qp is not None:
+        remedies.append(
+            "it was compressed before it was stored as it is (--quantizer N: if you know it better)"
+        )
     trust = trust_for(degradation, restore)
     if not trust.is_full:
         remedies.append(

@@ -479,7 +479,12 @@ def make_stages(
     )
     restore = recipe.restore_strength
     return Stages(
-        Inspection(restore, notify, looks=restore > 0 or recipe.repair.noise == "on"),
+        Inspection(
+            restore,
+            notify,
+            looks=restore > 0 or recipe.repair.noise == "on",
+            looks_back=recipe.read.quantizer is None,
+        ),
         make_noise_removal(recipe, policy, notify),
         policy.make(context),
         make_flicker_control(recipe, policy, notify),

@@ -142,7 +142,8 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     Noise adds to the quantizer's error as independent errors do. Little of either is left alone:
     a clean input must come through as it is.
     """
-    step = 0.0 if degradation.qp is None else h264_step(degradation.qp)
+    qp = degradation.coarsest_qp
+    step = 0.0 if qp is None else h264_step(qp)
     coded = QUANTIZER_SHARE * step if step >= MIN_QUANTIZER_STEP else 0.0
     counts_noise = is_noisy(degradation)
     luma, chroma = (
@@ -154,7 +155,7 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     )
     noise = degradation.luma_noise_sigma if counts_noise else 0.0
     luma, chroma, noise = (round(strength * level, 3) for level in (luma, chroma, noise))
-    detail = 1 - strength * (1 - _believed_detail(degradation.qp))
+    detail = 1 - strength * (1 - _believed_detail(qp))
     finest_known = h264_step(MIN_KNOWN_QP)
     error = strength * DETAIL_ERROR_SHARE * min(step, finest_known) if coded else 0.0
     return Trust(luma, chroma, noise, round(detail, 3), round(error, 3))
@@ -163,9 +164,10 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
 def known_degradation(degradation: Degradation | None, strength: float = 1.0) -> KnownDegradation:
     """Put a shot's degradation in the terms of networks; `strength`, 0 to 1, brings it nearer to a
     clean shot's."""
-    if degradation is None or (degradation.qp or 0.0) < MIN_KNOWN_QP:
+    qp = None if degradation is None else degradation.coarsest_qp
+    if qp is None or qp < MIN_KNOWN_QP:
         return CLEAN_SHOT
-    return KnownDegradation(round(strength * (degradation.qp or 0.0), 2))
+    return KnownDegradation(round(strength * qp, 2))
 
 
 def _believed_detail(qp: float | None) -> float:

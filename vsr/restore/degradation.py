@@ -11,9 +11,12 @@ from vsr.image.luma import LUMA_WEIGHTS
 from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
 from vsr.restore.cross_scale import CrossScaleSpectrum
+from vsr.restore.data_term import MIN_QUANTIZER_STEP
 from vsr.restore.dirt import dirt_share
+from vsr.restore.earlier_coding import earlier_quantizer
 from vsr.video.frames import Frame
 from vsr.video.read.fields import FieldStatistics, field_statistics
+from vsr.video.read.quantizers import h264_step
 from vsr.video.step import Degradation
 
 MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
@@ -39,15 +42,23 @@ def num_probe_frames(frame: Frame) -> int:
     return min(max(held, MIN_PROBE_FRAMES), MAX_PROBE_FRAMES)
 
 
-def estimate_degradation(frames: Sequence[Frame]) -> Degradation:
-    """Look at consecutive frames of one shot, at most `MAX_PROBE_FRAMES` of them; at least one."""
+def estimate_degradation(frames: Sequence[Frame], *, looks_back: bool = True) -> Degradation:
+    """Look at consecutive frames of one shot, at most `MAX_PROBE_FRAMES` of them; at least one.
+
+    With `looks_back` also for an earlier encoder, which is seen in the shot's first frame.
+    """
     frames = frames[:MAX_PROBE_FRAMES]
     steps = [frame.quantizer_step for frame in frames if frame.quantizer_step is not None]
     pictures = [_middle(frame.pixels) for frame in frames]
     seen = field_statistics([_luma_levels(picture) for picture in pictures])
     noise = _noise(pictures, seen)
+    qp = None if not steps else round(step_to_qp(fmean(steps)), 2)
+    is_fine = qp is None or h264_step(qp) < MIN_QUANTIZER_STEP
     return Degradation(
-        qp=None if not steps else round(step_to_qp(fmean(steps)), 2),
+        qp=qp,
+        earlier_qp=earlier_quantizer(_luma_levels(frames[0].pixels.cpu()))
+        if looks_back and is_fine
+        else None,
         noise_sigma=noise.rgb,
         luma_noise_sigma=noise.luma,
         chroma_noise_sigma=noise.chroma,

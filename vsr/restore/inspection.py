@@ -27,9 +27,11 @@ class Inspection:
         notify: Callable[[str], None] = lambda _: None,
         *,
         looks: bool = True,
+        looks_back: bool = True,
     ) -> None:
-        """A `strength`, 0 to 1, is how much of what is found counts for the trust in the input."""
-        self._strength, self._looks = strength, looks
+        """A `strength`, 0 to 1, is how much of what is found counts for the trust in the input;
+        `looks_back` asks for what an earlier encoder did."""
+        self._strength, self._looks, self._looks_back = strength, looks, looks_back
         self._notify = notify
         self.found: dict[int, Degradation] = {}
         """By first frame of the shot."""
@@ -45,7 +47,9 @@ class Inspection:
             if first_frame not in self.found:
                 probe = list(islice(shot, 1))
                 probe += islice(shot, num_probe_frames(probe[0].frame) - 1)
-                self.found[first_frame] = estimate_degradation([step.frame for step in probe])
+                self.found[first_frame] = estimate_degradation(
+                    [step.frame for step in probe], looks_back=self._looks_back
+                )
             degradation = self.found[first_frame]
             trust = trust_for(degradation, self._strength)
             known = known_degradation(degradation, self._strength)
@@ -71,7 +75,9 @@ class Inspection:
 def summary(degradation: Degradation) -> str:
     """Tell of a degradation in a few words."""
     told = []
-    if degradation.qp is not None:
+    if degradation.earlier_qp is not None:
+        told.append(f"quantizer {degradation.earlier_qp:.0f} of an earlier encoder")
+    elif degradation.qp is not None:
         told.append(f"quantizer {degradation.qp:.0f}")
     if degradation.noise_sigma:
         told.append(f"noise of {degradation.noise_sigma:.1f} levels")

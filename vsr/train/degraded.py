@@ -35,7 +35,9 @@ def degradations_of_shots(
             probe.append(frame)
             is_whole = len(probe) == num_probe_frames(probe[0])
             if is_whole or frame.index == shot.last_frame:
-                found[shot.first_frame] = estimate_degradation(probe)
+                found[shot.first_frame] = estimate_degradation(
+                    probe, looks_back=read.quantizer is None
+                )
                 probe = []
                 waiting.pop(0)
     return [found.get(shot.first_frame, Degradation()) for shot in shots]

@@ -24,7 +24,10 @@ class Degradation:
     """Estimates of a shot's degradation. Gray levels are of 255; None: not known."""
 
     qp: float | None = None
-    """Mean quantizer on H.264's scale, from the decoder."""
+    """Mean quantizer on H.264's scale, from the stream."""
+    earlier_qp: float | None = None
+    """That of an encoder before the stream's own, told by the picture; None where none is seen, or
+    the stream's is coarse itself."""
     noise_sigma: float = 0.0
     """Standard deviation of the camera noise of red, green and blue, in gray levels."""
     luma_noise_sigma: float = 0.0
@@ -42,6 +45,11 @@ class Degradation:
     """Mean deviation of a frame's level from the mean of its neighbors', in gray levels."""
     dirt: float = 0.0
     """Share of the pixels that stand out on one frame alone."""
+
+    @property
+    def coarsest_qp(self) -> float | None:
+        """The coarser of both quantizers."""
+        return max((qp for qp in (self.qp, self.earlier_qp) if qp is not None), default=None)
 
 
 @dataclass(frozen=True)
