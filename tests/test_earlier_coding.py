@@ -125,6 +125,13 @@ def lines(rows, columns):
     return picture
 
 
+def bars():
+    """Black bars whose edges lie between blocks, around a smooth picture."""
+    picture = cv2.GaussianBlur(natural(), (0, 0), 1.5)[:128, :192]
+    picture[:16] = picture[112:] = 0
+    return np.pad(picture, ((0, 2), (0, 2)))
+
+
 def text():
     picture = np.full((192, 256), 235, np.uint8)
     for line in range(10):
@@ -144,6 +151,7 @@ CLEAN = {
     "enlarged pixels": lambda: np.kron(natural()[:40, :60], np.ones((4, 4))),
     "lines on the blocks' edges": lambda: lines(16, 16),
     "lines beside them": lambda: lines(12, 20),
+    "black bars": bars,
     "text": text,
     "a gradient": lambda: np.tile(np.linspace(0, 255, 256), (192, 1)),
     "nothing": lambda: np.full((192, 256), 90.0),

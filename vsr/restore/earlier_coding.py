@@ -45,8 +45,12 @@ alike 2 to 10. An error of 3 either way costs less than .1 dB."""
 MIN_END = 24
 """Least quantizer that the gap may end at: what is drawn in squares, with noise, has a gap at finer
 ones, where there is little to restore."""
+MIN_SHARE_OF_MOST = 0.65
+"""The gap that the middle half of all blocks has, over that of the whole error: .8 to 1.3 where a
+picture was coded, .4 to .6 where single strong edges happen to lie between blocks, as the edge of
+black bars may."""
 LEAST_ERROR = 0.05
-"""Mean square error below which nothing is told apart."""
+"""Mean square error of a block below which nothing is told apart."""
 
 
 def earlier_quantizer(luma: np.ndarray) -> float | None:
@@ -70,12 +74,21 @@ def earlier_quantizer(luma: np.ndarray) -> float | None:
         _coding_errors(levels[top + by :, left + by :][: kept[0], : kept[1]])
         for by in (0, SHIFT_PX)
     )
-    return _end_of_gap(np.log(other / own))
+    gap = np.log(other.mean(1) / own.mean(1))
+    return _end_of_gap(gap, _middle_log(other) - _middle_log(own))
 
 
-def _end_of_gap(gap: np.ndarray) -> float | None:
+def _middle_log(errors: np.ndarray) -> np.ndarray:
+    """(N, blocks) to (N,): the mean logarithm of the middle half of all blocks."""
+    logs = np.sort(np.log(errors), axis=1)
+    quarter = logs.shape[1] // 4
+    middle: np.ndarray = logs[:, quarter : logs.shape[1] - quarter].mean(1)
+    return middle
+
+
+def _end_of_gap(gap: np.ndarray, gap_of_most: np.ndarray) -> float | None:
     """Find the mean quantizer by how much less is lost on the lattice, as a logarithm for each of
-    `QUANTIZERS`."""
+    `QUANTIZERS`: of the whole error, and of most blocks."""
     tried = np.array(QUANTIZERS)
     smooth = np.convolve(np.pad(gap, 1, mode="edge"), np.full(3, 1 / 3), "valid")
     is_sought = (tried >= SOUGHT[0]) & (tried <= SOUGHT[1])
@@ -93,13 +106,16 @@ def _end_of_gap(gap: np.ndarray) -> float | None:
     is_after = tried >= end + AFTER
     if end < MIN_END or gap[is_before].min() < MIN_SHARE_BEFORE * widest:
         return None
+    if gap_of_most[is_before].mean() < MIN_SHARE_OF_MOST * gap[is_before].mean():
+        return None
     if np.abs(gap[is_after]).max(initial=0) > MAX_SHARE_AFTER * widest:
         return None
     return round(end - OVER_MEAN, 2)
 
 
 def _coding_errors(levels: np.ndarray) -> np.ndarray:
-    """Mean square errors of a picture, uint8 (H, W), coded by itself at each of `QUANTIZERS`."""
+    """Mean square errors of the blocks of a picture, uint8 (H, W), coded by itself at each of
+    `QUANTIZERS`: (quantizers, blocks)."""
     height, width = levels.shape
     encoder = av.Codec("libx264", "w").create("video")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "gray"
@@ -114,7 +130,7 @@ def _coding_errors(levels: np.ndarray) -> np.ndarray:
     ]
     encoder.options = {"preset": "medium", "crf": "20", "x264-params": ":".join(settings)}
     decoder = av.Codec("h264", "r").create("video")
-    errors: list[float] = []
+    errors: list[np.ndarray] = []
     for at in range(len(zones) + 1):
         frame = av.VideoFrame.from_ndarray(levels, format="gray")
         frame.pts = at
@@ -122,15 +138,21 @@ def _coding_errors(levels: np.ndarray) -> np.ndarray:
             errors += _errors(decoder, packet, levels)
     for last in (*encoder.encode(None), None):
         errors += _errors(decoder, last, levels)
-    return np.maximum(errors[1:], LEAST_ERROR)
+    kept: np.ndarray = np.maximum(errors[1:], LEAST_ERROR)
+    return kept
 
 
 def _errors(
     decoder: VideoCodecContext, packet: "Packet[Stream] | None", levels: np.ndarray
-) -> list[float]:
+) -> list[np.ndarray]:
+    """Mean square errors of the blocks of each picture that comes out of the decoder."""
     height, width = levels.shape
-    # The decoder adds gray chroma below, and to convert it would stretch the range.
-    return [
-        float(np.square(planes[:height, :width].astype(np.float32) - levels).mean())
-        for planes in (frame.to_ndarray() for frame in decoder.decode(packet))
-    ]
+    found = []
+    for frame in decoder.decode(packet):
+        # The decoder adds gray chroma below, and to convert it would stretch the range.
+        luma = frame.to_ndarray()[:height, :width].astype(np.float32)
+        squares = np.square(luma - levels).reshape(
+            height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX
+        )
+        found.append(squares.mean((1, 3)).ravel())
+    return found
