@@ -363,7 +363,7 @@ def print_estimates(options: Namespace) -> None:
                 [
                     kind,
                     name,
-                    "-" if found.qp is None else f"{found.qp:.1f}",
+                    "-" if found.coarsest_qp is None else f"{found.coarsest_qp:.1f}",
                     f"{found.noise_sigma:.2f}",
                     "-" if found.blur is None else f"{found.blur:.2f}",
                 ]
