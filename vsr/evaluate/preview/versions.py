@@ -147,7 +147,12 @@ class _Studio:
         """Find out how the excerpt is degraded, and make steps of its windows."""
         shot = ShotRef(0, excerpt.frames[0].index)
         steps = [Step(frame, shot) for frame in excerpt.frames]
-        looked_at = Inspection(self._restore, looks=self._restore > 0).through(iter(steps))
+        inspection = Inspection(
+            self._restore,
+            looks=self._restore > 0,
+            looks_back=self._recipe.read.quantizer is None,
+        )
+        looked_at = inspection.through(iter(steps))
         return [
             replace(step, frame=replace(window, pixels=window.pixels.to(self._device)))
             for step, window in zip(looked_at, excerpt.windows(), strict=True)
