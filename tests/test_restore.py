@@ -73,6 +73,15 @@ def test_noise_is_measured_within_a_sixth(sigma):
     assert found.chroma_noise_sigma == pytest.approx(sigma, rel=0.25)
 
 
+def test_noise_that_black_and_white_cut_off_is_measured_elsewhere():
+    pictures = [picture.clone() for picture in scene(8)]
+    for picture in pictures:
+        # Flatter than all else, and without blue: half of its noise is cut off.
+        picture[:, :48] = picture.new_tensor([120.0, 140.0, 2.0])[:, None, None]
+    found = estimate_degradation(frames_of(with_noise(pictures, 12.0)))
+    assert found.noise_sigma == pytest.approx(12, rel=0.1)
+
+
 def test_gray_noise_is_noise_of_luma_alone():
     found = estimate_degradation(frames_of(with_noise(scene(8), 6.0, gray=True)))
     assert found.noise_sigma == pytest.approx(6, rel=0.17)
