@@ -149,6 +149,7 @@ def test_stages_side_by_side_give_the_very_frames_of_stages_in_turn(tmp_path, mo
             "read",
             "inspect",
             "denoise",
+            "color",
             "upscale",
             "steady",
             "metrics",

@@ -12,9 +12,10 @@ from tests.clips import moving_pictures
 from tests.models import make_model, make_shot_model, picture
 from tests.steps import frame_of
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics
+from vsr.restore.color_restoration import ColorRestoration
 from vsr.temporal.deflicker import FlickerControl
 from vsr.upscale import POLICIES, PolicyContext, PolicyOptions
-from vsr.video.step import Checkpoint, ShotRef, State, Step, run_stage, split_done
+from vsr.video.step import Checkpoint, Degradation, ShotRef, State, Step, run_stage, split_done
 from vsr.video.write.segment_store import FORMAT, REQUESTED, SegmentStore
 
 CPU = torch.device("cpu")
@@ -99,6 +100,7 @@ STAGES = {
     "smi, steady": with_control(SMI, 0.9),
     "smi, by target": with_control(SMI, 0.0, 1.1),
     "shot, steady": with_control(policy_of("shot"), 0.5),
+    "color, shot": lambda bank: [ColorRestoration(1.0, CPU), *policy_of("shot")(bank)],
     "smi, steady, measured": with_metrics(with_control(SMI, 0.9), LIVE_METRICS, True),
     "smi, steady, all measured": with_metrics(with_control(SMI, 0.9), ("lr_psnr",), False),
 }
@@ -106,7 +108,8 @@ STAGES = {
 
 def run_stages(stages, first_wanted=0, frames_done=0, last=None):
     """All steps of the clip, each with a checkpoint, from `first_wanted` on."""
-    shots = ShotRef(0, 0), ShotRef(1, CUT)
+    # The second was coded, which only the restoration of colors looks at.
+    shots = ShotRef(0, 0), ShotRef(1, CUT, degradation=Degradation(qp=33.0))
 
     def read():
         for index, pixels in enumerate(frames()):

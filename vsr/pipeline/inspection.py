@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vsr.restore.data_term import is_noisy, known_degradation, trust_for
+from vsr.restore.data_term import is_coded, is_noisy, known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
 from vsr.restore.noise_removal import without_noise
 from vsr.video.reader import ReadOptions, open_clip
@@ -78,6 +78,8 @@ def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> li
             f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
             f"and {trust.chroma_threshold:.1f} of color"
         )
+    if restore and is_coded(degradation):
+        remedies.append("colors are restored by the color network")
     known = known_degradation(degradation, restore)
     if not known.is_clean:
         remedies.append(f"a shot model is the prior's for {known.summary()}, without training")

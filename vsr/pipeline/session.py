@@ -1,7 +1,7 @@
 """A session: all that is open while a clip is upscaled, made in one place for every kind of run.
 
-reader -> shots -> repair -> inspection -> noise removal -> policy -> flicker control -> live
-metrics -> finishing -> writer
+reader -> shots -> repair -> inspection -> noise removal -> color -> policy -> flicker control ->
+live metrics -> finishing -> writer
 """
 
 import sys
@@ -31,6 +31,7 @@ from vsr.pipeline.profile import StageClock, stage_utilization
 from vsr.pipeline.resume import model_files, resume_plan, with_earlier_choices
 from vsr.progress import Listener
 from vsr.records import to_table
+from vsr.restore.color_restoration import ColorRestoration
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
 from vsr.restore.noise_removal import NoiseRemoval
@@ -56,6 +57,7 @@ class Stages(NamedTuple):
 
     inspection: Inspection
     noise_removal: NoiseRemoval
+    color: ColorRestoration
     policy: PolicyStage
     steady: FlickerControl
     metrics: LiveMetrics
@@ -73,6 +75,7 @@ QUEUE_DEPTHS = {
     "read": 4,
     "inspect": 0,
     "denoise": 2,
+    "color": 0,
     "upscale": 2,
     "steady": 2,
     "metrics": 0,
@@ -486,6 +489,7 @@ def make_stages(
             looks_back=recipe.read.quantizer is None,
         ),
         make_noise_removal(recipe, policy, notify),
+        make_color_restoration(recipe, policy, device),
         policy.make(context),
         make_flicker_control(recipe, policy, notify),
         metrics,
@@ -603,14 +607,28 @@ def make_noise_removal(
 ) -> NoiseRemoval:
     """Make the removal of noise of a recipe."""
     switch, strength = recipe.repair.noise, recipe.restore_strength
-    # A given result was made of the frames as they are, and interpolation stays what it is: others
-    # compare with it.
-    is_interpolation = policy.needs == "nothing" and policy is not RESTORATION
-    if policy is GIVEN or switch == "off" or (switch == "auto" and is_interpolation):
+    # A given result was made of the frames as they are.
+    if policy is GIVEN or switch == "off" or (switch == "auto" and _is_interpolation(policy)):
         return NoiseRemoval(0.0)
     if switch == "auto":
         return NoiseRemoval(strength, notify)
     return NoiseRemoval(strength or 1.0, notify, least_sigma=0.0)
+
+
+def make_color_restoration(
+    recipe: Recipe, policy: Policy, device: torch.device
+) -> ColorRestoration:
+    """Make the restoration of colors of a recipe."""
+    # A given result was made of the frames as they are.
+    leaves_colors = policy is GIVEN or _is_interpolation(policy)
+    strength = 0.0 if leaves_colors else recipe.restore_strength
+    return ColorRestoration(strength, device, choose_options(recipe.dtype, recipe.tile, device))
+
+
+def _is_interpolation(policy: Policy) -> bool:
+    """Whether a policy interpolates and does no more: that stays what it is, since others compare
+    with it."""
+    return policy.needs == "nothing" and policy is not RESTORATION
 
 
 def make_flicker_control(

@@ -122,12 +122,12 @@ def noise_along_motion(one: torch.Tensor, other: torch.Tensor) -> NoiseLevels | 
 
 @dataclass(frozen=True, eq=False)
 class _Patches:
-    """What is measured of each patch of a picture."""
+    """Measurements of each patch of a picture."""
 
     levels: FloatArray
     """Means of the planes, (6, patches)."""
     variances: FloatArray
-    """Of what does not follow the motion, (6, patches)."""
+    """Variances of all that does not follow the motion, (6, patches)."""
     structure: FloatArray
     """Mean squared gradient, (patches)."""
 

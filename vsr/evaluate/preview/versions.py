@@ -26,7 +26,12 @@ from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
 from vsr.pipeline.live_metrics import FLICKER, SHARPNESS
 from vsr.pipeline.options import Recipe
-from vsr.pipeline.session import load_models, make_flicker_control, make_noise_removal
+from vsr.pipeline.session import (
+    load_models,
+    make_color_restoration,
+    make_flicker_control,
+    make_noise_removal,
+)
 from vsr.progress import Listener
 from vsr.restore.finishing import Finishing
 from vsr.restore.inspection import Inspection
@@ -175,7 +180,8 @@ class _Studio:
         stage = policy.make(context)
         began = perf_counter()
         cleaned = make_noise_removal(recipe, policy).through(iter(steps))
-        made = list(stage.through(cleaned))
+        colored = make_color_restoration(recipe, policy, self._device).through(cleaned)
+        made = list(stage.through(colored))
         return made, perf_counter() - began
 
     def steady(
