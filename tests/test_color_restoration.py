@@ -127,6 +127,13 @@ def test_clean_shots_pass_as_they_are(quantizer):
     assert made.frame is frame
 
 
+def test_a_gray_film_stays_gray(tmp_path):
+    gray = [np.repeat(frame[..., :1], 3, axis=2) for frame in scene(3)]
+    steps = steps_of(coded(tmp_path / "a.mkv", gray))
+    for one, other in zip(restored(steps), steps, strict=True):
+        assert torch.equal(one.frame.pixels, other.frame.pixels)
+
+
 def test_the_strength_scales_the_change_and_zero_makes_none(tmp_path):
     (step, *_) = steps_of(coded(tmp_path / "a.mkv", scene(1)))
     (none,), (half,), (whole,) = (restored([step], strength) for strength in (0.0, 0.5, 1.0))
