@@ -33,8 +33,13 @@ X264_QUANTIZERS = (12, 16, 20, 24, 28, 32, 36, 40, 44, 48)
 FIXED = {"preset": "medium", "i_qfactor": "1", "b_qfactor": "1"}
 """Settings of x264 that quantize all kinds of frames alike."""
 SETTINGS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "libx264": [(f"crf {crf}", {"crf": str(crf)}) for crf in (18, 23, 28, 33)],
     "libx265": [
         (f"crf {crf}", {"crf": str(crf), "x265-params": "log-level=none"}) for crf in (20, 28, 36)
+    ]
+    + [
+        (f"fixed {qp}", {"x265-params": f"qp={qp}:aq-mode=0:log-level=none"})
+        for qp in (22, 27, 32, 37)
     ],
     "libvpx-vp9": [
         (f"{q}", {"qmin": str(q), "qmax": str(q), "crf": str(q), "b": "0", "cpu-used": "4"})

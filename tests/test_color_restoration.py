@@ -17,6 +17,7 @@ from vsr.errors import InterruptedRunError, ModelError
 from vsr.models import color
 from vsr.models.color import load_color_network, load_shipped_color_network
 from vsr.models.networks.color_network import to_planes, to_rgb
+from vsr.pipeline.inspection import inspect_clip
 from vsr.progress import Listener
 from vsr.restore.color_restoration import ColorRestoration
 from vsr.restore.degradation import estimate_degradation
@@ -125,6 +126,25 @@ def test_clean_shots_pass_as_they_are(quantizer):
     assert made is step
     (made,) = restored([replace(step, shot=ShotRef(0, 0))])
     assert made.frame is frame
+
+
+def test_color_of_full_size_is_left_unless_an_earlier_encoder_halved_it():
+    frame = Frame(to_tensor(scene(1)[0]), 0, 0, Fraction(1, 25))
+    stage = ColorRestoration(1.0, CPU, has_full_color=True)
+    for earlier, is_left in ((None, True), (33.0, False)):
+        degradation = Degradation(qp=30.0, earlier_qp=earlier)
+        step = Step(frame, ShotRef(0, 0, degradation=degradation))
+        (made,) = stage.through(iter([step]))
+        assert (made is step) == is_left
+
+
+@pytest.mark.parametrize(("pixel_format", "is_told"), [("yuv420p", True), ("yuv444p", False)])
+def test_inspection_tells_whether_colors_are_restored(tmp_path, pixel_format, is_told):
+    clip = write_clip(
+        tmp_path / "a.mkv", scene(6), pixel_format=pixel_format, codec_options={"crf": "33"}
+    )
+    (shot,), _ = inspect_clip(clip)
+    assert any("color network" in remedy for remedy in shot.remedies) == is_told
 
 
 def test_a_gray_film_stays_gray(tmp_path):

@@ -28,7 +28,7 @@ from vsr.restore.inspection import Inspection
 from vsr.video.frames import Frame
 from vsr.video.read.fields import field_statistics
 from vsr.video.read.hevc_quantizer import HevcQuantizers
-from vsr.video.read.quantizers import h264_step
+from vsr.video.read.quantizers import h264_step, hevc_step
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.step import Degradation, ShotRef, Step, Trust
 from vsr.video.writer import EncodeOptions
@@ -164,7 +164,8 @@ def test_quantizers_of_hevc_come_from_slice_headers(tmp_path, container):
     )
     with open_clip(clip, ReadOptions()) as reader:
         steps = [frame.quantizer_step for frame in reader.frames()]
-    assert steps == [pytest.approx(h264_step(30))] * 8
+    assert steps == [pytest.approx(hevc_step(30))] * 8
+    assert step_to_qp(hevc_step(30)) == pytest.approx(27)
 
 
 def test_broken_headers_of_hevc_tell_nothing(tmp_path):

@@ -5,7 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vsr.restore.data_term import is_coded, is_noisy, known_degradation, trust_for
+from vsr.restore.color_restoration import color_quantizer
+from vsr.restore.data_term import is_noisy, known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
 from vsr.restore.noise_removal import without_noise
 from vsr.video.reader import ReadOptions, open_clip
@@ -57,12 +58,15 @@ def inspect_clip(
                 estimate_degradation(frames, looks_back=read.quantizer is None),
                 blur=estimate_blur(frames[len(frames) // 2].pixels),
             )
-            remedies = tuple(_remedies(degradation, read, restore))
+            has_full_color = reader.info.has_full_color and read.quantizer is None
+            remedies = tuple(_remedies(degradation, read, restore, has_full_color=has_full_color))
             found.append(ShotInspection(shot.first_frame, degradation, remedies))
         return found, [str(damage) for damage in reader.damage]
 
 
-def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> list[str]:
+def _remedies(
+    degradation: Degradation, read: ReadOptions, restore: float, *, has_full_color: bool
+) -> list[str]:
     """Tell what a run would do about a degradation, and what the user might ask for."""
     remedies = []
     if restore and is_noisy(degradation):
@@ -78,7 +82,7 @@ def _remedies(degradation: Degradation, read: ReadOptions, restore: float) -> li
             f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
             f"and {trust.chroma_threshold:.1f} of color"
         )
-    if restore and is_coded(degradation):
+    if restore and color_quantizer(degradation, has_full_color=has_full_color) is not None:
         remedies.append("colors are restored by the color network")
     known = known_degradation(degradation, restore)
     if not known.is_clean:

@@ -489,7 +489,7 @@ def make_stages(
             looks_back=recipe.read.quantizer is None,
         ),
         make_noise_removal(recipe, policy, notify),
-        make_color_restoration(recipe, policy, device),
+        make_color_restoration(recipe, policy, info, device),
         policy.make(context),
         make_flicker_control(recipe, policy, notify),
         metrics,
@@ -616,13 +616,19 @@ def make_noise_removal(
 
 
 def make_color_restoration(
-    recipe: Recipe, policy: Policy, device: torch.device
+    recipe: Recipe, policy: Policy, info: ClipInfo, device: torch.device
 ) -> ColorRestoration:
-    """Make the restoration of colors of a recipe."""
+    """Make the restoration of colors of a recipe, for a clip."""
     # A given result was made of the frames as they are.
     leaves_colors = policy is GIVEN or _is_interpolation(policy)
     strength = 0.0 if leaves_colors else recipe.restore_strength
-    return ColorRestoration(strength, device, choose_options(recipe.dtype, recipe.tile, device))
+    return ColorRestoration(
+        strength,
+        device,
+        choose_options(recipe.dtype, recipe.tile, device),
+        # A quantizer that the user gives is that of a file of before, which is unknown.
+        has_full_color=info.has_full_color and recipe.read.quantizer is None,
+    )
 
 
 def _is_interpolation(policy: Policy) -> bool:

@@ -14,8 +14,8 @@ from vsr.engine.color_network import FastColorNetwork
 from vsr.engine.options import EngineOptions
 from vsr.models.color import load_shipped_color_network
 from vsr.models.networks.color_network import to_planes, to_rgb
-from vsr.restore.data_term import is_coded
-from vsr.video.step import State, Step
+from vsr.restore.data_term import is_coarse
+from vsr.video.step import Degradation, State, Step
 
 SHARE = 0.7
 """Share of what the network finds that is added. All of it changes the mean of nine clips by -.08
@@ -38,9 +38,13 @@ class ColorRestoration:
         strength: float,
         device: torch.device,
         options: EngineOptions = EngineOptions(),
+        *,
+        has_full_color: bool = False,
     ) -> None:
-        """A `strength`, 0 to 1, scales what is added to colors; 0 leaves all as it is."""
+        """A `strength`, 0 to 1, scales what is added to colors; 0 leaves all as it is. With
+        `has_full_color` the stream stores color at the size of luma."""
         self._strength, self._device, self._options = strength, device, options
+        self._has_full_color = has_full_color
         self._network: FastColorNetwork | None = None
 
     def through(self, steps: Iterator[Step]) -> Iterator[Step]:
@@ -48,11 +52,14 @@ class ColorRestoration:
         them."""
         for step in steps:
             degradation = step.shot.degradation
-            if not self._strength or degradation is None or not is_coded(degradation):
+            quantizer = (
+                color_quantizer(degradation, has_full_color=self._has_full_color)
+                if self._strength and degradation is not None
+                else None
+            )
+            if quantizer is None:
                 yield step
                 continue
-            quantizer = degradation.coarsest_qp
-            assert quantizer is not None, "a shot without a quantizer does not count as coded"
             pixels = self._restored(step.frame.pixels, quantizer)
             yield replace(step, frame=replace(step.frame, pixels=pixels))
 
@@ -76,3 +83,13 @@ class ColorRestoration:
         missing = self._network.missing_color(planes, quantizer)
         planes[1:] += SHARE * self._strength * missing
         return to_rgb(planes).clamp_(0, 1)
+
+
+def color_quantizer(degradation: Degradation, *, has_full_color: bool) -> float | None:
+    """Find the quantizer by which a shot lacks color; None: it lacks none that is known of.
+
+    What a stream keeps at full size is left as it is: the network was trained on color of half the
+    size, and takes up to .5 dB away there. An encoder of before may have kept less.
+    """
+    quantizer = degradation.earlier_qp if has_full_color else degradation.coarsest_qp
+    return quantizer if is_coarse(quantizer) else None

@@ -136,10 +136,9 @@ def is_noisy(degradation: Degradation) -> bool:
     return degradation.noise_sigma >= MIN_NOISE_SIGMA
 
 
-def is_coded(degradation: Degradation) -> bool:
-    """Tell whether a quantizer is known that is coarse enough to count."""
-    qp = degradation.coarsest_qp
-    return qp is not None and h264_step(qp) >= MIN_QUANTIZER_STEP
+def is_coarse(quantizer: float | None) -> bool:
+    """Tell whether a quantizer is known, and coarse enough to count."""
+    return quantizer is not None and h264_step(quantizer) >= MIN_QUANTIZER_STEP
 
 
 def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
@@ -150,7 +149,7 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
     """
     qp = degradation.coarsest_qp
     step = 0.0 if qp is None else h264_step(qp)
-    coded = QUANTIZER_SHARE * step if is_coded(degradation) else 0.0
+    coded = QUANTIZER_SHARE * step if is_coarse(qp) else 0.0
     counts_noise = is_noisy(degradation)
     luma, chroma = (
         hypot(coded, share * sigma * counts_noise)

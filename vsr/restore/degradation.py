@@ -11,12 +11,11 @@ from vsr.image.luma import LUMA_WEIGHTS
 from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
 from vsr.restore.cross_scale import CrossScaleSpectrum
-from vsr.restore.data_term import MIN_QUANTIZER_STEP
+from vsr.restore.data_term import is_coarse
 from vsr.restore.dirt import dirt_share
 from vsr.restore.earlier_coding import earlier_quantizer
 from vsr.video.frames import Frame
 from vsr.video.read.fields import FieldStatistics, field_statistics
-from vsr.video.read.quantizers import h264_step
 from vsr.video.step import Degradation
 
 MIN_PROBE_FRAMES, MAX_PROBE_FRAMES = 4, 16
@@ -53,11 +52,10 @@ def estimate_degradation(frames: Sequence[Frame], *, looks_back: bool = True) ->
     seen = field_statistics([_luma_levels(picture) for picture in pictures])
     noise = _noise(pictures, seen)
     qp = None if not steps else round(step_to_qp(fmean(steps)), 2)
-    is_fine = qp is None or h264_step(qp) < MIN_QUANTIZER_STEP
     return Degradation(
         qp=qp,
         earlier_qp=earlier_quantizer(_luma_levels(frames[0].pixels.cpu()))
-        if looks_back and is_fine
+        if looks_back and not is_coarse(qp)
         else None,
         noise_sigma=noise.rgb,
         luma_noise_sigma=noise.luma,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import torch
 
 from vsr.image.orientation import Orientation
@@ -125,6 +126,12 @@ class ClipInfo:
     """Number of the stream that is upscaled."""
     shift_seconds: Fraction = Fraction(0)
     """Added to all times of the source, which begin before zero."""
+
+    @property
+    def has_full_color(self) -> bool:
+        """Whether color is stored at the size of luma."""
+        stored = av.VideoFormat(self.pixel_format, 2, 2)
+        return all(part.width == part.height == 2 for part in stored.components)
 
     @property
     def num_frames_expected(self) -> int | None:

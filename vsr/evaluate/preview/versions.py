@@ -180,8 +180,8 @@ class _Studio:
         stage = policy.make(context)
         began = perf_counter()
         cleaned = make_noise_removal(recipe, policy).through(iter(steps))
-        colored = make_color_restoration(recipe, policy, self._device).through(cleaned)
-        made = list(stage.through(colored))
+        color = make_color_restoration(recipe, policy, self._survey.info, self._device)
+        made = list(stage.through(color.through(cleaned)))
         return made, perf_counter() - began
 
     def steady(

@@ -1,9 +1,9 @@
 """HEVC quantizers, read out of slice headers, since libavcodec does not tell them.
 
-The quantizer of a picture's first slice stands for the picture: blocks differ from it by what the
-encoder's adaptive quantization adds, which is about as often more as less. Section numbers are
-those of ITU-T H.265. Whatever a header holds that is rare in practice (scaling lists, modified
-lists, long-term pictures in the slice) ends the reading: no quantizer is better than a wrong one.
+The quantizer of a picture's first slice stands for the picture: by how much blocks differ from it,
+as adaptive quantization makes them, is not read. Section numbers are those of ITU-T H.265. Whatever
+a header holds that is rare in practice (scaling lists, modified lists, long-term pictures in the
+slice) ends the reading: no quantizer is better than a wrong one.
 """
 
 from collections.abc import Iterator

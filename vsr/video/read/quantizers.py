@@ -32,6 +32,9 @@ VP8_INDICES = (0, 54, 83, 102, 116, 127)
 VP8_AC_STEPS = (4, 58, 116, 173, 229, 284)
 """Some entries of VP8's table (RFC 6386, 14.1), in halves of a gray level."""
 VP8_HALVES = 2
+HEVC_EXCESS = 3
+"""Quantizers by which slices of x265 tell more than x264 does at the same error: what adaptive
+quantization makes finer stands in no slice header. Without it they tell 0.3 more."""
 AV1_FACTOR, AV1_POWER = 2.2, 0.61
 """The step of H.264 at which x264 errs as much as an AV1 frame of step s: `AV1_FACTOR` times s to
 the power of `AV1_POWER`. Most shown frames of AV1 are the coarsest of a pyramid, made of finer ones
@@ -70,7 +73,7 @@ def _packet_reader(codec: str, extradata: bytes | None) -> Callable[[bytes], flo
     """Find what reads the step out of a codec's packets; None where decoders tell it, or nobody."""
     if codec == "hevc":
         hevc = HevcQuantizers(extradata)
-        return lambda packet: _through(h264_step, hevc.quantizer(packet))
+        return lambda packet: _through(hevc_step, hevc.quantizer(packet))
     if codec == "av1":
         av1 = Av1Quantizers(extradata)
         return lambda packet: _through(av1_step, av1.index(packet))
@@ -81,6 +84,11 @@ def _packet_reader(codec: str, extradata: bytes | None) -> Callable[[bytes], flo
 
 def _through(step_of: Callable[[float], float], number: float | None) -> float | None:
     return None if number is None else step_of(number)
+
+
+def hevc_step(quantizer: float) -> float:
+    """Step of H.264 whose error is that of an HEVC picture of a slice quantizer."""
+    return h264_step(quantizer - HEVC_EXCESS)
 
 
 def av1_step(index: float) -> float:
