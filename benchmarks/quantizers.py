@@ -50,7 +50,10 @@ SETTINGS: dict[str, list[tuple[str, dict[str, str]]]] = {
         (f"{q}", {"qmin": str(q), "qmax": str(q), "crf": str(q), "b": "50M"})
         for q in (8, 20, 35, 50, 63)
     ],
-    "mpeg2video": [(f"{q}", {"qmin": str(q), "qmax": str(q)}) for q in (2, 4, 8, 16)],
+    **{
+        codec: [(f"{q}", {"qmin": str(q), "qmax": str(q)}) for q in (2, 4, 8, 16)]
+        for codec in ("mpeg2video", "mpeg4")
+    },
     "mjpeg": [
         (f"{q}", {"qmin": str(q), "qmax": str(q), "strict": "unofficial"})
         for q in (2, 4, 8, 16, 31)

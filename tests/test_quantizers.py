@@ -204,3 +204,13 @@ def test_broken_headers_tell_nothing_or_something_possible(tmp_path, codec, opti
     assert Av1Quantizers(None).index(b"") is None
     assert vp8_index(b"") is None
     assert jpeg_step(b"") is None
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_steps_of_mpeg_count_as_much_as_they_err(tmp_path, codec):
+    pictures = moving_pictures(6, 96, 128)
+    clip = write_clip(
+        tmp_path / "a.mkv", pictures, codec=codec, codec_options={"qmin": "8", "qmax": "8"}
+    )
+    (shot,), _ = inspect_clip(clip)
+    assert shot.degradation.qp == pytest.approx(step_to_qp(1.4 * 16), abs=0.01)
