@@ -20,6 +20,7 @@ from vsr.errors import InterruptedRunError, ModelError, UsageError
 from vsr.image.degradation import KnownDegradation
 from vsr.image.resample import resize
 from vsr.models import prior as priors
+from vsr.models.networks.growth import grow
 from vsr.models.networks.modulated import DegradationKnots, ModulatedShotNetwork
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
 from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior, load_shipped_prior
@@ -178,6 +179,39 @@ def test_a_stopped_training_of_a_prior_goes_on_as_if_in_one_go(photographs, tmp_
         assert not parts.exists()
     train_tiny(photographs, parts, validation=photographs)
     assert are_equal(load_prior(whole).networks, load_prior(parts).networks)
+
+
+def test_a_wider_network_begins_as_the_function_of_the_one_it_grew_from():
+    small = load_shipped_prior().networks[1]
+    large = grow(small, replace(small.spec, width=small.spec.width + 13))
+    planes = torch.rand(2, small.spec.planes, 40, 44, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(large(planes), small(planes), atol=1e-5)
+    # Nothing of the new channels is dead: all that feed old ones, or each other, can learn.
+    F.l1_loss(large(planes), torch.zeros(2, 1, 20, 24)).backward()
+    for layer, own in zip(large.body[1:], list(small.body)[1:], strict=True):
+        outputs, inputs = own.weight.shape[:2]
+        assert layer.weight.grad[:outputs, inputs:].abs().max() > 0
+
+
+def test_a_training_begins_from_the_grown_networks_of_a_file(photographs, tmp_path):
+    start, grown = tmp_path / "start.safetensors", tmp_path / "grown.safetensors"
+    train_tiny(photographs, start)
+    wider = [*TINY, "first.width=12", "second.width=9", "learning_rates=[1e-9, 1e-9]"]
+    train_tiny(photographs, grown, start=start, settings=wider)
+    small, large = load_prior(start), load_prior(grown)
+    assert [network.spec.width for network in large.networks] == [12, 9]
+    assert large.card.training["begun_from"] == small.name
+    planes = torch.rand(1, 5, 24, 24)
+    for one, other in zip(small.networks, large.networks, strict=True):
+        assert torch.allclose(one(planes), other(planes), atol=1e-5)
+    for settings in (
+        [*TINY, "first.width=7"],
+        [*TINY, "second.layers=3"],
+        [*wider, "trains=changes"],
+    ):
+        with pytest.raises(ModelError, match="cannot become the one to train") as told:
+            train_tiny(photographs, tmp_path / "p.safetensors", start=start, settings=settings)
+        assert "\n" not in str(told.value)
 
 
 def test_pictures_that_cannot_serve_are_named_and_left_out(photographs, tmp_path):

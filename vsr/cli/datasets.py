@@ -42,7 +42,8 @@ def train(
         typer.Option(
             "--start",
             metavar="FILE",
-            help="Start from the weights of this network; its layers may differ.",
+            help="Start from the weights of this network; its layers may differ (shot-prior: be "
+            "narrower).",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,

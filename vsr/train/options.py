@@ -191,7 +191,7 @@ class DatasetTraining:
     scale: int = option(4, "Enlargement, 2 to 8.", "-s", "--scale", at_least=2, at_most=8)
     start: Path | None = option(
         None,
-        "Start from the weights of this network; its layers may differ.",
+        "Start from the weights of this network; its layers may differ (shot-prior: be narrower).",
         "--start",
         metavar="FILE",
     )

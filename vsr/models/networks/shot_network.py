@@ -35,6 +35,10 @@ class ShotNetworkSpec:
     layers: int = field(default=5, metadata=limits(at_least=2, at_most=16))
     """Number of 3x3 convolutions."""
 
+    def summary(self) -> str:
+        """Name the shape in a few words."""
+        return f"{self.width} channels, {self.layers} layers, {self.neighbours} neighbors a side"
+
     @property
     def planes(self) -> int:
         """Pictures that go in: the frame, then its neighbors."""

@@ -16,9 +16,10 @@ from vsr.errors import ModelError, OutputError, UsageError
 from vsr.files import FolderLock, hidden_sibling, write_atomically
 from vsr.image.degradation import KnownDegradation
 from vsr.image.resample import resize
+from vsr.models.networks.growth import can_grow, grow
 from vsr.models.networks.modulated import DegradationKnots, ModulatedShotNetwork
 from vsr.models.networks.shot_network import ShotNetwork, ShotNetworkSpec
-from vsr.models.prior import PRIOR_ARCH, PriorCard, encode_prior, load_prior
+from vsr.models.prior import PRIOR_ARCH, Prior, PriorCard, encode_prior, load_prior
 from vsr.models.shot_model import NetworkPair
 from vsr.records import option, to_table, with_settings
 from vsr.restore.data_term import DataTerm, trust_for
@@ -300,21 +301,41 @@ def _starts(
     """The networks that the two begin as: random, or those of the file to start from."""
     if options.start is not None:
         prior = load_prior(options.start)
-        shapes = (chosen.first, chosen.second)
-        if (prior.card.first, prior.card.second) != shapes:
-            raise ModelError(
-                f"the networks of {options.start} have other shapes than those to train; set "
-                "first and second as its card says."
-            )
+        _check_shapes(prior, chosen)
         listener.notify(f"starting from {options.start}")
         if chosen.trains == "networks":
-            return prior.networks
+            return _grown(prior, chosen, options.seed)
         return prior.networks_with_changes(chosen.knots)
     if chosen.trains == "changes":
         raise UsageError("trains=changes needs the networks that are changed: give --start PRIOR.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return ShotNetwork(chosen.first), ShotNetwork(chosen.second)
+
+
+def _check_shapes(prior: Prior, chosen: PriorOptions) -> None:
+    """Raise `ModelError` where a prior's networks cannot become those to train."""
+    names, wanted = ("first", "second"), (chosen.first, chosen.second)
+    for name, network, spec in zip(names, prior.networks, wanted, strict=True):
+        own = network.spec
+        may_begin = can_grow(own, spec) if chosen.trains == "networks" else own == spec
+        if not may_begin:
+            raise ModelError(
+                f"{prior.path}: its {name} network ({own.summary()}) cannot become the one to "
+                f"train ({spec.summary()}). Networks can grow in {name}.width alone, and where "
+                "changes are trained not at all."
+            )
+
+
+def _grown(prior: Prior, chosen: PriorOptions, seed: int) -> NetworkPair:
+    """Grow a prior's networks to the shapes to train; those that have them stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, second = (
+            grow(network, spec)
+            for network, spec in zip(prior.networks, (chosen.first, chosen.second), strict=True)
+        )
+    return first, second
 
 
 def _card(
@@ -333,6 +354,8 @@ def _card(
         "options": to_table(chosen),
     }
     if chosen.trains == "networks":
+        if options.start is not None:
+            training["begun_from"] = load_prior(options.start).name
         return PriorCard(PRIOR_ARCH, chosen.first, chosen.second, training, __version__)
     assert options.start is not None, "changes are those of a prior's networks"
     start = load_prior(options.start)
