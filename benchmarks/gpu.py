@@ -280,8 +280,8 @@ def shots(
     lows = list(panned(device, *low_size))
     engine = EngineOptions(choose_dtype("auto", device))
     ways: dict[str, tuple[Callable[[], object], float]] = {}
-    for quality, choice in (("fast", "fast"), ("balanced", "auto")):
-        pair = load_shipped_prior(choice).as_shot_model().networks_on(device)
+    for quality in ("fast", "balanced"):
+        pair = load_shipped_prior(quality).as_shot_model().networks_on(device)
         ways[f"shot, {quality}"] = (
             lambda pair=pair, quality=quality: deplete(
                 upscale_shot(lows, pair, SCALE, CLEAN, FUSION[quality], options=engine)

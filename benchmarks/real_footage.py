@@ -48,6 +48,7 @@ from vsr.pipeline.inspection import inspect_clip
 from vsr.pipeline.options import Recipe, RunFiles
 from vsr.pipeline.profile import StageClock
 from vsr.pipeline.session import Session
+from vsr.upscale import PolicyOptions
 from vsr.video.frames import Frame
 from vsr.video.reader import open_clip
 
@@ -111,13 +112,19 @@ METHODS = {
     "bicubic": Recipe("bicubic"),
     "shot": Recipe("shot", restore=0.0),
     "shot, restored": Recipe("shot"),
+    "shot, best": Recipe("shot", policies=PolicyOptions(quality="best")),
     "shot, kernel": Recipe("shot"),
     "realesr": Recipe(upscaler=str(REALESR), steady=0.0, restore=0.0),
     "realesr, steadied": Recipe(restore=0.0),
     "realesr, restored": Recipe(),
 }
 """The last two steady what the one before them has made."""
-BANK_SUFFIXES = {"shot": "", "shot, restored": "-restored", "shot, kernel": "-kernel"}
+BANK_SUFFIXES = {
+    "shot": "",
+    "shot, restored": "-restored",
+    "shot, best": "-best",
+    "shot, kernel": "-kernel",
+}
 """Ends of the names of the banks of methods: the models are trained in different ways."""
 STEADIED = ("realesr, steadied", "realesr, restored")
 
@@ -263,6 +270,7 @@ def compare(pair: Pair, methods: list[str], options: Namespace) -> Iterator[tupl
             shot_models = train_shot_models(
                 pair.low,
                 folder,
+                METHODS[name].prior_choice,
                 kernel="auto" if name == "shot, kernel" else None,
                 restore=METHODS[name].restore,
             )

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from benchmarks.clips import EXCERPTS, VID4, Pair, make_pair, use_shared_data
 from benchmarks.measure import (
@@ -54,9 +54,10 @@ def main() -> None:
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=list(VERSIONS))
     parser.add_argument(
         "--prior",
-        choices=("auto", "none"),
+        choices=get_args(PriorChoice),
         default="auto",
-        help="what shot models begin from; take a folder --models of its own for each",
+        help="what shot models begin from (auto: as the quality has it); for none take a folder "
+        "--models of its own",
     )
     parser.add_argument(
         "--border", type=int, default=BORDER_PX, help="pixels left off when scoring"

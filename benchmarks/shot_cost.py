@@ -6,9 +6,9 @@ checkout, 320x180 to 1280x720; a process each, which take turns.
     python -m benchmarks.shot_cost ../earlier --cores 2 --parts training
     python -m benchmarks.shot_cost --cores 2
 
-The networks are the shipped prior's. Processor time on one thread, or with `--cores` the time by
-the clock, which needs a machine with nothing else to do; without another checkout that of one core
-stands beside it. `training` is a whole model, all else a frame. Three clips are made, for
+The networks are those of the shipped priors. Processor time on one thread, or with `--cores` the
+time by the clock, which needs a machine with nothing else to do; without another checkout that of
+one core stands beside it. `training` is a whole model, all else a frame. Three clips are made, for
 `balanced`: a lecture, in which nothing moves but the clip itself in a window of a twentieth of the
 frame; the clip between black bars, a quarter of the frame, at the left and the right; and names
 that scroll on black.
@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from vsr.models.shot_model import Quality
+
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT.parent / "shared" / "data" / "clips" / "natural" / "bigbuckbunny.mp4"
 SIZE = (180, 320)
@@ -40,6 +42,7 @@ PARTS = (
     "flicker control",
     "shot, balanced",
     "shot, fast",
+    "shot, best",
     "shot, lecture",
     "shot, bars",
     "shot, names",
@@ -164,6 +167,7 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
     from vsr.models.networks.singan import Generator
     from vsr.models.prior import load_shipped_prior
     from vsr.restore.data_term import CLEAN
+    from vsr.temporal.backprojection import MultiframeOptions
     from vsr.temporal.deflicker import AUTO_STRENGTH, fusion_options
     from vsr.temporal.fusion import Enlarged, fuse_shot
     from vsr.train.methods.quick import QuickOptions
@@ -183,10 +187,12 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
         frames = islice(reader.frames(), FRAMES)
         lows = [resize(frame.pixels, *SIZE).clamp(0, 1) for frame in frames]
     lecture = [held_still(lows, number) for number in range(LECTURE_FRAMES)]
-    small = networks = load_shipped_prior().networks
-    # Checkouts of before have one prior for all qualities.
-    with suppress(TypeError):
-        small = load_shipped_prior("fast").networks
+    networks = load_shipped_prior().networks
+    pairs = dict.fromkeys(FUSION, networks)
+    # Checkouts of before have one prior for all qualities, or for two of them.
+    with suppress(TypeError, KeyError):
+        for quality in FUSION:
+            pairs[quality] = load_shipped_prior(quality).networks
     method = QuickOptions()
     # What the weights are does not change the time.
     network, cpu = Generator(method.network).eval(), torch.device("cpu")
@@ -200,9 +206,12 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
         pictures = map(Enlarged, lows, large, repeat(None))
         return sum(1 for _ in fuse_shot(pictures, fusion_options(AUTO_STRENGTH), CLEAN))
 
-    def shot(quality: str, frames: list[torch.Tensor] = lows) -> int:
-        pair = small if quality == "fast" else networks
-        return sum(1 for _ in upscale_shot(frames, pair, SCALE, CLEAN, FUSION[quality]))
+    def shot(quality: "Quality", frames: list[torch.Tensor] = lows) -> int:
+        multiframe = MultiframeOptions() if quality == "best" else None
+        fusion, pair = FUSION[quality], pairs[quality]
+        return sum(
+            1 for _ in upscale_shot(frames, pair, SCALE, CLEAN, fusion, multiframe=multiframe)
+        )
 
     def training() -> int:
         # As the command trains: cores share a batch, not a convolution.
@@ -215,6 +224,7 @@ def make_parts(clip: Path, cores: int) -> dict[str, Callable[[], int]]:
         "flicker control": flicker_control,
         "shot, balanced": lambda: shot("balanced"),
         "shot, fast": lambda: shot("fast"),
+        "shot, best": lambda: shot("best"),
         "shot, lecture": lambda: shot("balanced", lecture),
         "shot, bars": lambda: shot("balanced", [barred(low) for low in lows]),
         "shot, names": lambda: shot("balanced", [names(number) for number in range(FRAMES)]),

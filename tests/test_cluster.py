@@ -169,8 +169,8 @@ def test_a_worker_without_the_clip_is_an_error_and_what_is_done_is_kept(
 
 
 def test_shots_are_trained_and_enlarged_in_one_graph(clip, ray_cluster, tmp_path, monkeypatch):
-    quick = replace(shot_learning.ADAPTATION, iterations=(6, 6), crop_px=16)
-    monkeypatch.setattr(shot_learning, "ADAPTATION", quick)
+    quick = replace(shot_learning.ADAPTATIONS["balanced"], iterations=(6, 6), crop_px=16)
+    monkeypatch.setitem(shot_learning.ADAPTATIONS, "balanced", quick)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     vsr.train_shot(clip, tmp_path / "one", shots="all")

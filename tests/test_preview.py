@@ -171,8 +171,8 @@ def test_the_page_shows_every_way_with_its_figures_and_the_models_are_kept(tmp_p
     text = page.read_text(encoding="utf-8")
     assert "time of the whole clip" in text
     assert "vsr run " in text
-    # Of a keyframe, and of the shot with small and with large networks.
-    assert [bank.models for bank in list_banks()] == [1, 1, 1]
+    # Of a keyframe, and of the shot with the networks of each quality.
+    assert [bank.models for bank in list_banks()] == [1, 1, 1, 1]
 
 
 def test_a_user_who_stops_it_gets_no_page_and_keeps_the_models(tmp_path, briefly):
@@ -181,8 +181,8 @@ def test_a_user_who_stops_it_gets_no_page_and_keeps_the_models(tmp_path, briefly
     with pytest.raises(InterruptedRunError, match="Models that were trained are kept"):
         write_preview(clip, tmp_path / "page.html", Recipe(), at=[0.1], listener=stopping)
     assert not (tmp_path / "page.html").exists()
-    # Of a keyframe, and of the shot with small and with large networks.
-    assert [bank.models for bank in list_banks()] == [1, 1, 1]
+    # Of a keyframe, and of the shot with the networks of each quality.
+    assert [bank.models for bank in list_banks()] == [1, 1, 1, 1]
 
 
 @pytest.mark.slow

@@ -36,9 +36,9 @@ from vsr.train.dataset import train
 from vsr.train.dataset.degradations import DegradationOptions, encode_and_decode
 from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
 from vsr.train.fit import TrainingListener
-from vsr.train.methods.shot_network import ADAPTATION, contrast_loss
+from vsr.train.methods.shot_network import ADAPTATION, ADAPTATIONS, contrast_loss
 from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
-from vsr.upscale import PolicyOptions
+from vsr.upscale import PolicyOptions, shot_stages
 from vsr.upscale.shot_stages import to_luma, upscale_shot
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import Shot
@@ -59,7 +59,10 @@ TINY = [
     "sequences.frames=5",
     "sequences.drawn=0",
 ]
-CLEAN_WEIGHTS = "c81b9e4d655446bab59db5435f7eee1d6322d7ade374e0d7ee51bd8801297354"
+CLEAN_WEIGHTS = {
+    "balanced": "c81b9e4d655446bab59db5435f7eee1d6322d7ade374e0d7ee51bd8801297354",
+    "best": "259bfe9b7ba51f9dbc01dc676044d1c41d2de79853ce261cf265e7e404e5f048",
+}
 BRIEF = replace(ADAPTATION, iterations=(3, 3))
 
 
@@ -94,6 +97,11 @@ def train_tiny_changes(photographs, output, start, **changes):
     return train_tiny(photographs, output, **options)
 
 
+def train_briefly(monkeypatch, training=BRIEF):
+    for quality in ADAPTATIONS:
+        monkeypatch.setitem(ADAPTATIONS, quality, training)
+
+
 def weights_of(networks):
     return [parameter for network in networks for parameter in network.parameters()]
 
@@ -126,7 +134,7 @@ def test_nothing_that_results_are_measured_on_was_trained_on():
 
 
 def test_the_shipped_prior_is_small_and_restores_what_it_never_saw():
-    assert priors.SHIPPED_PRIOR.stat().st_size < 3 * 2**20
+    assert priors.SHIPPED_PRIORS["balanced"].stat().st_size < 3 * 2**20
     lows = [
         to_luma(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
         for picture in moving_pictures(5, 96, 96, seed=5)
@@ -141,13 +149,14 @@ def test_the_shipped_prior_is_small_and_restores_what_it_never_saw():
     assert sum(own for own, _ in errors) < 0.9 * sum(plain for _, plain in errors)
 
 
-def test_the_changes_for_degraded_shots_leave_clean_ones_as_they_were_to_the_bit():
-    prior = load_shipped_prior()
+@pytest.mark.parametrize("quality", CLEAN_WEIGHTS)
+def test_the_networks_for_clean_shots_are_as_they_were_to_the_bit(quality):
+    prior = load_shipped_prior(quality)
     digest = hashlib.sha256()
     for parameter in weights_of(prior.networks_for(KnownDegradation())):
         digest.update(parameter.numpy().tobytes())
-    # Taken of the file as it was before it knew degradations.
-    assert digest.hexdigest() == CLEAN_WEIGHTS
+    # Of the usual one taken of the file as it was before it knew degradations.
+    assert digest.hexdigest() == CLEAN_WEIGHTS[quality]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the clips and stills for measuring are not here")
@@ -375,7 +384,7 @@ def test_networks_are_told_of_coarse_quantizers_alone():
 
 
 def broken_priors(folder):
-    content = priors.SHIPPED_PRIOR.read_bytes()
+    content = priors.SHIPPED_PRIORS["balanced"].read_bytes()
     spec = ShotNetworkSpec(width=8, layers=2)
     card = PriorCard(PRIOR_ARCH, spec, ShotNetworkSpec(width=8, layers=3), {}, "0")
     networks = (ShotNetwork(spec), ShotNetwork(spec))
@@ -393,7 +402,7 @@ def broken_priors(folder):
 
 def test_a_prior_that_cannot_be_used_is_told_in_one_line(tmp_path, clip, monkeypatch):
     for path in broken_priors(tmp_path):
-        monkeypatch.setattr(priors, "SHIPPED_PRIOR", path)
+        monkeypatch.setitem(priors.SHIPPED_PRIORS, "balanced", path)
         with pytest.raises(ModelError, match="--prior none") as told:
             train_shot(clip, tmp_path / "bank")
         assert path.name in str(told.value)
@@ -401,7 +410,6 @@ def test_a_prior_that_cannot_be_used_is_told_in_one_line(tmp_path, clip, monkeyp
 
 
 def test_without_the_prior_its_file_is_never_read(tmp_path, short_clip, monkeypatch):
-    monkeypatch.setattr(priors, "SHIPPED_PRIOR", tmp_path / "missing.safetensors")
     monkeypatch.setattr(priors, "load_prior", lambda _: pytest.fail("the prior was read"))
     train_shot(short_clip, tmp_path / "bank", prior="none", budget_seconds=0.5)
     (model,) = load_shot_models(tmp_path / "bank")
@@ -419,7 +427,7 @@ def test_a_short_shot_takes_the_prior_as_it_is(tmp_path, short_clip):
 
 def test_a_shot_model_that_is_no_better_than_its_prior_gives_way_to_it(tmp_path, clip, monkeypatch):
     ruinous = replace(BRIEF, learning_rates=(0.5, 0.5), average_decay=0.0)
-    monkeypatch.setattr(shot_learning, "ADAPTATION", ruinous)
+    train_briefly(monkeypatch, ruinous)
     train_shot(clip, tmp_path / "bank")
     (model,) = load_shot_models(tmp_path / "bank")
     assert model.card.iterations == (0, 0)
@@ -427,7 +435,7 @@ def test_a_shot_model_that_is_no_better_than_its_prior_gives_way_to_it(tmp_path,
 
 
 def test_a_shot_model_begins_from_the_prior_and_says_so(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    train_briefly(monkeypatch)
     train_shot(clip, tmp_path / "bank")
     (model,) = load_shot_models(tmp_path / "bank")
     prior = load_shipped_prior()
@@ -453,82 +461,111 @@ def test_models_with_and_without_the_prior_are_kept_apart(short_clip, tmp_path, 
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
     needs = [find_need(short_clip, Recipe(prior=prior), RunFiles()) for prior in ("auto", "none")]
     assert needs[0].bank != needs[1].bank
-    assert [need.shot_training.prior for need in needs] == ["auto", "none"]
+    assert [need.shot_training.prior for need in needs] == ["balanced", "none"]
     # A short shot takes no training, so a run of it takes little time.
     assert training_cost(needs[0]).models == (0.0,)
 
 
-def fast():
-    return PolicyOptions(quality="fast")
+OTHERS = ("fast", "best")
+"""Qualities whose networks are not the usual ones."""
 
 
-def test_the_fast_prior_is_smaller_by_far_and_restores_what_it_never_saw():
-    small, large = load_shipped_prior("fast"), load_shipped_prior()
-    assert priors.FAST_PRIOR.stat().st_size + priors.SHIPPED_PRIOR.stat().st_size < 3 * 2**20
-    counts = [sum(map(torch.Tensor.numel, weights_of(one.networks))) for one in (small, large)]
-    assert counts[0] < 0.4 * counts[1]
-    assert small.card.training["pictures"] == large.card.training["pictures"]
-    assert small.card.knots == large.card.knots
+def of_quality(quality):
+    return PolicyOptions(quality=quality)
+
+
+@pytest.mark.parametrize("quality", OTHERS)
+def test_the_priors_of_other_qualities_are_small_and_restore_what_they_never_saw(quality):
+    prior, usual = load_shipped_prior(quality), load_shipped_prior()
+    assert priors.SHIPPED_PRIORS[quality].stat().st_size < 3 * 10**6
+    assert prior.card.training["pictures_hash"] == usual.card.training["pictures_hash"]
     lows = [
         to_luma(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
         for picture in moving_pictures(5, 96, 96, seed=5)
     ]
     quarters = [resize(low, 24, 24).clamp(0, 1) for low in lows]
-    restored = upscale_shot(quarters, small.networks, 4, CLEAN, FusionOptions(0.9, look_ahead=2))
+    restored = upscale_shot(quarters, prior.networks, 4, CLEAN, FusionOptions(0.9, look_ahead=2))
     for one, low, quarter in zip(restored, lows, quarters, strict=True):
         assert F.l1_loss(one, low) < F.l1_loss(resize(quarter, 96, 96), low)
 
 
-def test_a_fast_run_takes_small_networks_of_the_shot_and_no_other_does(tmp_path, clip, monkeypatch):
-    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
-    bank = tmp_path / "bank"
-    train_shot(clip, bank)
-    train_shot(clip, bank, prior="fast")
-    small, large = load_shipped_prior("fast"), load_shipped_prior()
-    models = {model.card.prior: model for model in load_shot_models(bank)}
-    assert models.keys() == {small.name, large.name}
-    assert [network.spec for network in models[small.name].networks] == [
-        small.card.first,
-        small.card.second,
+def test_each_quality_has_networks_of_its_own_size():
+    counts = [
+        sum(map(torch.Tensor.numel, weights_of(load_shipped_prior(quality).networks)))
+        for quality in ("fast", "balanced", "best")
     ]
-    assert models[small.name].name.endswith("-fast")
-    for quality, prior in (("fast", small), ("balanced", large)):
-        out = tmp_path / f"{quality}.mkv"
+    assert counts[0] < 0.4 * counts[1]
+    assert counts[1] < 0.4 * counts[2]
+
+
+def test_a_run_takes_the_models_of_its_quality_and_else_those_that_it_has_time_for(
+    tmp_path, clip, monkeypatch
+):
+    train_briefly(monkeypatch)
+    bank = tmp_path / "bank"
+    for quality in priors.SHIPPED_PRIORS:
+        train_shot(clip, bank, prior=quality)
+    models = {model.card.prior: model for model in load_shot_models(bank)}
+    names = {}
+    for quality in priors.SHIPPED_PRIORS:
+        prior = load_shipped_prior(quality)
+        model = models[prior.name]
+        assert [one.spec for one in model.networks] == [prior.card.first, prior.card.second]
+        names[quality] = model.name
+    assert names["fast"].endswith("-fast")
+    assert names["best"].endswith("-best")
+
+    def taken(quality):
+        out = tmp_path / f"{quality}-{len(list(tmp_path.iterdir()))}.mkv"
         made = vsr.run(clip, policy="shot", models=bank, output=out, scale=2, quality=quality)
-        assert made.models == [models[prior.name].name]
+        (name,) = made.models
+        return name
+
+    assert {quality: taken(quality) for quality in names} == names
+    (bank / f"{names['balanced']}.shot.safetensors").unlink()
+    # Large networks take too long; of those that do not, the largest there are.
+    assert taken("balanced") == names["fast"]
+    (bank / f"{names['fast']}.shot.safetensors").unlink()
+    assert taken("fast") == names["best"]
 
 
-def test_a_fast_run_has_a_bank_of_its_own_and_small_models_serve_no_other(
-    tmp_path, short_clip, monkeypatch
+@pytest.mark.parametrize("quality", OTHERS)
+def test_a_quality_has_a_bank_of_its_own_and_its_models_serve_no_other(
+    tmp_path, short_clip, monkeypatch, quality
 ):
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
+    own = of_quality(quality)
     needs = [
         find_need(short_clip, recipe, RunFiles())
-        for recipe in (Recipe(policies=fast()), Recipe(), Recipe(prior="fast"))
+        for recipe in (Recipe(policies=own), Recipe(), Recipe(prior=quality))
     ]
     assert needs[0].bank == needs[2].bank != needs[1].bank
-    assert [need.shot_training.prior for need in needs] == ["fast", "auto", "fast"]
-    train_shot(short_clip, tmp_path / "bank", prior="fast")
+    assert [need.shot_training.prior for need in needs] == [quality, "balanced", quality]
+    train_shot(short_clip, tmp_path / "bank", prior=quality)
     files = RunFiles(models=tmp_path / "bank")
-    for recipe, lacking in ((Recipe(train="auto"), 1), (Recipe(train="auto", policies=fast()), 0)):
+    for recipe, lacking in ((Recipe(train="auto"), 1), (Recipe(train="auto", policies=own), 0)):
         assert len(find_need(short_clip, recipe, files).lacking) == lacking
 
 
-def test_a_fast_run_by_itself_trains_small_networks_and_enlarges_with_them(
-    tmp_path, clip, monkeypatch
+@pytest.mark.parametrize("quality", OTHERS)
+def test_a_run_by_itself_trains_networks_of_its_quality_and_enlarges_with_them(
+    tmp_path, clip, monkeypatch, quality
 ):
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
-    made = vsr.run(clip, quality="fast", output=tmp_path / "o.mkv", scale=2)
+    train_briefly(monkeypatch)
+    made = vsr.run(clip, quality=quality, output=tmp_path / "o.mkv", scale=2)
     assert made.frames_out == 12
     (name,) = made.models
-    assert name.endswith("-fast")
-    assert load_shipped_prior("fast").name in made.decisions[0]["reason"]
+    assert name.endswith(f"-{quality}")
+    assert load_shipped_prior(quality).name in made.decisions[0]["reason"]
 
 
-def test_a_fast_run_that_trains_nothing_uses_the_fast_prior_alone(tmp_path, short_clip):
-    made = vsr.run(short_clip, train="never", quality="fast", output=tmp_path / "o.mkv", scale=2)
-    assert made.models == [f"prior {load_shipped_prior('fast').name}"]
+@pytest.mark.parametrize("quality", OTHERS)
+def test_a_run_that_trains_nothing_uses_the_prior_of_its_quality_alone(
+    tmp_path, short_clip, quality
+):
+    made = vsr.run(short_clip, train="never", quality=quality, output=tmp_path / "o.mkv", scale=2)
+    assert made.models == [f"prior {load_shipped_prior(quality).name}"]
 
 
 def test_of_large_frames_the_middle_is_adapted_to():
@@ -576,11 +613,42 @@ def test_a_run_without_training_makes_the_prior_for_each_shots_quantizer(tmp_pat
     assert reasons[1] == "no model was trained"
 
 
+def test_the_best_run_of_a_compressed_shot_has_the_usual_networks_for_its_quantizer(
+    tmp_path, coded_clip
+):
+    bank, usual = tmp_path / "bank", load_shipped_prior()
+    train_shot(coded_clip, bank, prior="best")
+    (model,) = load_shot_models(bank)
+    assert model.card.prior == usual.name
+    assert are_equal(model.networks, usual.networks_for(model.card.degradation))
+    recipe = Recipe(train="auto", policies=of_quality("best"))
+    assert not find_need(coded_clip, recipe, RunFiles(models=bank)).lacking
+    alone = vsr.run(coded_clip, train="never", quality="best", output=tmp_path / "o.mkv", scale=2)
+    assert alone.models == [f"prior {usual.name}"]
+
+
+def test_best_compares_neighbors_only_where_their_inputs_are_trusted_in_full(
+    tmp_path, short_clip, coded_clip, monkeypatch
+):
+    compared = []
+
+    def unchanged(luma, *_):
+        compared.append(luma)
+        return luma
+
+    monkeypatch.setattr(shot_stages, "back_project_multiframe", unchanged)
+    for clip, is_compared in ((short_clip, True), (coded_clip, False)):
+        compared.clear()
+        output = tmp_path / f"{clip.stem}-large.mkv"
+        vsr.run(clip, train="never", quality="best", output=output, scale=2)
+        assert bool(compared) == is_compared
+
+
 def test_without_restoration_a_compressed_shot_is_trained_on_as_a_clean_one(
     tmp_path, coded_clip, monkeypatch
 ):
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(shot_learning, "ADAPTATION", BRIEF)
+    train_briefly(monkeypatch)
     train_shot(coded_clip, tmp_path / "bank", restore=0)
     (model,) = load_shot_models(tmp_path / "bank")
     assert (model.card.degradation.is_clean, model.card.frames_trained_on) == (True, 14)

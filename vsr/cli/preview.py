@@ -79,9 +79,9 @@ def preview(
         str | None,
         typer.Option(
             "--prior",
-            metavar="auto|fast|none",
-            help="Policy shot: begin with the shipped prior, with a small one (fast: by "
-            "--quality fast), or from random weights: none; default: auto.",
+            metavar="auto|fast|balanced|best|none",
+            help="Policy shot: begin with the shipped prior of fast, balanced or best (auto: of "
+            "--quality), or from random weights: none; default: auto.",
         ),
     ] = None,
     device: Annotated[

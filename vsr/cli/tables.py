@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from vsr.cli.terminal import notify
 from vsr.errors import ModelError
 from vsr.models.bank import bank_files, load_model
-from vsr.models.prior import FAST_PRIOR, SHIPPED_PRIOR, load_prior
+from vsr.models.prior import SHIPPED_PRIORS, load_prior
 from vsr.models.shot_model import ShotCard, load_shot_model, shot_model_files
 from vsr.pipeline.batch import Outcome
 from vsr.pipeline.manifest import Manifest
@@ -220,14 +220,15 @@ def bank_table(folder: Path) -> Table:
             str(shot.seed),
             f"{shot.loss_curve[-1]:.4f}" if shot.loss_curve else "",
         )
-    if SHIPPED_PRIOR.exists():
-        prior = load_prior(SHIPPED_PRIOR)
+    if SHIPPED_PRIORS["balanced"].exists():
+        prior = load_prior(SHIPPED_PRIORS["balanced"])
         count = prior.card.training.get("pictures", 0)
         table.caption = f"shot models begin from prior {prior.name}, trained on {count} pictures"
         if prior.card.knots is not None:
             table.caption += ", also compressed and noisy ones"
-        if FAST_PRIOR.exists():
-            table.caption += f"; with --quality fast from {load_prior(FAST_PRIOR).name}"
+        for quality in ("fast", "best"):
+            if (path := SHIPPED_PRIORS[quality]).exists():
+                table.caption += f"; with --quality {quality} from {load_prior(path).name}"
     return table
 
 

@@ -176,9 +176,9 @@ def train_shot(
         str,
         typer.Option(
             "--prior",
-            metavar="auto|fast|none",
-            help="Begin with the shipped prior, with a small one (fast: for --quality fast), or "
-            "from random weights: none.",
+            metavar="auto|fast|balanced|best|none",
+            help="Begin with the shipped prior for --quality fast, balanced (as auto) or best, "
+            "or from random weights: none.",
         ),
     ] = "auto",
     restore: Annotated[

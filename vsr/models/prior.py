@@ -3,10 +3,12 @@ begin. It comes with the product."""
 
 import copy
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import torch
 
 from vsr.errors import ModelError
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
@@ -21,16 +23,20 @@ from vsr.models.safetensors import (
 from vsr.models.shot_model import (
     ARCH,
     NetworkPair,
+    Quality,
     ShotCard,
     ShotModel,
     networks_by_prefix,
 )
 
-PriorChoice = Literal["auto", "fast", "none"]
+PriorChoice = Literal["auto", "fast", "balanced", "best", "none"]
 _PRIORS = Path(__file__).parent / "priors"
-SHIPPED_PRIOR = _PRIORS / "shot.safetensors"
-FAST_PRIOR = _PRIORS / "fast.safetensors"
-"""Smaller networks, for `--quality fast`."""
+SHIPPED_PRIORS: dict[Quality, Path] = {
+    "fast": _PRIORS / "fast.safetensors",
+    "balanced": _PRIORS / "shot.safetensors",
+    "best": _PRIORS / "best.safetensors",
+}
+"""The prior of each quality: small networks, the usual ones, large ones."""
 PICTURES = _PRIORS / "pictures.toml"
 """Origin and license of every picture that the shipped ones were trained on."""
 
@@ -64,7 +70,7 @@ class Prior:
     networks: NetworkPair
     """For clean shots."""
     sha256: str
-    path: Path = field(default=SHIPPED_PRIOR)
+    path: Path
     modulated: tuple[ModulatedShotNetwork, ModulatedShotNetwork] | None = None
     """Both networks with their changes, where it has any."""
 
@@ -112,18 +118,32 @@ class Prior:
 
 
 def encode_prior(card: PriorCard, networks: NetworkPair) -> bytes:
-    """Return the content of a prior's file; it holds changes of weights in half precision."""
-    networks = copy.deepcopy(networks)
-    for network in networks:
-        if isinstance(network, ModulatedShotNetwork):
-            network.changes.half()
-    return encode_networks(card, networks_by_prefix(networks))
+    """Return the content of a prior's file, which holds all weights in half precision."""
+    first, second = (copy.deepcopy(network).half() for network in networks)
+    return encode_networks(card, networks_by_prefix((first, second)))
+
+
+def quality_of(choice: PriorChoice) -> Quality:
+    """The quality whose prior a choice means."""
+    assert choice != "none", "without a prior there is no quality of its own"
+    return "balanced" if choice == "auto" else choice
 
 
 def shipped_prior_path(choice: PriorChoice) -> Path:
     """The file of a prior that comes with the product."""
-    assert choice != "none", "without a prior there is no file"
-    return FAST_PRIOR if choice == "fast" else SHIPPED_PRIOR
+    return SHIPPED_PRIORS[quality_of(choice)]
+
+
+def kind_suffix(choice: PriorChoice) -> str:
+    """End of the names of models that begin from a prior, and of the kind of their banks; those of
+    the usual one have none."""
+    return f"-{choice}" if choice in ("fast", "best") else ""
+
+
+def names_of_other_priors(choice: PriorChoice) -> set[str]:
+    """Read the names of the shipped priors of other qualities. Raises `ModelError`."""
+    others = SHIPPED_PRIORS.keys() - {quality_of(choice)}
+    return {load_shipped_prior(quality).name for quality in others}
 
 
 def load_shipped_prior(choice: PriorChoice = "auto") -> Prior:
@@ -138,9 +158,24 @@ def load_shipped_prior(choice: PriorChoice = "auto") -> Prior:
         ) from None
 
 
+def load_prior_for(choice: PriorChoice, known: KnownDegradation) -> Prior:
+    """Read the shipped prior for a shot: where that of the choice knows clean shots alone, degraded
+    ones have the usual one. Raises `ModelError`."""
+    prior = load_shipped_prior(choice)
+    if known.is_clean or prior.modulated is not None:
+        return prior
+    return load_shipped_prior("balanced")
+
+
 def load_prior(path: Path) -> Prior:
     """Read a prior and check everything, as `load_shot_model` does. Raises `ModelError`."""
     metadata, tensors = read_tensors(path)
+    # Changes stay as small as they lie in the file; files of before hold all else in single
+    # precision.
+    tensors = {
+        name: tensor.float() if tensor.dtype == torch.half and ".changes." not in name else tensor
+        for name, tensor in tensors.items()
+    }
     card = card_from_metadata(PriorCard, path, metadata)
     if card.first.neighbours != card.second.neighbours:
         raise ModelError(f"{path}: its two networks look at different numbers of neighbors.")
@@ -158,6 +193,6 @@ def load_prior(path: Path) -> Prior:
     return Prior(name, card, networks, digest, path, (first, second))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(SHIPPED_PRIORS))
 def _load_once(path: Path) -> Prior:
     return load_prior(path)

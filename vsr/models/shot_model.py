@@ -22,6 +22,8 @@ from vsr.models.safetensors import (
     read_tensors,
 )
 
+Quality = Literal["fast", "balanced", "best"]
+"""Time that policy shot spends on a frame; each has networks of its own size."""
 Arch = Literal["window"]
 """The shot network's name in files."""
 (ARCH,) = get_args(Arch)

@@ -39,7 +39,7 @@ def run(
     grain: float | Literal["keep"] | None = None,
     train: Literal["auto", "never"] | None = None,
     train_ahead: bool | None = None,
-    prior: Literal["auto", "fast", "none"] | None = None,
+    prior: Literal["auto", "fast", "balanced", "best", "none"] | None = None,
     metrics: Sequence[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,

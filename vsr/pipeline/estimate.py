@@ -11,7 +11,7 @@ from vsr.engine.tiling import limited_threads
 from vsr.models.bank import Model, ModelCard
 from vsr.models.networks.shot_network import ShotNetwork
 from vsr.models.networks.singan import Critic, Generator
-from vsr.models.prior import load_shipped_prior
+from vsr.models.prior import load_shipped_prior, quality_of
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel
 from vsr.pipeline.need import STUDENT, Need
 from vsr.restore.data_term import known_degradation
@@ -24,7 +24,7 @@ from vsr.train.clip import read_frames
 from vsr.train.methods import METHODS
 from vsr.train.methods.method import Method
 from vsr.train.methods.quick import QuickOptions
-from vsr.train.methods.shot_network import ShotTrainingOptions
+from vsr.train.methods.shot_network import ADAPTATIONS, ShotTrainingOptions
 from vsr.train.workers import CPU, available_cores
 from vsr.upscale.policy import ModelSet
 
@@ -70,7 +70,10 @@ def training_cost(need: Need) -> TrainingCost | None:
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
         choice = need.recipe.prior_choice
-        prior = None if choice == "none" else load_shipped_prior(choice).networks
+        prior, training = None, ShotTrainingOptions()
+        if choice != "none":
+            prior = load_shipped_prior(choice).networks
+            training = ADAPTATIONS[quality_of(choice)]
         parts = [
             training_part(shot, need.info.height, need.info.width, prior is not None)
             for shot in need.lacking
@@ -89,7 +92,7 @@ def training_cost(need: Need) -> TrainingCost | None:
         pixels = [frames[index].pixels[:, *region] for index in wanted]
         device = choose_device(need.recipe.device)
         with limited_threads(need.recipe.threads):
-            seconds = shot_training_seconds(pixels, counts, prior, device)
+            seconds = shot_training_seconds(pixels, counts, training, prior, device)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from vsr.errors import InputError, ModelError, UsageError
 from vsr.models.bank import SYSTEMS, bank_files, is_of_shot, load_card
-from vsr.models.prior import load_shipped_prior
+from vsr.models.prior import kind_suffix, load_prior_for, names_of_other_priors
 from vsr.models.shot_model import load_shot_model, shot_model_files
 from vsr.pipeline.cache import bank_path
 from vsr.pipeline.options import Recipe, RunFiles, with_scale
@@ -120,8 +120,8 @@ def find_need(
     kind = SHOT if training is None else training_name(training)
     if training is None and recipe.prior == "none":
         kind += "-without-prior"
-    if training is None and recipe.prior_choice == "fast":
-        kind += "-fast"
+    if training is None:
+        kind += kind_suffix(recipe.prior_choice)
     if training is None and recipe.prior != "none" and recipe.restore not in ("auto", 1):
         # The prior's networks follow it.
         kind += f"-restore{recipe.restore:g}"
@@ -174,9 +174,15 @@ def _shots_without_model(need: Need) -> Iterator[Shot]:
     models = _loaded(need, load_shot_model, shot_model_files(need.bank))
     for model in models:
         check_prior(model, need.recipe.prior)
-    # A run that has the time does not make do with small networks.
-    too_small = load_shipped_prior("fast").name if need.recipe.prior_choice == "auto" else None
-    cards = [model.card for model in models if model.card.prior != too_small]
+    choice = need.recipe.prior_choice
+    # Models of another quality's networks are too small for this one, or too slow.
+    others = set() if choice == "none" else names_of_other_priors(choice)
+    cards = [
+        model.card
+        for model in models
+        if model.card.prior not in others
+        or model.card.prior == load_prior_for(choice, model.card.degradation).name
+    ]
     for shot in need.shots:
         if not any(is_of_shot(card, need.info.identity, shot.start_seconds) for card in cards):
             yield shot

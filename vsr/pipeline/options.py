@@ -136,8 +136,8 @@ class Recipe:
     )
     prior: PriorChoice = option(
         "auto",
-        "Policy shot: begin with the shipped prior, with a small one (fast: by --quality fast), or "
-        "from random weights: none.",
+        "Policy shot: begin with the shipped prior of fast, balanced or best (auto: of --quality), "
+        "or from random weights: none.",
         "--prior",
         commands=UPSCALING,
     )
@@ -197,9 +197,8 @@ class Recipe:
 
     @property
     def prior_choice(self) -> PriorChoice:
-        """The prior that shot models begin with: at `--quality fast` the small one."""
-        is_fast = self.prior == "auto" and self.policies.quality == "fast"
-        return "fast" if is_fast else self.prior
+        """The prior that shot models begin with: by itself that of the quality."""
+        return self.policies.quality if self.prior == "auto" else self.prior
 
     def trains(self, models: str | Path | None) -> bool:
         """Tell whether models that are lacking are trained, where a run is given the bank

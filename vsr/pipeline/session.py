@@ -21,7 +21,7 @@ from vsr.errors import InputError, InterruptedRunError, ModelError, OutputError,
 from vsr.files import check_output
 from vsr.image.resample import scaled_size
 from vsr.models.bank import load_bank
-from vsr.models.prior import load_shipped_prior, shipped_prior_path
+from vsr.models.prior import load_prior_for, load_shipped_prior, shipped_prior_path
 from vsr.models.shot_model import load_shot_models
 from vsr.pipeline.given import GIVEN, GivenVideo, open_given
 from vsr.pipeline.live_metrics import LIVE_METRICS, LiveMetrics, open_live_metrics
@@ -510,8 +510,14 @@ def uses_prior_alone(policy: Policy, recipe: Recipe, folder: str | Path | None) 
 def load_models(policy: Policy, recipe: Recipe, folder: str | Path | None) -> ModelSet:
     """Load what a policy needs of the bank in a folder, or of what comes with the product."""
     if uses_prior_alone(policy, recipe, folder):
-        prior = load_shipped_prior(recipe.prior_choice)
-        return ModelSet(shot_models=lambda first: [prior.as_shot_model(first.shot.known)])
+        choice = recipe.prior_choice
+        # Read at once, since a missing one is told before any work.
+        load_shipped_prior(choice)
+        return ModelSet(
+            shot_models=lambda first: [
+                load_prior_for(choice, first.shot.known).as_shot_model(first.shot.known)
+            ]
+        )
     if policy.needs == "bank":
         return ModelSet(load_bank(Path(folder or "")))
     if policy.needs == "shot models":

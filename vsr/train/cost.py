@@ -9,7 +9,7 @@ import torch
 
 from vsr.engine.tiling import single_thread
 from vsr.models.shot_model import NetworkPair
-from vsr.train.methods.shot_network import ADAPTATION, ShotModelTraining, ShotTrainingOptions
+from vsr.train.methods.shot_network import ShotModelTraining, ShotTrainingOptions
 from vsr.train.workers import CPU
 
 PROBE_STEPS = 8
@@ -21,17 +21,18 @@ PROBE_FRAMES = 5
 def shot_training_seconds(
     frames: Sequence[torch.Tensor],
     frames_of_models: Sequence[int],
+    options: ShotTrainingOptions,
     starts: NetworkPair | None = None,
     device: torch.device = CPU,
 ) -> list[float]:
     """Estimate the seconds that shot models take which are trained on so many frames, by training
     one for a moment on `frames`, (3, h, w) each, on all cores of the CPU or on a GPU.
 
-    `starts` are the networks of the prior that they begin from; a model of 0 frames takes no time.
+    `options` are those of the whole training, `starts` the networks of the prior that they begin
+    from; a model of 0 frames takes no time.
     """
     if not any(frames_of_models):
         return [0.0] * len(frames_of_models)
-    options = ShotTrainingOptions() if starts is None else ADAPTATION
     brief = replace(options, iterations=(PROBE_STEPS, PROBE_STEPS))
     seconds = []
     with single_thread():

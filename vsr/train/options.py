@@ -109,8 +109,8 @@ class ShotTraining:
     )
     prior: PriorChoice = option(
         "auto",
-        "Begin with the shipped prior, with a small one (fast: for --quality fast), or from random "
-        "weights: none.",
+        "Begin with the shipped prior for --quality fast, balanced (as auto) or best, or from "
+        "random weights: none.",
         "--prior",
     )
     restore: float | Literal["auto"] = option(

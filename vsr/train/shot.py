@@ -20,7 +20,7 @@ from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
-from vsr.models.prior import Prior, PriorChoice, load_shipped_prior
+from vsr.models.prior import Prior, PriorChoice, kind_suffix, load_prior_for, quality_of
 from vsr.models.shot_model import ARCH, ShotCard, ShotModel, load_shot_model, save_shot_model
 from vsr.progress import ignore
 from vsr.records import load_options
@@ -46,7 +46,7 @@ from vsr.train.fit import (
 )
 from vsr.train.methods.kernelgan import KernelGanOptions, estimate_kernel
 from vsr.train.methods.shot_network import (
-    ADAPTATION,
+    ADAPTATIONS,
     ShotTrainingOptions,
     TrainedShotNetworks,
     train_shot_model,
@@ -85,7 +85,7 @@ def train_shot(
     shots: int | Literal["longest", "all"] = "longest",
     budget_seconds: float | None = None,
     kernel: str | Path | None = None,
-    prior: Literal["auto", "fast", "none"] = "auto",
+    prior: Literal["auto", "fast", "balanced", "best", "none"] = "auto",
     restore: float | Literal["auto"] = "auto",
     seed: int = 0,
     device: str = "auto",
@@ -188,7 +188,7 @@ class ShotJob:
         """Train on the frames of the runs, from the state of a stopped training where there is one,
         and save the model."""
         seed, kernel = self.options.seed, self.kernel
-        prior = load_shipped_prior(self.options.prior) if self.has_prior else None
+        prior = load_prior_for(self.options.prior, self.known) if self.has_prior else None
         if prior is not None and not self.runs:
             made = TrainedShotNetworks(prior.networks_for(self.known), (0, 0), ())
             card = _model_card(self.info, self.shot, seed, made, 0, prior, self.known)
@@ -255,12 +255,11 @@ def plan_shots(
     """Read a clip for its shots, and plan the training of each chosen one."""
     device = str(choose_device(options.device))
     kernel, label = _given_kernel(options.kernel)
-    if options.prior == "fast":
-        label += "-fast"
+    label += kind_suffix(options.prior)
     has_prior = options.prior != "none" and options.kernel is None
     if options.prior != "none" and not has_prior:
         listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
-    method = ADAPTATION if has_prior else ShotTrainingOptions()
+    method = ADAPTATIONS[quality_of(options.prior)] if has_prior else ShotTrainingOptions()
     info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
         raise InputError(

@@ -17,7 +17,7 @@ from vsr.errors import ModelError, UsageError
 from vsr.image.blur import KernelTaps, none_if_bicubic
 from vsr.image.noise import back_projection_weight_for_noise, noise_level
 from vsr.models.bank import BASELINE, Model, ModelCard, is_of_shot, select_system
-from vsr.models.shot_model import ShotModel
+from vsr.models.shot_model import Quality, ShotModel
 from vsr.records import from_table, option, to_table
 from vsr.restore.data_term import DataTerm
 from vsr.upscale.fitness import restoration_error
@@ -93,7 +93,7 @@ class PolicyOptions:
     limit_overshoot: bool = option(
         True, "Keep results beside strong edges within what the input shows there."
     )
-    quality: Literal["fast", "balanced", "best"] = option(
+    quality: Quality = option(
         "balanced", "Policy shot: time spent on a frame.", "--quality", commands=("run",)
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby, islice
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from vsr.errors import ModelError, UsageError
 from vsr.image.blur import none_if_bicubic
 from vsr.image.resample import resize
 from vsr.models.bank import is_of_shot
-from vsr.models.shot_model import ShotModel
+from vsr.models.shot_model import Quality, ShotModel
 from vsr.restore.data_term import CLEAN
 from vsr.temporal.backprojection import MultiframeOptions
 from vsr.temporal.fusion import FusionOptions
@@ -22,12 +23,15 @@ from vsr.upscale.shot_stages import STAGE_SCALE, ShotStages, to_luma, upscale_sh
 from vsr.video.frames import Frame
 from vsr.video.step import State, Step, split_done
 
-FUSION: dict[str, FusionOptions] = {
+FUSION: dict[Quality, FusionOptions] = {
     "fast": FusionOptions(memory=0.9, look_ahead=2, refinements=2),
     "balanced": FusionOptions(memory=0.95, look_ahead=2),
     "best": FusionOptions(memory=0.95, look_ahead=2),
 }
 """`balanced` with a memory of 0.9 has .007 dB more on Vid4 (9 frames), and .005 more LPIPS."""
+MAX_WEIGHTS: dict[Quality, float] = {"fast": 20_000, "balanced": 60_000, "best": inf}
+"""Weights of a model's hidden layers, a ninth of them, that each quality has time for. The priors
+have 11000, 33000 and 119000, a model without one 23000."""
 MODEL_CHOICE_FRAMES = 5
 """Length of the start of a shot by which one of several models is chosen."""
 
@@ -91,13 +95,16 @@ class ShotPolicy(PolicyStage):
         """Enlarge the steps of one shot, of which `done` come again."""
         model = self._model_of(self.decisions[-1], done[0]) if done else self._decide(first)
         kernel = none_if_bicubic(model.card.kernel)
+        data_term = self.decisions[-1].data_term
+        # Neighbors are compared through bicubic reduction, which is not that of a blurred clip; and
+        # their inputs are taken as they are, with the errors of a codec.
+        compares_neighbors = kernel is None and data_term.trust.is_full
         self._stages = ShotStages(
             model.networks_on(self._context.device),
             self._context.scale,
-            self.decisions[-1].data_term,
+            data_term,
             self._fusion,
-            # Neighbors are compared through bicubic reduction, which is not that of a blurred clip.
-            self._multiframe if kernel is None else None,
+            self._multiframe if compares_neighbors else None,
             self._context.engine,
             kernel,
         )
@@ -139,9 +146,7 @@ def _select_model(
             "policy shot needs a bank with a shot model, and this one has none. Run vsr train-shot."
         )
     # A model of this shot beats all others.
-    for model in sorted(
-        models, key=partial(_rank_of_own, is_fast=context.options.quality == "fast")
-    ):
+    for model in sorted(models, key=partial(_rank_of_own, quality=context.options.quality)):
         if is_of_shot(model.card, context.clip_identity, frames[0].seconds):
             return model, _training_of(model), ()
     if len(models) == 1 and not models[0].card.clip:
@@ -154,11 +159,12 @@ def _select_model(
     return best, "it best restores this shot's first frames", ranking
 
 
-def _rank_of_own(model: ShotModel, is_fast: bool) -> tuple[bool, int]:
-    """Rank a shot's own models: one that knows the blur comes first, then at `--quality fast` one
-    that costs little, else one that can do much."""
+def _rank_of_own(model: ShotModel, quality: Quality) -> tuple[bool, bool, int]:
+    """Rank a shot's own models: one that knows the blur comes first, then one with as many weights
+    as the quality has time for, else with as few as there are."""
     weights = sum(network.spec.width**2 * network.spec.layers for network in model.networks)
-    return model.card.kernel is None, weights if is_fast else -weights
+    is_slow = weights > MAX_WEIGHTS[quality]
+    return model.card.kernel is None, is_slow, weights if is_slow else -weights
 
 
 def _training_of(model: ShotModel) -> str:

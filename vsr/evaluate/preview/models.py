@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from vsr.errors import InterruptedRunError
 from vsr.evaluate.images import to_rgb_image
 from vsr.evaluate.preview.excerpts import Excerpt, Survey
-from vsr.models.prior import PriorChoice
+from vsr.models.prior import SHIPPED_PRIORS, PriorChoice
+from vsr.models.shot_model import Quality
 from vsr.pipeline.options import Recipe, RunFiles
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 TRAINING_SECONDS = 40.0
 """Time after the start of a preview at which no further training is begun or gone on with."""
-MIN_SHOT_SECONDS = 8.0
+MIN_SHOT_SECONDS = 5.0
 """Time for each shot model of a large clip, at least."""
 
 
@@ -30,16 +31,12 @@ class PreviewModels:
     """Banks of a preview, and what they have cost."""
 
     keyframe_bank: Path
-    shot_banks: tuple[Path, ...]
-    """The bank of each excerpt."""
-    fast_banks: tuple[Path, ...]
-    """The bank of each excerpt for `--quality fast`."""
+    shot_banks: dict[Quality, tuple[Path, ...]]
+    """The bank of each excerpt, for each quality."""
     keyframe_seconds: float
     """Time of the training of a keyframe's model; 0 where it was there already."""
-    shot_seconds: float
+    shot_seconds: dict[Quality, float]
     """Time of the training of a shot model, the longest; 0 where all were there already."""
-    fast_seconds: float
-    """Time of that for `--quality fast`."""
     is_kept: bool
     """Whether a run will find these models."""
     notes: tuple[str, ...]
@@ -79,22 +76,22 @@ def _train_own(
     from vsr.train.keyframe import train_bank
     from vsr.train.shot import train_shots
 
-    def begin(policy: str, quality: Literal["fast", "balanced"] = "balanced") -> Need:
+    def begin(policy: str, quality: Quality = "balanced") -> Need:
         policies = replace(recipe.policies, quality=quality)
         need = find_need(clip, replace(recipe, policy=policy, policies=policies), RunFiles())
         assert need is not None, "these policies have models that a run trains"
         resources.enter_context(cached_bank(need.info, recipe.read, listener.notify, need.kind))
         return need
 
-    of_keyframe, of_shots = begin("smi"), begin("shot")
-    # With a prior that was chosen, or none, all qualities share their models.
-    of_fast = begin("shot", "fast") if recipe.prior == "auto" else of_shots
+    of_keyframe = begin("smi")
+    # Small networks train in a second or two. With a prior that was chosen, or none, all qualities
+    # share their models.
+    qualities: list[Quality] = list(SHIPPED_PRIORS) if recipe.prior == "auto" else ["balanced"]
+    needs = {quality: begin("shot", quality) for quality in qualities}
     assert of_keyframe.training is not None
     keyframe = replace(of_keyframe.training, device=recipe.device, read=recipe.read)
     one = train_bank(clip, of_keyframe.bank, keyframe, (), 1, listener)
-    # Small networks train in a second or two.
-    needs = {"fast": of_fast, "balanced": of_shots}
-    seconds: dict[str, list[float]] = {quality: [] for quality in needs}
+    seconds: dict[Quality, list[float]] = {quality: [] for quality in needs}
     left_out = []
     numbers = list(dict.fromkeys(excerpt.shot for excerpt in excerpts))
     for quality, number in product(needs, numbers):
@@ -126,11 +123,14 @@ def _train_own(
         )
     return PreviewModels(
         keyframe_bank=of_keyframe.bank,
-        shot_banks=(of_shots.bank,) * len(excerpts),
-        fast_banks=(of_fast.bank,) * len(excerpts),
+        shot_banks={
+            quality: (needs.get(quality, needs["balanced"]).bank,) * len(excerpts)
+            for quality in SHIPPED_PRIORS
+        },
         keyframe_seconds=one.seconds if one.trained else 0.0,
-        shot_seconds=max(seconds["balanced"]),
-        fast_seconds=max(seconds["fast"]),
+        shot_seconds={
+            quality: max(seconds.get(quality, seconds["balanced"])) for quality in SHIPPED_PRIORS
+        },
         is_kept=True,
         notes=tuple(notes),
     )
@@ -154,17 +154,18 @@ def _train_excerpts(
         clips[0], banks[0], KeyframeTraining(count=1, device=recipe.device), (), 1, listener
     )
     common: dict[str, Any] = {"restore": recipe.restore, "device": recipe.device}
-    fast_banks = [bank.with_name(f"{bank.name}-fast") for bank in banks]
-    fast_took, took = 0.0, 0.0
-    for clip, bank in zip(clips, fast_banks, strict=True):
-        fast_prior: PriorChoice = "none" if recipe.prior == "none" else "fast"
-        training = ShotTraining(budget_seconds=MIN_SHOT_SECONDS, prior=fast_prior, **common)
-        fast_took = max(fast_took, train_shots(clip, bank, training, listener).seconds)
     left = began + TRAINING_SECONDS - perf_counter()
-    budget = max(MIN_SHOT_SECONDS, left / len(excerpts))
-    for clip, bank in zip(clips, banks, strict=True):
-        training = ShotTraining(budget_seconds=budget, prior=recipe.prior, **common)
-        took = max(took, train_shots(clip, bank, training, listener).seconds)
+    budget = max(MIN_SHOT_SECONDS, left / (len(excerpts) * len(SHIPPED_PRIORS)))
+    shot_banks: dict[Quality, tuple[Path, ...]] = {}
+    seconds: dict[Quality, float] = {}
+    for quality in SHIPPED_PRIORS:
+        choice: PriorChoice = quality if recipe.prior == "auto" else recipe.prior
+        training = ShotTraining(budget_seconds=budget, prior=choice, **common)
+        shot_banks[quality] = tuple(bank.with_name(f"{bank.name}-{quality}") for bank in banks)
+        seconds[quality] = max(
+            train_shots(clip, bank, training, listener).seconds
+            for clip, bank in zip(clips, shot_banks[quality], strict=True)
+        )
     note = (
         "The clip is too large for its shots to be found in the time of a preview: the models "
         "shown were trained on the excerpts for a short time and are not kept. A run trains "
@@ -172,11 +173,9 @@ def _train_excerpts(
     )
     return PreviewModels(
         banks[0],
-        tuple(banks),
-        tuple(fast_banks),
+        shot_banks,
         one.seconds,
-        took,
-        fast_took,
+        seconds,
         is_kept=False,
         notes=(note,),
     )

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
-from typing import Literal
 
 import av
 import numpy as np
@@ -24,6 +23,7 @@ from vsr.evaluate.report.moments import Box, Moment, busiest_box, busiest_column
 from vsr.image.resample import scaled_size
 from vsr.metrics.observation import FramePairCache
 from vsr.metrics.scoreboard import Scoreboard
+from vsr.models.shot_model import Quality
 from vsr.pipeline.live_metrics import FLICKER, SHARPNESS
 from vsr.pipeline.options import Recipe
 from vsr.pipeline.session import (
@@ -46,7 +46,7 @@ class Way:
 
     label: str
     policy: str
-    quality: Literal["fast", "balanced", "best"] = "balanced"
+    quality: Quality = "balanced"
     options: str = ""
     """Options of `vsr run` for it."""
 
@@ -101,8 +101,8 @@ def enlarge_excerpts(
         steps = studio.inspect(excerpt)
         shared = FramePairCache(capacity=EXCERPT_FRAMES + 1)
         for place, way in enumerate(WAYS):
-            shot_banks = models.fast_banks if way.quality == "fast" else models.shot_banks
-            bank = models.keyframe_bank if way.policy == "smi" else shot_banks[number]
+            of_shots = models.shot_banks[way.quality]
+            bank = models.keyframe_bank if way.policy == "smi" else of_shots[number]
             plain, seconds = studio.enlarge(steps, way, bank)
             for is_steadied in (False, True):
                 result = studio.steady(plain, seconds, way, is_steadied, shared)
@@ -228,7 +228,7 @@ def _sum_up(
 ) -> PreviewVersion:
     flickers = [value for one in measured for value in one.flicker]
     sharpness = [value for one in measured for value in one.sharpness]
-    of_shot = models.fast_seconds if way.quality == "fast" else models.shot_seconds
+    of_shot = models.shot_seconds[way.quality]
     training = {"shot": of_shot * (survey.num_shots or 1), "smi": models.keyframe_seconds}
     return PreviewVersion(
         label=label,

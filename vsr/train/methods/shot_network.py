@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from vsr.image.blur import KernelTaps, kernel_of_factor, reduce_blurred, taps_to_tensor
 from vsr.image.resample import resize
 from vsr.models.networks.shot_network import BLOCK, ShotNetwork, ShotNetworkSpec
+from vsr.models.shot_model import Quality
 from vsr.progress import never
 from vsr.restore.data_term import CLEAN, DataTerm
 from vsr.temporal.fusion import FusionOptions
@@ -75,6 +76,12 @@ ADAPTATION = ShotTrainingOptions(
 )
 """From a prior. Five times the steps, without the contrast, take foliage's LPIPS from .240 to .221
 and leave its PSNR, and all of walk, as they are."""
+ADAPTATIONS: dict[Quality, ShotTrainingOptions] = {
+    "fast": ADAPTATION,
+    "balanced": ADAPTATION,
+    "best": replace(ADAPTATION, iterations=(100, 170)),
+}
+"""From the prior of each quality."""
 
 
 @dataclass(frozen=True, eq=False)
