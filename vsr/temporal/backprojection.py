@@ -23,7 +23,7 @@ class MultiframeOptions:
     """More of them gain little."""
     reach: int = 2
     """Neighbors on each side."""
-    variation_step: float = 0.001
+    variation_step: float = 0.0005
     """Step of the descent of total variation in each iteration, in units of a range of 1."""
 
 
