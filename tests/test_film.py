@@ -101,6 +101,56 @@ def test_brightness_flicker_falls_to_a_fifth(kind):
     assert account.frames_evened >= FRAMES - 3
 
 
+def shown_twice(pictures):
+    """Every other frame, each shown twice, as where film was made to fit a faster rate."""
+    return [picture for picture in pictures[::2] for _ in range(2)]
+
+
+def barred(pictures):
+    """Twice as large, between black bars over the left and the right quarter."""
+    made = []
+    for picture in pictures:
+        large = cv2.resize(picture.transpose(1, 2, 0), None, fx=2, fy=2).transpose(2, 0, 1)
+        quarter = large.shape[2] // 4
+        large[:, :, :quarter] = large[:, :, -quarter:] = 0
+        made.append(large)
+    return made
+
+
+def test_brightness_flickers_less_where_frames_are_shown_twice_between_bars():
+    random = np.random.default_rng(0)
+    clean = barred(shown_twice(pan(1, 2 * FRAMES)))
+    gains = np.repeat(1 + 0.12 * random.uniform(-1, 1, FRAMES), 2)
+    flickering = [gain * picture for gain, picture in zip(gains, clean, strict=True)]
+    made, (account,) = repaired(flickering)
+
+    def swing(pictures):
+        return np.std(
+            [p.mean() / c.mean() for p, c in zip(pictures[2:-2], clean[2:-2], strict=True)]
+        )
+
+    assert swing(made) < 0.4 * swing(flickering)
+    assert account.frames_evened > FRAMES
+    for one, again in zip(made[::2], made[1::2], strict=True):
+        np.testing.assert_array_equal(one, again)
+
+
+def test_inspect_tells_what_a_run_repairs(tmp_path, capsys):
+    from vsr.cli import app
+
+    gains = 1 + 0.1 * np.random.default_rng(0).uniform(-1, 1, FRAMES)
+    flickering = [g * p for g, p in zip(gains, pan(1), strict=True)]
+    clip = tmp_path / "a.mkv"
+    pictures = [p.clip(0, 255).round().astype(np.uint8).transpose(1, 2, 0) for p in flickering]
+    write_clip(clip, pictures, codec="ffv1", pixel_format="bgr0")
+    app(["inspect", str(clip)], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "What a run does about it:" in told
+    assert "is evened (--even-brightness off: left)" in " ".join(told.split())
+    app(["inspect", str(clip), "--restore", "0"], standalone_mode=False)
+    assert "What a run does about it: nothing." in capsys.readouterr().out
+
+
 def fade(pictures):
     return [p * max(0, 1 - i / 15) for i, p in enumerate(pictures)]
 

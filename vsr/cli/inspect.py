@@ -1,5 +1,6 @@
 """`vsr inspect`."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,7 +70,10 @@ def inspect(
     check_record(json, [clip])
     recipe = resolve_recipe(None, [], given)
     shots, damage = inspect_clip(clip, recipe.read, recipe.restore_strength, recipe.shots)
-    Console(stderr=json == "-").print(_table(shots))
+    console = Console(stderr=json == "-")
+    console.print(_table(shots))
+    for line in _remedies(shots):
+        console.print(line, highlight=False, markup=False)
     if json is not None:
         write_json(strict_json({"shots": [shot.to_json() for shot in shots]}), json)
     exit_if_damaged(damage)
@@ -84,7 +88,7 @@ def _quantizer(found: "Degradation") -> str:
 def _table(shots: "list[ShotInspection]") -> "Table":
     from rich.table import Table
 
-    table = Table("from frame", "quantizer", "noise", "blur", "fields", "flicker", "dirt", "remedy")
+    table = Table("from frame", "quantizer", "noise", "blur", "fields", "flicker", "dirt")
     for shot in shots:
         found = shot.degradation
         fields = "telecined" if found.telecined else "interlaced" if found.interlaced else "-"
@@ -96,6 +100,17 @@ def _table(shots: "list[ShotInspection]") -> "Table":
             fields,
             f"{found.brightness_flicker:.1f}",
             f"{100 * found.dirt:.2f} %",
-            "; ".join(shot.remedies) or "nothing",
         )
     return table
+
+
+def _remedies(shots: "list[ShotInspection]") -> Iterator[str]:
+    """List what a run would do, once for all shots that have it in common."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for shot in shots:
+        alike.setdefault(shot.remedies, []).append(str(shot.first_frame))
+    for remedies, first_frames in alike.items():
+        shots_named = "shot" if len(first_frames) == 1 else "shots"
+        about = f"{shots_named} from frame {', '.join(first_frames)}" if len(alike) > 1 else "it"
+        yield f"What a run does about {about}:{'' if remedies else ' nothing.'}"
+        yield from (f"  - {remedy}" for remedy in remedies)

@@ -104,7 +104,9 @@ def sample_positions(flow: FloatArray) -> SamplePositions:
 def sample(
     image: FloatArray, targets: SamplePositions, interpolation: int = BILINEAR
 ) -> FloatArray:
-    """The values of `image` (H, W) or (C, H, W) at these places, borders clamped."""
+    """The values of `image`, float32 (H, W) or (C, H, W), at these places, borders clamped."""
+    # OpenCV would write values of another type elsewhere, and say nothing.
+    assert image.dtype == np.float32, image.dtype
     if image.ndim == 2:
         values: FloatArray = cv2.remap(
             image, *targets, interpolation, borderMode=cv2.BORDER_REPLICATE

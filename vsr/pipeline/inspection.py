@@ -9,6 +9,8 @@ from vsr.restore.color_restoration import color_quantizer
 from vsr.restore.data_term import is_noisy, known_degradation, trust_for
 from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
 from vsr.restore.noise_removal import without_noise
+from vsr.restore.repair import FilmFaults, RepairOptions, find_faults, to_levels
+from vsr.restore.scratch_removal import PROBE_FRAMES as SCRATCH_PROBE_FRAMES
 from vsr.video.reader import ReadOptions, open_clip
 from vsr.video.shots import ShotOptions, split_shots
 from vsr.video.step import Degradation
@@ -53,14 +55,19 @@ def inspect_clip(
     found = []
     with open_clip(clip, replace(read, deinterlace="off")) as reader:
         for shot in split_shots(reader.frames(), shots):
-            frames = list(islice(shot.frames, MAX_PROBE_FRAMES))
+            probe = list(islice(shot.frames, SCRATCH_PROBE_FRAMES))
+            frames = probe[:MAX_PROBE_FRAMES]
             degradation = replace(
                 estimate_degradation(frames, looks_back=read.quantizer is None),
                 blur=estimate_blur(frames[len(frames) // 2].pixels),
             )
             has_full_color = reader.info.has_full_color and read.quantizer is None
-            remedies = tuple(_remedies(degradation, read, restore, has_full_color=has_full_color))
-            found.append(ShotInspection(shot.first_frame, degradation, remedies))
+            remedies = _remedies(degradation, read, restore, has_full_color=has_full_color)
+            # A run looks for faults of film in frames, not in the fields that these are made of.
+            if not degradation.interlaced:
+                options = RepairOptions().at_strength(restore)
+                remedies += _repairs(find_faults([to_levels(frame) for frame in probe], options))
+            found.append(ShotInspection(shot.first_frame, degradation, tuple(remedies)))
         return found, [str(damage) for damage in reader.damage]
 
 
@@ -79,8 +86,8 @@ def _remedies(
     trust = trust_for(degradation, restore)
     if not trust.is_full:
         remedies.append(
-            f"back-projection ignores differences below {trust.luma_threshold:.1f} levels of luma "
-            f"and {trust.chroma_threshold:.1f} of color"
+            f"back-projection ignores differences below {trust.luma_threshold:.0f} levels of luma "
+            f"and {trust.chroma_threshold:.0f} of color"
         )
     if restore and color_quantizer(degradation, has_full_color=has_full_color) is not None:
         remedies.append("colors are restored by the color network")
@@ -99,3 +106,21 @@ def _remedies(
     if degradation.blur is not None and degradation.blur >= MIN_UNDONE_BLUR_PX:
         remedies.append("train with --kernel auto to undo the blur")
     return remedies
+
+
+def _repairs(faults: FilmFaults) -> list[str]:
+    """Tell what a run would repair of a film."""
+    repairs = []
+    if faults.evens:
+        repairs.append(
+            f"brightness that flickers by {100 * faults.brightness_flicker:.1f} % is evened "
+            "(--even-brightness off: left)"
+        )
+    if faults.heals:
+        repairs.append(f"{faults.scratches} scratches are removed (--remove-scratches off: left)")
+    if faults.cleans:
+        repairs.append(
+            f"dirt is removed, about {faults.dirt_spots:.0f} spots a frame "
+            "(--remove-dirt off: left)"
+        )
+    return repairs

@@ -3,11 +3,12 @@
 How much lighter a frame is than the one before is measured along the motion, so what moves does not
 count. Added up, these steps give the brightness of each region over time, of which a straight line
 through some frames is kept. A fade is such a line, and a flash rises and falls once: neither is
-changed.
+changed. A frame that is shown again, as where film was made to fit a faster rate, counts once.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -19,6 +20,11 @@ from vsr.image.motion import DIS_FAST, MIN_FAST_SIDE_PX, FloatArray, backward_wa
 
 REACH = 6
 """Frames on either side that a frame is compared with."""
+MAX_REPEAT_DIFFERENCE, MAX_REPEATS = 0.3, 4
+"""Mean difference, in gray levels, up to which a frame shows the one before again, and how often
+one is at most: a still picture has no end."""
+MIN_LIGHT = 12.0
+"""Median gray level from which on a region counts as lit: black bars never flicker."""
 REGION_PX, MAX_REGIONS = 48, 4
 """Least side of a region, and how many lie along a side at most."""
 PEDESTAL = 16.0
@@ -46,34 +52,34 @@ class BrightnessEvening:
 
     def through(self, pictures: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Even pictures (3, H, W) in gray levels; `REACH` frames late, as many come out."""
-        held: deque[tuple[FloatArray, FloatArray]] = deque()
+        held: deque[_Shown] = deque()
         behind: deque[FloatArray] = deque(maxlen=REACH)
-        before: FloatArray | None = None
         for picture in pictures:
-            if before is None:
+            if held and held[-1].is_shown_again_by(picture):
+                held[-1].pictures.append(picture)
+                continue
+            if len(held) > REACH:
+                yield from self._even(held, behind)
+            if held:
+                level = held[-1].level + brightness_step(held[-1].pictures[0], picture)
+            else:
                 # Levels count from the shot's first frame: only their differences matter.
                 level = np.zeros((3, *_grid(picture)), np.float32)
-            else:
-                level = held[-1][1] + brightness_step(before, picture)
-            held.append((picture, level))
-            before = picture
-            if len(held) > REACH:
-                yield self._even(held, behind)
+            held.append(_Shown([picture], level))
         while held:
-            yield self._even(held, behind)
+            yield from self._even(held, behind)
 
-    def _even(
-        self, held: deque[tuple[FloatArray, FloatArray]], behind: deque[FloatArray]
-    ) -> FloatArray:
-        """Take the first held picture out, evened by the levels around it."""
-        picture, level = held.popleft()
-        levels = np.stack([*behind, level, *(each for _, each in held)])
+    def _even(self, held: deque["_Shown"], behind: deque[FloatArray]) -> Iterator[FloatArray]:
+        """Take the first held frame out, evened by the levels around it."""
+        first = held.popleft()
+        levels = np.stack([*behind, first.level, *(each.level for each in held)])
         correction = steady_correction(levels, len(behind))
-        behind.append(level)
+        behind.append(first.level)
         if not correction.any():
-            return picture
-        self.frames_evened += 1
-        height, width = picture.shape[-2:]
+            yield from first.pictures
+            return
+        self.frames_evened += len(first.pictures)
+        height, width = first.pictures[0].shape[-2:]
         # Smooth from region to region, so that no border shows.
         gains = np.stack(
             [
@@ -81,8 +87,23 @@ class BrightnessEvening:
                 for plane in np.exp(correction).astype(np.float32)
             ]
         )
-        evened: FloatArray = np.clip((picture + PEDESTAL) * gains - PEDESTAL, 0, 255)
-        return evened
+        for picture in first.pictures:
+            yield np.clip((picture + PEDESTAL) * gains - PEDESTAL, 0, 255)
+
+
+@dataclass
+class _Shown:
+    """A frame, as often as it is shown, and its level."""
+
+    pictures: list[FloatArray]
+    level: FloatArray
+
+    def is_shown_again_by(self, picture: FloatArray) -> bool:
+        return len(self.pictures) <= MAX_REPEATS and _repeats(self.pictures[0], picture)
+
+
+def _repeats(before: FloatArray, picture: FloatArray) -> bool:
+    return float(np.abs(picture - before).mean()) <= MAX_REPEAT_DIFFERENCE
 
 
 def steady_correction(levels: FloatArray, at: int) -> FloatArray:
@@ -134,27 +155,37 @@ def brightness_step(before: FloatArray, now: FloatArray) -> FloatArray:
         views = [_view(now), _view(before * ratio)]
         moved = backward_warp(before, dis_flow(views[0], views[1], DIS_FAST))
     difference = np.log(now + PEDESTAL) - np.log(np.maximum(moved, 0) + PEDESTAL)
-    rows, columns = _grid(now)
+    return np.stack([_in_regions(plane, np.median) for plane in difference])
+
+
+def _in_regions(plane: FloatArray, summed_up: Callable[[FloatArray], float]) -> FloatArray:
+    """Sum up each region of (H, W): (rows, columns)."""
+    rows, columns = _grid(plane)
     return np.array(
         [
-            [
-                [np.median(cell) for cell in np.array_split(band, columns, axis=1)]
-                for band in np.array_split(plane, rows, axis=0)
-            ]
-            for plane in difference
+            [summed_up(cell) for cell in np.array_split(band, columns, axis=1)]
+            for band in np.array_split(plane, rows, axis=0)
         ],
         np.float32,
     )
 
 
-def flicker_along_motion(pictures: Sequence[FloatArray]) -> float:
+def flicker_along_motion(pictures: Iterable[FloatArray], at_most: int) -> float:
     """Measure by how much of its brightness a frame departs from the mean of its neighbors: the
-    median over frames and regions; 0 where the brightness does not go up and down."""
-    if len(pictures) < MIN_TURNS + 2:
+    median over frames and regions that are lit; 0 where the brightness does not go up
+    and down. It takes the first `at_most` frames, without those that are shown again."""
+    shown: list[FloatArray] = []
+    for picture in pictures:
+        if shown and _repeats(shown[-1], picture):
+            continue
+        shown.append(picture)
+        if len(shown) == at_most:
+            break
+    if len(shown) < MIN_TURNS + 2:
         return 0.0
-    steps = np.stack([brightness_step(a, b) for a, b in pairwise(pictures)])
-    steps = steps.mean(axis=1)
-    if float(np.median(_turns(steps))) < MIN_TURNS:
+    steps = np.stack([brightness_step(a, b) for a, b in pairwise(shown)]).mean(axis=1)
+    steps = steps[:, _in_regions(luma(shown[0]), np.median) >= MIN_LIGHT]
+    if not steps.size or float(np.median(_turns(steps))) < MIN_TURNS:
         return 0.0
     departures = np.abs(steps[1:] - steps[:-1]) / 2
     return round(float(np.median(departures)), 4)

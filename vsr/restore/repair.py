@@ -8,7 +8,7 @@ elsewhere is put back; frames at a shot's ends keep their dirt.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from typing import Literal, TypeVar
@@ -105,6 +105,49 @@ class ShotRepair:
     scratch_pixels_removed: int = 0
 
 
+@dataclass(frozen=True)
+class FilmFaults:
+    """Faults of a film shot, and which of them are to be repaired."""
+
+    brightness_flicker: float
+    """Share of the brightness by which frames depart from the mean of their neighbors."""
+    scratches: int
+    dirt_spots: float
+    """Spots on a frame alone, in the mean."""
+    spots: SpotCounts
+    """Counts by which their removal tells rain from dirt."""
+    evens: bool
+    heals: bool
+    """Whether scratches are removed."""
+    cleans: bool
+    """Whether dirt is removed."""
+
+    def __str__(self) -> str:
+        """Name those that are to be repaired; empty: none."""
+        wanted = {"uneven brightness": self.evens, "scratches": self.heals, "dirt": self.cleans}
+        return " and ".join(word for word, is_on in wanted.items() if is_on)
+
+
+def find_faults(pictures: Sequence[np.ndarray], options: RepairOptions) -> FilmFaults:
+    """Look at the first frames of a shot, RGB (3, H, W) in gray levels, for what options do not
+    switch off; at least one, and `scratch_removal.PROBE_FRAMES` of them to see scratches."""
+    flicker, spots, counts, scratches = 0.0, 0.0, SpotCounts(), 0
+    if options.brightness != "off":
+        flicker = flicker_along_motion(pictures, PROBE_FRAMES)
+    evens = _is_wanted(options.brightness, flicker, MIN_FLICKER)
+    # Each fault is looked for in what will be cleaned: flicker hides both, and scratches dirt.
+    if evens:
+        pictures = list(BrightnessEvening().through(pictures))
+    if options.scratches != "off":
+        scratches = len(find_scratches(pictures))
+    heals = _is_wanted(options.scratches, scratches, 1)
+    if options.dirt != "off":
+        seen = list(ScratchRemoval().through(pictures)) if scratches else pictures
+        spots, counts = look_for_dirt(seen[:PROBE_FRAMES])
+    cleans = _is_wanted(options.dirt, spots, MIN_DIRT_SPOTS)
+    return FilmFaults(flicker, scratches, spots, counts, evens, heals, cleans)
+
+
 class FilmRepair:
     """Repairs the frames of a clip, as they are read."""
 
@@ -127,28 +170,14 @@ class FilmRepair:
     def _through_shot(self, shot: Iterator[Marked[T]]) -> Iterator[Marked[T]]:
         num_probed = PROBE_FRAMES if self.options.scratches == "off" else SCRATCH_PROBE_FRAMES
         probe = list(islice(shot, num_probed))
-        pictures = [_levels(frame) for _, _, (frame, _) in probe]
-        flicker, spots, counts, scratches = 0.0, 0.0, SpotCounts(), 0
-        if self.options.brightness != "off":
-            flicker = flicker_along_motion(pictures[:PROBE_FRAMES])
-        evens = _is_wanted(self.options.brightness, flicker, MIN_FLICKER)
-        # Each fault is looked for in what will be cleaned: flicker hides both, and scratches dirt.
-        if evens:
-            pictures = list(BrightnessEvening().through(pictures))
-        if self.options.scratches != "off":
-            scratches = len(find_scratches(pictures))
-        heals = _is_wanted(self.options.scratches, scratches, 1)
-        if self.options.dirt != "off":
-            seen = list(ScratchRemoval().through(pictures)) if scratches else pictures
-            spots, counts = look_for_dirt(seen[:PROBE_FRAMES])
-        cleans = _is_wanted(self.options.dirt, spots, MIN_DIRT_SPOTS)
-        account = ShotRepair(probe[0][1], flicker, spots, scratches)
-        wanted = {"uneven brightness": evens, "scratches": heals, "dirt": cleans}
-        if not any(wanted.values()):
+        faults = find_faults([to_levels(frame) for _, _, (frame, _) in probe], self.options)
+        if not str(faults):
             yield from chain(probe, shot)
             return
+        account = ShotRepair(
+            probe[0][1], faults.brightness_flicker, faults.dirt_spots, faults.scratches
+        )
         self.shots.append(account)
-        faults = " and ".join(word for word, is_on in wanted.items() if is_on)
         self._notify(f"shot from frame {account.first_frame}: repairing {faults}")
         # Owners wait while the repairs look ahead.
         owners: deque[Marked[T]] = deque()
@@ -156,17 +185,17 @@ class FilmRepair:
         def levels() -> Iterator[np.ndarray]:
             for item in chain(probe, shot):
                 owners.append(item)
-                yield _levels(item[2][0])
+                yield to_levels(item[2][0])
 
         stream: Iterator[np.ndarray] = levels()
-        if evens:
+        if faults.evens:
             evening = BrightnessEvening()
             stream = evening.through(stream)
-        if heals:
+        if faults.heals:
             healing = ScratchRemoval()
             stream = healing.through(stream)
-        if cleans:
-            removal = DirtRemoval(counts)
+        if faults.cleans:
+            removal = DirtRemoval(faults.spots)
             stream = removal.through(stream)
         for picture in stream:
             number, first_frame, (frame, owner) = owners.popleft()
@@ -175,11 +204,11 @@ class FilmRepair:
             changed = (pixels - frame.pixels).abs() > 1e-5
             if changed.any():
                 frame = replace(frame, pixels=torch.where(changed, pixels, frame.pixels))
-            account.frames_evened = evening.frames_evened if evens else 0
-            if heals:
+            account.frames_evened = evening.frames_evened if faults.evens else 0
+            if faults.heals:
                 account.scratches_removed = healing.scratches_removed
                 account.scratch_pixels_removed = healing.pixels_removed
-            if cleans:
+            if faults.cleans:
                 account.spots_removed = removal.spots_removed
                 account.pixels_removed = removal.pixels_removed
             yield number, first_frame, (frame, owner)
@@ -189,7 +218,7 @@ def _is_wanted(switch: Switch, found: float, least: float) -> bool:
     return switch == "on" or (switch == "auto" and found >= least)
 
 
-def _levels(frame: Frame) -> np.ndarray:
+def to_levels(frame: Frame) -> np.ndarray:
     """RGB (3, H, W) in gray levels."""
     levels: np.ndarray = 255 * frame.pixels.cpu().numpy()
     return levels

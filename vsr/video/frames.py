@@ -129,8 +129,12 @@ class ClipInfo:
 
     @property
     def has_full_color(self) -> bool:
-        """Whether color is stored at the size of luma."""
-        stored = av.VideoFormat(self.pixel_format, 2, 2)
+        """Whether color is known to be stored at the size of luma."""
+        try:
+            stored = av.VideoFormat(self.pixel_format, 2, 2)
+        except ValueError:
+            # Another program's name; such frames tell no quantizer of their own.
+            return False
         return all(part.width == part.height == 2 for part in stored.components)
 
     @property
