@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 from benchmarks.clips import EXCERPTS, RATE, VID4, make_pair, use_shared_data
 from benchmarks.measure import print_table
 from vsr.restore.degradation import step_to_qp
-from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
+from vsr.video.read.quantizers import decoded_with_steps
 from vsr.video.reader import open_clip
 
 CLIPS = (*VID4, "street", "swan", "bunny", "friday")
@@ -132,20 +132,12 @@ def code(pictures: Pictures, codec: str, options: dict[str, str]) -> Coded:
         out.mux(stream.encode(None))
     file.seek(0)
     errors, steps = [], []
-    with av.open(file, "r") as container:
-        video = container.streams.video[0]
-        video.codec_context.options = EXPORT_QUANTIZERS
-        reader = QuantizerReader(
-            video.codec_context.codec.canonical_name, video.codec_context.extradata
-        )
-        for packet in container.demux(video):
-            reader.add_packet(packet.pts, packet)
-            for frame in packet.decode():
-                # Motion JPEG calls its range full: levels are compared as they are stored.
-                luma = frame.to_ndarray(format=frame.format.name)[:height, :width]
-                truth = pictures[len(errors)][:height]
-                errors.append(float(np.square(luma.astype(float) - truth).mean()))
-                steps.append(reader.take_step(frame))
+    for frame, step in decoded_with_steps(file):
+        # Motion JPEG calls its range full: levels are compared as they are stored.
+        luma = frame.to_ndarray(format=frame.format.name)[:height, :width]
+        truth = pictures[len(errors)][:height]
+        errors.append(float(np.square(luma.astype(float) - truth).mean()))
+        steps.append(step)
     known = [step for step in steps if step is not None]
     return Coded(fmean(errors), step_to_qp(fmean(known)) if known else None)
 

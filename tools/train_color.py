@@ -33,9 +33,11 @@ from vsr.models.networks.color_network import ColorNetwork, ColorNetworkSpec, to
 from vsr.restore.degradation import step_to_qp
 from vsr.train.dataset.dataset import find_images, read_image
 from vsr.train.dataset.methods import pictures_identity
+from vsr.train.dataset.sequences import draw_blob
 from vsr.video.color import from_rgb, read_channels, to_rgb, write_channels
 from vsr.video.pixel_layouts import LAYOUTS
-from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
+from vsr.video.read.quantizers import decoded_with_steps
+from vsr.video.write.encoders import ENCODERS
 
 RATE, MATRIX = 25, 1
 SIDE_PX, FRAMES, KEPT_FRAMES = 96, 8, 5
@@ -43,6 +45,8 @@ SIDE_PX, FRAMES, KEPT_FRAMES = 96, 8, 5
 MAX_PICTURE_PX = 800
 """Limit of the shorter side: photographs are larger, and softer at their own size than films
 are."""
+DRAWN_PX = 400
+"""Side of what is drawn here."""
 DRAWN, COVERED, NOISY, MAX_NOISE = 0.2, 0.4, 0.25, 8.0
 """Shares of drawn pictures, of a second layer in front and of noise; its largest deviation."""
 CENTERED, FULL_COLOR = 0.5, 0.05
@@ -112,7 +116,7 @@ def make_examples(folder: Path, count: int, seed: int) -> Iterator[Example]:
         cover = None
         if random.random() < COVERED:
             layers.append(_Layer(_texture(paths, loaded, random), random))
-            cover = _Layer(_blob(random), random, layers[1])
+            cover = _Layer(draw_blob(random, DRAWN_PX), random, layers[1])
         frames = []
         for index in range(FRAMES):
             shown = layers[0].at(index)
@@ -164,17 +168,10 @@ def encode_and_decode(
         out.mux(stream.encode(None))
     file.seek(0)
     decoded, steps = [], []
-    with av.open(file, "r") as container:
-        video = container.streams.video[0]
-        context = video.codec_context
-        context.options = EXPORT_QUANTIZERS
-        reader = QuantizerReader(context.codec.canonical_name, context.extradata)
-        for packet in container.demux(video):
-            reader.add_packet(packet.pts, packet)
-            for frame in packet.decode():
-                channels = read_channels(frame, LAYOUTS[layout])
-                decoded.append(to_rgb(channels, LAYOUTS[layout], MATRIX, full_range=False))
-                steps.append(reader.take_step(frame))
+    for frame, step in decoded_with_steps(file):
+        channels = read_channels(frame, LAYOUTS[layout])
+        decoded.append(to_rgb(channels, LAYOUTS[layout], MATRIX, full_range=False))
+        steps.append(step)
     told = [step for step in steps if step is not None]
     return decoded, step_to_qp(fmean(told)) if told else None
 
@@ -257,7 +254,8 @@ def _draw_encoding(random: np.random.Generator) -> tuple[str, dict[str, str]]:
     if random.random() < 0.8:
         preset = str(random.choice(["veryfast", "medium", "medium", "slow"]))
         crf = random.uniform(14, 38)
-        return "libx264", {"crf": f"{crf:.1f}", "preset": preset, "threads": "1"}
+        settings = {"crf": f"{crf:.1f}", "preset": preset, "threads": "1"}
+        return "libx264", settings | ENCODERS["libx264"].fixed
     code = str(int(random.integers(2, 15)))
     return "mpeg2video" if random.random() < 0.5 else "mpeg4", {"qmin": code, "qmax": code}
 
@@ -337,7 +335,7 @@ def _shrunk(picture: FloatArray, side: float) -> FloatArray:
 
 def _drawn(random: np.random.Generator) -> FloatArray:
     """Draw shapes of one color each over each other, as in cartoons."""
-    side = 400
+    side = DRAWN_PX
     canvas = np.full((side, side, 3), random.uniform(0, 1, 3), np.float32)
     for _ in range(int(random.integers(20, 200))):
         radius = 4 / math.sqrt(random.uniform(0.003, 1))
@@ -353,19 +351,6 @@ def _drawn(random: np.random.Generator) -> FloatArray:
     grain = cv2.GaussianBlur(random.normal(0, 1, (side, side)).astype(np.float32), (0, 0), 1.5)
     textured = canvas + random.uniform(0, 0.08) * grain[..., None]
     return np.asarray(textured.clip(0, 1), np.float32)
-
-
-def _blob(random: np.random.Generator) -> FloatArray:
-    """Draw a shape of sharp edges, (400, 400) in [0, 1]: smooth noise above its threshold."""
-    size = int(random.integers(3, 8))
-    noise = cv2.resize(
-        random.normal(0, 1, (size, size)).astype(np.float32),
-        (400, 400),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    level = np.quantile(noise, random.uniform(0.4, 0.8))
-    slope = np.abs(np.diff(noise, axis=0)).mean() + 1e-6
-    return np.asarray(((noise - level) / slope + 0.5).clip(0, 1), np.float32)
 
 
 def _levels(picture: torch.Tensor) -> torch.Tensor:

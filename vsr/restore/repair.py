@@ -122,8 +122,9 @@ class FilmFaults:
     cleans: bool
     """Whether dirt is removed."""
 
-    def __str__(self) -> str:
-        """Name those that are to be repaired; empty: none."""
+    @property
+    def to_repair(self) -> str:
+        """Names of those that are to be repaired; empty: none."""
         wanted = {"uneven brightness": self.evens, "scratches": self.heals, "dirt": self.cleans}
         return " and ".join(word for word, is_on in wanted.items() if is_on)
 
@@ -171,14 +172,14 @@ class FilmRepair:
         num_probed = PROBE_FRAMES if self.options.scratches == "off" else SCRATCH_PROBE_FRAMES
         probe = list(islice(shot, num_probed))
         faults = find_faults([to_levels(frame) for _, _, (frame, _) in probe], self.options)
-        if not str(faults):
+        if not faults.to_repair:
             yield from chain(probe, shot)
             return
         account = ShotRepair(
             probe[0][1], faults.brightness_flicker, faults.dirt_spots, faults.scratches
         )
         self.shots.append(account)
-        self._notify(f"shot from frame {account.first_frame}: repairing {faults}")
+        self._notify(f"shot from frame {account.first_frame}: repairing {faults.to_repair}")
         # Owners wait while the repairs look ahead.
         owners: deque[Marked[T]] = deque()
 

@@ -5,14 +5,13 @@ edges are. The network works on that half grid, four pixels to a position, so th
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from vsr.image.luma import LUMA_WEIGHTS, luma
-from vsr.models.networks.shot_network import BLOCK, LEAK
+from vsr.models.networks.shot_network import BLOCK, LEAK, first_convolutions
 from vsr.records import limits
 
 COLOR_GAIN = 4.0
@@ -46,15 +45,7 @@ class ColorNetwork(nn.Module):
         self.spec = spec
         # One input is the quantizer, the same everywhere.
         widths = [BLOCK**2 * NUM_PLANES + 1, *[spec.width] * (spec.layers - 1), 2 * BLOCK**2]
-        layers = [nn.Conv2d(into, out, kernel_size=3) for into, out in pairwise(widths)]
-        for layer in layers:
-            assert layer.bias is not None
-            nn.init.kaiming_normal_(layer.weight, a=LEAK)
-            nn.init.zeros_(layer.bias)
-        # Near zero, so that training begins from the color as it is.
-        with torch.no_grad():
-            layers[-1].weight.mul_(0.1)
-        self.body = nn.ModuleList(layers)
+        self.body = first_convolutions(widths)
 
     def forward(self, planes: torch.Tensor, quantizers: torch.Tensor) -> torch.Tensor:
         """Find what color lacks.

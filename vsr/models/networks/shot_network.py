@@ -57,15 +57,7 @@ class ShotNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         widths = [BLOCK**2 * spec.planes, *[spec.width] * (spec.layers - 1), BLOCK**2]
-        layers = [nn.Conv2d(into, out, kernel_size=3) for into, out in pairwise(widths)]
-        for layer in layers:
-            assert layer.bias is not None
-            nn.init.kaiming_normal_(layer.weight, a=LEAK)
-            nn.init.zeros_(layer.bias)
-        # Near zero, so that training begins from the enlarged frame itself.
-        with torch.no_grad():
-            layers[-1].weight.mul_(0.1)
-        self.body = nn.ModuleList(layers)
+        self.body = first_convolutions(widths)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """(N, planes, H + 2 halo, W + 2 halo) -> detail (N, 1, H, W); H and W are even.
@@ -74,6 +66,19 @@ class ShotNetwork(nn.Module):
         confidence.
         """
         return apply_layers(planes, list(self.body))
+
+
+def first_convolutions(widths: Sequence[int]) -> nn.ModuleList:
+    """Make 3x3 convolutions between numbers of channels, as a training begins with them."""
+    layers = [nn.Conv2d(into, out, kernel_size=3) for into, out in pairwise(widths)]
+    for layer in layers:
+        assert layer.bias is not None
+        nn.init.kaiming_normal_(layer.weight, a=LEAK)
+        nn.init.zeros_(layer.bias)
+    # Near zero, so that training begins from the frame itself.
+    with torch.no_grad():
+        layers[-1].weight.mul_(0.1)
+    return nn.ModuleList(layers)
 
 
 def apply_layers(

@@ -14,8 +14,9 @@ from av.video.stream import VideoStream
 
 from vsr.records import option
 from vsr.restore.degradation import step_to_qp
-from vsr.video.read.quantizers import EXPORT_QUANTIZERS, QuantizerReader
+from vsr.video.read.quantizers import decoded_with_steps
 from vsr.video.step import Degradation
+from vsr.video.write.encoders import ENCODERS
 
 RATE = 25
 BLACK, RANGE, GRAY = 16, 219, 128
@@ -76,19 +77,12 @@ def encode_and_decode(
         out.mux(stream.encode(None))
     file.seek(0)
     decoded, steps = [], []
-    with av.open(file, "r") as container:
-        video = container.streams.video[0]
-        context = video.codec_context
-        context.options = EXPORT_QUANTIZERS
-        reader = QuantizerReader(context.codec.canonical_name, context.extradata)
-        for packet in container.demux(video):
-            reader.add_packet(packet.pts, packet)
-            for frame in packet.decode():
-                levels = frame.to_ndarray(format="yuv420p")[:height].astype(np.float32)
-                luma = torch.from_numpy((levels - BLACK) / RANGE)[None]
-                # As a frame of a clip comes: of 8 bits over the full range.
-                decoded.append(_quantized(luma))
-                steps.append(reader.take_step(frame))
+    for frame, step in decoded_with_steps(file):
+        levels = frame.to_ndarray(format="yuv420p")[:height].astype(np.float32)
+        luma = torch.from_numpy((levels - BLACK) / RANGE)[None]
+        # As a frame of a clip comes: of 8 bits over the full range.
+        decoded.append(_quantized(luma))
+        steps.append(step)
     told = [step for step in steps if step is not None]
     return decoded, step_to_qp(fmean(told)) if told else None
 
@@ -100,7 +94,8 @@ def _draw_encoding(
     if random.random() < options.h264:
         preset = str(random.choice(["veryfast", "medium", "medium", "slow"]))
         crf = random.uniform(options.min_crf, options.max_crf)
-        return X264, {"crf": f"{crf:.1f}", "preset": preset, "threads": "1"}
+        settings = {"crf": f"{crf:.1f}", "preset": preset, "threads": "1"}
+        return X264, settings | ENCODERS[X264].fixed
     # Not x265: what it makes of the same frames differs now and then, even on one thread.
     code = str(int(random.integers(2, 15)))
     codec = MPEG2 if random.random() < 0.5 else MPEG4

@@ -25,6 +25,8 @@ MAX_PICTURE_PX = 1100
 are."""
 MIN_PICTURE_PX = 256
 MAX_PICTURES_KEPT = 256
+BLOB_PX = 512
+"""Side of the shape of a second layer."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class SequenceMaker:
         random = np.random.default_rng([self._seed, number])
         layers = [_Layer(self._texture(random), None, random, options)]
         if random.random() < options.covered:
-            layers.append(_Layer(self._texture(random), _blob(random), random, options))
+            layers.append(
+                _Layer(self._texture(random), draw_blob(random, BLOB_PX), random, options)
+            )
         softness = random.uniform(0.4, 0.8) if random.random() < options.soft else 0.0
         shutter = random.uniform(0.3, 0.8) if random.random() < options.smeared else 0.0
         light = random.normal(0, 0.02) if random.random() < options.lit else 0.0
@@ -224,12 +228,12 @@ def _expose(layers: Sequence[_Layer], time: float, shutter: float, side: int) ->
     return np.clip(np.mean(pictures, axis=0, dtype=np.float32), 0, 1)
 
 
-def _blob(random: np.random.Generator) -> FloatArray:
-    """Draw a shape of sharp edges, (512, 512) in [0, 1]: smooth noise above its threshold."""
+def draw_blob(random: np.random.Generator, side: int) -> FloatArray:
+    """Draw a shape of sharp edges, (side, side) in [0, 1]: smooth noise above its threshold."""
     size = int(random.integers(3, 8))
     noise = cv2.resize(
         random.normal(0, 1, (size, size)).astype(np.float32),
-        (512, 512),
+        (side, side),
         interpolation=cv2.INTER_CUBIC,
     )
     # By the quantile a shape covers 20 to 60 % of its square, whatever the noise.

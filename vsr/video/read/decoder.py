@@ -260,6 +260,7 @@ class StreamDecoder:
 
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+"""Endings of files that tell quantizers; `INTEGRITY_CHECKS` has them too."""
 
 
 class ImageSequenceDecoder:
@@ -295,12 +296,11 @@ class ImageSequenceDecoder:
                 continue
             suffix = picture.suffix.lower()
             looks_whole = INTEGRITY_CHECKS.get(suffix)
-            is_whole = not frame.is_corrupt and (
-                looks_whole is None or looks_whole(picture.read_bytes())
-            )
+            stored = b"" if looks_whole is None else picture.read_bytes()
+            is_whole = not frame.is_corrupt and (looks_whole is None or looks_whole(stored))
             if not is_whole:
                 self._log.add("corrupt_frames", f"{picture.name} is partly concealed")
-            step = jpeg_step(picture.read_bytes()) if suffix in JPEG_SUFFIXES else None
+            step = jpeg_step(stored) if suffix in JPEG_SUFFIXES else None
             yield DecodedFrame(frame, None, is_whole=is_whole, quantizer_step=step)
 
 

@@ -6,8 +6,9 @@ knows most of these headers, but speaks through its log alone, which is the whol
 PyAV listens, a decoder in another thread that complains can wait for Python forever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import fmean
+from typing import IO
 
 import av
 import numpy as np
@@ -72,6 +73,20 @@ class QuantizerReader:
         return self._waiting.pop(frame.pts, None)
 
 
+def decoded_with_steps(file: IO[bytes]) -> Iterator[tuple[av.VideoFrame, float | None]]:
+    """Decode the first video stream of a file; beside each picture its quantizer step, None where
+    it is not known."""
+    with av.open(file, "r") as container:
+        video = container.streams.video[0]
+        context = video.codec_context
+        context.options = EXPORT_QUANTIZERS
+        reader = QuantizerReader(context.codec.canonical_name, context.extradata)
+        for packet in container.demux(video):
+            reader.add_packet(packet.pts, packet)
+            for frame in packet.decode():
+                yield frame, reader.take_step(frame)
+
+
 def _packet_reader(codec: str, extradata: bytes | None) -> Callable[[bytes], float | None] | None:
     """Find what reads the step out of a codec's packets; None where decoders tell it, or nobody."""
     if codec == "hevc":
@@ -123,7 +138,7 @@ MAX_BLOCKS = 1000
 
 
 def h264_step(quantizer: float) -> float:
-    """Step of a quantizer of H.264 or HEVC, in gray levels, for transforms of unit norm.
+    """Step of a quantizer of H.264, in gray levels, for transforms of unit norm.
 
     ITU-T H.264, 8.5.9: it doubles every 6, and is 0.625 at 0. Deeper samples have quantizers that
     reach lower by 6 for each bit, so that the step stays one of 8-bit levels.
