@@ -190,6 +190,19 @@ def test_a_stopped_training_of_a_prior_goes_on_as_if_in_one_go(photographs, tmp_
     assert are_equal(load_prior(whole).networks, load_prior(parts).networks)
 
 
+def test_a_training_in_bf16_descends_as_one_in_single_precision_does(photographs, tmp_path):
+    curves = [
+        train_tiny(
+            photographs,
+            tmp_path / f"{precision}.safetensors",
+            settings=[*TINY, f"precision={precision}"],
+        ).loss_curve
+        for precision in ("fp32", "bf16")
+    ]
+    assert curves[0] != curves[1]
+    assert curves[1] == pytest.approx(curves[0], rel=0.02)
+
+
 def test_a_wider_network_begins_as_the_function_of_the_one_it_grew_from():
     small = load_shipped_prior().networks[1]
     large = grow(small, replace(small.spec, width=small.spec.width + 13))

@@ -83,6 +83,9 @@ class PriorOptions:
     perceptual_weight: float = option(
         0.0, "Weight of LPIPS in the loss; needs its weights.", at_least=0
     )
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "Precision of the convolutions; bf16 is fast on a GPU, and on a CPU with AMX."
+    )
 
     def __post_init__(self) -> None:
         if self.first.neighbours != self.second.neighbours:
@@ -203,6 +206,16 @@ class PriorTraining(ShotModelTraining):
             return super()._rate_factors(network)
         # What clean shots are restored by stays as it is.
         return [float(name.startswith("changes.")) for name, _ in network.named_parameters()]
+
+    def _crop_loss(self, planes: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        # Without its cache: parts of a batch share it from several threads.
+        with torch.autocast(
+            planes.device.type,
+            torch.bfloat16,
+            enabled=self._prior_options.precision == "bf16",
+            cache_enabled=False,
+        ):
+            return super()._crop_loss(planes, target)
 
     def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         loss = super()._loss(result, target)
