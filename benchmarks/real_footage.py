@@ -206,12 +206,14 @@ class Middle(Excerpt):
 
 
 def middle(picture: torch.Tensor, crop: tuple[int, int] | None, scale: int = 1) -> torch.Tensor:
-    """The middle of (3, H, W), of `crop` times `scale` pixels; the whole of a smaller picture."""
-    if crop is None:
-        return picture
+    """The middle of (3, H, W), of `crop` times `scale` pixels, or as much as a smaller picture
+    has; of even sides in low resolution, as encoders want it."""
     # In whole pixels of the low resolution, so that a truth is cut where its input is.
     height, width = (side // scale for side in picture.shape[-2:])
-    keep_width, keep_height = min(crop[0], width), min(crop[1], height)
+    most_width, most_height = crop or (width, height)
+    keep_width, keep_height = (
+        min(most, side) // 2 * 2 for most, side in ((most_width, width), (most_height, height))
+    )
     top, left = (height - keep_height) // 2, (width - keep_width) // 2
     rows = slice(scale * top, scale * (top + keep_height))
     return picture[:, rows, scale * left : scale * (left + keep_width)]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from itertools import pairwise
 
@@ -487,3 +488,27 @@ def test_real_clips_read_without_damage_and_with_the_times_of_ffprobe(shared_dat
     reader, frames = read_all(path)
     assert [frame.pts for frame in frames] == [int(line.rstrip(",")) for line in listed]
     assert reader.damage == ()
+
+
+def test_a_clip_is_closed_between_two_frames_and_never_while_one_is_read(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", moving_pictures(6, 48, 40))
+    reads, goes_on = threading.Event(), threading.Event()
+    read = []
+
+    def wait(frame, samples):
+        reads.set()
+        goes_on.wait()
+
+    reader = open_clip(clip)
+    reading = threading.Thread(target=lambda: read.extend(reader.frames(seen=wait)))
+    reading.start()
+    reads.wait()
+    closing = threading.Thread(target=reader.__exit__, args=(None, None, None))
+    closing.start()
+    closing.join(0.3)
+    # libav would be reading from memory that is gone.
+    assert closing.is_alive()
+    goes_on.set()
+    closing.join()
+    reading.join()
+    assert len(read) == 1

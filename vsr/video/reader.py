@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -77,6 +78,11 @@ from vsr.video.read.sources import (
 from vsr.video.read.timestamps import JOINABLE_FORMATS
 
 __all__ = ["ClipReader", "Damage", "ReadOptions", "clip_identity", "open_clip"]
+
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""Longest time that closing waits for a frame that another thread is reading: a pipe may bring
+nothing more. That thread then closes the file, or the end of the program does."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,7 @@ class ClipReader:
         self._resources = resources
         self._options = options
         self._reformatter = VideoReformatter()
+        self._reading, self._is_closed = threading.RLock(), False
         self._losses: dict[str, int] = {}
         """Things that the result cannot hold, with the first frame that has it."""
 
@@ -216,7 +223,11 @@ class ClipReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._resources.close()
+        self._is_closed = True
+        # libav must not lose a file that another thread is reading.
+        if self._reading.acquire(timeout=CLOSE_TIMEOUT_SECONDS):
+            self._resources.close()
+            self._reading.release()
 
     @property
     def damage(self) -> tuple[Damage, ...]:
@@ -243,9 +254,24 @@ class ClipReader:
         strictly increase. Those before `from_seconds` are left out, which costs less than to
         convert them.
 
-        `seen` is told of each as it is converted, with the samples that it comes from. Raises
-        InputError at the first damage where the options say so.
+        `seen` is told of each as it is converted, with the samples that it comes from. They end
+        where the reader is closed meanwhile, by another thread. Raises InputError at the first
+        damage where the options say so.
         """
+        frames = self._frames(from_seconds, seen)
+        while True:
+            with self._reading:
+                if self._is_closed:
+                    self._resources.close()
+                    return
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _frames(
+        self, from_seconds: float, seen: "Callable[[Frame, SampledFrame], None] | None"
+    ) -> Iterator[Frame]:
         mode, order = self._options.deinterlace, self._source.fields.top_field_first
         decoder, pictures = self._source.decoder, self._source.pictures
         if mode == "frame":
