@@ -64,7 +64,7 @@ class PriorOptions:
     average_decay: float = option(
         0.999, "Decay of the moving average of the weights, which is kept.", at_least=0, below=1
     )
-    pool: int = option(32, "Sequences that crops are drawn from at a time.", at_least=1)
+    pool: int = option(256, "Sequences that crops are drawn from at a time.", at_least=1)
     steps_per_sequence: int = option(
         40, "Steps after which the oldest of them gives way to a new one.", at_least=1
     )
@@ -81,7 +81,7 @@ class PriorOptions:
     knots: DegradationKnots = DegradationKnots()
     degradations: DegradationOptions = DegradationOptions()
     perceptual_weight: float = option(
-        0.0, "Weight of LPIPS in the loss; needs its weights.", at_least=0
+        0.0, "Weight of LPIPS in the loss of the second network; needs its weights.", at_least=0
     )
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "Precision of the convolutions; bf16 is fast on a GPU, and on a CPU with AMX."
@@ -219,7 +219,8 @@ class PriorTraining(ShotModelTraining):
 
     def _loss(self, result: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         loss = super()._loss(result, target)
-        if self._perceptual is not None:
+        # What the second network makes is looked at; what the first makes is gone on from.
+        if self._perceptual is not None and self._finished:
             gray = (luma.expand(-1, 3, -1, -1) for luma in (result, target))
             loss = loss + self._prior_options.perceptual_weight * self._perceptual(*gray)
         return loss
