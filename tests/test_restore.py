@@ -204,13 +204,15 @@ def test_blur_is_measured_and_sharp_pictures_have_none():
     cycles = torch.hypot(torch.fft.fftfreq(512)[:, None], torch.fft.rfftfreq(512)[None])
     picture = torch.fft.irfft2(spectrum / cycles.clamp_min(1 / 512))
     picture = (0.5 + 0.12 * picture / picture.std()).clamp(0, 1).repeat(3, 1, 1)
-    assert estimate_blur(resize(picture, 256, 256)) is None
+    assert estimate_blur([resize(picture, 256, 256)]) is None
     offsets = torch.arange(-12, 13) ** 2
     taps = torch.exp(-offsets / 2 / 3.0**2)
     kernel = (taps[:, None] * taps / taps.sum() ** 2)[None, None]
     blurred = torch.nn.functional.conv2d(picture[:, None], kernel, padding=12)[:, 0]
-    assert estimate_blur(blurred[:, ::2, ::2]) == pytest.approx(1.5, rel=0.3)
-    assert estimate_blur(torch.rand(3, 20, 20)) is None
+    found = estimate_blur([blurred[:, ::2, ::2]])
+    assert found.wide_px == pytest.approx(1.5, rel=0.3)
+    assert found.narrow_px == pytest.approx(1.5, rel=0.3)
+    assert estimate_blur([torch.rand(3, 20, 20)]) is None
 
 
 def test_a_full_trust_is_plain_back_projection():

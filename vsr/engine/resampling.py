@@ -6,7 +6,9 @@ from collections.abc import Callable
 import torch
 
 from vsr.engine.tiling import Strips, on_one_core
-from vsr.image.blur import KernelTaps, back_project_blurred
+from vsr.image.blur import Blur, back_project_blurred
+from vsr.image.degradation import GaussianBlur
+from vsr.image.gaussian_blur import spread
 from vsr.image.resample import (
     BICUBIC,
     InterpolationKernel,
@@ -36,7 +38,7 @@ def back_project_in_place(
     image: torch.Tensor,
     low: torch.Tensor,
     weight: float,
-    kernel: KernelTaps | None = None,
+    kernel: Blur | None = None,
     *,
     twice: bool = False,
     keep: Keep | None = None,
@@ -48,6 +50,10 @@ def back_project_in_place(
     for a second step before values are clamped, and goes with no filter. Raises `ModelError` for a
     ratio of sizes that the kernel does not cover.
     """
+    if isinstance(kernel, GaussianBlur):
+        for _ in range(2 if twice else 1):
+            _back_project_once(image, low, weight, kernel, keep)
+        return image.clamp_(0, 1)
     if kernel is not None:
         image.copy_(back_project_blurred(image, low, kernel, weight, keep))
         if twice:
@@ -82,3 +88,26 @@ def back_project_in_place(
     residual = on_one_core(filtered, image.device)
     strips.cover(correct, height, width)
     return image
+
+
+def _back_project_once(
+    image: torch.Tensor, low: torch.Tensor, weight: float, blur: GaussianBlur, keep: Keep | None
+) -> None:
+    """Correct `image`, (C, H, W), in place by what it differs from `low` through a blur."""
+    height, width = image.shape[-2:]
+    reduced = resize_on_cores(image, *low.shape[-2:])
+
+    @torch.inference_mode()
+    def compared() -> torch.Tensor:
+        residual = low - spread(reduced, blur)
+        return residual if keep is None else keep(residual)
+
+    strips = Strips(image.device)
+    residual = on_one_core(compared, image.device)
+
+    @torch.inference_mode()
+    def correct(top: int, end: int) -> None:
+        change = resize_strip(residual, height, width, top, end)
+        image[:, top:end].add_(change, alpha=weight)
+
+    strips.cover(correct, height, width)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from vsr.errors import ModelError
+from vsr.image.degradation import GaussianBlur
 from vsr.image.motion import FloatArray
 from vsr.image.pyramid_flow import filter_both_ways
 from vsr.image.resample import resize
@@ -25,6 +26,9 @@ WHOLE_FACTORS = (2, 4, 8, 16)
 BICUBIC_TAPS = 8
 KernelTaps = tuple[tuple[float, ...], ...]
 """A kernel as plain numbers: comparable, and as JSON has it."""
+Blur = KernelTaps | GaussianBlur
+"""Blur that back-projection goes through: a kernel of any shape for half the size, or a Gaussian in
+pixels of the input."""
 
 
 def aligned_center(side: int, factor: int = FACTOR) -> float:

@@ -75,8 +75,9 @@ class Prior:
     """Both networks with their changes, where it has any."""
 
     def networks_for(self, known: KnownDegradation) -> NetworkPair:
-        """Make the networks for a degradation; a prior without changes has one pair for all."""
-        if self.modulated is None or known.is_clean:
+        """Make the networks for a degradation; a prior without changes has one pair for all. A blur
+        changes none: what sharpens it comes before them."""
+        if self.modulated is None or not known.quantizer:
             return self.networks
         first, second = self.modulated
         return first.for_degradation(known), second.for_degradation(known)
@@ -159,10 +160,10 @@ def load_shipped_prior(choice: PriorChoice = "auto") -> Prior:
 
 
 def load_prior_for(choice: PriorChoice, known: KnownDegradation) -> Prior:
-    """Read the shipped prior for a shot: where that of the choice knows clean shots alone, degraded
-    ones have the usual one. Raises `ModelError`."""
+    """Read the shipped prior for a shot: where that of the choice knows no compressed shots, these
+    have the usual one. Raises `ModelError`."""
     prior = load_shipped_prior(choice)
-    if known.is_clean or prior.modulated is not None:
+    if not known.quantizer or prior.modulated is not None:
         return prior
     return load_shipped_prior("balanced")
 

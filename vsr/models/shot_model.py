@@ -10,7 +10,7 @@ from torch import nn
 
 from vsr.errors import ModelError, OutputError
 from vsr.files import write_atomically
-from vsr.image.blur import KernelTaps
+from vsr.image.blur import Blur, KernelTaps, none_if_bicubic
 from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.models.bank import SHOT_MODEL_SUFFIX, check_kernel
 from vsr.models.networks import on_device
@@ -66,6 +66,11 @@ class ShotCard:
 
     def __post_init__(self) -> None:
         check_kernel(self.kernel)
+
+    @property
+    def blur(self) -> Blur | None:
+        """Blur that results are back-projected through; None: bicubic."""
+        return none_if_bicubic(self.kernel) or self.degradation.blur
 
 
 NetworkPair = tuple[ShotNetwork, ShotNetwork]

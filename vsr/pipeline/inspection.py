@@ -7,7 +7,7 @@ from typing import Any
 
 from vsr.restore.color_restoration import color_quantizer
 from vsr.restore.data_term import is_noisy, known_degradation, trust_for
-from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_blur, estimate_degradation
+from vsr.restore.degradation import MAX_PROBE_FRAMES, estimate_degradation
 from vsr.restore.noise_removal import without_noise
 from vsr.restore.repair import FilmFaults, RepairOptions, find_faults, to_levels
 from vsr.restore.scratch_removal import PROBE_FRAMES as SCRATCH_PROBE_FRAMES
@@ -34,10 +34,6 @@ class ShotInspection:
         }
 
 
-MIN_UNDONE_BLUR_PX = 0.9
-"""Blur from which on a training that undoes it gains, since it has to do without the prior: nine
-clips blurred by 0.65 pixels lose .8 dB by it, by 1.1 pixels they gain 1.3 dB."""
-
 INSPECT_OPTIONS = ("restore", "grain", "read.deinterlace", "read.quantizer")
 """Options of a run that `vsr inspect` has as well."""
 
@@ -57,10 +53,7 @@ def inspect_clip(
         for shot in split_shots(reader.frames(), shots):
             probe = list(islice(shot.frames, SCRATCH_PROBE_FRAMES))
             frames = probe[:MAX_PROBE_FRAMES]
-            degradation = replace(
-                estimate_degradation(frames, looks_back=read.quantizer is None),
-                blur=estimate_blur(frames[len(frames) // 2].pixels),
-            )
+            degradation = estimate_degradation(frames, looks_back=read.quantizer is None)
             has_full_color = reader.info.has_full_color and read.quantizer is None
             remedies = _remedies(degradation, read, restore, has_full_color=has_full_color)
             # A run looks for faults of film in frames, not in the fields that these are made of.
@@ -92,8 +85,15 @@ def _remedies(
     if restore and color_quantizer(degradation, has_full_color=has_full_color) is not None:
         remedies.append("colors are restored by the color network")
     known = known_degradation(degradation, restore)
-    if not known.is_clean:
+    if known.blur is not None:
+        remedies.append(
+            f"the {known.blur.summary()} is undone by policy shot, with the prior as it is "
+            "(--restore 0: left)"
+        )
+    elif not known.is_clean:
         remedies.append(f"a shot model is the prior's for {known.summary()}, without training")
+    elif not restore and not known_degradation(degradation).is_clean:
+        remedies.append("the blur is left; train with --kernel auto to undo it")
     if degradation.interlaced:
         made = {
             "auto": "deinterlaced to one frame per frame (--deinterlace field: two)",
@@ -103,8 +103,6 @@ def _remedies(
         remedies.append(made.get(read.deinterlace, "the fields are left as they are"))
     if degradation.telecined and read.deinterlace != "film":
         remedies.append("left as it is; --deinterlace film undoes the 3:2 pulldown")
-    if degradation.blur is not None and degradation.blur >= MIN_UNDONE_BLUR_PX:
-        remedies.append("train with --kernel auto to undo the blur")
     return remedies
 
 

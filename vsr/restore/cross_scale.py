@@ -49,6 +49,9 @@ class GaussianFit:
     """Aligned, of sum 1."""
     wide_sigma_px: float
     """Standard deviation on the wider axis."""
+    narrow_sigma_px: float
+    degrees: float
+    """Direction of the wider axis, counter-clockwise from the right, 0 to 180."""
     mismatch: float
     bicubic_mismatch: float
     """Misfit of bicubic reduction."""
@@ -61,19 +64,18 @@ class GaussianFit:
 
 
 class CrossScaleSpectrum:
-    """The spectra of a picture, (3, H, W) in [0, 1], at least 32 pixels a side."""
+    """The spectra of a picture, (3, H, W) in [0, 1], at least 32 pixels a side, or the mean spectra
+    of several."""
 
-    def __init__(self, picture: torch.Tensor) -> None:
-        # The middle shows what the picture is of, and more windows than these change nothing.
-        top, left = (max(0, side - ANALYZED_PX) // 2 for side in picture.shape[-2:])
-        seen = picture[:, top : top + ANALYZED_PX, left : left + ANALYZED_PX]
-        gray = 255 * torch.tensordot(torch.tensor(LUMA_WEIGHTS), seen, dims=1)
-        # At the picture's own scale; the floor keeps logarithms finite.
-        self._own = _power_spectrum(gray, WINDOW_PX).clamp_min(1e-3)
-        # Before a reduction there is no rounding yet: the picture's own is taken off.
-        self._fine = (_power_spectrum(gray, FACTOR * WINDOW_PX) - QUANTIZATION_POWER).clamp_min(
-            1e-6
+    def __init__(self, *pictures: torch.Tensor) -> None:
+        own, fine = (
+            torch.stack([_power_spectrum(_gray_middle(one), side) for one in pictures]).mean(dim=0)
+            for side in (WINDOW_PX, FACTOR * WINDOW_PX)
         )
+        # At the picture's own scale; the floor keeps logarithms finite.
+        self._own = own.clamp_min(1e-3)
+        # Before a reduction there is no rounding yet: the picture's own is taken off.
+        self._fine = (fine - QUANTIZATION_POWER).clamp_min(1e-6)
         self._cycles = torch.fft.fftfreq(FACTOR * WINDOW_PX)
         own_cycles = torch.fft.fftfreq(WINDOW_PX)
         # Brightness and slow slopes say nothing of a blur.
@@ -93,10 +95,13 @@ class CrossScaleSpectrum:
 
     def fit(self, side: int) -> GaussianFit:
         """The best Gaussian of (side, side), beside bicubic reduction."""
-        kernel, wide_sigma_px = self.gaussian(side)
+        along, across, angle = self._best_gaussian()
+        kernel = gaussian_kernel(side, (along, across), angle)
         return GaussianFit(
             kernel,
-            wide_sigma_px,
+            max(along, across),
+            min(along, across),
+            (angle + 90 * (across > along)) % 180,
             float(self.mismatch(kernel)),
             float(self.mismatch(bicubic_kernel())),
         )
@@ -104,6 +109,11 @@ class CrossScaleSpectrum:
     def gaussian(self, side: int) -> tuple[torch.Tensor, float]:
         """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on
         the wider axis."""
+        along, across, angle = self._best_gaussian()
+        return gaussian_kernel(side, (along, across), angle), max(along, across)
+
+    def _best_gaussian(self) -> tuple[float, float, float]:
+        """Find the standard deviations on both axes, and the direction of the first in degrees."""
         # Widths are searched by their logarithm, since what counts is their ratio.
         span = log(MAX_SIGMA_PX / MIN_SIGMA_PX)
         best, reach = (
@@ -120,7 +130,7 @@ class CrossScaleSpectrum:
             # A little more than a step of the grid on each side, for a best one that lies between.
             reach = reach * 3 / max(SEARCH_GRID)
         along, across = (MIN_SIGMA_PX * exp(float(value)) for value in best[:2])
-        return gaussian_kernel(side, (along, across), degrees(float(best[2]))), max(along, across)
+        return along, across, degrees(float(best[2]))
 
     def _gaussian_power(self, tried: torch.Tensor) -> torch.Tensor:
         """Compute the power of Gaussians given by the logarithms of their widths, in units of the
@@ -184,6 +194,15 @@ def accumulate_octaves(kernel: torch.Tensor) -> torch.Tensor:
     # Back to taps at the same offsets; a kernel is real, so what is imaginary is rounding.
     taps = (waves @ torch.stack(responses).prod(dim=0) @ waves.T).real
     return recentered(taps)
+
+
+def _gray_middle(picture: torch.Tensor) -> torch.Tensor:
+    """Luma, (H, W) in gray levels, of the middle of a picture (3, H, W): it shows what the picture
+    is of, and more windows than these change nothing."""
+    top, left = (max(0, side - ANALYZED_PX) // 2 for side in picture.shape[-2:])
+    seen = picture[:, top : top + ANALYZED_PX, left : left + ANALYZED_PX]
+    gray: torch.Tensor = 255 * torch.tensordot(torch.tensor(LUMA_WEIGHTS), seen, dims=1)
+    return gray
 
 
 def _power_spectrum(gray: torch.Tensor, side: int) -> torch.Tensor:

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 
 from vsr.engine.resampling import back_project_in_place
 from vsr.image.block_transform import block_basis
-from vsr.image.blur import KernelTaps
-from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
+from vsr.image.blur import Blur
+from vsr.image.degradation import CLEAN_SHOT, GaussianBlur, KnownDegradation
+from vsr.image.gaussian_blur import spread
 from vsr.image.luma import LUMA_WEIGHTS, luma
 from vsr.video.read.quantizers import h264_step
 from vsr.video.step import FULL_TRUST, Degradation, Trust
@@ -50,6 +51,13 @@ DETAIL_ERROR_SHARE = 0.07
 """Standard deviation of the errors in the detail of a shot network, over the quantizer step. PSNR
 alone would have about .2 of it; LPIPS misses detail of that size, wrong as it is. From
 `MIN_KNOWN_QP` on errors grow no more: networks for compressed shots take them for what they are."""
+MIN_UNDONE_BLUR_PX = 0.8
+"""Blur on its wider axis from which on it is undone. No sharp clip reads more than 0.69 pixels, and
+one that is taken for blurred gets halos."""
+SHARPENING_STEPS = 4
+"""Steps by which a blurred frame is sharpened before networks see it. On four clips blurred by 1.1
+pixels 0, 2, 4 and 10 steps gain 2.24, 2.31, 2.26 and 1.78 dB on bicubic interpolation, at .57,
+.52, .49 and .47 of its LPIPS, and flicker 1.10, 1.11, 1.12 and 1.19 times as much."""
 DETAIL_WINDOW_PX = 16
 """Side of the windows, in pixels of the input, that detail is measured over. From 8 pixels to a
 whole picture of 96x64 the results are alike; a large frame has flat parts and others."""
@@ -106,11 +114,23 @@ class DataTerm:
         size = detail.shape[-2:]
         return detail * F.interpolate(gain, size, mode="bilinear", align_corners=True)[0]
 
+    def sharpened(self, low: torch.Tensor, blur: GaussianBlur) -> torch.Tensor:
+        """Undo a part of the blur of a frame, (C, h, w), at its own size; in [0, 1].
+
+        Each step finds again what is strong enough to survive the blur, and little noise. Networks
+        for clean shots then see about what they know.
+        """
+        picture = low.clone()
+        for _ in range(SHARPENING_STEPS):
+            residual = low - spread(picture, blur)
+            picture += self.weight * (residual if self.keep is None else self.keep(residual))
+        return picture.clamp_(0, 1)
+
     def back_project(
         self,
         image: torch.Tensor,
         low: torch.Tensor,
-        kernel: KernelTaps | None = None,
+        kernel: Blur | None = None,
         *,
         twice: bool = False,
     ) -> torch.Tensor:
@@ -170,9 +190,13 @@ def known_degradation(degradation: Degradation | None, strength: float = 1.0) ->
     """Put a shot's degradation in the terms of networks; `strength`, 0 to 1, brings it nearer to a
     clean shot's."""
     qp = None if degradation is None else degradation.coarsest_qp
-    if qp is None or qp < MIN_KNOWN_QP:
+    if qp is not None and qp >= MIN_KNOWN_QP:
+        # Whatever else looks like a blur there: compression does.
+        return KnownDegradation(round(strength * qp, 2))
+    blur = None if degradation is None else degradation.gaussian_blur
+    if blur is None or blur.wide_px < MIN_UNDONE_BLUR_PX or strength == 0:
         return CLEAN_SHOT
-    return KnownDegradation(round(strength * qp, 2))
+    return KnownDegradation(blur=blur.scaled(strength))
 
 
 def _believed_detail(qp: float | None) -> float:

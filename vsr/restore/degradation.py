@@ -7,6 +7,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from vsr.image.degradation import GaussianBlur
 from vsr.image.luma import LUMA_WEIGHTS
 from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
@@ -24,6 +25,8 @@ are fewer."""
 NOISE_PAIRS = 5
 """Pairs of frames whose difference along the motion is measured."""
 BLUR_KERNEL_SIDE = 13
+BLUR_PICTURES = 4
+"""Frames of a shot whose mean spectrum shows its blur."""
 MIN_BLUR_SIDE_PX = 64
 """Smaller pictures have too few windows for a spectrum."""
 MAX_PROBE_PIXELS = 1280 * 720
@@ -52,6 +55,7 @@ def estimate_degradation(frames: Sequence[Frame], *, looks_back: bool = True) ->
     seen = field_statistics([_luma_levels(picture) for picture in pictures])
     noise = _noise(pictures, seen)
     qp = None if not steps else round(step_to_qp(fmean(steps)), 2)
+    blur = None if seen.interlaced else estimate_blur(pictures)
     return Degradation(
         qp=qp,
         earlier_qp=earlier_quantizer(_luma_levels(frames[0].pixels.cpu()))
@@ -61,6 +65,9 @@ def estimate_degradation(frames: Sequence[Frame], *, looks_back: bool = True) ->
         luma_noise_sigma=noise.luma,
         chroma_noise_sigma=noise.chroma,
         noise_by_brightness=noise.by_brightness,
+        blur=None if blur is None else blur.wide_px,
+        narrow_blur=None if blur is None else blur.narrow_px,
+        blur_degrees=None if blur is None else blur.degrees,
         interlaced=seen.interlaced,
         top_field_first=seen.top_field_first,
         telecined=seen.telecined,
@@ -118,14 +125,20 @@ def _luma_levels(picture: torch.Tensor) -> np.ndarray:
     return levels
 
 
-def estimate_blur(pixels: torch.Tensor) -> float | None:
-    """Estimate the blur of a picture (3, H, W) by how it resembles itself at half its size.
+def estimate_blur(pictures: Sequence[torch.Tensor]) -> GaussianBlur | None:
+    """Estimate the blur of pictures (3, H, W) of one shot by how they resemble themselves at half
+    their size.
 
-    Return the standard deviation on the wider axis of the Gaussian that it suffered, in its own
-    pixels; None for a picture that is not blurred, or too small to tell.
+    Return the Gaussian that they suffered, in their own pixels; None for pictures that are not
+    blurred, or too small to tell.
     """
-    if min(pixels.shape[-2:]) < MIN_BLUR_SIDE_PX:
+    if min(pictures[0].shape[-2:]) < MIN_BLUR_SIDE_PX:
         return None
-    fit = CrossScaleSpectrum(pixels.cpu()).fit(BLUR_KERNEL_SIDE)
+    stride = max(1, len(pictures) // BLUR_PICTURES)
+    seen = [picture.cpu() for picture in pictures[stride // 2 :: stride][:BLUR_PICTURES]]
+    fit = CrossScaleSpectrum(*seen).fit(BLUR_KERNEL_SIDE)
+    if not fit.is_blur:
+        return None
     # Halving a picture of blur s takes a further 3 s^2 of variance to blur it alike.
-    return round(fit.wide_sigma_px / sqrt(3), 3) if fit.is_blur else None
+    wide, narrow = (round(sigma / sqrt(3), 3) for sigma in (fit.wide_sigma_px, fit.narrow_sigma_px))
+    return GaussianBlur(wide, narrow, round(fit.degrees, 1))

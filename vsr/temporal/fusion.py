@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-from vsr.image.blur import KernelTaps
+from vsr.image.blur import Blur
 from vsr.image.motion import FLOW_REFINEMENTS
 from vsr.restore.data_term import DataTerm
 from vsr.temporal.boxes import Box, whole_box
@@ -76,7 +76,7 @@ def fuse_shot(
     data_term: DataTerm,
     known: ShotRegistrar | None = None,
     done: tuple[int, torch.Tensor] | None = None,
-    kernel: KernelTaps | None = None,
+    kernel: Blur | None = None,
 ) -> Iterator[Enlarged[T]]:
     """Fuse the pictures of one shot along its motion; as many come out as go in, `look_ahead`
     frames late.
@@ -121,7 +121,7 @@ def _fuse_first(
     registrar: ShotRegistrar,
     options: FusionOptions,
     data_term: DataTerm,
-    kernel: KernelTaps | None,
+    kernel: Blur | None,
 ) -> Enlarged[T]:
     """Take the first held frame out and fuse it with the result before it and the frames held after
     it."""
@@ -184,7 +184,7 @@ def back_project_twice(
     fused: torch.Tensor,
     low: torch.Tensor,
     data_term: DataTerm,
-    kernel: KernelTaps | None = None,
+    kernel: Blur | None = None,
 ) -> torch.Tensor:
     """Two steps of back-projection; in [0, 1].
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from vsr.image.blur import KernelTaps
+from vsr.image.blur import Blur
 from vsr.image.dense_motion import Motion, motion_between
 from vsr.image.luma import luma
 from vsr.image.motion import DIS_FAST
@@ -39,7 +39,7 @@ def search_strength(
     data_term: DataTerm,
     options: Callable[[float], FusionOptions],
     fallback: float,
-    kernel: KernelTaps | None = None,
+    kernel: Blur | None = None,
 ) -> Strength:
     """Find the least strength at which the change along the motion is `target` times the source's
     own.

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from vsr.errors import ModelError, UsageError
-from vsr.image.blur import none_if_bicubic
 from vsr.image.resample import resize
 from vsr.models.bank import is_of_shot
 from vsr.models.shot_model import Quality, ShotModel
@@ -94,7 +93,7 @@ class ShotPolicy(PolicyStage):
     ) -> Iterator[Step]:
         """Enlarge the steps of one shot, of which `done` come again."""
         model = self._model_of(self.decisions[-1], done[0]) if done else self._decide(first)
-        kernel = none_if_bicubic(model.card.kernel)
+        kernel = model.card.blur
         data_term = self.decisions[-1].data_term
         # Neighbors are compared through bicubic reduction, which is not that of a blurred clip; and
         # their inputs are taken as they are, with the errors of a codec.

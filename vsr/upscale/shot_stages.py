@@ -15,7 +15,8 @@ from vsr.engine.prefetch import prefetch
 from vsr.engine.resampling import resize_on_cores
 from vsr.engine.shot_network import FastShotNetwork
 from vsr.engine.tiling import made_on_single_thread, num_threads
-from vsr.image.blur import KernelTaps
+from vsr.image.blur import Blur
+from vsr.image.degradation import GaussianBlur
 from vsr.image.luma import luma
 from vsr.image.resample import scaled_size
 from vsr.models.networks.shot_network import ShotNetwork
@@ -41,7 +42,7 @@ def upscale_shot(
     fusion: FusionOptions,
     multiframe: MultiframeOptions | None = None,
     options: EngineOptions = EngineOptions(),
-    kernel: KernelTaps | None = None,
+    kernel: Blur | None = None,
 ) -> Iterator[torch.Tensor]:
     """Enlarge the frames of one shot, (C, h, w) in [0, 1] with C of 1 (luma) or 3 (RGB), `scale`
     times; see `ShotStages`."""
@@ -70,9 +71,9 @@ class ShotStages:
         fusion: FusionOptions,
         multiframe: MultiframeOptions | None = None,
         options: EngineOptions = EngineOptions(),
-        kernel: KernelTaps | None = None,
+        kernel: Blur | None = None,
     ) -> None:
-        """`kernel` is the blur that the networks were trained for; None: bicubic."""
+        """`kernel` is the blur that the networks were made for; None: bicubic."""
         fast = [FastShotNetwork(network, options) for network in networks]
         self._networks = [fast[min(stage, 1)] for stage in range(num_stages(scale))]
         self._scale = scale
@@ -274,14 +275,16 @@ def _upscaled(
     registrar: ShotRegistrar,
     scale: float,
     data_term: DataTerm,
-    kernel: KernelTaps | None,
+    kernel: Blur | None,
 ) -> Iterator[Enlarged[T]]:
     """Enlarge each picture to twice its size with the detail that the network finds, then to
     `scale` times its low one."""
     reach = network.spec.neighbours
     doubled: deque[Enlarged[T]] = deque()
     # Neighbors need the luma of a frame, which is a third of it.
-    for index, own, near in with_neighbors(_lumas(_doubled(shot), doubled), reach):
+    for index, own, near in with_neighbors(
+        _lumas(_doubled(shot, data_term, kernel), doubled), reach
+    ):
         one = doubled.popleft()
         size = scaled_size(one.low.shape[-2], one.low.shape[-1], scale)
         # Parts of a frame are cut where sizes are whole multiples, and not resized.
@@ -315,7 +318,7 @@ def _sharpened(
     size: tuple[int, int],
     box: Box | None,
     data_term: DataTerm,
-    kernel: KernelTaps | None,
+    kernel: Blur | None,
 ) -> torch.Tensor:
     """Add detail, (1, H, W), to a picture, or to a `box` of it; bring it to a size, and towards its
     input."""
@@ -332,13 +335,18 @@ def _sharpened(
     return data_term.back_project(picture.clamp_(0, 1), low, kernel)
 
 
-def _doubled(shot: Iterator[Enlarged[T]]) -> Iterator[tuple[Enlarged[T], torch.Tensor]]:
+def _doubled(
+    shot: Iterator[Enlarged[T]], data_term: DataTerm, kernel: Blur | None
+) -> Iterator[tuple[Enlarged[T], torch.Tensor]]:
     """Enlarge each picture to twice its size; with the luma of that."""
     last, base, luma = None, None, None
     for one in shot:
         # Where a whole frame stands still, fusion hands on the picture before.
         if base is None or luma is None or one.picture is not last:
             height, width = one.picture.shape[-2:]
-            base = resize_on_cores(one.picture, STAGE_SCALE * height, STAGE_SCALE * width)
+            shown = one.picture
+            if isinstance(kernel, GaussianBlur) and shown is one.low:
+                shown = data_term.sharpened(shown, kernel)
+            base = resize_on_cores(shown, STAGE_SCALE * height, STAGE_SCALE * width)
             last, luma = one.picture, to_luma(base)
         yield one._replace(picture=base), luma

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
-from vsr.image.blur import KernelTaps
-from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
+from vsr.image.blur import Blur
+from vsr.image.degradation import CLEAN_SHOT, GaussianBlur, KnownDegradation
 from vsr.video.frames import Frame
 
 Json = dict[str, Any]
@@ -38,6 +38,10 @@ class Degradation:
     blur: float | None = None
     """Standard deviation of the blur on its wider axis, in pixels of the frame; None where it is
     not blurred, or where the blur is unknown."""
+    narrow_blur: float | None = None
+    """That on its narrower axis."""
+    blur_degrees: float | None = None
+    """Direction of the wider axis, counter-clockwise from the right, 0 to 180."""
     interlaced: bool = False
     top_field_first: bool | None = None
     telecined: bool = False
@@ -50,6 +54,13 @@ class Degradation:
     def coarsest_qp(self) -> float | None:
         """The coarser of both quantizers."""
         return max((qp for qp in (self.qp, self.earlier_qp) if qp is not None), default=None)
+
+    @property
+    def gaussian_blur(self) -> GaussianBlur | None:
+        """The blur, with its shape."""
+        if self.blur is None or self.narrow_blur is None or self.blur_degrees is None:
+            return None
+        return GaussianBlur(self.blur, self.narrow_blur, self.blur_degrees)
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Steadying:
     """Weight of the back-projection onto the source, 0 to 1."""
     target: float | None = None
     """Flicker over the source's own that the user asked for."""
-    kernel: KernelTaps | None = None
+    kernel: Blur | None = None
     """Blur that the back-projection goes through; None: bicubic."""
     trust: Trust = FULL_TRUST
     """Trust of that back-projection in the source."""
@@ -107,7 +118,7 @@ class ShotRef:
     """Position of the shot in the clip, from 0."""
     first_frame: int
     """Index of its first frame in the clip."""
-    kernel: KernelTaps | None = None
+    kernel: Blur | None = None
     """Blur kernel that the shot's models were trained for; None: bicubic."""
     steadying: Steadying | None = None
     """None where flicker control is off, and before it."""
