@@ -166,6 +166,7 @@ def test_networks_are_told_of_a_blur_from_a_width_on_and_never_where_a_shot_is_c
     # Compression looks like a blur of up to .7 pixels.
     assert known_degradation(replace(blurred, blur=0.7)) == CLEAN_SHOT
     assert known_degradation(replace(blurred, qp=20.0)).blur is not None
+    assert known_degradation(replace(blurred, qp=29.0)) == CLEAN_SHOT
     for coded in (replace(blurred, qp=36.0), replace(blurred, earlier_qp=36.0)):
         assert known_degradation(coded) == KnownDegradation(36)
 
@@ -263,6 +264,15 @@ def test_a_training_that_keeps_out_the_prior_or_restores_nothing_knows_of_no_blu
         (model,) = load_shot_models(bank)
         assert model.card.degradation == CLEAN_SHOT
         assert model.card.blur is None
+
+
+def test_coding_errors_do_not_hide_a_blur(tmp_path):
+    coded = {"codec": "libx264", "codec_options": {"qp": "22", "preset": "veryfast"}}
+    (soft,), _ = inspect_clip(write_reduced(tmp_path / "soft.mkv", SKEWED, **coded))
+    assert soft.degradation.blur == pytest.approx(SKEWED.wide_px, rel=0.25)
+    assert any("is undone" in remedy for remedy in soft.remedies)
+    (sharp,), _ = inspect_clip(write_reduced(tmp_path / "sharp.mkv", **coded))
+    assert not any("undone" in remedy for remedy in sharp.remedies)
 
 
 def test_a_compressed_soft_clip_is_left_to_the_networks_for_its_quantizer(tmp_path):

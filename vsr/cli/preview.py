@@ -62,8 +62,8 @@ def preview(
         typer.Option(
             "--restore",
             metavar="0..1|auto",
-            help="Undo compression and noise: 0 not, 1 in full; auto as far as they are found; "
-            "default: auto.",
+            help="Undo compression, noise and blur: 0 not, 1 in full; auto as far as they are "
+            "found; default: auto.",
         ),
     ] = None,
     grain: Annotated[

@@ -186,7 +186,7 @@ def train_shot(
         typer.Option(
             "--restore",
             metavar="0..1|auto",
-            help="Use the prior's networks for compressed and noisy shots: 0 not, 1 in full; "
+            help="Know compressed, noisy and blurred shots for what they are: 0 not, 1 in full; "
             "auto as far as they are degraded.",
         ),
     ] = "auto",

@@ -102,7 +102,7 @@ class Recipe:
     )
     restore: float | Literal["auto"] = option(
         "auto",
-        "Undo compression and noise: 0 not, 1 in full; auto as far as they are found.",
+        "Undo compression, noise and blur: 0 not, 1 in full; auto as far as they are found.",
         "--restore",
         metavar="0..1|auto",
         at_least=0,

@@ -20,8 +20,9 @@ ANALYZED_PX = 1024
 """Side of the middle part of a large picture that is looked at."""
 QUANTIZATION_POWER = 1 / 12
 """Power, in gray levels squared, that rounding to 8 bits adds at every frequency."""
-MIN_SIGNAL_POWER = 10 * QUANTIZATION_POWER
-"""Power from which on a frequency counts; far below, rounding is all that can be seen."""
+MIN_SIGNAL_SHARE = 10
+"""Power from which on a frequency counts, over that of the errors; far below, these are all that
+can be seen."""
 MIN_CYCLES = 1.5
 """In a window: slower changes are smeared by its edges."""
 GAIN_STEPS = 4
@@ -67,21 +68,25 @@ class CrossScaleSpectrum:
     """The spectra of a picture, (3, H, W) in [0, 1], at least 32 pixels a side, or the mean spectra
     of several."""
 
-    def __init__(self, *pictures: torch.Tensor) -> None:
+    def __init__(self, *pictures: torch.Tensor, error_power: float = 0.0) -> None:
+        """`error_power` is that of noise and of coding errors at every frequency, in gray levels
+        squared."""
         own, fine = (
             torch.stack([_power_spectrum(_gray_middle(one), side) for one in pictures]).mean(dim=0)
             for side in (WINDOW_PX, FACTOR * WINDOW_PX)
         )
         # At the picture's own scale; the floor keeps logarithms finite.
         self._own = own.clamp_min(1e-3)
+        self._error_power = QUANTIZATION_POWER + error_power
         # Before a reduction there is no rounding yet: the picture's own is taken off.
-        self._fine = (fine - QUANTIZATION_POWER).clamp_min(1e-6)
+        self._fine = (fine - self._error_power).clamp_min(1e-6)
         self._cycles = torch.fft.fftfreq(FACTOR * WINDOW_PX)
         own_cycles = torch.fft.fftfreq(WINDOW_PX)
         # Brightness and slow slopes say nothing of a blur.
         changing = torch.hypot(own_cycles[:, None], own_cycles[None, :]) > MIN_CYCLES / WINDOW_PX
+        least = MIN_SIGNAL_SHARE * self._error_power
         # Never all nought: a flat picture speaks for no kernel, but it must not divide by it.
-        weights = changing * ((self._own / (self._own + MIN_SIGNAL_POWER)) ** 2 + 1e-9)
+        weights = changing * ((self._own / (self._own + least)) ** 2 + 1e-9)
         self._weights = weights / weights.sum()
 
     def mismatch(self, kernel: torch.Tensor) -> torch.Tensor:
@@ -159,9 +164,9 @@ class CrossScaleSpectrum:
             # contrast changes, so its best value is found by a few fixed-point steps.
             gain = self._mean(target - (reduced + 1e-9).log())
             for _ in range(GAIN_STEPS):
-                gain = gain + self._mean(target - (gain.exp() * reduced + QUANTIZATION_POWER).log())
+                gain = gain + self._mean(target - (gain.exp() * reduced + self._error_power).log())
         # The gain has no gradient of its own: at its best value a small change of it costs nothing.
-        error = (gain.exp() * reduced + QUANTIZATION_POWER).log() - target
+        error = (gain.exp() * reduced + self._error_power).log() - target
         return self._mean(error**2)[..., 0, 0].sqrt()
 
     def _mean(self, values: torch.Tensor) -> torch.Tensor:

@@ -115,8 +115,8 @@ class ShotTraining:
     )
     restore: float | Literal["auto"] = option(
         "auto",
-        "Use the prior's networks for compressed and noisy shots: 0 not, 1 in full; auto as far as "
-        "they are degraded.",
+        "Know compressed, noisy and blurred shots for what they are: 0 not, 1 in full; auto as far "
+        "as they are degraded.",
         "--restore",
         metavar="0..1|auto",
         at_least=0,
