@@ -166,6 +166,8 @@ def test_networks_are_told_of_a_blur_from_a_width_on_and_never_where_a_shot_is_c
     # Compression looks like a blur of up to .7 pixels.
     assert known_degradation(replace(blurred, blur=0.7)) == CLEAN_SHOT
     assert known_degradation(replace(blurred, qp=20.0)).blur is not None
+    assert known_degradation(replace(blurred, blur=0.9)).blur is not None
+    assert known_degradation(replace(blurred, blur=0.9, qp=20.0)) == CLEAN_SHOT
     assert known_degradation(replace(blurred, qp=29.0)) == CLEAN_SHOT
     for coded in (replace(blurred, qp=36.0), replace(blurred, earlier_qp=36.0)):
         assert known_degradation(coded) == KnownDegradation(36)

@@ -54,6 +54,9 @@ alone would have about .2 of it; LPIPS misses detail of that size, wrong as it i
 MIN_UNDONE_BLUR_PX = 0.8
 """Blur on its wider axis from which on it is undone. No sharp clip reads more than 0.69 pixels, and
 one that is taken for blurred gets halos."""
+MIN_UNDONE_CODED_BLUR_PX = 1.0
+"""The same where the quantizer counts: coding softens too. Up to quantizer 26 clips as they are
+found read up to 0.85 pixels, and from there on more than 1."""
 MAX_UNDONE_BLUR_QP = 26.0
 """Quantizer up to which a blur is undone: it sharpens coding errors as well. Street, blurred by 1.2
 pixels, gains 1.21 dB on bicubic interpolation at QP 23 (crf 18) and .52 dB at QP 29, and flickers
@@ -198,7 +201,8 @@ def known_degradation(degradation: Degradation | None, strength: float = 1.0) ->
         # Whatever else looks like a blur there: compression does.
         return KnownDegradation(round(strength * qp, 2))
     blur = None if degradation is None else degradation.gaussian_blur
-    if blur is None or blur.wide_px < MIN_UNDONE_BLUR_PX or strength == 0:
+    least = MIN_UNDONE_CODED_BLUR_PX if is_coarse(qp) else MIN_UNDONE_BLUR_PX
+    if blur is None or blur.wide_px < least or strength == 0:
         return CLEAN_SHOT
     if qp is not None and qp > MAX_UNDONE_BLUR_QP:
         return CLEAN_SHOT
