@@ -154,8 +154,10 @@ def measured_limits(device: torch.device) -> Limits:
 
 
 def dtypes_of(device: torch.device) -> list[torch.dtype]:
-    wanted = ("fp32", "bf16", "fp16") if device.type == "cuda" else ("fp32",)
-    return [DTYPES[name] for name in wanted]
+    if device.type == "cuda":
+        return [DTYPES[name] for name in ("fp32", "bf16", "fp16")]
+    # A CPU with units for bf16 computes in it by default.
+    return list(dict.fromkeys([torch.float32, choose_dtype("auto", device)]))
 
 
 def networks(

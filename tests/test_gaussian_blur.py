@@ -219,7 +219,7 @@ def test_a_run_undoes_the_blur_of_a_soft_clip_without_training(tmp_path):
 
 
 def test_a_soft_clip_is_undone_at_any_scale_and_quality(tmp_path):
-    clip = write_reduced(tmp_path / "soft.mkv", SKEWED, count=2)
+    clip = write_reduced(tmp_path / "soft.mkv", SKEWED, count=6)
     for scale, quality in ((3, "balanced"), (1.5, "fast"), (2, "best")):
         made = vsr.run(
             clip, train="never", scale=scale, quality=quality, output=tmp_path / f"{scale}.mkv"

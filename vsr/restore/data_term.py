@@ -55,7 +55,7 @@ MIN_UNDONE_BLUR_PX = 0.8
 """Blur on its wider axis from which on it is undone. No sharp clip reads more than 0.69 pixels, and
 one that is taken for blurred gets halos."""
 MIN_UNDONE_CODED_BLUR_PX = 1.0
-"""The same where the quantizer counts: coding softens too. Up to quantizer 26 clips as they are
+"""Blur from which on it is undone where the quantizer counts: coding softens too. Up to quantizer 26 clips as they are
 found read up to 0.85 pixels, and from there on more than 1."""
 MAX_UNDONE_BLUR_QP = 26.0
 """Quantizer up to which a blur is undone: it sharpens coding errors as well. Street, blurred by 1.2
@@ -196,15 +196,18 @@ def trust_for(degradation: Degradation, strength: float = 1.0) -> Trust:
 def known_degradation(degradation: Degradation | None, strength: float = 1.0) -> KnownDegradation:
     """Put a shot's degradation in the terms of networks; `strength`, 0 to 1, brings it nearer to a
     clean shot's."""
-    qp = None if degradation is None else degradation.coarsest_qp
+    if degradation is None:
+        return CLEAN_SHOT
+    qp = degradation.coarsest_qp
     if qp is not None and qp >= MIN_KNOWN_QP:
         # Whatever else looks like a blur there: compression does.
         return KnownDegradation(round(strength * qp, 2))
-    blur = None if degradation is None else degradation.gaussian_blur
+    blur = degradation.gaussian_blur
     least = MIN_UNDONE_CODED_BLUR_PX if is_coarse(qp) else MIN_UNDONE_BLUR_PX
     if blur is None or blur.wide_px < least or strength == 0:
         return CLEAN_SHOT
-    if qp is not None and qp > MAX_UNDONE_BLUR_QP:
+    # Noise hides how soft a picture is, and would be sharpened, as errors of coding would.
+    if is_noisy(degradation) or (qp is not None and qp > MAX_UNDONE_BLUR_QP):
         return CLEAN_SHOT
     return KnownDegradation(blur=blur.scaled(strength))
 
