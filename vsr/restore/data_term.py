@@ -55,8 +55,8 @@ MIN_UNDONE_BLUR_PX = 0.8
 """Blur on its wider axis from which on it is undone. No sharp clip reads more than 0.69 pixels, and
 one that is taken for blurred gets halos."""
 MIN_UNDONE_CODED_BLUR_PX = 1.0
-"""Blur from which on it is undone where the quantizer counts: coding softens too. Up to quantizer 26 clips as they are
-found read up to 0.85 pixels, and from there on more than 1."""
+"""Blur from which on it is undone where the quantizer counts: coding softens too. Clips as they are
+found read up to 0.85 pixels up to quantizer 26, and from there on more than 1."""
 MAX_UNDONE_BLUR_QP = 26.0
 """Quantizer up to which a blur is undone: it sharpens coding errors as well. Street, blurred by 1.2
 pixels, gains 1.21 dB on bicubic interpolation at QP 23 (crf 18) and .52 dB at QP 29, and flickers
