@@ -112,7 +112,7 @@ def test_the_reducers_kernel_is_what_its_layers_do_to_a_picture():
 
 def test_the_game_begins_at_the_gaussian_of_the_spectrum():
     game = KernelGanTrainer(blurred(SKEWED), KernelGanOptions(), 0)
-    gaussian, _ = CrossScaleSpectrum(blurred(SKEWED)).gaussian(KERNEL_SIDE)
+    gaussian = CrossScaleSpectrum(blurred(SKEWED)).fit(KERNEL_SIDE).kernel
     with torch.no_grad():
         assert (game.reducer.kernel() - gaussian).abs().sum() < 0.05
     assert game.kernel_fit().basis == "spectrum"
@@ -124,7 +124,7 @@ def test_the_spectra_of_a_picture_tell_the_blur_of_its_scene():
     for sigma_px, degrees in (((2.2, 0.9), 30), ((1.5, 1.5), 0), ((2.6, 1.2), 120)):
         truth = gaussian_kernel(KERNEL_SIDE, sigma_px, degrees)
         scales = CrossScaleSpectrum(blurred(truth))
-        gaussian, _ = scales.gaussian(KERNEL_SIDE)
+        gaussian = scales.fit(KERNEL_SIDE).kernel
         found = accumulate_octaves(gaussian)
         assert (found - truth).abs().sum() < 0.2
         assert scales.mismatch(gaussian) < 0.5 * scales.mismatch(bicubic_kernel())

@@ -90,11 +90,11 @@ def back_project_in_place(
     return image
 
 
+@torch.inference_mode()
 def _back_project_once(
     image: torch.Tensor, low: torch.Tensor, weight: float, blur: GaussianBlur, keep: Keep | None
 ) -> None:
     """Correct `image`, (C, H, W), in place by what it differs from `low` through a blur."""
-    height, width = image.shape[-2:]
     reduced = resize_on_cores(image, *low.shape[-2:])
 
     @torch.inference_mode()
@@ -102,12 +102,5 @@ def _back_project_once(
         residual = low - spread(reduced, blur)
         return residual if keep is None else keep(residual)
 
-    strips = Strips(image.device)
     residual = on_one_core(compared, image.device)
-
-    @torch.inference_mode()
-    def correct(top: int, end: int) -> None:
-        change = resize_strip(residual, height, width, top, end)
-        image[:, top:end].add_(change, alpha=weight)
-
-    strips.cover(correct, height, width)
+    image.add_(resize_on_cores(residual, *image.shape[-2:]), alpha=weight)

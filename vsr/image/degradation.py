@@ -1,4 +1,4 @@
-"""The degradation of a shot, as networks are told of it.
+"""The degradation of a shot, as shot models are told of it.
 
 Camera noise is none of it: fusion along the motion takes it away and keeps more detail.
 """
@@ -28,7 +28,7 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class KnownDegradation:
-    """Degradation that networks can undo; the default is a clean shot's."""
+    """Degradation that shot models undo; the default is a clean shot's."""
 
     quantizer: float = 0.0
     """Mean quantizer on H.264's scale; 0 where none is known, or none that shows."""

@@ -111,12 +111,6 @@ class CrossScaleSpectrum:
             float(self.mismatch(bicubic_kernel())),
         )
 
-    def gaussian(self, side: int) -> tuple[torch.Tensor, float]:
-        """The aligned Gaussian of the least mismatch, (side, side), and its standard deviation on
-        the wider axis."""
-        along, across, angle = self._best_gaussian()
-        return gaussian_kernel(side, (along, across), angle), max(along, across)
-
     def _best_gaussian(self) -> tuple[float, float, float]:
         """Find the standard deviations on both axes, and the direction of the first in degrees."""
         # Widths are searched by their logarithm, since what counts is their ratio.

@@ -1,6 +1,7 @@
 """Estimates of a shot's degradation, by a look at its first frames."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log2, sqrt
 from statistics import fmean
 
@@ -11,8 +12,8 @@ from vsr.image.degradation import GaussianBlur
 from vsr.image.luma import LUMA_WEIGHTS
 from vsr.restore.brightness import brightness_flicker
 from vsr.restore.camera_noise import NoiseLevels, noise_along_motion
-from vsr.restore.cross_scale import CrossScaleSpectrum
-from vsr.restore.data_term import MIN_NOISE_SIGMA, is_coarse
+from vsr.restore.cross_scale import QUANTIZATION_POWER, CrossScaleSpectrum
+from vsr.restore.data_term import is_coarse, is_noisy
 from vsr.restore.dirt import dirt_share
 from vsr.restore.earlier_coding import earlier_quantizer
 from vsr.video.frames import Frame
@@ -60,29 +61,25 @@ def estimate_degradation(frames: Sequence[Frame], *, looks_back: bool = True) ->
     seen = field_statistics([_luma_levels(picture) for picture in pictures])
     noise = _noise(pictures, seen)
     qp = None if not steps else round(step_to_qp(fmean(steps)), 2)
-    earlier_qp = None
-    if looks_back and not is_coarse(qp):
-        earlier_qp = earlier_quantizer(_luma_levels(frames[0].pixels.cpu()))
-    coarsest_qp = max((each for each in (qp, earlier_qp) if each is not None), default=None)
-    blur = None
-    if not seen.interlaced:
-        blur = estimate_blur(pictures, _error_power(coarsest_qp, noise))
-    return Degradation(
+    found = Degradation(
         qp=qp,
-        earlier_qp=earlier_qp,
+        earlier_qp=earlier_quantizer(_luma_levels(frames[0].pixels.cpu()))
+        if looks_back and not is_coarse(qp)
+        else None,
         noise_sigma=noise.rgb,
         luma_noise_sigma=noise.luma,
         chroma_noise_sigma=noise.chroma,
         noise_by_brightness=noise.by_brightness,
-        blur=None if blur is None else blur.wide_px,
-        narrow_blur=None if blur is None else blur.narrow_px,
-        blur_degrees=None if blur is None else blur.degrees,
         interlaced=seen.interlaced,
         top_field_first=seen.top_field_first,
         telecined=seen.telecined,
         brightness_flicker=brightness_flicker(pictures),
         dirt=dirt_share(pictures),
     )
+    blur = None if seen.interlaced else estimate_blur(pictures, _error_power(found))
+    if blur is None:
+        return found
+    return replace(found, blur=blur.wide_px, narrow_blur=blur.narrow_px, blur_degrees=blur.degrees)
 
 
 def _noise(pictures: Sequence[torch.Tensor], seen: FieldStatistics) -> NoiseLevels:
@@ -134,11 +131,12 @@ def _luma_levels(picture: torch.Tensor) -> np.ndarray:
     return levels
 
 
-def _error_power(qp: float | None, noise: NoiseLevels) -> float:
+def _error_power(found: Degradation) -> float:
     """Power of coding errors and noise at each frequency of luma, in gray levels squared."""
-    coded = 0.0 if qp is None else CODING_ERROR_SHARE * h264_step(qp) ** 2 / 12
-    # Less than that is found in clean clips as well.
-    return coded + (noise.luma**2 if noise.rgb >= MIN_NOISE_SIGMA else 0.0)
+    qp = found.coarsest_qp
+    step = 0.0 if qp is None else h264_step(qp)
+    coded = CODING_ERROR_SHARE * QUANTIZATION_POWER * step**2
+    return coded + (found.luma_noise_sigma**2 if is_noisy(found) else 0.0)
 
 
 def estimate_blur(

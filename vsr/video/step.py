@@ -119,7 +119,7 @@ class ShotRef:
     first_frame: int
     """Index of its first frame in the clip."""
     kernel: Blur | None = None
-    """Blur kernel that the shot's models were trained for; None: bicubic."""
+    """Blur that the shot's models were made for; None: bicubic."""
     steadying: Steadying | None = None
     """None where flicker control is off, and before it."""
     degradation: Degradation | None = None

@@ -50,7 +50,7 @@ VALIDATION_SEED = 2**31
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """A training of a prior; defaults are for two cores of a CPU and 36 minutes."""
+    """A training of a prior; defaults are for two cores of a CPU and less than an hour."""
 
     iterations: tuple[int, int] = option((9000, 12000), "Steps of the two networks.", at_least=1)
     learning_rates: tuple[float, float] = option(
@@ -64,7 +64,7 @@ class PriorOptions:
     average_decay: float = option(
         0.999, "Decay of the moving average of the weights, which is kept.", at_least=0, below=1
     )
-    pool: int = option(256, "Sequences that crops are drawn from at a time.", at_least=1)
+    pool: int = option(160, "Sequences that crops are drawn from at a time.", at_least=1)
     steps_per_sequence: int = option(
         40, "Steps after which the oldest of them gives way to a new one.", at_least=1
     )
