@@ -61,7 +61,7 @@ TINY = [
 ]
 CLEAN_WEIGHTS = {
     "balanced": "b9546e7e2f528ea13e94d9afb4524e6ae36a1e1e2c1e1f1106f8c5e3a059b7d3",
-    "best": "259bfe9b7ba51f9dbc01dc676044d1c41d2de79853ce261cf265e7e404e5f048",
+    "best": "fe5a72f8edae373657415e174ac3ffe48732a38e6ca6388104b3d8b7cc68b225",
 }
 BRIEF = replace(ADAPTATION, iterations=(3, 3))
 
