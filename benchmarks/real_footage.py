@@ -3,11 +3,14 @@ r"""Clips as people have them, compressed, noisy and blurred, each beside the tr
     python -m benchmarks.real_footage --frames 12 --crop 96x64
     python -m benchmarks.real_footage --frames 12 --crop 96x64 --clips walk --inputs crf28 noise6 \
         --methods shot "shot, restored"
+    python -m benchmarks.real_footage --frames 12 --crop 96x64 --inputs crf28 \
+        --methods bicubic "shot, restored" --told 28 32 36
     python -m benchmarks.real_footage --estimates --clips calendar city foliage walk
 
 The first prints, for each input, the mean over clips of PSNR-Y, LPIPS, flicker, sharpness and the
-PSNR of the color differences, each beside bicubic's, and the worst clip; the last what is estimated
-of each input. What is measured is kept beside the models, so the same command goes on after a stop;
+PSNR of the color differences, each beside bicubic's, and the worst clip; the third beside it what
+comes of one quantizer for all clips, as a user would tell it; the last what is estimated of each
+input. What is measured is kept beside the models, so the same command goes on after a stop;
 `--again METHOD` measures a method anew, and `--seconds` stops after so long.
 """
 
@@ -50,7 +53,7 @@ from vsr.pipeline.profile import StageClock
 from vsr.pipeline.session import Session
 from vsr.upscale import PolicyOptions
 from vsr.video.frames import Frame
-from vsr.video.reader import open_clip
+from vsr.video.reader import ReadOptions, open_clip
 
 METRICS = ("psnr_y", "lpips", "flicker", "sharpness")
 COLOR = "color"
@@ -126,6 +129,8 @@ BANK_SUFFIXES = {
     "shot, kernel": "-kernel",
 }
 """Ends of the names of the banks of methods: the models are trained in different ways."""
+TOLD = "shot, told {}"
+"""Name of the method that is told a quantizer and estimates nothing."""
 STEADIED = ("realesr, steadied", "realesr, restored")
 
 
@@ -136,6 +141,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument(
         "--crop", type=crop_size, metavar="WxH", help="take this much of the middle of each input"
+    )
+    parser.add_argument(
+        "--told", nargs="+", type=float, metavar="N", default=[], help="quantizers to tell a run of"
     )
     parser.add_argument("--again", nargs="+", choices=METHODS, default=[])
     parser.add_argument("--seconds", type=float, default=math.inf)
@@ -148,11 +156,21 @@ def main() -> None:
     if options.estimates:
         return print_estimates(options)
     methods = [name for name in options.methods if "realesr" not in name or REALESR.exists()]
+    for quantizer in options.told:
+        methods.append(told(quantizer))
     measure_missing(methods, options)
     known = read_figures(options)
     for kind in options.inputs:
         print_means(kind, methods, options.clips, known)
     return None
+
+
+def told(quantizer: float) -> str:
+    """Make the method that is told a quantizer known; returns its name."""
+    name = TOLD.format(f"{quantizer:g}")
+    METHODS[name] = Recipe("shot", read=ReadOptions(quantizer=quantizer))
+    BANK_SUFFIXES[name] = f"-told-{quantizer:g}"
+    return name
 
 
 def crop_size(text: str) -> tuple[int, int]:
@@ -275,6 +293,7 @@ def compare(pair: Pair, methods: list[str], options: Namespace) -> Iterator[tupl
                 METHODS[name].prior_choice,
                 kernel="auto" if name == "shot, kernel" else None,
                 restore=METHODS[name].restore,
+                quantizer=METHODS[name].read.quantizer,
             )
         board = Scoreboard(METRICS, has_truth=True, has_low_resolution=True, border=BORDER_PX)
         colors = []

@@ -120,11 +120,20 @@ def train_shot_models(
     prior: PriorChoice = "auto",
     kernel: str | None = None,
     restore: float | Literal["auto"] = "auto",
+    quantizer: float | None = None,
 ) -> list[ShotModel]:
-    """The shot models of a clip with the default settings, but for the prior, the kernel and the
-    restoration; those that are there already are kept."""
+    """The shot models of a clip with the default settings, but for the prior, the kernel, the
+    restoration and the quantizer; those that are there already are kept."""
     start = cpu_seconds()
-    report = train_shot(clip, folder, shots="all", prior=prior, kernel=kernel, restore=restore)
+    report = train_shot(
+        clip,
+        folder,
+        shots="all",
+        prior=prior,
+        kernel=kernel,
+        restore=restore,
+        quantizer=quantizer,
+    )
     if report.trained:
         each = (cpu_seconds() - start) / len(report.trained)
         print(
