@@ -79,6 +79,12 @@ TRAININGS = {
         "zssrgan", crop_px=24, rate=RULE, game=GAME, regime="semi-e2e"
     ),
     "shot": lambda: ShotModelTraining([FRAMES], SHOT, 3),
+    "shot, first network alone": lambda: ShotModelTraining(
+        [FRAMES], replace(SHOT, iterations=(9, 0)), 3
+    ),
+    "shot, second network alone": lambda: ShotModelTraining(
+        [FRAMES], replace(SHOT, iterations=(0, 9)), 3
+    ),
     "student": lambda: StudentTraining(
         Generator(BRIEF.network),
         multiscale_pairs(picture(40, 44), BRIEF.network, BRIEF.step_ratio, [1.0, 0.8]),

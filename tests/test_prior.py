@@ -32,12 +32,13 @@ from vsr.pipeline.options import Recipe, RunFiles
 from vsr.restore.data_term import CLEAN, DataTerm, known_degradation, trust_for
 from vsr.temporal.fusion import FusionOptions
 from vsr.train import shot as shot_learning
+from vsr.train.cost import shot_training_seconds
 from vsr.train.dataset import train
 from vsr.train.dataset.degradations import DegradationOptions, encode_and_decode
 from vsr.train.dataset.sequences import SequenceMaker, SequenceOptions
 from vsr.train.fit import TrainingListener
 from vsr.train.methods.shot_network import ADAPTATION, ADAPTATIONS, contrast_loss
-from vsr.train.shot import MAX_ADAPTATION_PIXELS, train_shot, training_part
+from vsr.train.shot import MAX_ADAPTATION_PIXELS, adaptation_for, train_shot, training_part
 from vsr.upscale import PolicyOptions, shot_stages
 from vsr.upscale.shot_stages import to_luma, upscale_shot
 from vsr.video.reader import ReadOptions, open_clip
@@ -459,6 +460,40 @@ def test_a_shot_model_begins_from_the_prior_and_says_so(tmp_path, clip, monkeypa
         clip, policy="shot", models=tmp_path / "bank", output=tmp_path / "o.mkv", scale=2
     )
     assert prior.name in made.decisions[0]["reason"]
+
+
+@pytest.mark.parametrize("quality", ["balanced", "best"])
+def test_a_shot_teaches_the_first_network_alone(tmp_path, clip, monkeypatch, quality):
+    brief = replace(ADAPTATIONS[quality], iterations=(3, ADAPTATIONS[quality].iterations[1]))
+    train_briefly(monkeypatch, brief)
+    train_shot(clip, tmp_path / "bank", prior=quality)
+    (model,) = load_shot_models(tmp_path / "bank")
+    prior = load_shipped_prior(quality)
+    assert model.card.iterations == (3, 0)
+    assert not are_equal(model.networks[:1], prior.networks[:1])
+    assert are_equal(model.networks[1:], prior.networks[1:])
+
+
+def test_degraded_shots_are_learned_from_more_briefly():
+    clean, coded = Degradation(), Degradation(qp=24.0)
+    noisy = Degradation(noise_sigma=6.0, luma_noise_sigma=6.0)
+    for quality, usual in ADAPTATIONS.items():
+        assert adaptation_for(clean, 1.0, quality) == usual
+        assert adaptation_for(coded, 0.0, quality) == usual
+    usual = ADAPTATIONS["balanced"]
+    for degraded in (coded, noisy):
+        brief = adaptation_for(degraded, 1.0, "balanced")
+        assert 0 < brief.iterations[0] < usual.iterations[0]
+        assert replace(brief, iterations=usual.iterations) == usual
+
+
+def test_the_time_of_a_training_follows_from_its_steps():
+    frames = [torch.from_numpy(one).permute(2, 0, 1) / 255 for one in moving_pictures(6, 48, 40)]
+    trainings = [replace(BRIEF, iterations=(steps, 0)) for steps in (4000, 40, 40)]
+    networks = load_shipped_prior().networks
+    long, short, none = shot_training_seconds(frames, [5, 5, 0], trainings, networks)
+    assert none == 0
+    assert 0 < short < long / 10
 
 
 def test_a_run_that_trains_nothing_uses_the_prior_alone(tmp_path, short_clip):

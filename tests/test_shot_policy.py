@@ -6,6 +6,7 @@ import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -118,6 +119,31 @@ def test_a_budget_ends_the_training_by_the_clock(lows):
     endless = replace(QUICK, iterations=(10**9, 10**9))
     made = train_shot_model([lows], endless, seed=0, progress=lambda *_: None, budget_seconds=1.0)
     assert 1 <= made.iterations[0] < 10**6
+
+
+def test_a_budget_is_all_for_the_network_that_is_trained(lows):
+    endless = replace(QUICK, iterations=(10**9, 0))
+    began = perf_counter()
+    made = train_shot_model([lows], endless, seed=0, progress=lambda *_: None, budget_seconds=2.0)
+    assert perf_counter() - began >= 2.0
+    assert made.iterations[0] >= 1
+    assert made.iterations[1] == 0
+
+
+@pytest.mark.parametrize("trained_one", [0, 1])
+def test_a_network_of_no_steps_stays_as_it_begins(lows, trained, trained_one):
+    iterations = (4, 0) if trained_one == 0 else (0, 4)
+    made = train_shot_model(
+        [lows],
+        replace(QUICK, iterations=iterations),
+        seed=0,
+        progress=lambda *_: None,
+        starts=trained.networks,
+    )
+    assert made.iterations == iterations
+    for number, (one, other) in enumerate(zip(made.networks, trained.networks, strict=True)):
+        pairs = zip(one.parameters(), other.parameters(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs) == (number != trained_one)
 
 
 @pytest.mark.parametrize("scale", [1, 1.5, 2, 3, 4, 5])

@@ -24,7 +24,7 @@ from vsr.train.clip import read_frames
 from vsr.train.methods import METHODS
 from vsr.train.methods.method import Method
 from vsr.train.methods.quick import QuickOptions
-from vsr.train.methods.shot_network import ADAPTATIONS, ShotTrainingOptions
+from vsr.train.methods.shot_network import ShotTrainingOptions
 from vsr.train.workers import CPU, available_cores
 from vsr.upscale.policy import ModelSet
 
@@ -65,21 +65,19 @@ def training_cost(need: Need) -> TrainingCost | None:
         # Banks of keyframes need none of it.
         from vsr.train.cost import PROBE_FRAMES, shot_training_seconds
         from vsr.train.degraded import degradations_of_shots
-        from vsr.train.shot import needs_no_training, training_part
+        from vsr.train.shot import adaptation_for, needs_no_training, training_part
 
         wanted = list(range(first.first_frame, first.last_frame + 1))[:PROBE_FRAMES]
         frames = read_frames(need.info.path, set(wanted), need.recipe.read)
         choice = need.recipe.prior_choice
-        prior, training = None, ShotTrainingOptions()
-        if choice != "none":
-            prior = load_shipped_prior(choice).networks
-            training = ADAPTATIONS[quality_of(choice)]
+        prior = None if choice == "none" else load_shipped_prior(choice).networks
         parts = [
             training_part(shot, need.info.height, need.info.width, prior is not None)
             for shot in need.lacking
         ]
         region = parts[0][1]
         counts = [sum(map(len, runs)) for runs, _ in parts]
+        trainings = [ShotTrainingOptions()] * len(counts)
         if prior is not None:
             strength = need.recipe.restore_strength
             found = degradations_of_shots(
@@ -89,10 +87,12 @@ def training_cost(need: Need) -> TrainingCost | None:
                 0 if needs_no_training(shot, known_degradation(each, strength)) else count
                 for shot, each, count in zip(need.lacking, found, counts, strict=True)
             ]
+            quality = quality_of(choice)
+            trainings = [adaptation_for(each, strength, quality) for each in found]
         pixels = [frames[index].pixels[:, *region] for index in wanted]
         device = choose_device(need.recipe.device)
         with limited_threads(need.recipe.threads):
-            seconds = shot_training_seconds(pixels, counts, training, prior, device)
+            seconds = shot_training_seconds(pixels, counts, trainings, prior, device)
         setup = PROCESS_SECONDS + need.seconds_to_find
         return TrainingCost(setup, tuple(seconds), is_beside=True)
     method = METHODS[need.training.method]

@@ -21,10 +21,17 @@ from vsr.image.degradation import CLEAN_SHOT, KnownDegradation
 from vsr.models.bank import SHOT_MODEL_SUFFIX
 from vsr.models.kernel_file import kernel_summary, read_kernel
 from vsr.models.prior import Prior, PriorChoice, kind_suffix, load_prior_for, quality_of
-from vsr.models.shot_model import ARCH, ShotCard, ShotModel, load_shot_model, save_shot_model
+from vsr.models.shot_model import (
+    ARCH,
+    Quality,
+    ShotCard,
+    ShotModel,
+    load_shot_model,
+    save_shot_model,
+)
 from vsr.progress import ignore
 from vsr.records import load_options
-from vsr.restore.data_term import is_noisy, known_degradation, strength_of
+from vsr.restore.data_term import is_noisy, known_degradation, strength_of, trust_for
 from vsr.restore.noise_removal import remove_noise
 from vsr.train.clip import (
     bank_lock,
@@ -71,6 +78,9 @@ MIN_KERNEL_SIDE_PX = 32
 MIN_ADAPTED_FRAMES = 10
 """Shots that are shorter use the prior as it is: too little of them is left to tell by whether a
 training on the rest has made it better."""
+MAX_DEGRADED_STEPS = 60
+"""Steps of the first network on a compressed or noisy shot: more of them learn its errors too. At
+crf 23 150 steps gain .64 dB on bicubic interpolation (nine clips, 96x64), 60 steps .78 dB."""
 MAX_ADAPTATION_FRAMES = 16
 MAX_ADAPTATION_PIXELS = 420_000
 """Limit for all those frames together; of larger frames the middle is trained on, so that a shot
@@ -259,7 +269,6 @@ def plan_shots(
     has_prior = options.prior != "none" and options.kernel is None
     if options.prior != "none" and not has_prior:
         listener.notify("the prior knows bicubic reduction: it stays out where a blur is undone")
-    method = ADAPTATIONS[quality_of(options.prior)] if has_prior else ShotTrainingOptions()
     info, found = shots_of_clip(clip, options.read)
     if min(info.height, info.width) < MIN_SIDE_PX:
         raise InputError(
@@ -275,9 +284,11 @@ def plan_shots(
     jobs = []
     degradations = degradations_of_shots(clip, chosen, options.read, options.restore)
     for shot, degradation in zip(chosen, degradations, strict=True):
-        known = CLEAN_SHOT
+        known, method = CLEAN_SHOT, ShotTrainingOptions()
         if has_prior:
-            known = known_degradation(degradation, strength_of(options.restore))
+            strength = strength_of(options.restore)
+            known = known_degradation(degradation, strength)
+            method = adaptation_for(degradation, strength, quality_of(options.prior))
         runs, region = training_part(shot, info.height, info.width, has_prior)
         if has_prior and needs_no_training(shot, known):
             runs = []
@@ -454,6 +465,18 @@ def _model_card(
 def needs_no_training(shot: Shot, known: KnownDegradation) -> bool:
     """Tell whether the prior serves a shot as it is."""
     return shot.num_frames < MIN_ADAPTED_FRAMES or not known.is_clean
+
+
+def adaptation_for(
+    degradation: Degradation, strength: float, quality: Quality
+) -> ShotTrainingOptions:
+    """Settings for training a prior's networks on a shot: fewer steps where its frames cannot be
+    trusted in full."""
+    settings = ADAPTATIONS[quality]
+    if trust_for(degradation, strength).is_full:
+        return settings
+    first, second = settings.iterations
+    return replace(settings, iterations=(min(first, MAX_DEGRADED_STEPS), second))
 
 
 def training_part(

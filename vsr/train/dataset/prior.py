@@ -52,7 +52,9 @@ VALIDATION_SEED = 2**31
 class PriorOptions:
     """A training of a prior; defaults are for two cores of a CPU and less than an hour."""
 
-    iterations: tuple[int, int] = option((9000, 12000), "Steps of the two networks.", at_least=1)
+    iterations: tuple[int, int] = option(
+        (9000, 12000), "Steps of the two networks; 0 leaves one as it begins.", at_least=0
+    )
     learning_rates: tuple[float, float] = option(
         (2e-3, 1.5e-3), "Learning rates that the two begin with.", above=0
     )
@@ -88,6 +90,8 @@ class PriorOptions:
     )
 
     def __post_init__(self) -> None:
+        if not any(self.iterations):
+            raise UsageError("iterations are 0 for both networks: give one of them some steps.")
         if self.first.neighbours != self.second.neighbours:
             raise UsageError("first.neighbours and second.neighbours must be the same.")
 
