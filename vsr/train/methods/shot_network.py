@@ -110,8 +110,7 @@ def train_shot_model(
 
     Deterministic for a seed, whatever the number of cores; with a budget the clock ends the
     training of each network that is trained after its share of it, instead of the iterations.
-    `starts` are the networks
-    of a prior, from which the two begin.
+    `starts` are the networks of a prior, from which the two begin.
     """
     training = ShotModelTraining(runs, options, seed, budget_seconds, device, starts)
     fit(training, progress, states, should_stop)
