@@ -4,7 +4,7 @@ r"""Clips as people have them, compressed, noisy and blurred, each beside the tr
     python -m benchmarks.real_footage --frames 12 --crop 96x64 --clips walk --inputs crf28 noise6 \
         --methods shot "shot, restored"
     python -m benchmarks.real_footage --frames 12 --crop 96x64 --inputs crf28 \
-        --methods bicubic "shot, restored" --told 28 32 36
+        --methods bicubic "shot, restored" "shot, told 32" "shot, told 36"
     python -m benchmarks.real_footage --estimates --clips calendar city foliage walk
 
 The first prints, for each input, the mean over clips of PSNR-Y, LPIPS, flicker, sharpness and the
@@ -122,15 +122,19 @@ METHODS = {
     "realesr, restored": Recipe(),
 }
 """The last two steady what the one before them has made."""
+TOLD = {f"shot, told {quantizer}": float(quantizer) for quantizer in (20, 24, 28, 32, 34, 36, 40)}
+"""Methods that are told a quantizer and estimate none; left out where no methods are named."""
+USUAL_METHODS = tuple(METHODS)
+METHODS |= {
+    name: Recipe("shot", read=ReadOptions(quantizer=quantizer)) for name, quantizer in TOLD.items()
+}
 BANK_SUFFIXES = {
     "shot": "",
     "shot, restored": "-restored",
     "shot, best": "-best",
     "shot, kernel": "-kernel",
-}
+} | {name: f"-told-{quantizer:g}" for name, quantizer in TOLD.items()}
 """Ends of the names of the banks of methods: the models are trained in different ways."""
-TOLD = "shot, told {}"
-"""Name of the method that is told a quantizer and estimates nothing."""
 STEADIED = ("realesr, steadied", "realesr, restored")
 
 
@@ -138,12 +142,9 @@ def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("--clips", nargs="+", choices=EXCERPTS, default=list(CLIPS))
     parser.add_argument("--inputs", nargs="+", choices=INPUTS, default=list(INPUTS))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(USUAL_METHODS))
     parser.add_argument(
         "--crop", type=crop_size, metavar="WxH", help="take this much of the middle of each input"
-    )
-    parser.add_argument(
-        "--told", nargs="+", type=float, metavar="N", default=[], help="quantizers to tell a run of"
     )
     parser.add_argument("--again", nargs="+", choices=METHODS, default=[])
     parser.add_argument("--seconds", type=float, default=math.inf)
@@ -156,21 +157,11 @@ def main() -> None:
     if options.estimates:
         return print_estimates(options)
     methods = [name for name in options.methods if "realesr" not in name or REALESR.exists()]
-    for quantizer in options.told:
-        methods.append(told(quantizer))
     measure_missing(methods, options)
     known = read_figures(options)
     for kind in options.inputs:
         print_means(kind, methods, options.clips, known)
     return None
-
-
-def told(quantizer: float) -> str:
-    """Make the method that is told a quantizer known; returns its name."""
-    name = TOLD.format(f"{quantizer:g}")
-    METHODS[name] = Recipe("shot", read=ReadOptions(quantizer=quantizer))
-    BANK_SUFFIXES[name] = f"-told-{quantizer:g}"
-    return name
 
 
 def crop_size(text: str) -> tuple[int, int]:
