@@ -80,7 +80,7 @@ MIN_ADAPTED_FRAMES = 10
 training on the rest has made it better."""
 MAX_DEGRADED_STEPS = 60
 """Steps of the first network on a compressed or noisy shot: more of them learn its errors too. At
-crf 23 150 steps gain .64 dB on bicubic interpolation (nine clips, 96x64), 60 steps .78 dB."""
+crf 23 150 steps gain .64 dB on bicubic interpolation (nine clips, 96x64), 60 steps .74 dB."""
 MAX_ADAPTATION_FRAMES = 16
 MAX_ADAPTATION_PIXELS = 420_000
 """Limit for all those frames together; of larger frames the middle is trained on, so that a shot
